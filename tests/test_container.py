@@ -1,0 +1,251 @@
+"""The .hpcm bytes: what goes in comes out, the format never changes by accident, and no damage goes unnoticed."""
+
+import random
+import tracemalloc
+from dataclasses import replace
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcm.container import MAGIC, MAX_METADATA, Container, Tile, is_hpcm, pack, unpack
+from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
+
+PLAIN = Container(
+    width=300,
+    height=200,
+    model="lite",
+    model_hash=bytes(range(8)),
+    level=5,
+    colour="rgb",
+    bit_depth=8,
+    tile_side=512,
+    tiles=(Tile(b"hello", 0xDEADBEEF),),
+)
+FULL = replace(
+    PLAIN,
+    colour="grey",
+    bit_depth=16,
+    tile_side=256,
+    width=600,
+    icc=b"profile of some length",
+    exif=b"",
+    alpha=bytes(range(40)),
+    tiles=(Tile(b"first payload" * 5, 1), Tile(b"", 2), Tile(bytes(130), 3)),
+)
+GOLDEN = (
+    "89485043 01 00 ac02 c801 04 6c697465 0001020304050607 05 09"  # magic to tile side
+    "05 efbeadde"  # the only tile: length, checksum
+    "68656c6c6f 8e832176"  # payload, CRC
+)
+
+
+def head_of(width: bytes, height: bytes, *, version: int = 1, flags: int = 0, name: bytes = b"lite") -> bytes:
+    """A header put together by hand, with tiles of 256 pixels, so that it can say what `pack` refuses to."""
+    return MAGIC + bytes([version, flags]) + width + height + bytes([len(name)]) + name + bytes(8) + bytes([5, 8])
+
+
+def with_tile(head: bytes, length: bytes = b"\x00") -> bytes:
+    """The head's file with one tile of an empty payload, all CRCs right."""
+    head += length + bytes(4)
+    return head + crc32(head).to_bytes(4, "little")
+
+
+@st.composite
+def containers(draw: st.DrawFn) -> Container:
+    shape = Container(
+        width=draw(st.integers(1, 1500)),
+        height=draw(st.integers(1, 1500)),
+        model=draw(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,31}", fullmatch=True)),
+        model_hash=draw(st.binary(min_size=8, max_size=8)),
+        level=draw(st.integers(0, 63)),
+        colour=draw(st.sampled_from(["rgb", "grey"])),
+        bit_depth=draw(st.sampled_from([8, 16])),
+        tile_side=1 << draw(st.integers(8, 16)),
+        icc=draw(st.none() | st.binary(max_size=300)),
+        exif=draw(st.none() | st.binary(max_size=300)),
+        alpha=draw(st.none() | st.binary(max_size=300)),
+        tiles=(),
+    )
+    payload = draw(st.binary(max_size=300))
+    checksum = draw(st.integers(0, 2**32 - 1))
+    tiles = [Tile(payload[i:], checksum ^ i) for i in range(len(shape.tile_boxes()))]
+    return replace(shape, tiles=tuple(tiles))
+
+
+@settings(deadline=None)
+@given(containers())
+def test_round_trip(container: Container) -> None:
+    assert unpack(pack(container)) == container
+
+
+def test_golden_bytes() -> None:
+    assert pack(PLAIN).hex() == GOLDEN.replace(" ", "")
+
+
+@pytest.mark.parametrize("side", [1, 127, 128, 16383, 16384, 2**24])
+def test_extreme_sizes_round_trip(side: int) -> None:
+    container = replace(PLAIN, width=side, height=1, tile_side=65536)
+    container = replace(container, tiles=(Tile(b"", 0),) * len(container.tile_boxes()))
+    assert unpack(pack(container)) == container
+
+
+def test_tile_boxes_cover_the_picture_row_by_row() -> None:
+    boxes = replace(PLAIN, width=600, height=257, tile_side=256).tile_boxes()
+    assert boxes == [
+        (0, 0, 256, 256),
+        (256, 0, 512, 256),
+        (512, 0, 600, 256),
+        (0, 256, 256, 257),
+        (256, 256, 512, 257),
+        (512, 256, 600, 257),
+    ]
+
+
+@pytest.mark.parametrize(("payload", "overhead"), [(100, 34), (1000, 35), (1 << 20, 36), (1 << 21, 37)])
+def test_overhead(payload: int, overhead: int) -> None:
+    container = replace(PLAIN, width=4096, height=4096, tile_side=4096, tiles=(Tile(bytes(payload), 0),))
+    assert len(pack(container)) - payload == overhead
+
+
+def test_is_hpcm() -> None:
+    assert is_hpcm(pack(PLAIN))
+    assert is_hpcm(MAGIC)
+    assert not is_hpcm(MAGIC[:3])
+    assert not is_hpcm(b"\x89PNG\r\n\x1a\n")
+
+
+# -------------------------------------------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("container", [PLAIN, FULL])
+def test_every_truncation_is_noticed(container: Container) -> None:
+    data = pack(container)
+    for size in range(len(data)):
+        with pytest.raises(TruncatedError):
+            unpack(data[:size])
+
+
+def test_trailing_bytes_are_noticed() -> None:
+    with pytest.raises(FormatError, match="2 bytes follow the end"):
+        unpack(pack(FULL) + b"\x00\x00")
+
+
+@pytest.mark.parametrize("container", [PLAIN, FULL])
+def test_every_changed_byte_is_noticed(container: Container) -> None:
+    data = bytearray(pack(container))
+    for at, byte in enumerate(data):
+        for changed in {byte ^ 1 << bit for bit in range(8)} | {0, 0x7F, 0x80, 0xFF, (byte + 1) % 256} - {byte}:
+            data[at] = changed
+            with pytest.raises(HPCMError):
+                unpack(bytes(data))
+        data[at] = byte
+
+
+def test_random_flips_in_a_larger_file_are_noticed() -> None:
+    rng = random.Random(1)
+    tiles = tuple(Tile(rng.randbytes(rng.randrange(2000)), rng.getrandbits(32)) for _ in range(12))
+    large = replace(FULL, width=1000, height=700, icc=rng.randbytes(3000), exif=None, tiles=tiles)
+    data = pack(large)
+    for _ in range(1000):
+        changed = bytearray(data)
+        changed[rng.randrange(len(data))] ^= rng.randrange(1, 256)
+        with pytest.raises(HPCMError):
+            unpack(bytes(changed))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=200), st.integers(0, 60))
+def test_noise_is_a_format_error(noise: bytes, kept: int) -> None:
+    with pytest.raises(FormatError):
+        unpack(pack(FULL)[:kept] + noise)
+
+
+def test_damage_is_named() -> None:
+    data = pack(FULL)
+    with pytest.raises(CorruptError, match="icc chunk"):
+        unpack(data.replace(b"profile", b"profane"))
+    with pytest.raises(CorruptError, match="tile 0 of 3"):
+        unpack(data.replace(b"first", b"worst"))
+
+
+def test_a_tile_of_another_file_is_noticed() -> None:
+    other = pack(replace(PLAIN, level=6))
+    with pytest.raises(CorruptError):
+        unpack(pack(PLAIN)[:-9] + other[-9:])  # 5 bytes of payload, 4 of CRC
+
+
+# ----------------------------------------------------------------------------------- bytes that no encoder would write
+
+
+def test_the_hand_made_file_is_sound() -> None:
+    assert unpack(with_tile(head_of(b"\x01", b"\x01"))).width == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"GIF89a", "no .hpcm file"),
+        (with_tile(head_of(b"\x01", b"\x01", version=2)), "version 2 found, this hpcm reads version 1"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x20)), "flags are 0x20"),
+        (with_tile(head_of(b"\x81\x00", b"\x01")), "width takes more bytes"),
+        (with_tile(head_of(b"\x01", b"\x80\x00")), "height takes more bytes"),
+        (with_tile(head_of(b"\xff\xff\xff\xff\xff\x01", b"\x01")), "width takes more bytes"),
+        (with_tile(head_of(b"\x01", b"\x01"), b"\x80\x00"), "length of a payload takes more bytes"),
+        (with_tile(head_of(b"\x00", b"\x01")), "width is 0; a .hpcm file allows 1 to 16777216"),
+        (with_tile(head_of(b"\x01", b"\x81\x80\x80\x08")), "height is 16777217"),
+        (with_tile(head_of(b"\x80\x80\x80\x08", b"\x81\x02")), "number of pixels"),
+        (with_tile(head_of(b"\x01", b"\x01", name=b"")), "model name is ''"),
+        (with_tile(head_of(b"\x01", b"\x01", name=b"../x")), "model name is '../x'"),
+        (with_tile(head_of(b"\x01", b"\x01", name=b"\xe9")), "model name is"),
+        (with_tile(head_of(b"\x01", b"\x01", name=b"a" * 33)), "model name is"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x04) + b"E"), "icc chunk begins with b'E'"),
+        (
+            with_tile(head_of(b"\x01", b"\x01", flags=0x04) + b"I\x81\x80\x80\x08"),
+            "length of the icc chunk is 16777217",
+        ),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x10) + b"A\x83\x08"), "length of the alpha chunk is 1027"),
+    ],
+)
+def test_fields_out_of_bounds(data: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        unpack(data)
+
+
+def test_the_same_bounds_hold_for_writing() -> None:
+    wrong = {
+        "width": 0,
+        "height": (1 << 24) + 1,
+        "model": "Lite",
+        "model_hash": bytes(32),
+        "level": 64,
+        "colour": "cmyk",
+        "bit_depth": 12,
+        "tile_side": 384,
+        "icc": bytes(MAX_METADATA + 1),
+        "alpha": bytes(2 * 300 * 200 + 1025),
+        "tiles": (Tile(b"", 1 << 32),),
+    }
+    for name, value in wrong.items():
+        with pytest.raises(FormatError):
+            pack(replace(PLAIN, **{name: value}))
+    with pytest.raises(FormatError, match="2 tiles were given, but tile_boxes\\(\\) has 1"):
+        pack(replace(PLAIN, tiles=PLAIN.tiles * 2))
+
+
+def test_absurd_claims_allocate_nothing() -> None:
+    side = b"\x80\x80\x04"  # 65,536 pixels: with both sides 65,536 tiles
+    claims = [
+        head_of(side, side),
+        head_of(side, side, flags=0x10) + b"A\x80\x80\x80\x80\x20",  # 8 GiB of alpha
+        head_of(b"\x01", b"\x01") + b"\xff\xff\xff\xff\x0f",  # 4 GiB of payload
+    ]
+    tracemalloc.start()
+    try:
+        for claim in claims:
+            with pytest.raises(TruncatedError):
+                unpack(claim + bytes(8))
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # bytes at the peak
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,44 @@
+"""Importing hpcm and asking it for help stay cheap (torch is not imported), and the public names are there."""
+
+import subprocess
+import sys
+
+import pytest
+
+import hpcm
+
+PUBLIC = ["compress", "decompress", "load", "models", "HPCM", "Config", "Codec", "HPCMError", "__version__"]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter, in which nothing has been imported yet."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "modules", ["hpcm", "hpcm.errors, hpcm.container", "hpcm.entropy.tables, hpcm.entropy.coder", "hpcm.cli"]
+)
+def test_import_without_torch(modules):
+    done = python("-c", f"import sys, {modules}; print('torch' in sys.modules)")
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+def test_help_without_torch():
+    done = python("-X", "importtime", "-m", "hpcm", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "compress" in done.stdout
+    # importtime writes "import time: self [us] | cumulative | module" to stderr, once for each module
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "hpcm.cli" in imported  # so the list is what it is taken for
+    assert "torch" not in imported
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_resolve(name):
+    assert getattr(hpcm, name) is not None
+    assert name in dir(hpcm)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = hpcm.no_such_name
