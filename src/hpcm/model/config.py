@@ -1,0 +1,191 @@
+"""What a model is: one frozen dataclass, and the named models.
+
+Sources: "Learned Image Compression with Hierarchical Progressive Context Modeling" (ICCV 2025, arXiv 2507.19125) for
+BASE and LARGE; "Scaling Learned Image Compression Models up to 1 Billion" (arXiv 2508.09075) for B1. NANO and LITE are
+ours. An ablation is one `replace()`:
+
+    BASE_PHI            = replace(BASE, fusion="psi")               psi is the context of the next step
+    without progress    = replace(BASE, fusion="none")              the context stays what the hyper prior said
+    fewer, more steps   = replace(BASE, steps=(2, 3, 3)), (2, 3, 12), (4, 3, 6)
+    without hierarchy   = replace(BASE, hierarchy=False)            the same order, every step at full resolution
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import Any
+
+GROUPS = 8  # the channels of the latent are scheduled in eight equal groups
+LATENT_STRIDE = 16  # pixels between neighbours of y
+HYPER_STRIDE = 64  # pixels between neighbours of z
+
+Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Blocks of a parameter network: DWConvRB before and after the step gain, and after the head (at 2M)."""
+
+    before: int
+    after: int
+    tail: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the shapes of a network, its schedule and its range of rates.
+
+    `analysis`: for each stage, a downsampling to the width, then the blocks. `synthesis`: the blocks at the width, then
+    an upsampling to the next width. `hyper_analysis`: blocks, then down; `hyper_synthesis`: up, then blocks.
+    """
+
+    name: str
+    M: int  # channels of the latent y
+    N: int  # channels of the hyper latent z
+    stem: str  # first and last layer: "conv4" (4x4 stride 2), "conv2" (2x2 stride 2), "unshuffle8" (8x8 cells, 1x1)
+    analysis: Stages
+    synthesis: Stages
+    hyper_analysis: Stages
+    hyper_synthesis: Stages
+    partial: int  # PConvRB convolves the first 1/partial of its channels
+    ratio: int  # widening inside PConvRB
+    prior_width: int  # channels inside the parameter networks (3M in the released models)
+    prior_coarse: Prior  # of scales 1 and 2
+    prior_fine: Prior | None  # of scale 3; None: one network for all scales
+    adaptor_blocks: tuple[int, int, int] = (0, 0, 0)  # DWConvRB of a step's adaptor per scale; 0: a 1x1 convolution
+    steps: tuple[int, int, int] = (2, 3, 6)  # coding steps on scales 1, 2, 3
+    hierarchy: bool = True
+    fusion: str = "psi"  # "attention", "psi" or "none"
+    windows: tuple[int, int, int] = (4, 8, 8)  # sides of the attention windows on scales 1, 2, 3
+    heads: int = 32
+    context_net: bool = True  # a 1x1 convolution of the context between scales
+    refine: bool = False  # psi is the context plus what the parameter network adds
+    hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
+    levels: int = 1  # quality levels of one set of weights
+    lambda_min: float = 0.0018
+    lambda_max: float = 0.0483
+
+    def __post_init__(self) -> None:
+        choices = {
+            "stem": ("conv4", "conv2", "unshuffle8"),
+            "fusion": ("attention", "psi", "none"),
+            "hyper_placement": ("aligned", "released"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"Config.{field} is {getattr(self, field)!r}; it must be one of {', '.join(allowed)}")
+        if self.M % GROUPS:
+            raise ValueError(f"Config.M is {self.M}; it must be a multiple of {GROUPS}")
+        if self.fusion == "attention" and 2 * self.M % self.heads:
+            raise ValueError(f"{self.heads} heads don't divide 2M = {2 * self.M}")
+
+    @property
+    def multiple(self) -> int:
+        """Pixels that height and width must be a multiple of: the hyper latent's cell, or the attention windows'."""
+        if self.fusion != "attention":
+            return HYPER_STRIDE
+        strides = (64, 32, 16) if self.hierarchy else (16, 16, 16)
+        return max(HYPER_STRIDE, *(w * s for w, s in zip(self.windows, strides, strict=True)))
+
+    def lambda_of(self, level: float) -> float:
+        """The weight of the distortion in the loss (lambda * 255^2 * MSE + bpp) of a quality level."""
+        if self.levels == 1:
+            return self.lambda_min
+        return float(self.lambda_min * (self.lambda_max / self.lambda_min) ** (level / (self.levels - 1)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Config:
+        """Reads what `to_dict` wrote, also after a trip through JSON. Raises TypeError or ValueError."""
+        values = {key: _frozen(value) for key, value in fields.items()}
+        for key in ("prior_coarse", "prior_fine"):
+            if isinstance(fields.get(key), dict):
+                values[key] = Prior(**fields[key])
+        return cls(**values)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+BASE = Config(
+    name="base",
+    M=320,
+    N=256,
+    stem="conv4",
+    analysis=((2, 96), (2, 192), (4, 384), (0, 320)),
+    synthesis=((0, 320), (4, 384), (2, 192), (2, 96)),
+    hyper_analysis=((1, 320), (3, 256)),
+    hyper_synthesis=((3, 256), (1, 640)),
+    partial=4,
+    ratio=4,
+    prior_width=960,
+    prior_coarse=Prior(before=2, after=1),
+    prior_fine=Prior(before=3, after=2),
+    fusion="attention",
+    lambda_min=0.0130,
+)
+BASE_PHI = replace(BASE, name="base-phi", fusion="psi")
+LARGE = replace(
+    BASE,
+    name="large",
+    analysis=((2, 96), (2, 192), (8, 384), (0, 320)),
+    synthesis=((0, 320), (8, 384), (2, 192), (2, 96)),
+    prior_coarse=Prior(before=2, after=2),
+    prior_fine=Prior(before=4, after=3),
+)
+B1 = replace(
+    BASE,
+    name="1b",
+    M=512,
+    stem="conv2",
+    analysis=((3, 192), (9, 384), (3, 768), (3, 512)),
+    synthesis=((3, 512), (9, 768), (3, 384), (3, 192)),
+    hyper_analysis=((4, 512), (9, 512)),
+    hyper_synthesis=((9, 512), (4, 1024)),
+    partial=2,
+    prior_width=1536,
+    prior_coarse=Prior(before=5, after=3, tail=2),
+    prior_fine=Prior(before=6, after=4, tail=2),
+    adaptor_blocks=(5, 5, 7),
+    fusion="psi",
+)
+# Between scales, with psi as the context, a 1x1 convolution followed by the next step's own 1x1 is one linear map: our
+# models leave it out.
+NANO = Config(
+    name="nano",
+    M=192,
+    N=64,
+    stem="unshuffle8",
+    analysis=((3, 128), (0, 192)),
+    synthesis=((0, 192), (3, 128)),
+    hyper_analysis=((1, 192), (0, 64)),
+    hyper_synthesis=((1, 64), (0, 384)),
+    partial=4,
+    ratio=2,
+    prior_width=128,
+    prior_coarse=Prior(before=1, after=1),
+    prior_fine=None,
+    context_net=False,
+    refine=True,
+    levels=64,
+    lambda_min=0.001,
+    lambda_max=0.064,
+)
+LITE = replace(
+    NANO,
+    name="lite",
+    M=256,
+    N=128,
+    analysis=((4, 256), (0, 256)),
+    synthesis=((0, 256), (4, 256)),
+    hyper_analysis=((1, 256), (1, 128)),
+    hyper_synthesis=((2, 128), (0, 512)),
+    ratio=3,
+    prior_width=256,
+    prior_fine=Prior(before=2, after=1),
+)
+MODELS = {config.name: config for config in (NANO, LITE, BASE, BASE_PHI, LARGE, B1)}
