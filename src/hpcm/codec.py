@@ -1,29 +1,20 @@
 """Codec: picture <-> bytes. The only module that knows both the networks and the file format.
 
-A large picture is coded in tiles of TILE_SIDE pixels whose latents are entropy-coded independently of one another. Its
-transforms know no tiles: each piece is analysed and synthesised with a halo of real neighbours as wide as the
-transforms reach, so that the result equals that of the whole picture at once, and there are no seams:
+    compress:    picture -> tiles -> y -> symbols, step by step -> bytes of each tile -> container
+    decompress:  container -> symbols, step by step -> y_hat of each tile -> y_hat of the picture -> picture
 
-      picture        +--------+   g_a    +----+           +----+    g_s   +--------+
-      with halo      | +----+ |  ----->  |tile| -> bytes  |tile|  ----->  | +----+ |  of which the inner part is kept
-                     | |tile| |          +----+           +----+ and the  | |tile| |
-                     | +----+ |                             halo around   | +----+ |
-                     +--------+                                           +--------+
-
-Where a picture's side isn't a multiple of the model's own (64 pixels without attention) its last rows and columns are
-repeated; latents that touch no real pixel are not coded.
+Latents that touch no real pixel, only padding, are not coded.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -32,18 +23,15 @@ from .container import Container, Tile, pack, unpack
 from .entropy.coder import Decoder, Encoder, checksum
 from .entropy.tables import Tables
 from .errors import FormatError, MismatchError, PictureError, PictureNotice, UsageError
-from .model.config import LATENT_STRIDE
+from .model.drivers import Symbols
 from .model.hpcm import HPCM
-from .model.transforms import receptive_halo
 from .picture import Picture, from_image, pack_alpha, to_image, unpack_alpha
+from .tiles import Box, Tiling, extent, latents_inside
 from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash, load_model
 
-TILE_SIDE = 1024  # pixels
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
-MAX_PIXELS = 1 << 29  # of a picture to decode: a small file may claim any size
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
+MAX_PIXELS = 1 << 29  # of a picture: a small file may claim any size
 
 
 class Codec:
@@ -58,9 +46,6 @@ class Codec:
     def __init__(self, weights: WeightsFile, model: HPCM, tables: Tables) -> None:
         self.weights, self.model, self.tables = weights, model, tables
         self.levels = model.config.levels
-        self._halo = receptive_halo(model.config)
-
-    # ---- pictures and bytes -----------------------------------------------------------------------------------------
 
     def compress(
         self,
@@ -82,23 +67,14 @@ class Codec:
         """
         if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
             raise UsageError("quality, bpp and psnr exclude one another: give one")
+        level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
         picture = from_image(image)
-        if picture.pixels.shape[0] * picture.pixels.shape[1] > MAX_PIXELS:
-            raise PictureError(f"the picture has more than {MAX_PIXELS} pixels")
-        if bpp is None and psnr is None:
-            return self._compress(picture, self.level_of(DEFAULT_QUALITY if quality is None else quality))
-        latents = {box: self._analyse(picture, box) for box in _boxes(picture.size)}
+        if picture.size[0] * picture.size[1] > MAX_PIXELS:
+            raise PictureError(f"the picture has {picture.size[1]} x {picture.size[0]} pixels, over {MAX_PIXELS}")
+        job = _Job(self, picture)
         if bpp is not None:
-            files = lru_cache(partial(self._compress, picture, latents=latents))  # type: ignore[var-annotated]
-            pixels = picture.size[0] * picture.size[1]
-            level = self._search(lambda level: 8 * len(files(level)) / pixels > bpp) - 1
-            if level < 0:
-                _note(f"no level takes {bpp:g} bits per pixel or less: the smallest file is {len(files(0))} bytes")
-            return files(max(level, 0))
-        level = self._search(lambda level: self._psnr(picture, level, latents) >= psnr)
-        if level == self.levels:
-            _note(f"no level of {self.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
-        return self._compress(picture, min(level, self.levels - 1), latents=latents)
+            return job.smaller_than(bpp)
+        return job.at(level) if psnr is None else job.at(job.level_for(psnr))
 
     def decompress(self, data: bytes) -> Image.Image:
         """Decodes a .hpcm file made with this model.
@@ -118,10 +94,11 @@ class Codec:
             raise FormatError(f"the file claims {container.width} x {container.height} pixels, over {MAX_PIXELS}")
         size = (container.height, container.width)
         alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
-        y_hat = self._empty_latent(size)
-        for box, tile in zip(container.tile_boxes(), container.tiles, strict=True):
-            self._place(y_hat, box, self._decode_tile(tile, box, container.level))
-        pixels = self._synthesise(y_hat, size, container.bit_depth, container.colour == "grey")
+        tiling = Tiling(self.model, size, container.tile_side)
+        y_hat = tiling.empty_latent()
+        for box, tile in zip(tiling, container.tiles, strict=True):
+            tiling.place(y_hat, box, self._decode_tile(tile, box, tiling.padded(extent(box)), container.level))
+        pixels = tiling.synthesise(y_hat, container.bit_depth, container.colour == "grey")
         return to_image(Picture(pixels, alpha, container.icc, container.exif))
 
     def level_of(self, quality: int) -> int:
@@ -130,66 +107,8 @@ class Codec:
             raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
         return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
 
-    # ---- encoding ---------------------------------------------------------------------------------------------------
-
-    def _compress(self, picture: Picture, level: int, latents: dict[Box, Tensor] | None = None) -> bytes:
-        tiles = []
-        for box in _boxes(picture.size):
-            y = self._analyse(picture, box) if latents is None else latents[box]
-            symbols, _ = self._encode(y, box, level)
-            encoder, total = Encoder(self.tables), 0
-            for values, scales in symbols:
-                encoder.push(values, self.tables.index(scales))
-                total = checksum(values, total)
-            tiles.append(Tile(encoder.finish(), total))
-        container = Container(
-            width=picture.size[1],
-            height=picture.size[0],
-            model=self.weights.name,
-            model_hash=self.weights.hash,
-            level=level,
-            colour=picture.colour,
-            bit_depth=picture.bit_depth,
-            tile_side=TILE_SIDE,
-            icc=picture.icc,
-            exif=picture.exif,
-            alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
-            tiles=tuple(tiles),
-        )
-        return pack(container)
-
     @torch.inference_mode()
-    def _encode(self, y: Tensor, box: Box, level: int):  # type: ignore[no-untyped-def]
-        return self.model.encode(y, level, _latents_inside(box))
-
-    @torch.inference_mode()
-    def _analyse(self, picture: Picture, box: Box) -> Tensor:
-        """y [1, M, h, w] of a tile, padded to the model's multiple."""
-        outer, inner = self._outer(box, picture.size)
-        x = _tensor(picture, outer, self.model.z_means.device)
-        y = self.model.analyse(x.contiguous(memory_format=torch.channels_last))
-        return y[:, :, inner[1] : inner[3], inner[0] : inner[2]].contiguous(memory_format=torch.channels_last)
-
-    def _psnr(self, picture: Picture, level: int, latents: dict[Box, Tensor]) -> float:
-        y_hat = self._empty_latent(picture.size)
-        for box, y in latents.items():
-            self._place(y_hat, box, self._encode(y, box, level)[1])
-        decoded = self._synthesise(y_hat, picture.size, picture.bit_depth, picture.colour == "grey")
-        error = float(np.mean([_squared_error(a, b) for a, b in zip(decoded, picture.pixels, strict=True)]))
-        return float("inf") if error == 0 else float(10 * np.log10(picture.peak**2 / error))
-
-    def _search(self, reached: Callable[[int], bool]) -> int:
-        """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""
-        low, high = 0, self.levels
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if reached(middle) else (middle + 1, high)
-        return low
-
-    # ---- decoding ---------------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def _decode_tile(self, tile: Tile, box: Box, level: int) -> Tensor:
+    def _decode_tile(self, tile: Tile, box: Box, size: tuple[int, int], level: int) -> Tensor:
         """y_hat [1, M, h, w] of a tile. Raises CorruptError, MismatchError."""
         decoder = Decoder(self.tables, tile.payload)
         total = 0
@@ -200,89 +119,94 @@ class Codec:
             total = checksum(values, total)
             return values
 
-        rows, columns = self._padded((box[3] - box[1], box[2] - box[0]))
-        y_hat = self.model.decode(pop, (rows, columns), level, _latents_inside(box))
+        y_hat = self.model.decode(pop, size, level, latents_inside(box))
         if total != tile.checksum:
             raise MismatchError(
                 f"the decoded symbols of the tile at {box[:2]} are not those that were encoded: the model's arithmetic "
-                "gave other numbers on this machine; decode where the file was made, with the same thread count"
+                "gave other numbers here; decode on the machine where the file was made"
             )
         decoder.finish()
         return y_hat
 
+
+class _Job:
+    """One picture on its way to bytes; while levels are tried, its latents are computed once."""
+
+    def __init__(self, codec: Codec, picture: Picture) -> None:
+        self.codec, self.picture = codec, picture
+        self.tiling = Tiling(codec.model, picture.size)
+        self._latents: dict[Box, Tensor] | None = None
+
+    def at(self, level: int) -> bytes:
+        """The file at a level."""
+        tiles = []
+        for box in self.tiling:
+            symbols, _ = self._encode(box, level)
+            encoder, total = Encoder(self.codec.tables), 0
+            for values, scales in symbols:
+                encoder.push(values, self.codec.tables.index(scales))
+                total = checksum(values, total)
+            tiles.append(Tile(encoder.finish(), total))
+        picture, weights = self.picture, self.codec.weights
+        container = Container(
+            width=picture.size[1],
+            height=picture.size[0],
+            model=weights.name,
+            model_hash=weights.hash,
+            level=level,
+            colour=picture.colour,
+            bit_depth=picture.bit_depth,
+            tile_side=self.tiling.side,
+            icc=picture.icc,
+            exif=picture.exif,
+            alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
+            tiles=tuple(tiles),
+        )
+        return pack(container)
+
+    def smaller_than(self, bpp: float) -> bytes:
+        """The file at the best level that takes at most `bpp`, or at the lowest, with a notice."""
+        self._keep_latents()
+        limit = bpp * self.picture.size[0] * self.picture.size[1] / 8
+        at = lru_cache(self.at)
+        best = self._lowest(lambda level: len(at(level)) > limit) - 1
+        if best < 0:
+            _note(f"no level takes {bpp:g} bits per pixel or less: the smallest file has {len(at(0))} bytes")
+        return at(max(best, 0))
+
+    def level_for(self, psnr: float) -> int:
+        """The lowest level that reaches `psnr`, or the best, with a notice."""
+        self._keep_latents()
+        level = self._lowest(lambda level: self._psnr(level) >= psnr)
+        if level == self.codec.levels:
+            _note(f"no level of {self.codec.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
+        return min(level, self.codec.levels - 1)
+
+    def _keep_latents(self) -> None:
+        self._latents = {box: self.tiling.analyse(self.picture, box) for box in self.tiling}
+
     @torch.inference_mode()
-    def _synthesise(self, y_hat: Tensor, size: tuple[int, int], bit_depth: int, grey: bool) -> NDArray:
-        """Pixels [H, W, 3] or, for grey, [H, W]."""
-        peak = 2**bit_depth - 1
-        pixels = np.empty(size if grey else (*size, 3), np.uint8 if bit_depth == 8 else np.uint16)
-        for box in _boxes(size):
-            outer, inner = self._outer(box, size)
-            cells = [side // LATENT_STRIDE for side in outer]
-            x_hat = self.model.synthesise(y_hat[:, :, cells[1] : cells[3], cells[0] : cells[2]])
-            left, top, right, bottom = box
-            down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
-            x_hat = x_hat[0, :, down : down + bottom - top, across : across + right - left]
-            x_hat = x_hat.mean(0) if grey else x_hat.permute(1, 2, 0)
-            values = x_hat.mul(peak).round_().clamp_(0, peak)
-            pixels[top:bottom, left:right] = values.cpu().numpy().astype(pixels.dtype)
-        return pixels
+    def _encode(self, box: Box, level: int) -> tuple[list[Symbols], Tensor]:
+        y = self.tiling.analyse(self.picture, box) if self._latents is None else self._latents[box]
+        return self.codec.model.encode(y, level, latents_inside(box))
 
-    def _empty_latent(self, size: tuple[int, int]) -> Tensor:
-        """Room for y_hat of a whole picture, [1, M, h, w]."""
-        shape = (1, self.model.config.M, *self._padded(size))
-        return torch.empty(shape, device=self.model.z_means.device, memory_format=torch.channels_last)
+    def _psnr(self, level: int) -> float:
+        y_hat = self.tiling.empty_latent()
+        for box in self.tiling:
+            self.tiling.place(y_hat, box, self._encode(box, level)[1])
+        picture = self.picture
+        decoded = self.tiling.synthesise(y_hat, picture.bit_depth, picture.colour == "grey")
+        rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
+        error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
+        return float("inf") if error == 0 else float(10 * np.log10(picture.peak**2 / error))
 
-    def _place(self, y_hat: Tensor, box: Box, tile: Tensor) -> None:
-        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
-        y_hat[:, :, top : top + tile.shape[2], left : left + tile.shape[3]] = tile
-
-    # ---- geometry ---------------------------------------------------------------------------------------------------
-
-    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Latents of a picture of `size` pixels, padded to the model's multiple."""
-        multiple = self.model.config.multiple
-        rows, columns = (-(-side // multiple) * multiple // LATENT_STRIDE for side in size)
-        return rows, columns
-
-    def _outer(self, box: Box, size: tuple[int, int]) -> tuple[Box, Box]:
-        """A tile with its halo, in pixels of the padded picture, and where the tile lies in that, in latents."""
-        height, width = self._padded(size)
-        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
-        rows, columns = self._padded((box[3] - box[1], box[2] - box[0]))
-        x0, y0 = max(left - self._halo, 0), max(top - self._halo, 0)
-        x1, y1 = min(left + columns + self._halo, width), min(top + rows + self._halo, height)
-        stride = LATENT_STRIDE
-        inner = (left - x0, top - y0, left - x0 + columns, top - y0 + rows)
-        return (x0 * stride, y0 * stride, x1 * stride, y1 * stride), inner
-
-
-def _boxes(size: tuple[int, int]) -> list[Box]:
-    """The tiles of a picture, row by row."""
-    height, width = size
-    return [
-        (left, top, min(left + TILE_SIDE, width), min(top + TILE_SIDE, height))
-        for top in range(0, height, TILE_SIDE)
-        for left in range(0, width, TILE_SIDE)
-    ]
-
-
-def _latents_inside(box: Box) -> tuple[int, int]:
-    """Rows and columns of latents that touch the tile's pixels."""
-    return -(-(box[3] - box[1]) // LATENT_STRIDE), -(-(box[2] - box[0]) // LATENT_STRIDE)
-
-
-def _tensor(picture: Picture, box: Box, device: torch.device) -> Tensor:
-    """The pixels of a box that may reach beyond the picture, there repeating its edge: [1, 3, h, w] in 0..1."""
-    left, top, right, bottom = box
-    pixels = picture.pixels[top : min(bottom, picture.size[0]), left : min(right, picture.size[1])]
-    planes = np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])
-    x = torch.from_numpy(planes.astype(np.float32)).to(device).permute(2, 0, 1)[None].div_(picture.peak)
-    x = F.pad(x, (0, right - left - x.shape[3], 0, bottom - top - x.shape[2]), mode="replicate")
-    return x.expand(-1, 3, -1, -1)
-
-
-def _squared_error(a: NDArray, b: NDArray) -> float:
-    return float(np.mean((a.astype(np.float32) - b) ** 2))
+    def _lowest(self, reached: Callable[[int], bool]) -> int:
+        """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""
+        low, high = 0, self.codec.levels
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if reached(middle) else (middle + 1, high)
+        return low
 
 
 def _note(text: str) -> None:
@@ -293,7 +217,10 @@ def _note(text: str) -> None:
 
 
 def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Codec:
-    """A model by name (see `hpcm.models()`), by weights file, or by training run. Raises ModelNotFoundError, WeightsError."""
+    """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
+
+    Raises ModelNotFoundError, WeightsError.
+    """
     weights = find(name_or_path)
     return Codec(weights, *load_model(weights, device))
 

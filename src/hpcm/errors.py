@@ -9,6 +9,7 @@
         ├── ModelNotFoundError    the model that is asked for is not on this machine
         ├── WeightsError          a weights file cannot be read
         ├── PictureError          an input picture cannot be read or has a form that is not supported
+        ├── TrainingError         training can't go on
         └── UsageError            the call or the command line asks for something that cannot be done
 
 A message says what was found, what is allowed, and what to do about it. Anything that is not an `HPCMError` and comes
@@ -53,6 +54,10 @@ class PictureError(HPCMError):
 
 class UsageError(HPCMError):
     """The call or the command line is understood, but asks for something that cannot be done."""
+
+
+class TrainingError(HPCMError):
+    """Training can't go on: the gradients stay infinite or undefined."""
 
 
 class PictureNotice(UserWarning):

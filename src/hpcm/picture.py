@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,12 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
-    def colour(self) -> str:
+    def colour(self) -> Literal["rgb", "grey"]:
         return "rgb" if self.pixels.ndim == 3 else "grey"
 
     @property
-    def bit_depth(self) -> int:
-        return 8 * self.pixels.itemsize
+    def bit_depth(self) -> Literal[8, 16]:
+        return 8 if self.pixels.dtype == np.uint8 else 16
 
     @property
     def peak(self) -> int:
@@ -103,9 +104,7 @@ def _note(text: str) -> None:
 def to_image(picture: Picture) -> Image.Image:
     """The Pillow image of a picture; metadata in `info["icc_profile"]` and `info["exif"]`."""
     planes = picture.pixels
-    if picture.alpha is not None:
-        planes = np.dstack((planes, picture.alpha))
-    image = Image.fromarray(planes)
+    image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
     for key, value in (("icc_profile", picture.icc), ("exif", picture.exif)):
         if value:
             image.info[key] = value

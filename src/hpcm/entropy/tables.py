@@ -9,8 +9,9 @@ Floats differ between machines and an entropy decoder must not, so the distribut
 model is made. The integers travel with the weights; coding never evaluates the distribution again.
 
 Table t of T serves all scales in (scales[t - 1], scales[t]] and is made at their geometric mean; the first also serves
-every smaller scale, the last every larger one. It codes the symbols -radius..radius, and an *escape* for everything beyond, which has a total
-probability of at most 1e-6. Its 2 * radius + 2 frequencies are integers >= 1 that add up to 2^16:
+every smaller scale, the last every larger one. It codes the symbols -radius..radius, and an *escape* for everything
+beyond, which has a total probability of at most 1e-6. Its 2 * radius + 2 frequencies are integers >= 1 that add up to
+2^16:
 
     symbol        -radius  ...  -1   0   1  ...  radius  escape
     frequency       f_r    ...  f_1 f_0 f_1  ...   f_r       1      (scale 0.12: radius 1, frequencies 2 65531 2 1)

@@ -62,6 +62,7 @@ class Config:
     context_net: bool = True  # a 1x1 convolution of the context between scales
     refine: bool = False  # psi is the context plus what the parameter network adds
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
+    likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
     lambda_max: float = 0.0483
@@ -71,6 +72,7 @@ class Config:
             "stem": ("conv4", "conv2", "unshuffle8"),
             "fusion": ("attention", "psi", "none"),
             "hyper_placement": ("aligned", "released"),
+            "likelihood": ("tails", "cdf"),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:

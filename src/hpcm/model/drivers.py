@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rate import likelihood, round_through, uniform_noise
+from .rate import likelihood, likelihood_by_cdf, round_through, uniform_noise
 from .schedule import Plan, Step
 
 
@@ -66,10 +66,14 @@ class Estimating:
         self.scales = torch.where(mask, scales, self.scales)
         return (round_through(self.pyramid[step.scale] - means) + means) * mask
 
-    def likelihoods(self, noise: bool) -> Tensor:
-        """Of every place, [B, C, h, w]: with uniform noise for training, of the rounded latent otherwise."""
+    def likelihoods(self, noise: bool, formula: str) -> Tensor:
+        """Of every place, [B, C, h, w]: with uniform noise for training, of the rounded latent otherwise.
+
+        `formula`: `Config.likelihood`.
+        """
         residual = self.pyramid[-1] - self.means
-        return likelihood(uniform_noise(residual) if noise else residual.round(), self.scales)
+        residual = uniform_noise(residual) if noise else residual.round()
+        return (likelihood_by_cdf if formula == "cdf" else likelihood)(residual, self.scales)
 
 
 class Recording:

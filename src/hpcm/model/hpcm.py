@@ -68,7 +68,9 @@ class HPCM(nn.Module):
         """
         multiple = self.config.multiple
         if x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ValueError(f"a picture of {x.shape[2]} x {x.shape[3]}: {self.config.name} needs multiples of {multiple}")
+            raise ValueError(
+                f"a picture of {x.shape[2]} x {x.shape[3]}: {self.config.name} needs multiples of {multiple}"
+            )
         if level is None:
             level = torch.full((x.shape[0],), (self.config.levels - 1) // 2, device=x.device)
         y = self.analyse(x)
@@ -79,16 +81,18 @@ class HPCM(nn.Module):
         plan = self.plan(_size(y))
         estimate_y = Estimating(plan.pyramid(self._y_gains(level)[0] * y), latent_places(plan, None), plan)
         y_hat = self.code_latent(hyper, estimate_y, level)
-        likelihoods = {"y": estimate_y.likelihoods(self.training), "z": estimate_z.likelihoods(self.training)}
+        estimates = {"y": estimate_y, "z": estimate_z}
+        formula = self.config.likelihood
+        likelihoods = {key: estimate.likelihoods(self.training, formula) for key, estimate in estimates.items()}
         return {"x_hat": self.synthesise(y_hat), "likelihoods": likelihoods}
 
     def analyse(self, x: Tensor) -> Tensor:
         """x [B, 3, 16h, 16w] in 0..1 -> y [B, M, h, w], float32."""
-        return self.g_a(x).float()  # type: ignore[no-any-return]
+        return self.g_a(x).float()
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """y_hat [B, M, h, w] -> x_hat [B, 3, 16h, 16w], float32, not clamped."""
-        return self.g_s(y_hat).float()  # type: ignore[no-any-return]
+        return self.g_s(y_hat).float()
 
     # ---- latents and symbols ----------------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class HPCM(nn.Module):
         gain, inverse = self._z_gains(level)
         shape = (level.shape[0], self.config.N, *size)
         means, scales = (self.z_means * gain).expand(shape), (self.z_scales * gain).expand(shape)
-        return self.h_s(drive(HYPER_STEP, means, scales) * inverse).float()  # type: ignore[no-any-return]
+        return self.h_s(drive(HYPER_STEP, means, scales) * inverse).float()
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class HPCM(nn.Module):
     def _fused(self, step: Step, psi: Tensor, context: Tensor) -> Tensor:
         """Progressive context fusion: the context of the next step."""
         if self.config.fusion == "attention":
-            return self.fusions[step.scale](psi, context).float()  # type: ignore[no-any-return]
+            return self.fusions[step.scale](psi, context).float()
         return psi if self.config.fusion == "psi" else context
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ class HPCM(nn.Module):
         """The places of z for y of `size`, of which `inside` rows and columns touch the picture."""
         cells = inside and tuple(-(-side // LATENTS_PER_HYPER) for side in inside)
         hyper_size = tuple(side // LATENTS_PER_HYPER for side in size)
-        return hyper_places(self.config.N, hyper_size, cells, self.z_means.device)  # type: ignore[arg-type]
+        return hyper_places(self.config.N, hyper_size, cells, self.z_means.device)
 
     def _y_gains(self, level: Tensor) -> tuple[Tensor | float, Tensor | float]:
         return (self.y_gain(level), self.y_inverse(level)) if self.config.levels > 1 else (1.0, 1.0)

@@ -126,7 +126,10 @@ class Plan:
         self.masks = [self._spread(self.tables[s.scale] == s.index, self.sizes[s.scale]) for s in self.steps]
         # On the lattice of scale s: the places that the coarser scale s - 1 sees.
         firsts = [0, config.steps[0], config.steps[0] + config.steps[1]]
-        self.inherited = [self._spread(t < first, size) for t, first, size in zip(self.tables, firsts, self.sizes)]
+        self.inherited = [
+            self._spread(order < first, size)
+            for order, first, size in zip(self.tables, firsts, self.sizes, strict=True)
+        ]
         self.misplaced = (
             _released_sources(self.tables[1] < firsts[1], self.sizes[1]).to(device)
             if config.hyper_placement == "released" and config.hierarchy
@@ -151,7 +154,7 @@ class Plan:
         """
         if not self.config.hierarchy:
             return x
-        kept = x * self._doubled(self._sees_coarser(scale), x)
+        kept = x * self._doubled(self.inherited[scale], x)
         return F.avg_pool2d(kept, 2, divisor_override=1)
 
     def scatter(self, coarse: Tensor, fill: Tensor, scale: int) -> Tensor:
@@ -159,10 +162,7 @@ class Plan:
         if not self.config.hierarchy:
             return torch.where(self._doubled(self.inherited[scale], coarse), coarse, fill)
         wide = F.interpolate(coarse, scale_factor=2, mode="nearest")
-        return torch.where(self._doubled(self._sees_coarser(scale), coarse), wide, fill)
-
-    def _sees_coarser(self, scale: int) -> Tensor:
-        return self.inherited[scale]
+        return torch.where(self._doubled(self.inherited[scale], coarse), wide, fill)
 
     def pyramid(self, y: Tensor) -> list[Tensor]:
         """y on the lattices of scales 1, 2, 3."""

@@ -1,7 +1,7 @@
 """The four transforms (paper, section 3.1).
 
-    x [B, 3, 16h, 16w] -- g_a --> y [B, M, h, w] -- h_a --> z [B, N, h/4, w/4]
-    x_hat [B, 3, 16h, 16w] <-- g_s -- y_hat [B, M, h, w];  hyper [B, 2M, h, w] <-- h_s -- z_hat [B, N, h/4, w/4]
+x [B, 3, 16h, 16w] -- g_a --> y [B, M, h, w] -- h_a --> z [B, N, h/4, w/4]
+x_hat [B, 3, 16h, 16w] <-- g_s -- y_hat [B, M, h, w];  hyper [B, 2M, h, w] <-- h_s -- z_hat [B, N, h/4, w/4]
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import PictureError
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
 
 
@@ -37,7 +39,7 @@ def _blobs(sources: Iterable[Path]) -> Iterator[bytes]:
 class Photographs:
     """All pictures of the sources with both sides at least `smallest`, as uint8 arrays [H, W, 3].
 
-    `skipped` counts files that couldn't be read or are too small. Raises ValueError when nothing is left.
+    `skipped` counts files that couldn't be read or are too small. Raises PictureError when nothing is left.
     """
 
     def __init__(self, sources: Iterable[str | Path], smallest: int) -> None:
@@ -45,7 +47,7 @@ class Photographs:
         self.skipped = 0
         for blob in _blobs(Path(s) for s in sources):
             try:
-                picture = np.asarray(Image.open(io.BytesIO(blob)).convert("RGB"))
+                picture = np.array(Image.open(io.BytesIO(blob)).convert("RGB"))
             except (OSError, ValueError, Image.DecompressionBombError):
                 self.skipped += 1
                 continue
@@ -54,7 +56,7 @@ class Photographs:
             else:
                 self.pictures.append(picture)
         if not self.pictures:
-            raise ValueError(f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.skipped}")
+            raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.skipped}")
         pixels = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
         self.chances = pixels / pixels.sum()
 

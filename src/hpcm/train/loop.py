@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import TrainingError, UsageError
 from ..model.config import MODELS, Config
 from ..model.hpcm import HPCM
 from ..weights import save
@@ -63,7 +64,7 @@ class Run:
         self.model = HPCM(self.config)
         if self.config.stem == "unshuffle8":
             pca_start(self.model, photographs.crops(*START_CROPS, self.rng))
-        self.model = self.model.to(memory_format=torch.channels_last)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.model.parameters(), options.rate, fused=True)
         self.step = self.crops = self.skipped = self.skipped_in_a_row = 0
@@ -80,7 +81,7 @@ class Run:
             out: dict[str, Any] = self.model(x, level)
         loss = rate_distortion(x, out["x_hat"], out["likelihoods"], lambdas(self.config, level))
         self.optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self._update(bool(torch.isfinite(norm)))
         return loss
@@ -92,7 +93,7 @@ class Run:
             self.skipped += 1
             self.skipped_in_a_row += 1
             if self.skipped_in_a_row > MAX_SKIPPED:
-                raise RuntimeError(f"{MAX_SKIPPED} steps in a row had a gradient that isn't finite: lower --rate")
+                raise TrainingError(f"{MAX_SKIPPED} steps in a row had a gradient that isn't finite: lower --rate")
             return
         self.skipped_in_a_row = 0
         self.optimizer.step()
@@ -167,29 +168,32 @@ def train(
     except for the model.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     run = Run(options, Photographs(data, options.crop))
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if resume and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True))
         say(f"resumed at step {run.step}")
     elif checkpoint.exists():
-        raise FileExistsError(f"{checkpoint} exists: go on with --resume or choose another --out")
+        raise UsageError(f"{checkpoint} exists: go on with --resume or choose another --out")
     begin, saved, before = time.monotonic(), time.monotonic(), run.seconds
     recent: list[Tensor] = []
-    progress = 0.0
-    while progress < 1:
-        elapsed = time.monotonic() - begin
-        progress = max(elapsed / (60 * minutes) if minutes else 0.0, run.step / steps if steps else 0.0)
-        loss = run.learn(learning_rate(options, run.step, progress))
+
+    def progress() -> float:
+        by_time = (time.monotonic() - begin) / (60 * minutes) if minutes else 0.0
+        return max(by_time, run.step / steps if steps else 0.0)
+
+    while (done := progress()) < 1:
+        loss = run.learn(learning_rate(options, run.step, done))
         recent.append(torch.stack([value.detach() for value in loss]))
         run.seconds = before + time.monotonic() - begin
         if run.step % LOG_EVERY == 0:
-            _log(run, recent, progress, folder, say)
+            _log(run, recent, done, folder, say)
             recent = []
-        if time.monotonic() - saved > CHECKPOINT_EVERY or progress >= 1:
+        if time.monotonic() - saved > CHECKPOINT_EVERY:
             run.save(folder)
             saved = time.monotonic()
+    run.save(folder)
     return run
 
 
@@ -202,6 +206,3 @@ def _log(run: Run, recent: list[Tensor], progress: float, folder: Path, say: Cal
         f"step {run.step}  {run.step / max(run.seconds, 1e-9):.1f} steps/s  loss {total:.4f}  bpp {bpp:.4f}  "
         f"mse {mse * 255**2:.1f}  {100 * progress:.0f}%"
     )
-
-
-__all__ = ["Options", "Run", "learning_rate", "replace", "train"]

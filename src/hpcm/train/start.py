@@ -12,13 +12,14 @@ lambda * MSE + bpp (MSE in grey levels, over three channels) is least at D^2 = 1
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.config import Config
-from ..model.context import KNOTS
+from ..model.context import KNOTS, ParameterNet
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
 from ..model.transforms import CELL
@@ -46,30 +47,32 @@ def pca_start(model: HPCM, crops: Tensor) -> None:
         raise ValueError(f"{config.name} has stem {config.stem!r}; the PCA start is for 'unshuffle8' with levels")
     for module in model.modules():
         if isinstance(module, PConvRB | DWConvRB):
-            nn.init.zeros_(module.project.weight)
-            nn.init.zeros_(module.project.bias)
-    stem, head = model.g_a[1], model.g_s[-2]
+            for parameter in module.project.parameters():
+                nn.init.zeros_(parameter)
+    convolutions = [[m for m in net if isinstance(m, nn.Conv2d)] for net in (model.g_a, model.g_s)]
+    (stem, squeeze), (head,) = convolutions
+    (spread,) = (m for m in model.g_s if isinstance(m, nn.ConvTranspose2d))
     width = min(config.analysis[0][1], stem.in_channels)
     cells = F.pixel_unshuffle(crops, CELL)  # [B, 192, h, w]
     basis, _, mean = _components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
     _fill(stem.weight, basis[:, :, None, None] / UNIT)
     _fill(stem.bias, -basis @ mean / UNIT)
     _fill(head.weight, basis.T[:, :, None, None] * UNIT)
-    head.bias.copy_(mean)
+    _fill(head.bias, mean)
 
-    squeeze, spread = model.g_a[-1], next(m for m in model.g_s if isinstance(m, nn.ConvTranspose2d))
     patches = F.unfold(stem(cells)[:, :width], 2, stride=2).transpose(1, 2).reshape(-1, width * 4)
     basis, deviation, mean = _components(patches, config.M)
     root = deviation.clamp(min=0.01).sqrt()  # latents go half way to equal deviations: gentler on what reads them
     _fill(squeeze.weight, basis.reshape(-1, width, 2, 2) / root[:, None, None, None])
-    squeeze.bias.copy_(-basis @ mean / root)
+    _fill(squeeze.bias, -basis @ mean / root)
     _fill(spread.weight, basis.reshape(-1, width, 2, 2) * root[:, None, None, None])
     _fill(spread.bias, mean.reshape(width, 4).mean(1))
     _start_rate(model, root)
 
 
-def _fill(parameter: nn.Parameter | Tensor, values: Tensor) -> None:
+def _fill(parameter: Tensor | None, values: Tensor) -> None:
     """Copies into the leading corner of a parameter; what lies outside keeps a hundredth of its random start."""
+    assert parameter is not None, "all convolutions of the models have a bias"
     parameter.mul_(0.01)
     parameter[tuple(slice(0, n) for n in values.shape)] = values
 
@@ -90,7 +93,8 @@ def _start_rate(model: HPCM, root: Tensor) -> None:
     model.z_inverse.knots.copy_(1 / model.z_gain.knots)
     last = [m for m in model.h_s if isinstance(m, nn.ConvTranspose2d)][-1]
     last.weight.mul_(0.1)
-    last.bias.copy_(torch.cat((0.7 * root, torch.zeros_like(root))))
+    _fill(last.bias, torch.cat((0.7 * root, torch.zeros_like(root))))
     for prior in model.priors:
-        prior.head.weight.mul_(0.05)
-        prior.head.bias.zero_()
+        head = cast(ParameterNet, prior).head
+        head.weight.mul_(0.05)
+        _fill(head.bias, torch.zeros(head.out_channels))

@@ -1,0 +1,65 @@
+"""hpcm: a learned image codec.
+
+    import hpcm
+    from PIL import Image
+
+    data = hpcm.compress(Image.open("photo.jpg"), quality=50)  # bytes of a .hpcm file
+    image = hpcm.decompress(data)  # a PIL.Image.Image
+    codec = hpcm.load("nano")  # a model to keep: codec.compress(...), codec.decompress(...)
+
+Importing hpcm is cheap: the names below are looked up when they are first used, and only then torch is imported.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import official
+    from .codec import Codec, compress, decompress, load
+    from .errors import HPCMError
+    from .model.config import Config
+    from .model.hpcm import HPCM
+    from .weights import WeightsFile
+
+__version__ = "0.1.0"  # as in pyproject.toml
+__all__ = [
+    "compress",
+    "decompress",
+    "load",
+    "models",
+    "Codec",
+    "HPCM",
+    "Config",
+    "HPCMError",
+    "official",
+    "__version__",
+]
+
+_MODULES = {  # public name: the module that it is found in
+    **dict.fromkeys(["compress", "decompress", "load", "Codec"], "codec"),
+    "HPCM": "model.hpcm",
+    "Config": "model.config",
+    "HPCMError": "errors",
+}
+
+
+def models() -> "list[WeightsFile]":
+    """The models at hand: the bundled ones, then those in the user's weights folder. Loads none of them."""
+    from .weights import available
+
+    return list(available())
+
+
+def __getattr__(name: str) -> Any:
+    """Looks up a public name when it is first used (PEP 562)."""
+    if name == "official":
+        return import_module(".official", __name__)
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

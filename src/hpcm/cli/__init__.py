@@ -1,0 +1,40 @@
+"""The command line: `hpcm compress`, `decompress`, `info`, `models`, `import`, `train`.
+
+A failure that is to be expected is one line on stderr, `hpcm: error: ...`, and exit code 1; wrong usage is argparse's
+message and 2, an interruption 130. Nothing is overwritten without -f, and no output is left half-written. With several
+inputs the others are still done. What a picture lost, or why a target wasn't met, is a line `hpcm: note: ...`.
+
+Only what a command needs is imported, when it runs: help, `hpcm info` and `hpcm models` know neither torch nor Pillow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from .arguments import parser
+from .messages import attempt, say
+
+FAILURE, INTERRUPTED, BROKEN_PIPE = 1, 130, 141  # exit codes; the last two are what shells make of SIGINT and SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line (by default the process's own) and returns its exit code. Raises SystemExit for usage."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be writable in its encoding
+    options = parser().parse_args(arguments)
+    try:
+        done = attempt(partial(options.run, options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:  # of standard output: its reader has gone, or the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing it at exit says nothing more
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        say("error", error, "standard output")
+        return FAILURE
+    return 0 if done else FAILURE

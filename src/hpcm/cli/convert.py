@@ -1,0 +1,136 @@
+"""`hpcm compress` and `hpcm decompress`: one process and one model for any number of files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from . import files
+from .files import Job
+from .messages import attempt
+
+if TYPE_CHECKING:
+    from ..codec import Codec
+
+TOP_PAD = 256 << 20  # bytes by which the heap grows at least
+
+
+def compress(options: argparse.Namespace) -> bool:
+    jobs = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
+    sound = checked(jobs, options.force)
+    if not sound:
+        return False
+    files.lift_pillows_bound()
+    codec = load(options.model, options.device)
+    target = {"quality": options.quality, "bpp": options.bpp, "psnr": options.psnr}
+    return each(sound, partial(compress_one, codec, target=target, force=options.force)) and len(sound) == len(jobs)
+
+
+def compress_one(codec: Codec, job: Job, *, target: dict[str, Any], force: bool) -> None:
+    data = job.read()
+    image = files.open_picture(data)
+    compressed = codec.compress(image, **target)
+    job.write(compressed, force)
+    if job.target is not None:
+        bpp = 8 * len(compressed) / (image.width * image.height)
+        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
+
+
+def decompress(options: argparse.Namespace) -> bool:
+    jobs = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
+    for job in jobs:
+        files.picture_format(job.suffix(options.format))
+    sound = checked(jobs, options.force)
+    if not sound:
+        return False
+    files.lift_pillows_bound()
+    prepare(options.device)
+    codec = load(options.model, options.device) if options.model else None
+    return each(sound, partial(decompress_one, codec, options=options)) and len(sound) == len(jobs)
+
+
+def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
+    from ..codec import load_for
+
+    data = job.read()
+    image = (codec or load_for(data, options.device)).decompress(data)
+    picture = files.save_picture(image, job.suffix(options.format))
+    job.write(picture, options.force)
+    if job.target is not None:
+        size = f"{image.width} x {image.height} pixels"
+        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(picture):,} bytes ({size})")
+
+
+# ---- many files -----------------------------------------------------------------------------------------------------
+
+
+def checked(jobs: Iterable[Job], force: bool) -> list[Job]:
+    """The jobs of which nothing is known yet that would make them fail; the others are complained about."""
+    return [job for job in jobs if attempt(partial(job.check, force), job.name)]
+
+
+def each(jobs: Sequence[Job], work: Callable[[Job], None]) -> bool:
+    """Does every job, also after one that failed. Whether all went well."""
+    with progress(jobs) as remaining:
+        done = [attempt(partial(work, job), job.name) for job in remaining]
+    return all(done)
+
+
+@contextmanager
+def progress(jobs: Sequence[Job]) -> Iterator[Iterable[Job]]:
+    """The jobs; going through them draws a bar on stderr if that is a terminal and there are several."""
+    if len(jobs) < 2 or not sys.stderr.isatty():
+        yield jobs
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Lines printed meanwhile appear above the bar, unless they go into a file or a pipe.
+    with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), transient=True) as bar:
+        yield bar.track(jobs)
+
+
+# ---- the process ----------------------------------------------------------------------------------------------------
+
+
+def load(model: str, device: str) -> Codec:
+    """A model by name or path. Raises HPCMError."""
+    from ..weights import find
+
+    weights = find(model)  # cheap, and most likely to fail
+    prepare(device)
+    from ..codec import load as load_codec
+
+    return load_codec(weights.path, device)
+
+
+def prepare(device: str) -> None:
+    """Sets the process up for large tensors. Raises UsageError if the device can't be used."""
+    keep_pages()
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, and CUDA without a GPU
+        raise UsageError(f"device {device} can't be used: {error}") from error
+
+
+def keep_pages() -> None:
+    """Makes glibc's malloc keep the memory of freed tensors for the next ones: convolutions run 1.3 times as fast.
+
+    By default every large tensor is mapped anew, and the kernel clears its pages each time. This is no part of
+    `import hpcm` because it changes the whole process, which belongs to whoever imports it. Other systems: nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, TOP_PAD)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            libc.mallopt(parameter, value)

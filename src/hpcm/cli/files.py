@@ -1,0 +1,256 @@
+"""Files of the command line: which output belongs to which input, pictures from and to bytes, safe writing.
+
+A `Job` is one file to convert. `plan` turns arguments into jobs by these rules:
+
+    input            -o                          output
+    photo.jpg        none                        photo.hpcm beside it
+    photo.jpg        a file                      that file
+    photo.jpg        a folder, or ends in /      photo.hpcm in it
+    several inputs   a folder                    each in it
+    a folder         none                        every picture in it, recursively, each beside the picture
+    a folder         a folder                    the same tree there
+    - (stdin)        none or -                   standard output
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ..container import is_hpcm
+from ..errors import PictureError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+STREAM = "-"
+SUFFIX = ".hpcm"
+PICTURES = frozenset(
+    [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
+)  # suffixes that are looked for in folders; a file that is named may have any
+MAX_PIXELS = 1 << 29  # of a picture, as in codec.py: 1.5 GiB as 8-bit RGB
+TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
+    "WEBP": {"lossless": True},
+    "TIFF": {"compression": "tiff_adobe_deflate"},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to convert."""
+
+    source: Path | None  # None: standard input
+    target: Path | None  # None: standard output
+    rival: Path | None = None  # an earlier source with the same target
+
+    @property
+    def name(self) -> str:
+        """What messages call the input."""
+        return "standard input" if self.source is None else str(self.source)
+
+    def suffix(self, format: str) -> str:
+        """The target's suffix, or that of `format` where it has none."""
+        return (self.target.suffix if self.target else "") or f".{format}"
+
+    def check(self, force: bool) -> None:
+        """What can be known to fail before any work is done. Raises OSError or UsageError."""
+        if self.source is not None and not self.source.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
+        if self.rival is not None:
+            raise UsageError(f"{self.rival} becomes {self.target} already; name another output with -o")
+        if self.target is not None:
+            if self.source is not None and self.target.exists() and self.target.samefile(self.source):
+                raise UsageError("input and output are the same file; name another output with -o")
+            refuse_existing(self.target, force)
+        elif sys.stdout is None or sys.stdout.isatty():
+            raise UsageError("standard output is closed or a terminal; name an output with -o")
+
+    def read(self) -> bytes:
+        if self.source is not None:
+            return self.source.read_bytes()
+        if sys.stdin is None:
+            raise UsageError("it is closed")
+        return sys.stdin.buffer.read()
+
+    def write(self, data: bytes, force: bool) -> None:
+        """To the target, all or nothing. Raises OSError or UsageError."""
+        if self.target is not None:
+            write(self.target, data, force)
+        else:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> list[Job]:
+    """The jobs of a command line; see the module's docstring. Raises UsageError.
+
+    Args:
+        suffix: of the outputs whose name isn't given.
+        wanted: suffixes, in lower case, of the files to convert in folders.
+    """
+    folders = [name for name in inputs if name != STREAM and Path(name).is_dir()]
+    into = None  # the folder of the outputs
+    if output not in (None, STREAM):
+        separators = tuple(filter(None, (os.sep, os.altsep)))
+        if len(inputs) > 1 or folders or output.endswith(separators) or Path(output).is_dir():
+            into = Path(output)
+    jobs: list[Job] = []
+    for name in inputs:
+        path = Path(name)
+        if name in folders:
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
+            if not found:
+                raise UsageError(f"{name}: no file in this folder ends in {', '.join(sorted(wanted))}")
+            jobs += [Job(p, (into / p.relative_to(path) if into else p).with_suffix(suffix)) for p in found]
+        elif into and name != STREAM:
+            jobs.append(Job(path, (into / path.name).with_suffix(suffix)))
+        elif output is not None or name == STREAM:
+            target = None if output in (None, STREAM) else Path(output)
+            jobs.append(Job(None if name == STREAM else path, target))
+        else:
+            jobs.append(Job(path, path.with_suffix(suffix)))
+    if (into or len(jobs) > 1) and any(job.source is None or job.target is None for job in jobs):
+        raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
+    return _with_rivals(jobs)
+
+
+def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without repetitions, and with the earlier source of a target that two jobs have."""
+    first: dict[Path | None, Job] = {}
+    result = []
+    for job in dict.fromkeys(jobs):
+        earlier = first.setdefault(job.target, job)
+        result.append(job if earlier is job else Job(job.source, job.target, earlier.source))
+    return result
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def lift_pillows_bound() -> None:
+    """Makes Pillow open what `MAX_PIXELS` allows; its own bound, 2^28 / 3, stops at large photographs."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """A picture from the bytes of its file, decoded. Raises PictureError."""
+    from PIL import Image, UnidentifiedImageError
+
+    if is_hpcm(data):
+        raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            image.load()
+    except UnidentifiedImageError:
+        raise PictureError("it is no picture that Pillow can read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise PictureError(f"the picture is damaged: {error}") from error
+    return image
+
+
+def picture_format(suffix: str) -> str:
+    """Pillow's name of a format that is written with this suffix. Raises UsageError."""
+    from PIL import Image
+
+    name = Image.registered_extensions().get(suffix.lower())
+    if name not in Image.SAVE:
+        raise UsageError(f"no picture format is written as {suffix!r}; try .png, .webp, .tif, .ppm or .jpg")
+    return name
+
+
+def save_picture(image: Image.Image, suffix: str) -> bytes:
+    """The bytes of a picture file, with the picture's ICC profile and EXIF if the format has a place for them.
+
+    Lossless where the format can be. Raises PictureError, UsageError.
+    """
+    name = picture_format(suffix)
+    metadata = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
+    out = io.BytesIO()
+    try:
+        image.save(out, name, **metadata, **SAVE_OPTIONS.get(name, {}))
+    except MemoryError:
+        raise
+    except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take
+        raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
+    return out.getvalue()
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raises UsageError if a file would be overwritten without `force`."""
+    if not force and path.is_file():
+        raise UsageError(f"{path} exists; -f overwrites it")
+
+
+def write(path: Path, data: bytes, force: bool) -> None:
+    """Writes a file, all or nothing, and its folders. Raises OSError or UsageError."""
+    if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe: it can't be replaced
+        with _blamed_on(path), path.open("wb") as device:
+            device.write(data)
+        return
+    with replacing(path, force) as temporary, temporary.open("xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, force: bool) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside `path`.
+
+    What the block writes there becomes `path`, or vanishes if the block fails. A file that exists is overwritten only
+    with `force`, also if it appears meanwhile. Raises OSError or UsageError.
+    """
+    refuse_existing(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    with _blamed_on(path), TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as folder:
+        temporary = Path(folder, target.name)
+        yield temporary
+        if force:
+            os.replace(temporary, target)
+        else:
+            _link(temporary, target)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Gives a file its name unless there is a file of that name."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        refuse_existing(target, force=False)
+        raise  # it exists and is no file
+    except OSError:  # a file system without hard links
+        refuse_existing(target, force=False)
+        os.replace(temporary, target)
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """An OSError that names no file, or a temporary one, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or TEMPORARY in str(error.filename):
+            error.filename, error.filename2 = str(path), None
+        raise

@@ -1,0 +1,77 @@
+"""`hpcm info`: what a .hpcm file says, without decoding it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ..container import Container, unpack
+from ..errors import ModelNotFoundError
+from ..weights import WeightsFile, find_hash
+from .files import STREAM, Job
+from .messages import attempt
+
+
+def info(options: argparse.Namespace) -> bool:
+    job = Job(None if options.file == STREAM else Path(options.file), None)
+    return attempt(lambda: show(job, options.json), job.name)
+
+
+def show(job: Job, as_json: bool) -> None:
+    data = job.read()
+    container = unpack(data)
+    weights = at_hand(container)
+    if as_json:
+        print(json.dumps({"file": job.name, **fields(container, len(data), weights)}, indent=2))
+    else:
+        print("\n".join([job.name, *lines(container, len(data), weights)]))
+
+
+def at_hand(container: Container) -> WeightsFile | None:
+    """The model that the file was made with, if it is on this machine."""
+    try:
+        return find_hash(container.model, container.model_hash)
+    except ModelNotFoundError:
+        return None
+
+
+def fields(container: Container, size: int, weights: WeightsFile | None) -> dict[str, Any]:
+    """What `--json` prints; sizes in bytes, None for what there isn't."""
+    sizes = {name: getattr(container, name) for name in ("alpha", "icc", "exif")}
+    return {
+        "bytes": size,
+        "bpp": 8 * size / (container.width * container.height),
+        "width": container.width,
+        "height": container.height,
+        "colour": container.colour,
+        "bit_depth": container.bit_depth,
+        "model": container.model,
+        "model_hash": container.model_hash.hex(),
+        "model_path": None if weights is None else str(weights.path),
+        "level": container.level,
+        "tile_side": container.tile_side,
+        "tiles": len(container.tiles),
+        **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in sizes.items()},
+    }
+
+
+def lines(container: Container, size: int, weights: WeightsFile | None) -> list[str]:
+    """The same for a reader."""
+    told = fields(container, size, weights)
+    extras = ", ".join(
+        f"{name} {told[f'{field}_bytes']:,} bytes"
+        for field, name in (("alpha", "alpha"), ("icc", "ICC profile"), ("exif", "EXIF"))
+        if told[f"{field}_bytes"] is not None
+    )
+    where = "not at hand" if weights is None else f"at hand: {weights.path}"
+    levels = "" if weights is None else f" of 0 to {weights.config.get('levels', 1) - 1}"
+    return [
+        f"  size     {size:,} bytes, {told['bpp']:.3f} bpp",
+        f"  picture  {container.width} x {container.height} pixels, {container.colour}, {container.bit_depth} bits",
+        f"  besides  {extras or 'nothing'}",
+        f"  tiles    {told['tiles']} of at most {container.tile_side} x {container.tile_side} pixels",
+        f"  quality  level {container.level}{levels}",
+        f"  model    {container.model}, hash {told['model_hash']}, {where}",
+    ]

@@ -1,0 +1,45 @@
+"""What goes wrong, and what is worth a note: one line on stderr each."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+from ..errors import HPCMError, PictureNotice
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
+
+
+def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
+    """Whether `work` went well; its returning False says that it has complained already.
+
+    A failure, and every notice, becomes a line on stderr that begins with `name`, the input's. What is no expected
+    failure is raised, and so is a broken pipe.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PictureNotice)
+        warnings.showwarning = lambda message, *_, **__: say("note", message, name)
+        try:
+            return work() is not False
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) or not (isinstance(error, (HPCMError, OSError)) or ran_out(error)):
+                raise
+            say("error", error, name)
+            return False
+
+
+def ran_out(error: Exception | str) -> bool:
+    """Whether memory ran out, in Python's words or in torch's."""
+    said_so = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return said_so or isinstance(error, MemoryError)
+
+
+def say(kind: str, message: Exception | str, name: str = "") -> None:
+    """One line on stderr: `hpcm: KIND: NAME: MESSAGE`. An OSError brings its own name."""
+    text = " ".join(str(message).split())
+    if ran_out(message):
+        text = "there isn't enough memory for it"
+    elif isinstance(message, OSError):
+        name, text = message.filename or name, message.strerror or text
+    print(": ".join(filter(None, ("hpcm", kind, str(name), text))), file=sys.stderr)

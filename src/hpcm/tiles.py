@@ -1,0 +1,123 @@
+"""Large pictures piece by piece: transforms with a halo, so that there are no seams and memory is bounded.
+
+A large picture is coded in tiles of TILE_SIDE pixels whose latents are entropy-coded independently of one another. The
+transforms know no tiles: each piece is analysed and synthesised with a halo of real neighbours as wide as the
+transforms reach, so that the result equals that of the whole picture at once:
+
+      picture        +--------+   g_a    +----+           +----+    g_s   +--------+
+      with halo      | +----+ |  ----->  |tile| -> bytes  |tile|  ----->  | +----+ |  of which the inner part is kept
+                     | |tile| |          +----+           +----+ and the  | |tile| |
+                     | +----+ |                             halo around   | +----+ |
+                     +--------+                                           +--------+
+
+Where a picture's side isn't a multiple of the model's own (64 pixels without attention) its last rows and columns are
+repeated. Shapes: y, y_hat [1, M, h, w].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .model.config import LATENT_STRIDE
+from .model.hpcm import HPCM
+from .model.transforms import receptive_halo
+from .picture import Picture
+
+TILE_SIDE = 1024  # pixels
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
+
+
+class Tiling:
+    """The tiles of a picture of (height, width) pixels under a model."""
+
+    def __init__(self, model: HPCM, size: tuple[int, int], side: int = TILE_SIDE) -> None:
+        self.model, self.size, self.side = model, size, side
+        self._halo = receptive_halo(model.config)
+        self._device = model.z_means.device
+
+    def __iter__(self) -> Iterator[Box]:
+        """The boxes of the tiles in pixels, row by row."""
+        height, width = self.size
+        for top in range(0, height, self.side):
+            for left in range(0, width, self.side):
+                yield left, top, min(left + self.side, width), min(top + self.side, height)
+
+    @torch.inference_mode()
+    def analyse(self, picture: Picture, box: Box) -> Tensor:
+        """y of a tile, padded to the model's multiple."""
+        outer, inner = self._outer(box)
+        x = _tensor(picture, outer, self._device).contiguous(memory_format=torch.channels_last)
+        y = self.model.analyse(x)[:, :, inner[1] : inner[3], inner[0] : inner[2]]
+        return y.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def synthesise(self, y_hat: Tensor, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Pixels [H, W, 3] or, for grey, [H, W], from y_hat of the whole picture."""
+        peak = 2**bit_depth - 1
+        pixels = np.empty(self.size if grey else (*self.size, 3), np.uint8 if bit_depth == 8 else np.uint16)
+        for box in self:
+            outer, inner = self._outer(box)
+            cells = [side // LATENT_STRIDE for side in outer]
+            x_hat = self.model.synthesise(y_hat[:, :, cells[1] : cells[3], cells[0] : cells[2]])[0]
+            left, top, right, bottom = box
+            down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
+            x_hat = x_hat[:, down : down + bottom - top, across : across + right - left]
+            x_hat = x_hat.mean(0) if grey else x_hat.permute(1, 2, 0)
+            values = x_hat.mul(peak).round_().clamp_(0, peak)
+            pixels[top:bottom, left:right] = values.cpu().numpy().astype(pixels.dtype)
+        return pixels
+
+    def empty_latent(self) -> Tensor:
+        """Room for y_hat of the whole picture."""
+        shape = (1, self.model.config.M, *self.padded(self.size))
+        return torch.empty(shape, device=self._device, memory_format=torch.channels_last)
+
+    def place(self, y_hat: Tensor, box: Box, tile: Tensor) -> None:
+        """Puts y_hat of a tile where it belongs in y_hat of the whole picture."""
+        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
+        y_hat[:, :, top : top + tile.shape[2], left : left + tile.shape[3]] = tile
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of latents of `size` pixels, padded to the model's multiple."""
+        multiple = self.model.config.multiple
+        rows, columns = (-(-side // multiple) * multiple // LATENT_STRIDE for side in size)
+        return rows, columns
+
+    def _outer(self, box: Box) -> tuple[Box, Box]:
+        """A tile with its halo, in pixels of the padded picture, and where the tile lies in that, in latents."""
+        height, width = self.padded(self.size)
+        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
+        rows, columns = self.padded(extent(box))
+        x0, y0 = max(left - self._halo, 0), max(top - self._halo, 0)
+        x1, y1 = min(left + columns + self._halo, width), min(top + rows + self._halo, height)
+        stride = LATENT_STRIDE
+        inner = (left - x0, top - y0, left - x0 + columns, top - y0 + rows)
+        return (x0 * stride, y0 * stride, x1 * stride, y1 * stride), inner
+
+
+def extent(box: Box) -> tuple[int, int]:
+    """Height and width."""
+    return box[3] - box[1], box[2] - box[0]
+
+
+def latents_inside(box: Box) -> tuple[int, int]:
+    """Rows and columns of latents that touch the tile's pixels."""
+    height, width = extent(box)
+    return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
+
+
+def _tensor(picture: Picture, box: Box, device: torch.device) -> Tensor:
+    """The pixels of a box that may reach beyond the picture, there repeating its edge: [1, 3, h, w] in 0..1."""
+    left, top, right, bottom = box
+    pixels = picture.pixels[top : min(bottom, picture.size[0]), left : min(right, picture.size[1])]
+    planes = pixels if pixels.ndim == 3 else pixels[..., None]
+    x = torch.from_numpy(planes.astype(np.float32)).to(device).permute(2, 0, 1)[None].div_(picture.peak)
+    x = F.pad(x, (0, right - left - x.shape[3], 0, bottom - top - x.shape[2]), mode="replicate")
+    return x.expand(-1, 3, -1, -1)

@@ -1,0 +1,95 @@
+"""Tiny models that every test can afford: the structure of the real ones, a few channels wide."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hpcm.model.config import B1, BASE, NANO, Config, Prior
+from hpcm.model.context import Gain
+from hpcm.model.hpcm import HPCM
+
+TINY = replace(
+    NANO,
+    name="tiny",
+    M=16,
+    N=8,
+    analysis=((1, 16), (0, 16)),
+    synthesis=((0, 16), (1, 16)),
+    hyper_analysis=((1, 16), (0, 8)),
+    hyper_synthesis=((1, 8), (0, 32)),
+    prior_width=16,
+)
+TINY_BASE = replace(
+    BASE,
+    name="tiny-base",
+    M=16,
+    N=8,
+    analysis=((1, 8), (1, 8), (2, 16), (0, 16)),
+    synthesis=((0, 16), (2, 16), (1, 8), (1, 8)),
+    hyper_analysis=((1, 16), (1, 8)),
+    hyper_synthesis=((1, 8), (1, 32)),
+    prior_width=48,
+    heads=4,
+    hyper_placement="released",
+)
+TINY_1B = replace(
+    B1,
+    name="tiny-1b",
+    M=16,
+    N=8,
+    analysis=((1, 8), (2, 16), (3, 24), (1, 16)),
+    synthesis=((1, 16), (3, 24), (1, 16), (2, 8)),
+    hyper_analysis=((2, 16), (1, 16)),
+    hyper_synthesis=((1, 16), (2, 32)),
+    prior_width=48,
+    prior_coarse=Prior(before=2, after=1, tail=1),
+    prior_fine=Prior(before=1, after=2, tail=1),
+    adaptor_blocks=(1, 1, 2),
+    hyper_placement="released",
+)
+
+
+@pytest.fixture
+def tiny() -> Config:
+    """NANO's structure: several levels, psi as the context, one parameter network."""
+    return TINY
+
+
+@pytest.fixture
+def tiny_base() -> Config:
+    """BASE's structure: one level, window attention, the released placement of the hyper parameters."""
+    return TINY_BASE
+
+
+@pytest.fixture
+def tiny_1b() -> Config:
+    """B1's structure: adaptors of blocks, blocks after the head of a parameter network."""
+    return TINY_1B
+
+
+@pytest.fixture
+def build() -> Callable[[Config], HPCM]:
+    """Makes a model whose latents and scales spread as those of a trained one do; the same weights every time."""
+    return _build
+
+
+@torch.no_grad()
+def _build(config: Config) -> HPCM:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = HPCM(config).eval().requires_grad_(False)
+        for module in model.modules():
+            if isinstance(module, Gain):
+                module.knots.uniform_(0.8, 1.2)
+        model.z_means.normal_()
+        model.z_scales.uniform_(0.5, 2)
+    last_analysis, last_hyper = (
+        [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        for net in (model.g_a, model.h_s)
+    )
+    last_analysis.weight *= 20
+    for layer in [last_hyper, *(prior.head for prior in model.priors if not config.refine)]:
+        layer.bias[: config.M] += 1.5
+    return model

@@ -1,0 +1,503 @@
+"""The command line, end to end: outputs and their names, exact lines on stderr, exit codes, and no leftovers."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hpcm
+from hpcm import cli, codec, official, weights
+from hpcm.cli import arguments, convert, files
+from hpcm.container import pack, unpack
+from hpcm.errors import WeightsError
+from hpcm.model.config import NANO
+from hpcm.model.hpcm import HPCM
+from hpcm.train import loop
+
+KODIM = Path(__file__).parent / "data" / "kodim20.png"
+SIZE = (200, 136)  # of the test picture: quick, and no multiple of 64
+ICC, EXIF = b"a profile", Image.Exif()
+EXIF[0x010E] = "a description"
+TINY = replace(
+    NANO,
+    name="tiny",
+    M=16,
+    N=8,
+    analysis=((1, 16), (0, 16)),
+    synthesis=((0, 16), (1, 16)),
+    hyper_analysis=((1, 16), (0, 8)),
+    hyper_synthesis=((1, 8), (0, 32)),
+    prior_width=16,
+)
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Path:
+    """A folder with a model of random weights, photo.png, and photo.hpcm made from it."""
+    folder = tmp_path_factory.mktemp("material")
+    torch.manual_seed(0)
+    weights.save(HPCM(TINY), folder / "tiny.safetensors", {"steps": 7, "crops": 56})
+    picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
+    picture.save(folder / "photo.png")
+    (folder / "photo.hpcm").write_bytes(codec.load(folder / "tiny.safetensors").compress(picture))
+    return folder
+
+
+@pytest.fixture
+def at(tmp_path, material, monkeypatch) -> Path:
+    """An empty current folder; the model is at hand."""
+    monkeypatch.setenv("HPCM_WEIGHTS", str(material))
+    monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(at, material) -> Run:
+    """Runs a command line in a folder that holds photo.png and photo.hpcm; gives the exit code."""
+    for name in ("photo.png", "photo.hpcm"):
+        shutil.copy(material / name, at)
+
+    def run(*line: object) -> int:
+        command = [str(word) for word in line]
+        if command[0] == "compress" and "--model" not in command:
+            command += ["--model", "tiny"]
+        return cli.main(command)
+
+    return run
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(source) -> np.ndarray:
+    return np.asarray(Image.open(source))
+
+
+def python(*line: str, **options) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, *line], capture_output=True, timeout=120, env=environment(), **options)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(hpcm.__file__).parents[1])}
+
+
+# ---- there and back -------------------------------------------------------------------------------------------------
+
+
+def test_there_and_back(run, at, material, capsys):
+    (at / "photo.hpcm").unlink()
+    assert run("compress", "photo.png") == 0
+    before, after = (at / "photo.png").stat().st_size, (at / "photo.hpcm").stat().st_size
+    bpp = 8 * after / (SIZE[0] * SIZE[1])
+    assert capsys.readouterr() == (f"photo.png -> photo.hpcm  {before:,} -> {after:,} bytes ({bpp:.2f} bpp)\n", "")
+    (at / "photo.png").unlink()
+    assert run("decompress", "photo.hpcm") == 0
+    size = (at / "photo.png").stat().st_size
+    assert capsys.readouterr() == (f"photo.hpcm -> photo.png  {after:,} -> {size:,} bytes (200 x 136 pixels)\n", "")
+    expected = codec.load(material / "tiny.safetensors").decompress((at / "photo.hpcm").read_bytes())
+    assert np.array_equal(pixels(at / "photo.png"), np.asarray(expected))
+    assert tree(at) == {"photo.png", "photo.hpcm"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "argument"), [("--quality", 1, "quality"), ("--bpp", 1.5, "bpp"), ("--psnr", 7.5, "psnr")]
+)
+def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
+    asked = []
+    monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: asked.append(target) or b"data")
+    assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
+    assert asked == [{"quality": None, "bpp": None, "psnr": None, argument: value}]
+
+
+def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys):
+    model = material / "tiny.safetensors"
+    assert run("compress", "photo.png", "-o", "a.hpcm", "--model", model) == 0
+    assert run("decompress", "a.hpcm", "--model", model) == 0
+    weights.save(HPCM(TINY), at / "other.safetensors", {})
+    assert run("decompress", "a.hpcm", "-o", "b.png", "--model", at / "other.safetensors") == 1
+    assert "hpcm: error: a.hpcm: the file was made with model 'tiny' of hash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "made"),
+    [
+        (["a/x.png"], None, {"a/x.hpcm"}),
+        (["a/x.png"], "y.hpcm", {"y.hpcm"}),
+        (["a/x.png"], "b", {"b/x.hpcm"}),  # an existing folder
+        (["a/x.png"], "new/", {"new/x.hpcm"}),
+        (["a/x.png"], "new/deep/y", {"new/deep/y"}),
+        (["a/x.png", "z.JPG"], None, {"a/x.hpcm", "z.hpcm"}),
+        (["a/x.png", "z.JPG", "a/x.png"], "new", {"new/x.hpcm", "new/z.hpcm"}),
+        (["a"], None, {"a/x.hpcm", "a/c/y.hpcm"}),
+        (["a"], "new", {"new/x.hpcm", "new/c/y.hpcm"}),
+        (["a", "z.JPG"], "new", {"new/x.hpcm", "new/c/y.hpcm", "new/z.hpcm"}),
+    ],
+)
+def test_where_outputs_go(run, at, monkeypatch, inputs, output, made):
+    monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: b"data")
+    (at / "a" / "c").mkdir(parents=True)
+    (at / "b").mkdir()
+    for name, form in [("a/x.png", "PNG"), ("a/c/y.webp", "WEBP"), ("z.JPG", "JPEG")]:
+        Image.new("RGB", (8, 8)).save(at / name, form)
+    (at / "a" / "notes.txt").write_text("no picture")
+    before = tree(at)
+    assert run("compress", *inputs, *(["-o", output] if output else [])) == 0
+    assert tree(at) - before == made
+
+
+def test_decompress_a_folder(run, at):
+    shutil.copytree(at, at / "in" / "deep")
+    assert run("decompress", "in", "-o", "out", "--format", "webp") == 0
+    assert tree(at / "out") == {"deep/photo.webp"}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".ppm", ".jpg", ".bmp"])
+def test_formats(run, at, material, suffix):
+    picture = Image.open(material / "photo.png")
+    picture.save(at / "tagged.png", icc_profile=ICC, exif=EXIF)
+    assert run("compress", "tagged.png") == 0
+    assert run("decompress", "tagged.hpcm", "-o", f"out{suffix}") == 0
+    out = Image.open(at / f"out{suffix}")
+    out.load()
+    assert out.format == {".tif": "TIFF", ".jpg": "JPEG"}.get(suffix, suffix[1:].upper())
+    if suffix != ".jpg":
+        assert np.array_equal(np.asarray(out), np.asarray(hpcm.decompress((at / "tagged.hpcm").read_bytes())))
+    if suffix not in (".ppm", ".bmp"):
+        assert out.info["icc_profile"] == ICC
+        assert out.getexif()[0x010E] == EXIF[0x010E]
+
+
+def test_streams(at, material):
+    made = python("-m", "hpcm", "compress", "-", "--model", "tiny", input=(material / "photo.png").read_bytes())
+    assert (made.returncode, made.stderr) == (0, b"")
+    assert unpack(made.stdout) == unpack((material / "photo.hpcm").read_bytes())
+    back = python("-m", "hpcm", "decompress", "-", "-o", "-", "--format", ".PPM", input=made.stdout)
+    assert (back.returncode, back.stderr) == (0, b"")
+    assert np.array_equal(pixels(io.BytesIO(back.stdout)), np.asarray(hpcm.decompress(made.stdout)))
+
+
+def test_a_file_to_stdout_and_stdin_to_a_file(run, at, material, capsysbinary, monkeypatch):
+    assert run("compress", "photo.png", "-o", "-") == 0
+    made = capsysbinary.readouterr().out
+    assert made == (material / "photo.hpcm").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(made)))
+    assert run("decompress", "-", "-o", "new.png") == 0
+    assert capsysbinary.readouterr().out.startswith(b"standard input -> new.png")
+
+
+def test_a_note_is_a_line(run, at, capsys):
+    Image.open("photo.png").convert("P").save("palette.png")
+    assert run("compress", "palette.png") == 0
+    assert capsys.readouterr().err == "hpcm: note: palette.png: the picture's mode P was converted to RGB\n"
+
+
+def test_several_inputs_have_a_progress_bar_on_a_terminal(run, at, monkeypatch, capsys):
+    shutil.copy("photo.png", "other.png")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: b"data")
+    assert run("compress", "photo.png", "other.png", "-f") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+# ---- failures -------------------------------------------------------------------------------------------------------
+
+NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("compress none.png", f"none.png: {NO_FILE}"),
+        ("compress note.txt", "note.txt: it is no picture that Pillow can read"),
+        ("compress photo.hpcm -o a", "photo.hpcm: it is a .hpcm file already; `hpcm decompress` makes a picture of it"),
+        ("compress cut.png", r"cut.png: the picture is damaged: .*"),
+        ("compress photo.png", "photo.png: photo.hpcm exists; -f overwrites it"),
+        ("compress photo.png -f -o photo.png", "photo.png: input and output .* name another output with -o"),
+        ("compress photo.png -o note.txt/a.hpcm", f"note.txt: {os.strerror(17)}"),
+        ("compress photo.png -o /dev/full", f"/dev/full: {os.strerror(28)}"),
+        ("compress empty", "empty: no file in this folder ends in .avif, .*"),
+        ("compress photo.png - -o out", r"standard input or output \(-\) is for one file: .*"),
+        ("compress photo.png note.txt -o -", r"standard input or output \(-\) is for one file: .*"),
+        ("compress photo.png -o a --model none", "no model 'none': it is no file, and the models at hand are tiny"),
+        ("compress photo.png -o a --model note.txt", "note.txt .*"),
+        ("compress photo.png -o a --device cuda", "device cuda can't be used: .*"),
+        ("decompress none.hpcm", f"none.hpcm: {NO_FILE}"),
+        ("decompress photo.png -o a.png", r"photo.png: no .hpcm file: it begins with .*"),
+        ("decompress torn.hpcm", r"torn.hpcm: cut short or damaged: .*; fetch it again"),
+        ("decompress bad.hpcm", r"bad.hpcm: tile 0 of 1 or the header was changed: .*; fetch the file again"),
+        ("decompress photo.hpcm", "photo.hpcm: photo.png exists; -f overwrites it"),
+        (
+            "decompress photo.hpcm -o a.xyz",
+            "no picture format is written as '.xyz'; try .png, .webp, .tif, .ppm or .jpg",
+        ),
+        ("decompress foreign.hpcm", r"foreign.hpcm: the file was made with model 'tiny' of hash .* --model PATH"),
+        ("info none.hpcm", f"none.hpcm: {NO_FILE}"),
+        ("info empty", f"empty: {IS_FOLDER}"),
+        ("info note.txt", "note.txt: no .hpcm file: it begins with b'no p', and .*"),
+        ("import none.pth --arch base -o a.safetensors", "none.pth.*"),
+    ],
+)
+def test_a_failure_is_one_line(run, at, capsys, line, message):
+    if "cuda" in line and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    if "/dev/full" in line and not Path("/dev/full").exists():
+        pytest.skip("there is no full device")
+    (at / "empty").mkdir()
+    (at / "note.txt").write_text("no picture")
+    (at / "cut.png").write_bytes((at / "photo.png").read_bytes()[:5000])
+    data = (at / "photo.hpcm").read_bytes()
+    (at / "torn.hpcm").write_bytes(data[:-50])
+    (at / "bad.hpcm").write_bytes(data[:-50] + bytes([data[-50] ^ 1]) + data[-49:])
+    (at / "foreign.hpcm").write_bytes(pack(replace(unpack(data), model_hash=b"12345678")))
+    before = {path: path.read_bytes() for path in at.rglob("*") if path.is_file()}
+    assert run(*line.split()) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"hpcm: error: {message}\n", err), err
+    assert {path: path.read_bytes() for path in at.rglob("*") if path.is_file()} == before
+    assert not list(at.rglob(f"{files.TEMPORARY}*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("compress", "the following arguments are required: INPUT"),
+        ("compress a.png --quality 0", "argument --quality: '0' is no whole number from 1 to 100"),
+        ("compress a.png --quality 7.5", "argument --quality: '7.5' is no whole number from 1 to 100"),
+        ("compress a.png --bpp nan", "argument --bpp: 'nan' is no positive number"),
+        ("compress a.png --bpp 1 --psnr 30", "argument --psnr: not allowed with argument --bpp"),
+        ("import a.pth --arch base", "the following arguments are required: -o/--output"),
+        ("train --data a --out b", "one of the arguments --minutes --steps is required"),
+        ("train --data a --out b --steps 9 --decay 2", "argument --decay: '2' is not within 0 to 1"),
+    ],
+)
+def test_wrong_usage(capsys, line, message):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {message}\n")
+
+
+def test_others_are_done_after_a_failure(run, at, capsys):
+    (at / "note.png").write_text("no picture")
+    shutil.copy("photo.png", "photo.bmp")  # would become photo.hpcm as well
+    assert run("compress", "none.png", "note.png", "photo.png", "photo.bmp", "-f") == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("photo.png -> photo.hpcm")
+    assert err.splitlines() == [
+        f"hpcm: error: none.png: {NO_FILE}",
+        "hpcm: error: photo.bmp: photo.png becomes photo.hpcm already; name another output with -o",
+        "hpcm: error: note.png: it is no picture that Pillow can read",
+    ]
+
+
+def test_force_overwrites_through_a_link(run, at, material):
+    (at / "real.hpcm").write_bytes(b"old")
+    (at / "link.hpcm").symlink_to("real.hpcm")
+    assert run("compress", "photo.png", "-o", "link.hpcm", "-f") == 0
+    assert (at / "link.hpcm").is_symlink()
+    assert (at / "real.hpcm").read_bytes() == (material / "photo.hpcm").read_bytes()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_kept(at, monkeypatch, links):
+    def no_link(*_):  # as on a file system without hard links
+        raise PermissionError(1, "no links")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    files.write(at / "other", b"new", force=False)
+    replacing = files.replacing(at / "a", force=False)
+    replacing.__enter__().write_bytes(b"ours")
+    (at / "a").write_bytes(b"theirs")
+    with pytest.raises(hpcm.HPCMError, match="a exists; -f overwrites it"):
+        replacing.__exit__(None, None, None)
+    assert (at / "a").read_bytes() == b"theirs"
+    assert (at / "other").read_bytes() == b"new"
+    assert tree(at) == {"a", "other"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+        (MemoryError(), 1, "hpcm: error: photo.png: there isn't enough memory for it\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "there isn't enough memory for it\n"),
+    ],
+)
+def test_what_stops_a_run(run, at, capfd, monkeypatch, error, code, message):
+    def compress(*_, **__):
+        raise error
+
+    monkeypatch.setattr(codec.Codec, "compress", compress)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    assert run("compress", "photo.png", "-o", "a.hpcm") == code
+    assert capfd.readouterr().err.endswith(message)
+    assert tree(at) == {"photo.png", "photo.hpcm"}
+
+
+def test_a_bug_is_no_failure(run, monkeypatch):
+    monkeypatch.setattr(codec.Codec, "compress", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("compress", "photo.png", "-f")
+
+
+def test_a_reader_that_has_gone_is_no_failure(at, material):
+    line = [sys.executable, "-m", "hpcm", "info", str(material / "photo.hpcm")]
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(line, stdout=write, stderr=subprocess.PIPE, env=environment()) as process:
+        os.close(write)
+        assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 141
+
+
+def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
+    Image.open("photo.png").convert("RGBA").save("clear.png")
+    assert run("compress", "clear.png") == 0
+    assert run("decompress", "clear.hpcm", "-o", "clear.jpg") == 1
+    message = (
+        "hpcm: error: clear.hpcm: the picture can't be written as JPEG: cannot write mode RGBA as JPEG; try .png\n"
+    )
+    assert capsys.readouterr().err == message
+
+
+def test_a_picture_of_too_many_pixels(run, at, monkeypatch, capsys):
+    monkeypatch.setattr(files, "MAX_PIXELS", 27_199)
+    assert run("compress", "photo.png", "-f") == 1
+    assert capsys.readouterr().err == "hpcm: error: photo.png: it has more than 27,199 pixels\n"
+
+
+# ---- the other commands ---------------------------------------------------------------------------------------------
+
+
+def test_info(run, material, capsys, monkeypatch):
+    assert run("info", "photo.hpcm") == 0
+    lines = capsys.readouterr().out.splitlines()
+    data = (material / "photo.hpcm").read_bytes()
+    short = weights.find("tiny").hash.hex()
+    assert lines == [
+        "photo.hpcm",
+        f"  size     {len(data):,} bytes, {8 * len(data) / (200 * 136):.3f} bpp",
+        "  picture  200 x 136 pixels, rgb, 8 bits",
+        "  besides  nothing",
+        "  tiles    1 of at most 1024 x 1024 pixels",
+        "  quality  level 31 of 0 to 63",
+        f"  model    tiny, hash {short}, at hand: {material / 'tiny.safetensors'}",
+    ]
+    monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run("info", "-", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("bpp") == pytest.approx(8 * len(data) / (200 * 136))
+    expected = {"file": "standard input", "bytes": len(data), "width": 200, "height": 136, "colour": "rgb"}
+    expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 31}
+    expected |= {"tile_side": 1024, "tiles": 1, "alpha_bytes": None, "icc_bytes": None, "exif_bytes": None}
+    assert told == expected
+
+
+def test_info_on_what_else_a_file_holds(run, at, capsys):
+    Image.open("photo.png").convert("LA").save("rich.png", icc_profile=ICC, exif=EXIF)
+    assert run("compress", "rich.png") == 0
+    container = unpack((at / "rich.hpcm").read_bytes())
+    capsys.readouterr()
+    assert run("info", "rich.hpcm") == 0
+    sizes = f"alpha {len(container.alpha)} bytes, ICC profile {len(ICC)} bytes, EXIF {len(container.exif)} bytes"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:4] == ["  picture  200 x 136 pixels, grey, 8 bits", f"  besides  {sizes}"]
+
+
+def test_models(run, material, capsys, monkeypatch):
+    monkeypatch.setattr("hpcm.cli.models.DEFAULT_MODEL", "tiny")
+    assert run("models") == 0
+    path, short = material / "tiny.safetensors", weights.find("tiny").hash.hex()
+    assert capsys.readouterr().out.splitlines() == [
+        f"tiny  (default)  {path}",
+        f"  hash {short}, 64 quality levels, 16 latent channels",
+        "  steps 7, crops 56",
+    ]
+    assert run("models", "--json") == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    provenance = {"steps": 7, "crops": 56}
+    expected = {"name": "tiny", "default": True, "hash": short, "levels": 64, "M": 16, "provenance": provenance}
+    assert told == {**expected, "path": str(path)}
+    monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
+    assert run("models") == 0
+    assert capsys.readouterr().out == f"no models are at hand; weights files belong into {material / 'none'}\n"
+
+
+def test_import(run, at, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(official, "import_checkpoint", lambda *line: asked.append(line) or line[2].write_bytes(b"new"))
+    assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 0
+    ((source, arch, written),) = asked
+    assert (source, arch, written.name) == (Path("a.pth"), "base", "mine.safetensors")  # the model's name
+    assert capsys.readouterr() == ("a.pth -> mine.safetensors\n", "")
+    assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 1
+    assert capsys.readouterr().err == "hpcm: error: mine.safetensors exists; -f overwrites it\n"
+
+    def fail(path, arch, output):
+        output.write_bytes(b"half")
+        raise WeightsError("it's no checkpoint")
+
+    monkeypatch.setattr(official, "import_checkpoint", fail)
+    assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors", "-f") == 1
+    assert (at / "mine.safetensors").read_bytes() == b"new"
+    assert tree(at) == {"photo.png", "photo.hpcm", "mine.safetensors"}
+
+
+def test_train(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loop, "train", lambda *line, **options: asked.append((line, options)))
+    assert run("train", "--data", "a", "b.tar", "--out", "c", "--minutes", "2", "--rate", "3e-4", "--bf16") == 0
+    (((options, data, folder), rest),) = asked
+    assert options == loop.Options(rate=3e-4, bf16=True)
+    assert (data, folder, rest) == (["a", "b.tar"], "c", {"minutes": 2.0, "steps": None, "resume": False})
+
+
+def test_every_training_option_is_there(capsys):
+    with contextlib.suppress(SystemExit):
+        cli.main(["train", "--help"])
+    told = set(re.findall(r"--([a-z0-9]+)", capsys.readouterr().out))
+    assert {field.name for field in fields(loop.Options)} <= told
+
+
+# ---- cheap, and in step with the rest -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", [["models"], ["info", "photo.hpcm"], ["compress", "--help"], ["--version"]])
+def test_without_torch_and_pillow(run, line):
+    code = "import sys, atexit; atexit.register(lambda: print({'torch', 'PIL', 'rich', 'numpy'} & {*sys.modules}))"
+    done = python("-c", f"{code}; sys.argv[1:] = {line}; from hpcm.__main__ import main; main()")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == b"set()"
+
+
+def test_constants_that_stand_twice():
+    assert (arguments.DEFAULT_QUALITY, arguments.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
+    assert files.MAX_PIXELS == codec.MAX_PIXELS
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{hpcm.__version__}"\n' in project
+
+
+def test_keep_pages_does_nothing_elsewhere(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    convert.keep_pages()
