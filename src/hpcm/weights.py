@@ -130,15 +130,23 @@ def find_hash(name: str, short_hash: bytes) -> WeightsFile:
 
 
 def save(model: HPCM, path: Path, provenance: dict[str, Any], *, half: bool = True) -> None:
-    """Writes a weights file under a temporary name first; 16-bit parameters if `half`, else float32."""
+    """Writes a weights file under a temporary name first; 16-bit parameters if `half`, else float32.
+
+    What leads to means and scales in an exact model stays as it is: 16-bit only where nothing is lost.
+    """
     import numpy as np
     import torch
     from safetensors.torch import save_file
 
     from .entropy.tables import make_tables
+    from .model.grid import PARTS
 
-    dtype = torch.float16 if half else torch.float32
-    tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in model.state_dict().items()}
+    tensors = {}
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous().float()
+        short = value.half()
+        exact = bool(model.config.carrier) and name.startswith(PARTS)
+        tensors[name] = short if half and (not exact or torch.equal(short.float(), value)) else value
     tables = make_tables()
     for name in ("scales", "radius", "frequencies"):
         tensors[f"tables.{name}"] = torch.from_numpy(np.array(getattr(tables, name)))
@@ -151,13 +159,15 @@ def save(model: HPCM, path: Path, provenance: dict[str, Any], *, half: bool = Tr
 def load_model(weights: WeightsFile, device: str = "cpu") -> tuple[HPCM, Tables]:
     """The network in evaluation mode, float32 and channels-last, and its entropy coder's tables.
 
-    Raises WeightsError where the file doesn't hold what its configuration asks for.
+    Raises WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds
+    don't hold, and MismatchError where this machine's arithmetic isn't exact.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from .entropy.tables import Tables
+    from .model import grid
     from .model.config import Config
     from .model.hpcm import HPCM
 
@@ -170,5 +180,8 @@ def load_model(weights: WeightsFile, device: str = "cpu") -> tuple[HPCM, Tables]
         model.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    if model.config.carrier:
+        grid.check(model)
+        grid.probe(torch.device(device))
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False), tables

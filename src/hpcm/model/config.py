@@ -63,6 +63,7 @@ class Config:
     refine: bool = False  # psi is the context plus what the parameter network adds
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
     likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
+    carrier: str = ""  # "float32" or "float64": the model is exact (see grid.py); "": plain floating point
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
     lambda_max: float = 0.0483
@@ -73,6 +74,7 @@ class Config:
             "fusion": ("attention", "psi", "none"),
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
+            "carrier": ("", "float32", "float64"),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:

@@ -77,8 +77,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, psi: Tensor, context: Tensor) -> Tensor:
         q, k, v = (self._windows(t) for t in (self.q(psi), self.k(context), self.v(context)))
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self._whole(attended, psi.shape) + self.out(psi)
+        return self._whole(self.attend(q, k, v), psi.shape) + self.out(psi)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q k / sqrt(d)) v for [..., keys, d]."""
+        return F.scaled_dot_product_attention(q, k, v)
 
     def _windows(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B * windows, heads, window * window, d]."""

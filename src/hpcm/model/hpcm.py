@@ -14,11 +14,13 @@ level's gain, and divided again (by a learned inverse) at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from . import grid
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
 from .context import Adaptor, Gain, ParameterNet, WindowAttention
 from .drivers import Estimating, Places, Pop, Recording, Replaying, Symbols, hyper_places, latent_places
@@ -53,6 +55,8 @@ class HPCM(nn.Module):
         if config.levels > 1:
             self.y_gain, self.y_inverse = Gain(config.levels, config.M), Gain(config.levels, config.M)
             self.z_gain, self.z_inverse = Gain(config.levels, config.N), Gain(config.levels, config.N)
+        if config.carrier:
+            grid.attach(self, config.carrier)
 
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
@@ -132,7 +136,8 @@ class HPCM(nn.Module):
         gain, inverse = self._z_gains(level)
         shape = (level.shape[0], self.config.N, *size)
         means, scales = (self.z_means * gain).expand(shape), (self.z_scales * gain).expand(shape)
-        return self.h_s(drive(HYPER_STEP, means, scales) * inverse).float()
+        with self._arithmetic():
+            return self.h_s(drive(HYPER_STEP, means, scales) * inverse).float()
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +149,10 @@ class HPCM(nn.Module):
             drive: gives the latent at each step, in units of the quantisation step.
             level: [B].
         """
-        plan = self.plan(_size(hyper))
+        with self._arithmetic():
+            return self._code_latent(self.plan(_size(hyper)), hyper, drive, level)
+
+    def _code_latent(self, plan: Plan, hyper: Tensor, drive: Driver, level: Tensor) -> Tensor:
         hypers = plan.hyper_pyramid(hyper)
         gain, inverse = self._y_gains(level)
         context = hypers[0]
@@ -181,6 +189,10 @@ class HPCM(nn.Module):
     def plan(self, size: tuple[int, int]) -> Plan:
         """The coding schedule for latents of (h, w)."""
         return plan_for(self.config, *size, self.z_means.device)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        """Exact, for an exact model."""
+        return grid.arithmetic(self.z_means.device) if self.config.carrier else contextlib.nullcontext()
 
     def _hyper_places(self, size: tuple[int, int], inside: tuple[int, int] | None) -> list[Places]:
         """The places of z for y of `size`, of which `inside` rows and columns touch the picture."""

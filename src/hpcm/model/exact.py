@@ -1,0 +1,105 @@
+"""Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
+
+Weights become integers of 8 (float32 carrier) or 16 bits (float64) times a power of two per output channel. The grid
+of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+from .context import WindowAttention
+from .grid import CARRIER_BITS, GridAttention, check, convolutions, weights_by_output
+from .hpcm import HPCM
+
+WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
+INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
+TINY = 2.0**-20  # what zeros count as where a logarithm is taken
+
+
+@torch.no_grad()
+def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: str = "float32") -> HPCM:
+    """Quantises a trained model after training.
+
+    Args:
+        model: in floating point, in evaluation mode; it isn't changed.
+        batches: pictures x [B, 3, H, W] and levels [B] to calibrate the inputs' ranges on.
+        carrier: "float32" (weights of 8 bits, inputs as fine as the bound allows) or "float64" (16 and 20 bits).
+
+    Raises WeightsError for attention with a float32 carrier.
+    """
+    if model.config.fusion == "attention" and carrier == "float32":
+        raise WeightsError(f"{model.config.name} has attention, whose sums need the float64 carrier")
+    ranges = _input_ranges(model, batches)
+    exact = HPCM(replace(model.config, carrier=carrier)).eval()
+    exact.load_state_dict(model.state_dict(), strict=False)
+    for name, _, _, convolution in convolutions(exact):
+        _quantise(convolution, ranges[name], carrier)
+    for name, module in exact.named_modules():
+        if isinstance(module, GridAttention):
+            for key in ("q", "k", "v"):
+                largest = max(ranges[f"{name}.{key}>"], TINY)
+                getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
+    check(exact)
+    return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """The largest input of each convolution, by its name, and the largest q, k, v of attention, by name and ">"."""
+    ranges: dict[str, float] = {}
+
+    def note(name: str, values: Tensor) -> None:
+        ranges[name] = max(ranges.get(name, 0.0), float(values.abs().max()))
+
+    def inputs_of(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        return lambda _, inputs: note(name, inputs[0])
+
+    def outputs_of(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        return lambda _, inputs, output: note(f"{name}>", output)
+
+    handles = [module.register_forward_pre_hook(inputs_of(name)) for name, _, _, module in convolutions(model)]
+    for name, module in model.named_modules():
+        if isinstance(module, WindowAttention):
+            handles += [getattr(module, k).register_forward_hook(outputs_of(f"{name}.{k}")) for k in ("q", "k", "v")]
+    for x, level in batches:
+        model(x, level)
+    for handle in handles:
+        handle.remove()
+    return ranges
+
+
+def _quantise(convolution: Any, largest: float, carrier: str) -> None:
+    """Rounds the weights of a grid convolution and picks the finest input grid that the bound allows."""
+    channels_first = weights_by_output(convolution)  # [out, fan in], float64
+    peak = 2 ** (WEIGHT_BITS[carrier] - 1) - 1
+    top = np.abs(channels_first).max(1)
+    exponent = np.floor(np.log2(peak / np.maximum(top, TINY))).clip(max=24)  # a, per output channel
+    k = np.round(channels_first * 2.0 ** exponent[:, None])
+    room = 2.0 ** CARRIER_BITS[carrier] - 1
+    bias = convolution.bias.double().cpu().numpy()
+    for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
+        scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
+        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(np.abs(k).sum(1), 1)).min())
+        if limit >= largest * 2.0**bits:
+            break
+    limit = min(limit, 2.0**23)
+    unit = 2.0 ** -(exponent + bits)
+    _set_weights(convolution, k * unit[:, None])
+    convolution.bias.copy_(torch.from_numpy(scaled_bias * unit))
+    convolution.input_scale.fill_(2.0**bits)
+    convolution.limit.fill_(limit)
+
+
+def _set_weights(convolution: Any, values: np.ndarray) -> None:
+    weight = torch.from_numpy(values)
+    shape = convolution.weight.shape
+    if isinstance(convolution, nn.ConvTranspose2d):
+        weight = weight.reshape(shape[1], shape[2], shape[3], shape[0]).permute(3, 0, 1, 2)
+    convolution.weight.copy_(weight.reshape(shape))

@@ -1,0 +1,256 @@
+"""Exact arithmetic: what makes the decoder's parameters the same bits on every device.
+
+The decoder must compute the same means and scales as the encoder, to the last bit: one that differs picks another
+table, and everything after it is noise. Floating-point sums differ, because each library, device and thread count adds
+in an order of its own, and every addition rounds. So here no addition rounds.
+
+**Dyadic numbers.** A dyadic number is an integer times a power of two. Before each convolution that leads to means or
+scales, its input is rounded to integers m = round(x * 2^b), clamped to |m| <= limit. The weights of output channel c
+are integers k times 2^-(a + b), with `a` chosen per channel. The products m * k are integers in units of 2^-(a + b),
+and so are all their partial sums, in whatever order, as long as none needs more bits than the carrier has:
+
+    limit * sum |k| + |bias| <= 2^24 units (float32)   or   2^53 units (float64)                            (the bound)
+
+Below the bound every product, every partial sum and the sum itself are represented exactly, a fused multiply-add
+rounds nothing either, and the result doesn't depend on order, blocking, vector width, threads, layout or device. The
+bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name.
+
+**Attention** (float64 carrier only) is treated alike: q, k, v are rounded to integers, both products are exact sums,
+and the exponential is a table of integers that is shipped with the weights (`GridAttention`).
+
+**What remains** is elementwise: one addition, multiplication, division, comparison, rounding or conversion at a time,
+each its own operation on float32. IEEE 754 fixes their results. A float64 carrier is used inside a convolution only:
+the exact sum is rounded to float32 once, so that a model whose sums fit float32 gives the same bits with either
+carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
+
+**What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
+as sums of products of its inputs. Winograd and FFT kernels don't, and TF32 or bfloat16 products throw bits away, so
+`arithmetic()` switches them off for the time of the loop, and puts back what was set:
+
+- CPU, oneDNN: convolutions run as direct or GEMM kernels (PyTorch never asks for its Winograd); reduced precision only
+  after `fp32_precision` was lowered, which is undone here.
+- CPU, MKL and native kernels: sums of products; MKL_CBWR and instruction sets change the order only.
+- CUDA, cuDNN: switched off here, because its choice of algorithms includes Winograd, FFT and TF32.
+- CUDA, cuBLAS: TF32 and reduced-precision reductions are switched off here; autocast as well.
+
+`probe()` convolves numbers that fill all 24 bits and compares with integers: a machine set up in a way that nobody
+thought of is found out before it decodes anything. g_a, h_a and g_s stay in plain floating point: the encoder may
+choose other symbols elsewhere, and pixels may differ in the last bit, but the decoded latents may not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import MismatchError, WeightsError
+from .context import WindowAttention
+
+if TYPE_CHECKING:
+    from .hpcm import HPCM
+
+CARRIER_BITS = {"float32": 24, "float64": 53}
+PARTS = ("h_s", "adaptors", "priors", "context_nets", "fusions")  # of HPCM: what leads from z_hat to means and scales
+EXP_STEPS = 1024  # entries of the table of exp(-t) per unit of t
+EXP_END = 14  # units of t; exp(-14) is below a millionth
+EXP_ONE = 1 << 20  # the integer that stands for exp(0)
+
+
+class _OnGrid:
+    """What the two convolutions below share: rounding of the input, and the carrier."""
+
+    input_scale: Tensor  # 2^b
+    limit: Tensor  # of |m|
+
+    def _add_grid(self: Any, carrier: str) -> None:
+        self.carrier = getattr(torch, carrier)
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("limit", torch.ones(()))
+
+    def integers(self, x: Tensor) -> Tensor:
+        """x -> m, as floats."""
+        m = x.float().mul(self.input_scale).round_()
+        return torch.minimum(torch.maximum(m, -self.limit), self.limit)
+
+
+class GridConv2d(_OnGrid, nn.Conv2d):
+    """A convolution whose sums are exact; the weights act on integers."""
+
+    def __init__(self, like: nn.Conv2d, carrier: str) -> None:
+        geometry = {"stride": like.stride, "padding": like.padding, "groups": like.groups}
+        super().__init__(like.in_channels, like.out_channels, like.kernel_size, **geometry)  # type: ignore[arg-type]
+        self._add_grid(carrier)
+
+    def forward(self, input: Tensor) -> Tensor:
+        m, weight = self.integers(input).to(self.carrier), self.weight.to(self.carrier)
+        bias = None if self.bias is None else self.bias.to(self.carrier)
+        if self.groups > 1 and self.carrier == torch.float64:
+            return _depthwise(m, weight, bias).float()  # the library's kernel is far slower than nine shifts
+        return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups).float()
+
+
+class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
+    """A transposed convolution whose sums are exact; kernel and stride are 2, so outputs don't overlap."""
+
+    def __init__(self, like: nn.ConvTranspose2d, carrier: str) -> None:
+        super().__init__(like.in_channels, like.out_channels, like.kernel_size, like.stride)  # type: ignore[arg-type]
+        self._add_grid(carrier)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        m, weight = self.integers(input).to(self.carrier), self.weight.to(self.carrier)
+        bias = None if self.bias is None else self.bias.to(self.carrier)
+        return F.conv_transpose2d(m, weight, bias, self.stride).float()
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 depthwise convolution, padding 1, as nine shifted multiplications: x [B, C, h, w], weight [C, 1, 3, 3]."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1))
+    total = torch.zeros_like(x) if bias is None else bias[None, :, None, None].expand_as(x).clone()
+    for i in range(3):
+        for j in range(3):
+            total += padded[:, :, i : i + height, j : j + width] * weight[None, :, 0, i, j, None, None]
+    return total
+
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+def convolutions(model: HPCM) -> Iterator[tuple[str, nn.Module, str, Convolution]]:
+    """(full name, parent, name in the parent, convolution) of all convolutions that lead to means and scales."""
+    for part in PARTS:
+        for name, parent in getattr(model, part).named_modules(prefix=part):
+            for child_name, child in parent.named_children():
+                if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
+                    yield f"{name}.{child_name}", parent, child_name, child
+
+
+class GridAttention(WindowAttention):
+    """Window attention whose sums are exact; the exponential is looked up in a table that travels with the weights.
+
+    q, k and v are rounded to integers. With d = 2M / heads channels of 20 bits the scores stay below 2^53, and so do
+    the sums over at most 64 keys of 20-bit weights times 20-bit values. What rounds are single divisions.
+    """
+
+    q_scale: Tensor  # powers of two
+    k_scale: Tensor
+    v_scale: Tensor
+    exp_table: Tensor  # integers as float32
+
+    def __init__(self, like: WindowAttention) -> None:
+        super().__init__(like.q.in_channels, like.window, like.heads)
+        for name in ("q", "k", "v"):
+            self.register_buffer(f"{name}_scale", torch.ones(()))
+        table = torch.exp(-torch.arange(EXP_STEPS * EXP_END + 1, dtype=torch.float64) / EXP_STEPS)
+        self.register_buffer("exp_table", (EXP_ONE * table).round().float())
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (_integers(x, getattr(self, f"{name}_scale")) for x, name in ((q, "q"), (k, "k"), (v, "v")))
+        unit = EXP_STEPS / math.sqrt(q.shape[-1])
+        scores = (q @ k.transpose(-1, -2)) / self.q_scale / self.k_scale * unit
+        below = (scores.amax(-1, keepdim=True) - scores).round_().clamp_(max=EXP_STEPS * EXP_END)
+        weights = self.exp_table.double()[below.long()]
+        return ((weights @ v) / weights.sum(-1, keepdim=True) / self.v_scale).float()
+
+
+def _integers(x: Tensor, scale: Tensor) -> Tensor:
+    """x in units of 1 / scale, rounded, as float64."""
+    return x.double().mul(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
+
+
+def attach(model: HPCM, carrier: str) -> None:
+    """Puts grid modules into a model, to be filled by `load_state_dict` or `make_exact`."""
+    for index, fusion in enumerate(model.fusions):
+        model.fusions[index] = GridAttention(cast(WindowAttention, fusion))
+    for _, parent, name, convolution in list(convolutions(model)):
+        kind = GridConv2d if isinstance(convolution, nn.Conv2d) else GridConvTranspose2d
+        setattr(parent, name, kind(convolution, carrier))  # type: ignore[arg-type]
+
+
+def weights_by_output(convolution: Any) -> np.ndarray:
+    """The weights as float64 [out, fan in]."""
+    weight = convolution.weight.detach().double().cpu()
+    if isinstance(convolution, nn.ConvTranspose2d):  # [in, out, 2, 2]; each output pixel sees one of the 2x2 taps
+        weight = weight.permute(1, 2, 3, 0).reshape(weight.shape[1], -1)
+    return weight.reshape(weight.shape[0], -1).numpy()
+
+
+# ---- checking --------------------------------------------------------------------------------------------------------
+
+
+def check(model: HPCM) -> None:
+    """Computes the bound of every layer from its actual numbers. Raises WeightsError with the layer's name."""
+    for name, _, _, convolution in convolutions(model):
+        weights, bias = weights_by_output(convolution), convolution.bias
+        assert isinstance(convolution, _OnGrid)
+        assert bias is not None
+        limit = float(convolution.limit)
+        rows = np.concatenate((weights, bias.detach().double().cpu().numpy()[:, None]), 1)
+        reach = np.abs(weights).sum(1) * limit + np.abs(rows[:, -1])
+        room = 2.0 ** CARRIER_BITS[model.config.carrier] * _units(rows)
+        scale = float(convolution.input_scale)
+        whole = limit == np.floor(limit) > 0 and np.frexp(scale)[0] == 0.5
+        if not whole or not np.isfinite(reach).all() or (reach > room).any():
+            raise WeightsError(
+                f"layer {name} breaks the bound of exact arithmetic: its sums reach {(reach / room).max():.3g} of "
+                f"what a {model.config.carrier} holds; make the model exact again"
+            )
+
+
+def _units(rows: np.ndarray) -> np.ndarray:
+    """The largest power of two that divides every number of a row, [rows]; 1 for zeros."""
+    mantissa, exponent = np.frexp(rows)
+    digits = (mantissa * 2.0**53).astype(np.int64)
+    lowest = (digits & -digits).astype(np.float64)
+    units = np.where(digits != 0, np.ldexp(lowest, exponent - 53), np.inf).min(1)
+    return np.where(np.isfinite(units), units, 1.0)
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device) -> Iterator[None]:
+    """Switches off what would make sums inexact, see the module's docstring, and restores it afterwards."""
+    places = [torch.backends.cuda.matmul]
+    for name in ("conv", "matmul"):
+        if hasattr(torch.backends.mkldnn, name):
+            places.append(getattr(torch.backends.mkldnn, name))
+    saved = [(place, getattr(place, "fp32_precision", None)) for place in places]
+    with (
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=False),
+    ):
+        try:
+            for place, before in saved:
+                if before is not None:
+                    place.fp32_precision = "ieee"
+            yield
+        finally:
+            for place, before in saved:
+                if before is not None:
+                    place.fp32_precision = before
+
+
+@cache
+def probe(device: torch.device) -> None:
+    """Convolves numbers whose sums fill 24 bits. Raises MismatchError where the result isn't exact."""
+    rng = np.random.default_rng(0)
+    m = rng.integers(-511, 512, (1, 64, 12, 12))
+    k = rng.integers(-127, 128, (32, 64, 3, 3))
+    padded = np.pad(m, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[0]  # [64, 12, 12, 3, 3]
+    expected = np.einsum("cijuv,ocuv->oij", windows, k)
+    with arithmetic(device):
+        x, weight = (torch.from_numpy(a).float().to(device) for a in (m, k))
+        found = F.conv2d(x * 2.0**-6, weight * 2.0**-9, padding=1)[0].double().cpu().numpy() * 2.0**15
+    if not np.array_equal(found, expected):
+        raise MismatchError(
+            f"this machine's {device.type} arithmetic isn't exact (reduced precision is switched on somewhere, "
+            "ONEDNN_DEFAULT_FPMATH_MODE perhaps): files can't be made or read safely"
+        )

@@ -1,0 +1,282 @@
+"""Exact arithmetic: the decoder's means and scales are the same bits however they are computed, and floats' aren't."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hpcm
+from hpcm.errors import MismatchError, WeightsError
+from hpcm.model import grid
+from hpcm.model.drivers import Estimating, latent_places
+from hpcm.model.exact import make_exact
+from hpcm.model.hpcm import HPCM
+from hpcm.weights import describe, load_model, save
+
+LEVEL = 40
+ENVIRONMENTS = {
+    "one thread": {"OMP_NUM_THREADS": "1"},
+    "no vector units": {"ATEN_CPU_CAPABILITY": "default"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "oneDNN on SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "MKL on SSE4.2": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
+}
+OLD_MACHINE = {**ENVIRONMENTS["no vector units"], **ENVIRONMENTS["oneDNN on SSE4.1"], **ENVIRONMENTS["MKL compatible"]}
+
+
+def photograph(name, box=(0, 0, 768, 512)):
+    picture = Image.open(f"{os.path.dirname(__file__)}/data/{name}.png").crop(box)
+    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """The bundled model."""
+    model = hpcm.load().model
+    assert model.config.carrier == "float32"
+    return model
+
+
+@pytest.fixture(scope="module")
+def floating(exact):
+    """The same model in plain floating point: the grids taken off, the weights as they are."""
+    model = HPCM(replace(exact.config, carrier="")).eval().requires_grad_(False)
+    model.load_state_dict(exact.state_dict(), strict=False)
+    ours = {name: module for name, _, _, module in grid.convolutions(exact)}
+    for name, _, _, module in grid.convolutions(model):
+        module.weight.mul_(ours[name].input_scale)
+    return model.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def recorded(exact):
+    """The symbols of a photograph, and y."""
+    with torch.inference_mode():
+        y = exact.analyse(photograph("kodim23"))
+        return exact.encode(y, LEVEL)[0], y
+
+
+def replay(model, symbols, size=(32, 48)):
+    """A digest of all scales that a decoder computes, and of y_hat, when fed with given symbols."""
+    digest, waiting = hashlib.sha256(), iter(symbols)
+
+    def pop(scales):
+        digest.update(np.ascontiguousarray(scales, np.float32).tobytes())
+        return next(waiting).values
+
+    with torch.inference_mode():
+        y_hat = model.decode(pop, size, LEVEL)
+    digest.update(y_hat.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def with_threads(count, run):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return run()
+    finally:
+        torch.set_num_threads(before)
+
+
+def contiguous(model):
+    copy = HPCM(model.config).eval().requires_grad_(False)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def permuted(model):
+    """The same model with the input channels of every dense convolution in another order."""
+    copy = contiguous(model)
+    for _, _, _, module in grid.convolutions(copy):
+        transposed = isinstance(module, torch.nn.ConvTranspose2d)
+        if module.groups == 1:
+            order = torch.randperm(module.in_channels, generator=torch.Generator().manual_seed(0))
+            module.weight.copy_(module.weight[order] if transposed else module.weight[:, order])
+            module.register_forward_pre_hook(lambda _, inputs, order=order: inputs[0][:, order])
+    return copy
+
+
+def variants(model, symbols):
+    """Digests of the ways to compute the same thing, by name."""
+    return {
+        "1 thread": with_threads(1, lambda: replay(model, symbols)),
+        "2 threads": with_threads(2, lambda: replay(model, symbols)),
+        "contiguous": replay(contiguous(model), symbols),
+        "channels permuted": replay(permuted(model), symbols),
+    }
+
+
+def test_threads_layouts_and_order_of_channels(exact, recorded):
+    assert len(set(variants(exact, recorded[0]).values())) == 1
+
+
+def test_floats_fail_that(floating, recorded):
+    """The test above is able to fail: in plain floating point at least one of the ways gives other bits."""
+    assert len(set(variants(floating, recorded[0]).values())) > 1
+
+
+def test_carriers(exact, recorded):
+    """Sums that fit float32 are the same in float64."""
+    wide = contiguous(exact)
+    for _, _, _, module in grid.convolutions(wide):
+        module.carrier = torch.float64
+    assert replay(wide, recorded[0]) == replay(exact, recorded[0])
+
+
+def test_alone_and_in_a_batch(exact, recorded):
+    """Means and scales of a picture don't depend on its neighbours in a batch."""
+    y = recorded[1]
+    ys = torch.cat((y, y.flip(3), y.flip(2), -y))
+    z_hat = torch.randn(4, exact.config.N, 8, 12, generator=torch.Generator().manual_seed(0)).round()
+
+    def parameters(latents, z):
+        level = torch.full((len(latents),), float(LEVEL))
+        plan = exact.plan((32, 48))
+        drive = Estimating(plan.pyramid(latents), latent_places(plan, None), plan)
+        hyper = exact.hyper_decode(lambda step, means, scales: z, (8, 12), level)
+        return exact.code_latent(hyper, drive, level), drive.scales
+
+    with torch.inference_mode():
+        together = parameters(ys, z_hat)
+        alone = [parameters(ys[i : i + 1], z_hat[i : i + 1]) for i in range(4)]
+    for i, single in enumerate(alone):
+        assert all(torch.equal(a[i : i + 1], b) for a, b in zip(together, single, strict=True))
+
+
+CHILD = """
+import sys, numpy as np
+sys.path.insert(0, {tests!r})
+import hpcm, test_grid
+from hpcm.model.drivers import Symbols
+data = np.load({data!r})
+symbols = [Symbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
+print(test_grid.replay(hpcm.load().model, symbols))
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(OLD_MACHINE, id="all of an old machine's"),
+        *(pytest.param(values, id=name, marks=pytest.mark.slow) for name, values in ENVIRONMENTS.items()),
+    ],
+)
+def test_instruction_sets_and_libraries(exact, recorded, tmp_path, environment):
+    np.savez(tmp_path / "symbols.npz", *(symbols.values for symbols in recorded[0]))
+    code = CHILD.format(tests=os.path.dirname(__file__), data=str(tmp_path / "symbols.npz"))
+    child = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip() == replay(exact, recorded[0])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cpu_and_gpu():
+    picture = Image.open(f"{os.path.dirname(__file__)}/data/kodim23.png")
+    cpu, gpu = hpcm.load(), hpcm.load(device="cuda")
+    for maker, reader in ((cpu, gpu), (gpu, cpu)):
+        decoded = reader.decompress(maker.compress(picture, quality=60))
+        again = maker.decompress(maker.compress(picture, quality=60))
+        assert np.abs(np.asarray(decoded, int) - np.asarray(again, int)).max() <= 1
+
+
+# ---- making models exact ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(build, tiny, tiny_base):
+    """A floating-point model of a kind, and pictures to calibrate on."""
+    batches = [(photograph("kodim23", (0, 0, 256, 256)), torch.tensor([10.0]))]
+    return lambda kind: (build({"nano": tiny, "base": tiny_base}[kind]), batches)
+
+
+@pytest.mark.parametrize(("kind", "carrier"), [("nano", "float32"), ("nano", "float64"), ("base", "float64")])
+def test_an_exact_model_computes_nearly_the_same(small, kind, carrier, tmp_path):
+    model, batches = small(kind)
+    exact = make_exact(model, batches, carrier)
+    with torch.no_grad():
+        x = photograph("kodim20", (0, 0, 256, 256))
+        before, after = ({k: v.log2().sum() for k, v in m(x)["likelihoods"].items()} for m in (model, exact))
+    assert float(after["y"] / before["y"]) == pytest.approx(1, abs=0.02 if carrier == "float32" else 1e-3)
+    path = tmp_path / "exact.safetensors"
+    save(exact, path, {})
+    loaded, _ = load_model(describe(path))
+    for (name, _, _, a), (_, _, _, b) in zip(grid.convolutions(exact), grid.convolutions(loaded), strict=True):
+        assert torch.equal(a.weight, b.weight), name
+        assert torch.equal(a.bias, b.bias), name
+    with torch.inference_mode():
+        y = loaded.analyse(x)
+        symbols, y_hat = loaded.encode(y, 0)
+        waiting = iter(symbols)
+        assert torch.equal(loaded.decode(lambda scales: next(waiting).values, (16, 16), 0), y_hat)
+        assert replay_small(loaded, symbols) == with_threads(1, lambda: replay_small(permuted(loaded), symbols))
+
+
+def replay_small(model, symbols):
+    with torch.inference_mode():
+        waiting = iter(symbols)
+        return model.decode(lambda scales: next(waiting).values, (16, 16), 0).contiguous().numpy().tobytes()
+
+
+def test_attention_needs_float64(small):
+    model, batches = small("base")
+    with pytest.raises(WeightsError, match="float64"):
+        make_exact(model, batches, "float32")
+
+
+@pytest.mark.parametrize("spoil", ["weight", "bias", "limit", "input_scale"])
+def test_a_model_that_breaks_the_bound_is_refused(small, spoil):
+    model, batches = small("nano")
+    exact = make_exact(model, batches)
+    layer = exact.priors[0].head
+    with torch.no_grad():
+        if spoil == "weight":
+            layer.weight[0, 0] += 1e-7
+        elif spoil == "bias":
+            layer.bias[0] = 1e9 + 64
+        elif spoil == "limit":
+            layer.limit.mul_(64)
+        else:
+            layer.input_scale.fill_(3.0)
+    with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
+        grid.check(exact)
+
+
+def test_bounds_are_tight_enough_to_matter(exact):
+    """Inputs keep at least 9 bits, and the check passes with the numbers at hand."""
+    grid.check(exact)
+    assert min(float(module.limit) for _, _, _, module in grid.convolutions(exact)) >= 512
+
+
+def test_probe_finds_inexact_arithmetic(monkeypatch):
+    grid.probe(torch.device("cpu"))
+    real = torch.nn.functional.conv2d
+    monkeypatch.setattr(grid.F, "conv2d", lambda x, *a, **k: real(x.bfloat16().float() * (1 + 2**-20), *a, **k))
+    with pytest.raises(MismatchError, match="isn't exact"):
+        grid.probe.__wrapped__(torch.device("cpu"))
+
+
+def test_arithmetic_restores_what_was_set(exact, recorded):
+    before = torch.backends.cudnn.enabled
+    conv = getattr(torch.backends.mkldnn, "conv", None)
+    reference = replay(exact, recorded[0])
+    if conv is not None:
+        conv.fp32_precision = "bf16"
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert replay(exact, recorded[0]) == reference
+        assert conv is None or conv.fp32_precision == "bf16"
+    finally:
+        if conv is not None:
+            conv.fp32_precision = "none"
+    assert torch.backends.cudnn.enabled == before
