@@ -153,6 +153,7 @@ def save(model: HPCM, path: Path, provenance: dict[str, Any], *, half: bool = Tr
     metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
     temporary = path.with_name(path.name + ".part")
     save_file(tensors, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors makes files that only their owner reads
     os.replace(temporary, path)
 
 

@@ -1,0 +1,79 @@
+"""What exact arithmetic costs: models side by side over a folder of pictures.
+
+    hpcm exact RUN PHOTOS... --carrier float64 -o float64.safetensors
+    hpcm exact RUN PHOTOS... --carrier float32 -o float32.safetensors
+    python benchmarks/exactness.py KODAK RUN float64.safetensors float32.safetensors [--limit N]
+
+The first model is what the others are compared with: bytes of all files at the same quality levels, PSNR, and the time
+of compressing and decompressing, picture by picture in turn so that all see the same machine. Prints a table.
+"""
+
+import argparse
+import platform
+import time
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+import hpcm
+
+QUALITIES = (10, 30, 50, 70, 90)
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    mse = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / mse))
+
+
+def measure(codec: hpcm.Codec, picture: Image.Image, quality: int) -> tuple[int, float, float, float]:
+    """Bytes, dB, seconds of compressing, seconds of decompressing."""
+    begin = time.perf_counter()
+    data = codec.compress(picture, quality=quality)
+    middle = time.perf_counter()
+    decoded = codec.decompress(data)
+    return len(data), psnr(picture, decoded), middle - begin, time.perf_counter() - middle
+
+
+def cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+    codecs = [hpcm.load(model) for model in options.models]
+    paths = sorted(options.pictures.glob("*.png"))[: options.limit]
+    rows = np.zeros((len(codecs), len(paths), len(QUALITIES), 4))
+    for j, path in enumerate(paths):
+        picture = Image.open(path).convert("RGB")
+        for k, quality in enumerate(QUALITIES):
+            for i, codec in enumerate(codecs):
+                if j == k == 0:
+                    measure(codec, picture, quality)  # untimed: caches and pages
+                rows[i, j, k] = measure(codec, picture, quality)
+    print(f"{date.today()}, {cpu()}, {torch.get_num_threads()} threads, {len(paths)} pictures, qualities {QUALITIES}\n")
+    print("| model | arithmetic | bytes | PSNR | compress | decompress |\n|---|---|--:|--:|--:|--:|")
+    first = rows[0]
+    for codec, measured in zip(codecs, rows, strict=True):
+        change = 100 * np.mean(measured[..., 0].sum(0) / first[..., 0].sum(0) - 1)
+        gain = np.mean(measured[..., 1] - first[..., 1])
+        times = [median((measured[..., c] / first[..., c]).ravel()) for c in (2, 3)]
+        name = codec.model.config.carrier or "plain float32"
+        print(
+            f"| {codec.weights.name} | {name} | {change:+.2f}% | {gain:+.3f} dB | x{times[0]:.2f} | x{times[1]:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
