@@ -9,8 +9,9 @@ Latents that touch no real pixel, only padding, are not coded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,16 @@ from torch import Tensor
 from .container import Container, Tile, pack, unpack
 from .entropy.coder import Decoder, Encoder, checksum
 from .entropy.tables import Tables
-from .errors import FormatError, MismatchError, PictureError, PictureNotice, UsageError
+from .errors import CorruptError, FormatError, MismatchError, PictureNotice, UsageError
 from .model.drivers import Symbols
 from .model.hpcm import HPCM
-from .picture import Picture, from_image, pack_alpha, to_image, unpack_alpha
+from .picture import MAX_PIXELS, Picture, from_image, pack_alpha, to_image, unpack_alpha
 from .tiles import Box, Tiling, extent, latents_inside
 from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash, load_model
 
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
-MAX_PIXELS = 1 << 29  # of a picture: a small file may claim any size
+MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
 
 
 class Codec:
@@ -41,10 +42,14 @@ class Codec:
         codec = hpcm.load("nano")
         data = codec.compress(Image.open("photo.jpg"), quality=60)
         codec.decompress(data).save("photo.png")
+
+    Several threads may use one Codec at once. What the process has set up in torch, such as gradients, autocast or
+    another default dtype, has no influence.
     """
 
     def __init__(self, weights: WeightsFile, model: HPCM, tables: Tables) -> None:
         self.weights, self.model, self.tables = weights, model, tables
+        self.hash = weights.hash  # read now: a training run writes its weights anew
         self.levels = model.config.levels
 
     def compress(
@@ -59,22 +64,23 @@ class Codec:
 
         Args:
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
-            bpp: the best level whose file takes at most so many bits per pixel.
-            psnr: the lowest level that reaches so many dB (RGB, over all pixels).
+            bpp: the best level whose file, all included, takes at most so many bits per pixel.
+            psnr: the lowest level that reaches so many dB (RGB or grey, over all pixels).
 
         Raises PictureError, UsageError. A picture that had to be converted, or a target that no level reaches, gives a
         PictureNotice (a warning).
         """
         if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
             raise UsageError("quality, bpp and psnr exclude one another: give one")
+        for name, target in (("bpp", bpp), ("psnr", psnr)):
+            if target is not None and not 0 < target < float("inf"):
+                raise UsageError(f"{name} is {target}: it must be a positive number")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        picture = from_image(image)
-        if picture.size[0] * picture.size[1] > MAX_PIXELS:
-            raise PictureError(f"the picture has {picture.size[1]} x {picture.size[0]} pixels, over {MAX_PIXELS}")
-        job = _Job(self, picture)
-        if bpp is not None:
-            return job.smaller_than(bpp)
-        return job.at(level) if psnr is None else job.at(job.level_for(psnr))
+        job = _Job(self, from_image(image))
+        with _undisturbed(self.model):
+            if bpp is not None:
+                return job.smaller_than(bpp)
+            return job.at(level) if psnr is None else job.at(job.level_for(psnr))
 
     def decompress(self, data: bytes) -> Image.Image:
         """Decodes a .hpcm file made with this model.
@@ -83,22 +89,17 @@ class Codec:
         are not those that were encoded.
         """
         container = unpack(data)
-        if container.model_hash != self.weights.hash:
-            raise MismatchError(
-                f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}, "
-                f"this is {self.weights.name!r} of hash {self.weights.hash.hex()}"
-            )
-        if container.level >= self.levels:
-            raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
-        if container.width * container.height > MAX_PIXELS:
-            raise FormatError(f"the file claims {container.width} x {container.height} pixels, over {MAX_PIXELS}")
+        self._check(container)
         size = (container.height, container.width)
         alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
+        grey = container.colour == "grey"
+        depth = container.bit_depth if grey and alpha is None else 8  # Pillow has no more for the others
         tiling = Tiling(self.model, size, container.tile_side)
-        y_hat = tiling.empty_latent()
-        for box, tile in zip(tiling, container.tiles, strict=True):
-            tiling.place(y_hat, box, self._decode_tile(tile, box, tiling.padded(extent(box)), container.level))
-        pixels = tiling.synthesise(y_hat, container.bit_depth, container.colour == "grey")
+        with _undisturbed(self.model):
+            y_hat = tiling.empty_latent()
+            for box, tile in zip(tiling, container.tiles, strict=True):
+                tiling.place(y_hat, box, self._decode_tile(tile, box, tiling.padded(extent(box)), container.level))
+            pixels = tiling.synthesise(y_hat, depth, grey)
         return to_image(Picture(pixels, alpha, container.icc, container.exif))
 
     def level_of(self, quality: int) -> int:
@@ -107,11 +108,24 @@ class Codec:
             raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
         return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
 
-    @torch.inference_mode()
+    def _check(self, container: Container) -> None:
+        """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""
+        if container.model_hash != self.hash:
+            raise MismatchError(
+                f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}, "
+                f"this is {self.weights.name!r} of hash {self.hash.hex()}"
+            )
+        if container.level >= self.levels:
+            raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
+        if container.width * container.height > MAX_PIXELS:
+            raise FormatError(f"the file claims {container.width} x {container.height} pixels, over {MAX_PIXELS:,}")
+        if container.tile_side > MAX_TILE_SIDE:
+            raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
+
     def _decode_tile(self, tile: Tile, box: Box, size: tuple[int, int], level: int) -> Tensor:
         """y_hat [1, M, h, w] of a tile. Raises CorruptError, MismatchError."""
         decoder = Decoder(self.tables, tile.payload)
-        total = 0
+        total, impossible = 0, None
 
         def pop(scales: NDArray[np.float32]) -> NDArray[np.int32]:
             nonlocal total
@@ -119,12 +133,15 @@ class Codec:
             total = checksum(values, total)
             return values
 
-        y_hat = self.model.decode(pop, size, level, latents_inside(box))
-        if total != tile.checksum:
+        try:
+            y_hat = self.model.decode(pop, size, level, latents_inside(box))
+        except CorruptError as error:  # the payload's CRC is right, so that the symbols were asked for wrongly
+            impossible = error
+        if impossible or total != tile.checksum:
             raise MismatchError(
                 f"the decoded symbols of the tile at {box[:2]} are not those that were encoded: the model's arithmetic "
                 "gave other numbers here; decode on the machine where the file was made"
-            )
+            ) from impossible
         decoder.finish()
         return y_hat
 
@@ -152,14 +169,14 @@ class _Job:
             width=picture.size[1],
             height=picture.size[0],
             model=weights.name,
-            model_hash=weights.hash,
+            model_hash=self.codec.hash,
             level=level,
             colour=picture.colour,
             bit_depth=picture.bit_depth,
             tile_side=self.tiling.side,
             icc=picture.icc,
             exif=picture.exif,
-            alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
+            alpha=self._alpha,
             tiles=tuple(tiles),
         )
         return pack(container)
@@ -182,10 +199,13 @@ class _Job:
             _note(f"no level of {self.codec.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
         return min(level, self.codec.levels - 1)
 
+    @cached_property
+    def _alpha(self) -> bytes | None:
+        return None if self.picture.alpha is None else pack_alpha(self.picture.alpha)
+
     def _keep_latents(self) -> None:
         self._latents = {box: self.tiling.analyse(self.picture, box) for box in self.tiling}
 
-    @torch.inference_mode()
     def _encode(self, box: Box, level: int) -> tuple[list[Symbols], Tensor]:
         y = self.tiling.analyse(self.picture, box) if self._latents is None else self._latents[box]
         return self.codec.model.encode(y, level, latents_inside(box))
@@ -209,6 +229,16 @@ class _Job:
         return low
 
 
+@contextmanager
+def _undisturbed(model: HPCM) -> Iterator[None]:
+    """Without gradients, and without an autocast that the caller may have switched on: it changes the numbers.
+
+    Nor is it an inference mode, whoever set it: masks that are made here are cached, and training may use them later.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.z_means.device.type, enabled=False):
+        yield
+
+
 def _note(text: str) -> None:
     warnings.warn(text, PictureNotice, stacklevel=3)
 
@@ -219,9 +249,13 @@ def _note(text: str) -> None:
 def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Codec:
     """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
 
-    Raises ModelNotFoundError, WeightsError.
+    Raises ModelNotFoundError, WeightsError, and UsageError for a device that can't be used.
     """
     weights = find(name_or_path)
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, CUDA without a GPU, no name of a device
+        raise UsageError(f"device {device} can't be used: {error}") from error
     return Codec(weights, *load_model(weights, device))
 
 

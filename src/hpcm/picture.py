@@ -4,13 +4,14 @@
 |--------------------------------|--------------------------------|---------------|
 | RGB, RGBX                      | 8-bit colour                   | RGB           |
 | 1, L                           | 8-bit grey                     | L             |
-| I;16, I (0..65535)             | 16-bit grey                    | I;16          |
+| I;16, I (0..65535)             | 16-bit grey, without alpha     | I;16          |
 | RGBA, RGBa, LA, La, tRNS       | colour or grey, lossless alpha | RGBA, LA      |
-| P (palette)                    | as RGB or RGBA, with a notice  | RGB, RGBA     |
+| P, PA (palette)                | as RGB or RGBA, with a notice  | RGB, RGBA     |
 | CMYK, YCbCr, LAB, HSV          | as RGB, with a notice          | RGB           |
 
-Pillow reads 16-bit colour as 8-bit, so that is what is kept of it. The EXIF orientation is applied to the pixels. The
-ICC profile is carried along untouched, except for CMYK, whose profile wouldn't fit the converted pixels.
+Pillow reads 16-bit colour as 8-bit, so that is what is kept of it. The ICC profile is carried along untouched, except
+for CMYK and LAB, whose profile wouldn't fit the converted pixels. The EXIF orientation is applied to the pixels; the
+other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail.
 """
 
 from __future__ import annotations
@@ -22,12 +23,30 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngImageFile
 
+from .container import MAX_METADATA
 from .errors import CorruptError, PictureError, PictureNotice
 
+MAX_PIXELS = 1 << 29  # of a picture: a small file may claim any size
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
+FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
+WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+UPRIGHT = {  # EXIF orientation: what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Tags up to XMP tell how a TIFF file is stored, but for these: what, who, when, with what, dots per inch.
+LAST_STORAGE_TAG = 700
+DESCRIPTIVE_TAGS = (269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316)
+BULKY_TAGS = (33723, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop's, the ICC profile
 
 
 @dataclass(frozen=True)
@@ -59,38 +78,79 @@ class Picture:
 
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"a PIL.Image.Image is wanted, not {type(image).__name__}: see PIL.Image.open and fromarray")
+    if not 1 <= image.width * image.height <= MAX_PIXELS:  # known before the pixels are read
+        raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_PIXELS:,} are allowed")
     try:
-        if getattr(image, "n_frames", 1) > 1:
-            _note(f"the picture has {image.n_frames} frames: only the current one is kept")  # type: ignore[attr-defined]
-        image = ImageOps.exif_transpose(image)
-        mode, icc, exif = image.mode, image.info.get("icc_profile"), image.getexif().tobytes()
+        if _frames(image) > 1:
+            _note(f"the picture has {_frames(image)} frames: only the current one is kept")
+        image.load()
+        orientation, exif = _exif(image)
+        icc = None if image.mode in FOREIGN_PROFILE else image.info.get("icc_profile")
         image = _plain(image)
-        if min(image.size) < 1:
-            raise PictureError(f"the picture has {image.width} x {image.height} pixels: at least one is needed")
-        planes = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
+        planes = np.asarray(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+    except (PictureError, PictureNotice, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture can't be read: {error}") from error
     alpha = None
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    empty = len(exif) <= len(b"Exif\0\0") + 14  # nothing but its header
-    return Picture(planes, alpha, None if mode == "CMYK" else icc or None, None if empty else exif)
+    return Picture(planes, alpha, _bounded(icc, "ICC profile"), _bounded(exif, "EXIF"))
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return getattr(image, "n_frames", 1)
+    except (OSError, ValueError, AttributeError, EOFError):  # the file is closed, or damaged after this frame
+        return 1
+
+
+def _exif(image: Image.Image) -> tuple[object, bytes | None]:
+    """The orientation and the bytes of the tags that are worth keeping, which begin with b"Exif\\0\\0"."""
+    orientation = None
+    try:
+        found, kept = image.getexif(), Image.Exif()
+        orientation = found.get(ExifTags.Base.Orientation)
+        kept.endian = found.endian  # a maker's note may depend on it
+        for tag, value in found.items():
+            if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                kept[tag] = inner = dict(found.get_ifd(tag))
+                if ExifTags.IFD.Interop in inner:
+                    inner[ExifTags.IFD.Interop] = found.get_ifd(ExifTags.IFD.Interop)
+            elif tag in DESCRIPTIVE_TAGS or (tag > LAST_STORAGE_TAG and tag not in BULKY_TAGS):
+                kept[tag] = value
+        return orientation, kept.tobytes() if len(kept) else None
+    except Exception as error:  # parsers and writers of EXIF raise nearly anything on damaged tags
+        _note(f"the picture's EXIF is damaged and not kept: {error}")
+        return orientation, None
+
+
+def _bounded(data: bytes | None, what: str) -> bytes | None:
+    """Metadata that a .hpcm file has room for."""
+    if data and len(data) > MAX_METADATA:
+        _note(f"the picture's {what} of {len(data):,} bytes is not kept: {MAX_METADATA:,} are allowed")
+        return None
+    return data or None
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """The image in one of the modes RGB, RGBA, L, LA and I;16."""
     mode = image.mode
-    if mode in ("I", "I;16B", "I;16L", "I;16N"):
+    if mode in WIDE:
+        if "transparency" in image.info:
+            _note("the picture's transparent value is not kept: 16-bit pictures have no alpha here")
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise PictureError("the picture has 32-bit values: grey pictures may have 8 or 16 bits")
-        return Image.fromarray(values.astype(np.uint16))
-    if "transparency" in image.info and mode in ("1", "L", "RGB", "P"):
+        return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
+    if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
         target = PLAIN.get(mode, CONVERTED.get(mode, mode))
-    if target not in ("RGB", "RGBA", "L", "LA", "I;16"):
+    if target not in ("RGB", "RGBA", "L", "LA"):
         raise PictureError(f"pictures of mode {mode} can't be coded: convert them to RGB, grey, or 16-bit grey")
     if mode in CONVERTED:
         _note(f"the picture's mode {mode} was converted to {target}")
@@ -121,9 +181,11 @@ def pack_alpha(alpha: NDArray[np.uint8]) -> bytes:
 def unpack_alpha(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Alpha [H, W] of `size`. Raises CorruptError for anything else; the size is checked before decoding."""
     try:
-        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image = PngImageFile(io.BytesIO(data))  # Image.open has a bound of its own for the number of pixels
         if (image.height, image.width) != size or image.mode != "L":
             raise CorruptError(f"the alpha plane is {image.width} x {image.height} {image.mode}, not {size[::-1]} L")
         return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (CorruptError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise CorruptError(f"the alpha plane can't be decoded: {error}") from error

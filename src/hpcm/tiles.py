@@ -49,15 +49,15 @@ class Tiling:
             for left in range(0, width, self.side):
                 yield left, top, min(left + self.side, width), min(top + self.side, height)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def analyse(self, picture: Picture, box: Box) -> Tensor:
         """y of a tile, padded to the model's multiple."""
         outer, inner = self._outer(box)
-        x = _tensor(picture, outer, self._device).contiguous(memory_format=torch.channels_last)
+        x = crop_tensor(picture, outer, self._device).contiguous(memory_format=torch.channels_last)
         y = self.model.analyse(x)[:, :, inner[1] : inner[3], inner[0] : inner[2]]
         return y.contiguous(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def synthesise(self, y_hat: Tensor, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Pixels [H, W, 3] or, for grey, [H, W], from y_hat of the whole picture."""
         peak = 2**bit_depth - 1
@@ -70,14 +70,14 @@ class Tiling:
             down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
             x_hat = x_hat[:, down : down + bottom - top, across : across + right - left]
             x_hat = x_hat.mean(0) if grey else x_hat.permute(1, 2, 0)
-            values = x_hat.mul(peak).round_().clamp_(0, peak)
+            values = x_hat.mul(peak).nan_to_num_().round_().clamp_(0, peak)  # a forged file may give anything
             pixels[top:bottom, left:right] = values.cpu().numpy().astype(pixels.dtype)
         return pixels
 
     def empty_latent(self) -> Tensor:
         """Room for y_hat of the whole picture."""
         shape = (1, self.model.config.M, *self.padded(self.size))
-        return torch.empty(shape, device=self._device, memory_format=torch.channels_last)
+        return torch.empty(shape, dtype=torch.float32, device=self._device, memory_format=torch.channels_last)
 
     def place(self, y_hat: Tensor, box: Box, tile: Tensor) -> None:
         """Puts y_hat of a tile where it belongs in y_hat of the whole picture."""
@@ -113,7 +113,7 @@ def latents_inside(box: Box) -> tuple[int, int]:
     return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
 
 
-def _tensor(picture: Picture, box: Box, device: torch.device) -> Tensor:
+def crop_tensor(picture: Picture, box: Box, device: torch.device) -> Tensor:
     """The pixels of a box that may reach beyond the picture, there repeating its edge: [1, 3, h, w] in 0..1."""
     left, top, right, bottom = box
     pixels = picture.pixels[top : min(bottom, picture.size[0]), left : min(right, picture.size[1])]

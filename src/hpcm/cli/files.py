@@ -185,9 +185,10 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
     """
     name = picture_format(suffix)
     metadata = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
+    plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
     out = io.BytesIO()
     try:
-        image.save(out, name, **metadata, **SAVE_OPTIONS.get(name, {}))
+        image.save(out, name, **metadata, **({} if plain else SAVE_OPTIONS.get(name, {})))
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take

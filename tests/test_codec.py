@@ -1,0 +1,543 @@
+"""The codec: pictures of every size there and back, tiles without seams, padding without cost, and no garbage."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import hpcm
+from hpcm import codec as module
+from hpcm import weights
+from hpcm.codec import MAX_PIXELS, MAX_TILE_SIDE, QUALITIES, Codec
+from hpcm.container import Container, Tile, pack, unpack
+from hpcm.errors import (
+    FormatError,
+    HPCMError,
+    MismatchError,
+    PictureError,
+    PictureNotice,
+    TruncatedError,
+    UsageError,
+)
+from hpcm.model.config import LATENT_STRIDE, Config
+from hpcm.model.hpcm import HPCM
+from hpcm.model.rate import bits
+from hpcm.picture import Picture, from_image
+from hpcm.tiles import Tiling, latents_inside
+
+KODAK = Path(__file__).parent / "data"
+CONFIGS = ("tiny", "tiny_base", "tiny_1b")
+SIZES = [(1, 1), (1, 2), (2, 1), (1, 300), (300, 1), (15, 16), (17, 33), (63, 64), (64, 65), (65, 63), (129, 77)]
+SMALL_TILE = 256  # pixels; the smallest that a file may have
+
+
+@pytest.fixture
+def make(build, tmp_path) -> Callable[[Config], Codec]:
+    """A codec of random weights, by way of a weights file."""
+
+    def make(config: Config) -> Codec:
+        path = tmp_path / f"{config.name}.safetensors"
+        weights.save(build(config), path, {})
+        return hpcm.load(path)
+
+    return make
+
+
+@pytest.fixture
+def codec(make, tiny) -> Codec:
+    return make(tiny)
+
+
+@pytest.fixture
+def bundled() -> Codec:
+    """The default model, where quality matters."""
+    return _bundled()
+
+
+@lru_cache
+def _bundled() -> Codec:
+    return hpcm.load()
+
+
+@pytest.fixture
+def small_tiles(monkeypatch) -> None:
+    """Compresses to tiles of 256 pixels."""
+    monkeypatch.setattr(module, "Tiling", lambda model, size, side=SMALL_TILE: Tiling(model, size, side))
+
+
+def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """A piece of a photograph, of any size."""
+    image = Image.open(KODAK / "kodim23.png").convert("RGB")
+    across, down = (-(-wanted // have) for wanted, have in zip((width, height), image.size, strict=True))
+    return Image.fromarray(np.tile(np.asarray(image), (down, across, 1))[:height, :width]).convert(mode)
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / error))
+
+
+def encoded(codec: Codec, picture: Picture, side: int = 1024, level: int = 0) -> Iterator[tuple[list, torch.Tensor]]:
+    """The symbols and y_hat of each tile."""
+    tiling = Tiling(codec.model, picture.size, side)
+    with torch.no_grad():
+        for box in tiling:
+            yield codec.model.encode(tiling.analyse(picture, box), level, latents_inside(box))
+
+
+# ---- there and back -------------------------------------------------------------------------------------------------
+
+
+def check_round_trip(codec: Codec, width: int, height: int) -> None:
+    """What is decoded is what the encoder has made: its y_hat, synthesised."""
+    image = photo(width, height)
+    decoded = codec.decompress(codec.compress(image))
+    ((_, y_hat),) = encoded(codec, from_image(image), level=codec.level_of(50))
+    expected = Tiling(codec.model, (height, width)).synthesise(y_hat, 8, grey=False)
+    assert np.array_equal(np.asarray(decoded), expected)
+    assert (decoded.mode, decoded.size) == ("RGB", (width, height))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sizes(make, request, name, width, height):
+    check_round_trip(make(request.getfixturevalue(name)), width, height)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(width=st.integers(1, 200), height=st.integers(1, 200))
+def test_any_size(codec, width, height):
+    check_round_trip(codec, width, height)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 40)])
+def test_modes(codec, mode, width, height):
+    image = photo(width, height, "L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    if mode.endswith("A"):
+        image.putalpha(photo(width, height, "L").transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    decoded = codec.decompress(codec.compress(image))
+    assert (decoded.mode, decoded.size) == (mode, image.size)
+    if mode.endswith("A"):
+        assert np.array_equal(np.asarray(decoded.getchannel("A")), np.asarray(image.getchannel("A")))
+
+
+@pytest.mark.parametrize(("changed", "mode"), [({}, "RGB"), ({"colour": "grey"}, "I;16")])
+def test_what_pillow_has_no_mode_for_has_8_bits(codec, changed, mode):
+    """Our encoder doesn't write 16-bit colour, but the format has it."""
+    container = replace(unpack(codec.compress(photo(20, 30))), bit_depth=16, **changed)
+    assert codec.decompress(pack(container)).mode == mode
+    grey = unpack(codec.compress(photo(20, 30, "LA")))
+    assert codec.decompress(pack(replace(grey, bit_depth=16))).mode == "LA"
+
+
+def test_metadata(codec):
+    image = photo(20, 30)
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    image.info.update(icc_profile=b"a profile", exif=exif.tobytes())
+    decoded = codec.decompress(codec.compress(image))
+    assert decoded.info["icc_profile"] == b"a profile"
+    assert dict(decoded.getexif()) == {0x010E: "a description"}
+
+
+def test_one_level_takes_any_quality(make, tiny_base):
+    """As an imported checkpoint."""
+    codec = make(tiny_base)
+    assert codec.levels == 1
+    data = {codec.compress(photo(60, 40), quality=quality) for quality in (1, 50, 100)}
+    assert len(data) == 1
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("width", "height"), [(600, 500), (513, 257), (256, 1000)])
+def test_no_seams(build, request, name, width, height):
+    """A picture in pieces has the same y and the same pixels as the whole."""
+    config = request.getfixturevalue(name)
+    if name == "tiny":
+        config = replace(config, analysis=((3, 16), (0, 16)), synthesis=((0, 16), (3, 16)))  # NANO's reach
+    model, picture = build(config), from_image(photo(width, height))
+    whole, pieces = Tiling(model, picture.size, 1024), Tiling(model, picture.size, SMALL_TILE)
+    (box,) = whole
+    assert len(list(pieces)) > 1
+    y, y_pieces = whole.analyse(picture, box), pieces.empty_latent()
+    for part in pieces:
+        pieces.place(y_pieces, part, pieces.analyse(picture, part))
+    assert torch.allclose(y_pieces, y, rtol=1e-4, atol=1e-4 * float(y.abs().max()))
+    difference = whole.synthesise(y, 16, False).astype(int) - pieces.synthesise(y, 16, False).astype(int)
+    assert np.abs(difference).max() <= 3  # of 65535
+
+
+def test_too_small_a_halo_would_be_seen(build, tiny, monkeypatch):
+    """That is, the test above can fail."""
+    monkeypatch.setattr("hpcm.tiles.receptive_halo", lambda config: 0)
+    model, picture = build(tiny), from_image(photo(300, 300))
+    whole, pieces = Tiling(model, picture.size, 1024), Tiling(model, picture.size, SMALL_TILE)
+    y = whole.analyse(picture, next(iter(whole)))
+    first = pieces.analyse(picture, next(iter(pieces)))
+    assert not torch.allclose(y[:, :, :16, :16], first, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_base"])
+def test_tiles_there_and_back(make, request, small_tiles, name):
+    codec, image = make(request.getfixturevalue(name)), photo(520, 300)
+    data = codec.compress(image)
+    container = unpack(data)
+    assert (container.tile_side, len(container.tiles)) == (SMALL_TILE, 6)
+    tiling = Tiling(codec.model, (300, 520), SMALL_TILE)
+    y_hat = tiling.empty_latent()
+    for box, (_, part) in zip(tiling, encoded(codec, from_image(image), SMALL_TILE, container.level), strict=True):
+        tiling.place(y_hat, box, part)
+    assert np.array_equal(np.asarray(codec.decompress(data)), tiling.synthesise(y_hat, 8, False))
+
+
+def test_a_tile_is_decoded_without_the_others(codec, small_tiles):
+    container = unpack(codec.compress(photo(520, 300)))
+    whole = np.asarray(codec.decompress(pack(container)))
+    halo = 2 * LATENT_STRIDE
+    for (left, top, right, bottom), tile in zip(container.tile_boxes(), container.tiles, strict=True):
+        alone = replace(container, width=right - left, height=bottom - top, tiles=(tile,))
+        part = np.asarray(codec.decompress(pack(alone)))[halo:-halo, halo:-halo].astype(int)
+        assert np.abs(part - whole[top:bottom, left:right][halo:-halo, halo:-halo]).max(initial=0) <= 1
+
+
+def test_a_damaged_tile_is_named(codec, small_tiles):
+    container = unpack(codec.compress(photo(520, 300)))
+    payload = bytearray(container.tiles[4].payload)
+    payload[len(payload) // 2] ^= 1
+    tiles = [*container.tiles]
+    tiles[4] = Tile(bytes(payload), tiles[4].checksum)
+    with pytest.raises(MismatchError, match=r"the tile at \(256, 256\)"):
+        codec.decompress(pack(replace(container, tiles=tuple(tiles))))
+
+
+# ---- padding costs nothing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 130), (33, 16), (65, 64), (256, 255)])
+def test_only_what_touches_the_picture_is_coded(make, request, name, width, height):
+    codec = make(request.getfixturevalue(name))
+    ((symbols, _),) = encoded(codec, from_image(photo(width, height)))
+    cells, hyper_cells = (-(-width // side) * -(-height // side) for side in (16, 64))
+    config = codec.model.config
+    assert len(symbols[0].values) == config.N * hyper_cells
+    assert sum(len(step.values) for step in symbols[1:]) == config.M * cells
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_pixel_is_few_bytes(make, request, name):
+    codec = make(request.getfixturevalue(name))
+    container = unpack(codec.compress(photo(1, 1)))
+    config = codec.model.config
+    assert len(container.tiles[0].payload) <= config.M + config.N  # at most 8 bits each on random weights
+    whole = unpack(codec.compress(photo(256, 256)))
+    assert len(container.tiles[0].payload) < len(whole.tiles[0].payload) / 10
+
+
+def test_padding_is_not_coded_whatever_it_holds(build, tiny_base):
+    """16 x 16 latents, of which 3 x 2 touch the picture; the first hyper latent sees no latent beyond the eighth."""
+    model, random = build(tiny_base), torch.Generator().manual_seed(0)
+    y = torch.randn(1, tiny_base.M, 16, 16, generator=random)
+    other = y.clone()
+    other[:, :, 8:] = other[:, :, :, 8:] = 50
+    (symbols, y_hat), (same, _) = (model.encode(latent, 0, (3, 2)) for latent in (y, other))
+    for step, again in zip(symbols, same, strict=True):
+        assert np.array_equal(step.values, again.values)
+    left = iter(symbols)
+    replayed = model.decode(lambda scales: next(left).values, (16, 16), 0, (3, 2))
+    assert torch.equal(y_hat, replayed)  # also outside: its mean
+
+
+# ---- quality and targets --------------------------------------------------------------------------------------------
+
+
+def test_better_is_larger(bundled):
+    image = photo(256, 192)
+    files = [bundled.compress(image, quality=quality) for quality in (1, 25, 50, 75, 100)]
+    sizes, qualities = [len(data) for data in files], [psnr(image, bundled.decompress(data)) for data in files]
+    assert sizes == sorted(set(sizes))
+    assert qualities == sorted(set(qualities))
+    assert qualities[0] > 25  # dB
+
+
+@pytest.mark.parametrize("name", ["kodim20", "kodim23"])
+@pytest.mark.parametrize("quality", [1, 50, 100])
+def test_coded_size_is_the_estimate(bundled, name, quality):
+    """The payload's bits, z and y, against the likelihoods of `forward`; the header (under 40 bytes) doesn't count."""
+    image = Image.open(KODAK / f"{name}.png").convert("RGB")
+    data = bundled.compress(image, quality=quality)
+    container = unpack(data)
+    payload = 8 * sum(len(tile.payload) for tile in container.tiles)
+    x = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        likelihoods = bundled.model(x, torch.tensor([container.level]))["likelihoods"]
+    estimate = float(sum(bits(values.double()) for values in likelihoods.values()))
+    assert 0.995 * estimate < payload < 1.005 * estimate
+    assert len(data) - payload / 8 < 40
+
+
+def quality_of(codec: Codec, level: int) -> int:
+    return next(quality for quality in range(1, QUALITIES + 1) if codec.level_of(quality) == level)
+
+
+def test_bits_per_pixel(bundled):
+    image = photo(256, 192)
+    limit = len(bundled.compress(image, quality=50))  # bytes
+    data = bundled.compress(image, bpp=8 * limit / (256 * 192))
+    better = bundled.compress(image, quality=quality_of(bundled, unpack(data).level + 1))
+    assert unpack(data).level >= bundled.level_of(50)
+    assert len(data) <= limit < len(better)
+
+
+def test_decibels(bundled):
+    image = photo(256, 192)
+    limit = psnr(image, bundled.decompress(bundled.compress(image, quality=50))) - 1e-3  # a sum of floats
+    data = bundled.compress(image, psnr=limit)
+    worse = bundled.compress(image, quality=quality_of(bundled, unpack(data).level - 1))
+    assert unpack(data).level <= bundled.level_of(50)
+    assert psnr(image, bundled.decompress(data)) >= limit > psnr(image, bundled.decompress(worse))
+
+
+def test_targets_out_of_reach(bundled):
+    image = photo(100, 64)
+    with pytest.warns(PictureNotice, match=r"no level takes 0.001 bits per pixel or less: the smallest file has \d+"):
+        data = bundled.compress(image, bpp=0.001)
+    assert unpack(data).level == 0
+    with pytest.warns(PictureNotice, match="no level of nano reaches 90 dB on this picture"):
+        data = bundled.compress(image, psnr=90)
+    assert unpack(data).level == bundled.levels - 1
+
+
+def test_every_level_has_a_quality(codec):
+    assert {codec.level_of(quality) for quality in range(1, QUALITIES + 1)} == set(range(codec.levels))
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"quality": 0},
+        {"quality": 101},
+        {"quality": float("nan")},
+        {"bpp": 0},
+        {"bpp": float("nan")},
+        {"psnr": -1},
+        {"psnr": float("inf")},
+        {"quality": 50, "bpp": 1},
+        {"bpp": 1, "psnr": 30},
+    ],
+)
+def test_impossible_wishes(codec, wish):
+    with pytest.raises(UsageError, match=r"must be|exclude one another"):
+        codec.compress(photo(8, 8), **wish)
+
+
+# ---- wrong models and damaged files ---------------------------------------------------------------------------------
+
+
+def test_another_model(codec, make, tiny):
+    data = make(replace(tiny, name="other")).compress(photo(40, 30))
+    with pytest.raises(MismatchError, match=r"made with model 'other' of hash [0-9a-f]{16}, this is 'tiny' of hash"):
+        codec.decompress(data)
+
+
+@pytest.mark.parametrize("factor", [1.05, 3.0])
+def test_other_arithmetic_is_no_garbage(codec, factor):
+    """The right model by its hash, whose numbers differ: the checksum notices."""
+    data = codec.compress(photo(100, 60))
+    for parameter in codec.model.priors.parameters():
+        parameter.mul_(factor)
+    with pytest.raises(MismatchError, match="arithmetic"):
+        codec.decompress(data)
+
+
+def test_every_truncation(codec):
+    data = codec.compress(photo(40, 30, "LA"))
+    for length in range(len(data)):
+        with pytest.raises(TruncatedError):
+            codec.decompress(data[:length])
+
+
+def test_random_flips(codec):
+    image, random = photo(40, 30, "RGBA"), np.random.default_rng(0)
+    image.info["icc_profile"] = b"a profile"
+    data = codec.compress(image)
+    for place, change in zip(random.integers(0, len(data), 1000), random.integers(1, 256, 1000), strict=True):
+        damaged = bytearray(data)
+        damaged[place] ^= change
+        with pytest.raises(HPCMError):
+            codec.decompress(bytes(damaged))
+
+
+def test_forged_payloads(codec):
+    """With every CRC right: what is decoded isn't what the checksum says."""
+    container, random = unpack(codec.compress(photo(40, 30))), np.random.default_rng(0)
+    (tile,) = container.tiles
+    payloads = [
+        b"",
+        b"\1\2\3\4",
+        b"\xff" * 4000,
+        tile.payload + b"\1\0\0\0",
+        tile.payload[4:],
+        b"odd",
+        tile.payload[:-4],
+    ]
+    payloads += [random.bytes(len(tile.payload)) for _ in range(50)]
+    for payload in payloads:
+        with pytest.raises((MismatchError, FormatError)):
+            codec.decompress(pack(replace(container, tiles=(Tile(payload, tile.checksum),))))
+
+
+def test_forged_symbols_are_just_wrong_pixels(codec):
+    """Even the checksum may be right: huge latents give pixels, not errors and not warnings."""
+    container = unpack(codec.compress(photo(40, 30)))
+    for parameter in codec.model.g_s.parameters():
+        parameter.mul_(1e20)  # infinities, and their differences
+
+    class Huge:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def pop(self, indexes: np.ndarray) -> np.ndarray:
+            return np.full(len(indexes), 2**31 - 1, np.int32)
+
+        def finish(self) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Decoder", Huge)
+        patch.setattr(module, "checksum", lambda values, start: 0)
+        decoded = codec.decompress(pack(replace(container, tiles=(Tile(b"", 0),))))
+    assert decoded.size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "message"),
+    [
+        (1 << 15, (1 << 14) + 1, 1024, f"claims 32768 x 16385 pixels, over {MAX_PIXELS:,}"),
+        (1 << 16, 1 << 16, 1 << 16, "claims 65536 x 65536 pixels"),
+        (1 << 14, 1 << 14, 1 << 16, f"tiles of 65536 pixels, this hpcm reads {MAX_TILE_SIDE}"),
+    ],
+)
+def test_bombs(codec, monkeypatch, width, height, side, message):
+    """A small file that claims a huge picture is refused before anything is allocated for it."""
+    container: Container = replace(unpack(codec.compress(photo(1, 1))), width=width, height=height, tile_side=side)
+    tiles = len(container.tile_boxes())
+    bomb = pack(replace(container, tiles=(Tile(b"", 0),) * tiles))
+    monkeypatch.setattr(module, "Tiling", None)
+    with pytest.raises(FormatError, match=message):
+        codec.decompress(bomb)
+
+
+def test_level_out_of_range(make, tiny_base):
+    codec = make(tiny_base)
+    container = unpack(codec.compress(photo(20, 20)))
+    with pytest.raises(FormatError, match="quality level 1, the model only 1"):
+        codec.decompress(pack(replace(container, level=1)))
+
+
+def test_a_picture_of_too_many_pixels(codec):
+    class Huge(Image.Image):
+        size = (1 << 15, 1 << 15)
+        width = height = 1 << 15
+
+    with pytest.raises(PictureError, match=r"has 32768 x 32768 pixels: 1 to 536,870,912 are allowed"):
+        codec.compress(Huge())
+
+
+@pytest.mark.parametrize("source", ["photo.jpg", Path("photo.jpg"), np.zeros((4, 4, 3), np.uint8), b"bytes"])
+def test_what_is_no_image(codec, source):
+    with pytest.raises(TypeError, match=r"a PIL.Image.Image is wanted, not"):
+        codec.compress(source)
+
+
+# ---- whatever surrounds it ------------------------------------------------------------------------------------------
+
+
+def test_threads_at_once(codec):
+    images = [photo(100 + i, 80) for i in range(6)]
+    expected = [codec.compress(image, quality=60) for image in images]
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(lambda image: codec.compress(image, quality=60), images))
+        pictures = list(pool.map(codec.decompress, files))
+    assert files == expected
+    for picture, data in zip(pictures, expected, strict=True):
+        assert np.array_equal(np.asarray(picture), np.asarray(codec.decompress(data)))
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def test_under_another_default_dtype(make, tiny, double):
+    codec = make(tiny)
+    data = codec.compress(photo(70, 50))
+    torch.set_default_dtype(torch.float32)
+    plain = hpcm.load(codec.weights.path)
+    plain.decompress(data)
+    assert unpack(plain.compress(photo(70, 50))).tiles == unpack(data).tiles
+
+
+@pytest.mark.parametrize(
+    "context", [lambda: torch.autocast("cpu", torch.bfloat16), torch.enable_grad, torch.inference_mode]
+)
+def test_under_another_mode(codec, context):
+    """Neither the file nor the picture depends on the caller's mode."""
+    codec.model.requires_grad_(True)
+    image = photo(70, 50)
+    data = codec.compress(image, psnr=1)
+    with context():
+        assert codec.compress(image, psnr=1) == data
+        decoded = codec.decompress(data)
+    assert np.array_equal(np.asarray(decoded), np.asarray(codec.decompress(data)))
+
+
+def test_training_goes_on_after_coding(codec, tiny):
+    """What coding caches for a size of latents is of use to training."""
+    with torch.inference_mode():
+        codec.decompress(codec.compress(photo(192, 64)))
+    model = HPCM(tiny).train()
+    out = model(torch.rand(1, 3, 64, 192), torch.tensor([3]))
+    (out["x_hat"].mean() + bits(out["likelihoods"]["y"])).backward()
+    assert model.h_s[0].weight.grad is not None
+
+
+def test_weights_that_are_written_anew_meanwhile(codec):
+    """As a training run does: the file names the model that made it."""
+    before = codec.weights.hash
+    path = codec.weights.path
+    fresh = hpcm.load(path)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert unpack(fresh.compress(photo(8, 8))).model_hash == before
+
+
+@pytest.mark.parametrize("device", ["cuda", "nonsense"])
+def test_a_device_that_is_not_there(codec, device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match=f"device {device} can't be used: "):
+        hpcm.load(codec.weights.path, device)
+
+
+def test_the_shortest_way(codec, monkeypatch):
+    monkeypatch.setenv("HPCM_WEIGHTS", str(codec.weights.path.parent))
+    data = hpcm.compress(photo(40, 30), quality=70, model="tiny")
+    assert data == codec.compress(photo(40, 30), quality=70)
+    assert hpcm.decompress(data) == hpcm.decompress(data, model=codec.weights.path) == codec.decompress(data)

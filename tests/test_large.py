@@ -1,0 +1,71 @@
+"""A picture of 100 megapixels, there and back through the command line with bounded memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+from hpcm.container import unpack
+
+pytestmark = pytest.mark.slow
+
+KODIM = Path(__file__).parent / "data" / "kodim23.png"
+WIDTH, HEIGHT = 12_500, 8_000
+ROWS = 500  # that are made and compared at once
+NOISE = 3  # of 255: a plain repetition would be too easy
+MEMORY = 4e9  # bytes
+WORST = 26.0  # dB
+# Runs the command line and tells the most memory that this process ever had: kilobytes, on macOS bytes.
+CHILD = """
+import resource, sys
+from hpcm.cli import main
+code = main(sys.argv[1:])
+unit = 1 if sys.platform == "darwin" else 1024
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+sys.exit(code)
+"""
+
+
+def write_picture(path: Path) -> None:
+    """A PPM file: nothing is larger, so nothing takes more memory to read."""
+    photo, random = np.asarray(Image.open(KODIM).convert("RGB")), np.random.default_rng(0)
+    across = np.tile(photo, (1, -(-WIDTH // photo.shape[1]), 1))[:, :WIDTH]
+    with path.open("wb") as file:
+        file.write(b"P6 %d %d 255\n" % (WIDTH, HEIGHT))
+        for top in range(0, HEIGHT, ROWS):
+            rows = across[np.arange(top, top + ROWS) % len(across)].astype(np.int16)
+            rows += random.integers(-NOISE, NOISE + 1, rows.shape, dtype=np.int16)
+            file.write(rows.clip(0, 255).astype(np.uint8).tobytes())
+
+
+def samples(path: Path) -> np.ndarray:
+    """The pixels of a PPM file, not read yet: uint8 [H, W, 3]."""
+    size = HEIGHT * WIDTH * 3
+    return np.memmap(path, np.uint8, "r", path.stat().st_size - size, (HEIGHT, WIDTH, 3))
+
+
+def peak_memory(*line: object) -> int:
+    """Bytes that a command line took at most."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(hpcm.__file__).parents[1])}
+    command = [sys.executable, "-c", CHILD, *map(str, line)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+def test_100_megapixels_in_4_gigabytes(tmp_path):
+    pytest.importorskip("resource")
+    photo, coded, back = tmp_path / "photo.ppm", tmp_path / "photo.hpcm", tmp_path / "back.ppm"
+    write_picture(photo)
+    assert peak_memory("compress", photo, "-o", coded) < MEMORY
+    container = unpack(coded.read_bytes())
+    assert len(container.tiles) == -(-WIDTH // container.tile_side) * -(-HEIGHT // container.tile_side) > 100
+    assert peak_memory("decompress", coded, "-o", back) < MEMORY
+    pairs = zip(samples(photo), samples(back), strict=True)
+    error = np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in pairs])
+    assert 10 * np.log10(255**2 / error) > WORST

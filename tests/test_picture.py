@@ -1,0 +1,362 @@
+"""What is kept of a picture: every mode of Pillow, alpha, ICC, EXIF and its orientation; what isn't kept is said."""
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from hpcm.cli.files import save_picture
+from hpcm.container import MAX_METADATA
+from hpcm.errors import CorruptError, PictureError, PictureNotice
+from hpcm.picture import CONVERTED, PLAIN, UPRIGHT, WIDE, Picture, from_image, pack_alpha, to_image, unpack_alpha
+
+KODIM = Path(__file__).parent / "data" / "kodim23.png"
+WIDTH, HEIGHT = 24, 16
+RANDOM = np.random.default_rng(0)
+GREY = RANDOM.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+RGB = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+ALPHA = RANDOM.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+DEEP = RANDOM.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
+
+
+def stored(image: Image.Image, format: str, **options) -> Image.Image:
+    """As it comes back from a file of that format."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return Image.open(file)
+
+
+def tags(**values) -> Image.Exif:
+    """EXIF from the names of tags."""
+    exif = Image.Exif()
+    for name, value in values.items():
+        exif[ExifTags.Base[name]] = value
+    return exif
+
+
+def there_and_back(image: Image.Image) -> Image.Image:
+    return to_image(from_image(image))
+
+
+# ---- modes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "back"),
+    [
+        *((mode, mode) for mode in ("RGB", "L", "RGBA", "LA", "I;16")),
+        *(("1", "L"), ("RGBX", "RGB"), ("RGBa", "RGBA"), ("La", "LA")),
+        *((mode, "I;16") for mode in ("I", "I;16B", "I;16L", "I;16N")),
+    ],
+)
+def test_modes_that_are_kept(mode, back):
+    if mode in WIDE:
+        image = Image.new(mode, (WIDTH, HEIGHT), 40_000)
+        image.putpixel((3, 2), 65_535)
+        expected = np.asarray(image).astype(np.uint16)
+    else:
+        image = Image.fromarray(RGB).convert("RGBA")
+        image.putalpha(Image.fromarray(ALPHA))
+        image = image.convert("LA" if mode == "La" else "RGBA" if mode == "RGBa" else mode.replace("X", ""))
+        expected = np.asarray(image.convert(mode).convert(back))
+        image = image.convert(mode)
+    result = there_and_back(image)
+    assert result.mode == back
+    assert np.array_equal(np.asarray(result), expected)
+
+
+@pytest.mark.parametrize("mode", sorted(CONVERTED))
+def test_modes_that_are_converted(mode):
+    image = Image.fromarray(RGB)
+    if mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+        image = ImageCms.applyTransform(image, transform)
+    else:
+        image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    with pytest.warns(PictureNotice, match=f"the picture's mode {mode} was converted to {CONVERTED[mode]}"):
+        result = there_and_back(image)
+    assert result.mode == CONVERTED[mode]
+    assert np.array_equal(np.asarray(result), np.asarray(image.convert(CONVERTED[mode])))
+
+
+def test_every_mode_of_pillow_is_in_the_table():
+    known = {"RGB", "RGBA", "L", "LA", *PLAIN, *CONVERTED, *WIDE}
+    assert {*Image.MODES} - known == {"F"}  # and that is refused
+
+
+@pytest.mark.parametrize("mode", ["F"])
+def test_modes_that_are_refused(mode):
+    with pytest.raises(PictureError, match="mode F can't be coded: convert them to RGB, grey, or 16-bit grey"):
+        from_image(Image.new(mode, (2, 2)))
+
+
+@pytest.mark.parametrize("value", [-1, 65_536])
+def test_values_beyond_16_bits(value):
+    with pytest.raises(PictureError, match="has 32-bit values: grey pictures may have 8 or 16 bits"):
+        from_image(Image.new("I", (2, 2), value))
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0)])
+def test_no_pixels(size):
+    with pytest.raises(PictureError, match=r"(4 x 0|0 x 4) pixels: 1 to"):
+        from_image(Image.new("RGB", size))
+
+
+def png(samples: np.ndarray) -> Image.Image:
+    """A PNG of 16 bits, uint16 [H, W, 1, 2, 3 or 4]; Pillow reads such colours, but doesn't write them."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = samples.shape
+    colour_type = (0, 4, 2, 6)[channels - 1]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + body))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (4, "RGBA")])
+def test_16_bit_colour_is_read_as_8_bits(channels, mode):
+    samples = RANDOM.integers(0, 65536, (HEIGHT, WIDTH, channels), np.uint16)
+    result = there_and_back(png(samples))
+    assert result.mode == mode
+    assert np.array_equal(np.asarray(result), samples >> 8)
+
+
+def test_16_bit_grey_is_kept():
+    for image in (png(DEEP[..., None]), stored(Image.fromarray(DEEP), "TIFF")):
+        picture = from_image(image)
+        assert (picture.bit_depth, picture.colour, picture.peak) == (16, "grey", 65535)
+        assert np.array_equal(np.asarray(to_image(picture)), DEEP)
+
+
+# ---- transparency ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_lossless(format):
+    image = Image.fromarray(np.dstack((RGB, ALPHA)))
+    picture = from_image(stored(image, format, lossless=True, exact=True))
+    assert np.array_equal(unpack_alpha(pack_alpha(picture.alpha), picture.size), ALPHA)
+    assert np.array_equal(np.asarray(to_image(picture)), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparent", "back"), [("RGB", (9, 8, 7), "RGBA"), ("L", 5, "LA"), ("1", 255, "LA")]
+)
+def test_a_transparent_colour(mode, transparent, back):
+    image = Image.fromarray(RGB).convert(mode)
+    image.putpixel((3, 2), transparent)
+    result = there_and_back(stored(image, "PNG", transparency=1 if mode == "1" else transparent))
+    assert result.mode == back
+    assert result.getchannel("A").getpixel((3, 2)) == 0
+    assert np.array_equal(np.asarray(result.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("transparency", [3, bytes(range(0, 256, 2))])
+def test_a_palette_with_transparency(transparency):
+    image = stored(Image.fromarray(RGB).convert("P"), "PNG", transparency=transparency)
+    with pytest.warns(PictureNotice, match="mode P was converted to RGBA"):
+        result = there_and_back(image)
+    assert np.array_equal(np.asarray(result), np.asarray(image.convert("RGBA")))
+
+
+def test_a_transparent_value_of_16_bits_is_not_kept():
+    image = stored(Image.fromarray(DEEP), "PNG", transparency=300)
+    with pytest.warns(PictureNotice, match="the picture's transparent value is not kept: 16-bit pictures have no"):
+        assert np.array_equal(np.asarray(there_and_back(image)), DEEP)
+
+
+def test_alpha_of_more_pixels_than_pillow_opens(monkeypatch):
+    data = pack_alpha(ALPHA)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert np.array_equal(unpack_alpha(data, ALPHA.shape), ALPHA)
+
+
+def test_damaged_alpha():
+    data = pack_alpha(ALPHA)
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG")
+    wrong = {data: (HEIGHT, WIDTH + 1), file.getvalue(): ALPHA.shape}
+    for damaged in (b"", b"junk", *(data[:length] for length in range(0, len(data) - 30, 7))):
+        wrong[damaged] = ALPHA.shape
+    for damaged, size in wrong.items():
+        with pytest.raises(CorruptError, match="the alpha plane"):
+            unpack_alpha(damaged, size)
+
+
+# ---- metadata -------------------------------------------------------------------------------------------------------
+
+TAKEN = "2024:02:29 12:00:00"
+
+
+def full_exif() -> Image.Exif:
+    """As a camera writes it, with a tag in each directory and a maker's note."""
+    exif = tags(Make="maker", ImageDescription="a picture", XResolution=72.0, Rating=4)
+    exif.get_ifd(ExifTags.IFD.Exif).update({0x9003: TAKEN, 0x927C: b"a maker's note"})
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (47.0, 30.0, 1.5)})
+    written = Image.Exif()
+    written.load(exif.tobytes())
+    return written
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_icc_and_exif_are_carried_along(format, loaded, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(RGB).save(tmp_path / "picture", format, exif=full_exif(), icc_profile=profile)
+    image = Image.open(tmp_path / "picture")
+    if loaded:
+        image.load()
+    picture = from_image(image)
+    assert picture.icc == profile
+    assert picture.exif.startswith(b"Exif\0\0")
+    back = to_image(picture).getexif()
+    assert {ExifTags.Base.Make, ExifTags.Base.ImageDescription, ExifTags.Base.Rating} <= {*back}
+    assert back.get_ifd(ExifTags.IFD.Exif)[0x9003] == TAKEN
+    assert back.get_ifd(ExifTags.IFD.Exif)[0x927C] == b"a maker's note"
+    assert back.get_ifd(ExifTags.IFD.GPSInfo)[2] == (47.0, 30.0, 1.5)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_metadata_in_what_is_saved(suffix):
+    picture = from_image(stored(Image.fromarray(RGB), "JPEG", exif=full_exif(), icc_profile=b"a profile"))
+    saved = Image.open(io.BytesIO(save_picture(to_image(picture), suffix)))
+    assert saved.info["icc_profile"] == b"a profile"
+    assert saved.getexif()[ExifTags.Base.Make] == "maker"
+    assert saved.getexif().get_ifd(ExifTags.IFD.Exif)[0x9003] == TAKEN
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_no_metadata(format):
+    """Nothing of how a file was stored counts as metadata."""
+    picture = from_image(stored(Image.fromarray(GREY), format))
+    assert (picture.icc, picture.exif) == (None, None)
+
+
+def test_how_a_file_was_stored_is_not_kept():
+    """In a TIFF file these tags would describe another picture's bytes."""
+    exif = tags(ImageWidth=999, ImageLength=7, BitsPerSample=1, Compression=5, StripOffsets=8, Artist="me")
+    image = stored(Image.fromarray(RGB), "JPEG", exif=exif)
+    for _ in range(2):  # from JPEG, then from TIFF
+        result = there_and_back(image)
+        assert dict(result.getexif()) == {ExifTags.Base.Artist: "me"}
+        image = Image.open(io.BytesIO(save_picture(result, ".tif")))
+        assert image.size == (WIDTH, HEIGHT)
+        assert np.array_equal(np.asarray(image), np.asarray(result))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "LA", "I;16", "1"])
+def test_orientation(orientation, mode):
+    plain = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(np.dstack((RGB, ALPHA))).convert(mode)
+    image = stored(plain, "PNG", exif=tags(Orientation=orientation, Artist="me"))
+    expected = ImageOps.exif_transpose(stored(plain, "PNG", exif=tags(Orientation=orientation)))
+    result = there_and_back(image)
+    assert np.array_equal(np.asarray(result), np.asarray(expected if mode != "1" else expected.convert("L")))
+    assert dict(result.getexif()) == {ExifTags.Base.Artist: "me"}
+    assert (orientation in UPRIGHT) == (orientation > 1)
+
+
+def test_orientation_of_a_photograph():
+    """JPEG in, and the picture that was given is left alone."""
+    image = stored(Image.open(KODIM).crop((0, 0, 48, 32)), "JPEG", exif=tags(Orientation=6))
+    expected = ImageOps.exif_transpose(image)
+    picture = from_image(image)
+    assert np.array_equal(picture.pixels, np.asarray(expected))
+    assert picture.exif is None
+    assert image.size == (48, 32)
+    assert image.getexif()[ExifTags.Base.Orientation] == 6
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 99])
+def test_no_orientation(orientation):
+    assert from_image(stored(Image.fromarray(RGB), "PNG", exif=tags(Orientation=orientation))).size == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0junk", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0", b"x"])
+def test_damaged_exif_does_not_cost_the_picture(exif):
+    image = Image.fromarray(GREY)
+    image.info["exif"] = exif
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        result = there_and_back(image)
+    assert result.info == {}
+    assert np.array_equal(np.asarray(result), np.asarray(image))
+    assert len(said) == (exif != b"Exif\0\0")  # the second one is of Pillow, which has found no tags
+    assert all("EXIF" in str(warning.message) for warning in said)
+
+
+def test_metadata_beyond_what_a_file_has_room_for():
+    image = Image.fromarray(RGB)
+    image.info["icc_profile"] = bytes(MAX_METADATA + 1)
+    with pytest.warns(PictureNotice, match="ICC profile of 16,777,217 bytes is not kept: 16,777,216 are allowed"):
+        assert from_image(image).icc is None
+
+
+def test_a_profile_of_other_colours_is_not_kept():
+    image = stored(Image.fromarray(RGB).convert("CMYK"), "JPEG", icc_profile=b"a profile")
+    with pytest.warns(PictureNotice, match="mode CMYK was converted to RGB"):
+        assert from_image(image).icc is None
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "MPO"])
+def test_several_frames(format):
+    first, second = Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())
+    if format == "GIF":
+        first, second = first.quantize(), second.quantize()
+    file = io.BytesIO()
+    first.save(file, format, save_all=True, append_images=[second, first])
+    image = Image.open(file)
+    with pytest.warns(PictureNotice, match=r"3 frames: only the current one is kept|was converted") as said:
+        picture = from_image(image)
+    assert np.array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    also = ["the picture's mode P was converted to RGB"] if format == "GIF" else []
+    assert [str(warning.message) for warning in said][1:] == also
+
+
+def test_a_picture_whose_file_is_closed(tmp_path):
+    path = tmp_path / "moving.gif"
+    Image.fromarray(RGB).quantize().save(path, save_all=True, append_images=[Image.fromarray(ALPHA)])
+    with Image.open(path) as image:
+        image.load()
+    with pytest.warns(PictureNotice, match="mode P was converted"):
+        picture = from_image(image)
+    assert np.array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_a_truncated_file(format):
+    file = io.BytesIO()
+    Image.open(KODIM).crop((0, 0, 64, 64)).save(file, format)
+    length = len(file.getvalue())
+    for part in (0.9, 0.6, 0.3):
+        try:
+            image = Image.open(io.BytesIO(file.getvalue()[: int(part * length)]))
+        except (OSError, SyntaxError):
+            continue  # not even opened: this is Pillow's error to the caller
+        with pytest.raises(PictureError, match="the picture can't be read: "):
+            from_image(image)
+
+
+def test_a_file_of_another_kind_is_no_picture():
+    with pytest.raises(TypeError, match=r"a PIL.Image.Image is wanted, not BytesIO"):
+        from_image(io.BytesIO())
+
+
+def test_a_read_only_array():
+    """Pillow's arrays are, and nothing may write into them."""
+    picture = from_image(Image.fromarray(np.dstack((RGB, ALPHA))))
+    assert not picture.pixels.flags.writeable
+    copy = {field.name: getattr(picture, field.name) for field in fields(Picture)}
+    assert np.array_equal(np.asarray(to_image(Picture(**copy))), np.dstack((RGB, ALPHA)))

@@ -1,0 +1,170 @@
+"""What the documents say is true: examples run, command lines parse, links lead somewhere, and no option is missing."""
+
+import argparse
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hpcm.cli.arguments import parser
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
+OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex"}
+OTHER_COMMANDS = {"apt", "apt-get", "cat", "cd", "curl", "export", "git", "ls", "make", "mkdir", "pip", "python", "tar"}
+SEPARATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "(", ")"}
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block of a document."""
+
+    place: str  # file:line
+    language: str
+    text: str
+
+
+def blocks(path: Path) -> list[Block]:
+    document = path.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(document):
+        line = document.count("\n", 0, match.start()) + 1
+        found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[2], match[3]))
+    return found
+
+
+def prose(path: Path) -> str:
+    """A document without its fenced blocks."""
+    return FENCE.sub("", path.read_text(encoding="utf-8"))
+
+
+def named(*languages: str, documents: list[Path] = DOCUMENTS) -> list:
+    """The blocks of these languages as parameters of a test, which are named by their places."""
+    found = [block for path in documents for block in blocks(path) if block.language in languages]
+    return [pytest.param(block, id=block.place) for block in found]
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The words of every command in a block, those of a pipe apart."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == SESSION:
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    for line in lines:
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in [*words, ";"]:
+            if word not in SEPARATORS:
+                command.append(word)
+                continue
+            while command and re.match(r"[A-Z_]+=", command[0]):  # a variable for this command
+                del command[0]
+            if command:
+                yield command
+            command = ["cat"] if word in (">", ">>", "<", "2>") else []  # what follows is a file
+
+
+def arguments(command: list[str]) -> list[str] | None:
+    """The arguments of a call of hpcm, or None for another command."""
+    for name in (["hpcm"], ["python", "-m", "hpcm"]):
+        if command[: len(name)] == name:
+            return command[len(name) :]
+    return None
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    actions = parser()._actions
+    return next(action.choices for action in actions if isinstance(action, argparse._SubParsersAction))
+
+
+def test_there_is_something_to_test():
+    languages = [block.language for block in blocks(README)]
+    assert languages.count(PYTHON) >= 2
+    assert languages.count(SHELL) + languages.count(SESSION) >= 2
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_says_what_it_is(path):
+    """A block of a language that is not known here would not be tested, nor a command in a block of plain text."""
+    assert path.read_text(encoding="utf-8").count("```") == 2 * len(blocks(path))
+    for block in blocks(path):
+        assert block.language in {PYTHON, SHELL, SESSION} | OTHER_BLOCKS, block.place
+        if block.language in OTHER_BLOCKS:
+            assert not re.search(r"^(\$ )?hpcm [a-z-]", block.text, re.MULTILINE), f"{block.place}: mark it as sh"
+
+
+@pytest.mark.parametrize("block", named(PYTHON, documents=[README]))
+def test_examples_run(block, tmp_path, monkeypatch):
+    """Each by itself, in a folder where they may write; the repository's pictures are at hand."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("block", named(PYTHON))
+def test_examples_import_what_there_is(block):
+    """Also those that take too long to run."""
+    for node in ast.walk(ast.parse(block.text, block.place)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hpcm"):
+            module = importlib.import_module(str(node.module))
+            assert all(hasattr(module, alias.name) for alias in node.names), block.place
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "hpcm":
+            assert hasattr(importlib.import_module("hpcm"), node.attr), f"{block.place}: hpcm.{node.attr}"
+
+
+@pytest.mark.parametrize("block", named(SHELL, SESSION))
+def test_command_lines_parse(block):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for command in commands(block):
+        line = arguments(command)
+        if line is None:
+            assert command[0] in OTHER_COMMANDS, f"{block.place}: what is {command[0]}?"
+            if command[0] == "make":
+                assert {word for word in command[1:] if "=" not in word} <= {*targets}, f"{block.place}: {command}"
+            continue
+        code = None
+        try:
+            parser().parse_args(line)
+        except SystemExit as stopped:
+            code = stopped.code
+        assert not code, f"{block.place}: {shlex.join(command)}"  # 0: --help or --version
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_the_text_exist(path):
+    """`hpcm compress --model RUN` in a sentence may lack arguments, but has no option that there isn't."""
+    for call in re.findall(r"`hpcm ([^`]+)`", prose(path)):
+        name, *words = re.sub(r"[\[\]|]|\.\.\.", " ", call).split()
+        if name.startswith("-"):
+            assert name in parser()._option_string_actions, call
+            continue
+        assert name in subcommands(), call
+        given = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= {*subcommands()[name]._option_string_actions}, call
+
+
+def test_every_command_and_option_is_documented():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    missing = []
+    for name, command in {"": parser(), **subcommands()}.items():
+        if f"hpcm {name}" not in text:
+            missing.append(f"hpcm {name}")
+        for action in command._actions:
+            forms = [rf"(?<![\w-]){re.escape(form)}(?![\w-])" for form in action.option_strings]
+            if forms and "--help" not in action.option_strings and not any(re.search(form, text) for form in forms):
+                missing.append(f"hpcm {name} {action.option_strings[-1]}")
+    assert not missing, "in no document: " + ", ".join(missing)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(path)):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (path.parent / target).exists(), target
