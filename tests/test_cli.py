@@ -1,6 +1,5 @@
 """The command line, end to end: outputs and their names, exact lines on stderr, exit codes, and no leftovers."""
 
-import contextlib
 import io
 import json
 import os
@@ -9,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from hpcm.container import pack, unpack
 from hpcm.errors import WeightsError
 from hpcm.model.config import NANO
 from hpcm.model.hpcm import HPCM
-from hpcm.train import loop
 
 KODIM = Path(__file__).parent / "data" / "kodim20.png"
 SIZE = (200, 136)  # of the test picture: quick, and no multiple of 64
@@ -284,7 +282,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
         ("compress a.png --bpp nan", "argument --bpp: 'nan' is no positive number"),
         ("compress a.png --bpp 1 --psnr 30", "argument --psnr: not allowed with argument --bpp"),
         ("import a.pth --arch base", "the following arguments are required: -o/--output"),
-        ("train --data a --out b", "one of the arguments --minutes --steps is required"),
+        ("train --data a --out b", "one of the arguments --minutes --steps --plot is required"),
         ("train --data a --out b --steps 9 --decay 2", "argument --decay: '2' is not within 0 to 1"),
     ],
 )
@@ -431,13 +429,21 @@ def test_models(run, material, capsys, monkeypatch):
     path, short = material / "tiny.safetensors", weights.find("tiny").hash.hex()
     assert capsys.readouterr().out.splitlines() == [
         f"tiny  (default)  {path}",
-        f"  hash {short}, 64 quality levels, 16 latent channels",
+        f"  hash {short}, 64 quality levels, 16 latent channels, floating point: files decode where they were made",
         "  steps 7, crops 56",
     ]
     assert run("models", "--json") == 0
     (told,) = json.loads(capsys.readouterr().out)
     provenance = {"steps": 7, "crops": 56}
-    expected = {"name": "tiny", "default": True, "hash": short, "levels": 64, "M": 16, "provenance": provenance}
+    expected = {
+        "name": "tiny",
+        "default": True,
+        "hash": short,
+        "levels": 64,
+        "M": 16,
+        "exact": False,
+        "provenance": provenance,
+    }
     assert told == {**expected, "path": str(path)}
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("models") == 0
@@ -462,22 +468,6 @@ def test_import(run, at, monkeypatch, capsys):
     assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors", "-f") == 1
     assert (at / "mine.safetensors").read_bytes() == b"new"
     assert tree(at) == {"photo.png", "photo.hpcm", "mine.safetensors"}
-
-
-def test_train(run, monkeypatch):
-    asked = []
-    monkeypatch.setattr(loop, "train", lambda *line, **options: asked.append((line, options)))
-    assert run("train", "--data", "a", "b.tar", "--out", "c", "--minutes", "2", "--rate", "3e-4", "--bf16") == 0
-    (((options, data, folder), rest),) = asked
-    assert options == loop.Options(rate=3e-4, bf16=True)
-    assert (data, folder, rest) == (["a", "b.tar"], "c", {"minutes": 2.0, "steps": None, "resume": False})
-
-
-def test_every_training_option_is_there(capsys):
-    with contextlib.suppress(SystemExit):
-        cli.main(["train", "--help"])
-    told = set(re.findall(r"--([a-z0-9]+)", capsys.readouterr().out))
-    assert {field.name for field in fields(loop.Options)} <= told
 
 
 # ---- cheap, and in step with the rest -------------------------------------------------------------------------------

@@ -227,9 +227,7 @@ class Hostile:
 def test_content_that_is_no_state_dict(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(content, "theirs.pth")
-    with pytest.raises(
-        WeightsError, match=r"theirs\.pth (is damaged|holds no state dict)"
-    ) as caught:
+    with pytest.raises(WeightsError, match=r"theirs\.pth (is damaged|holds no state dict)") as caught:
         import_checkpoint(Path("theirs.pth"), "base", Path("base.safetensors"))
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.pth"]  # no code has run, nothing is written

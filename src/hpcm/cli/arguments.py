@@ -11,8 +11,10 @@ from .. import __version__
 from ..model.config import MODELS
 from ..weights import DEFAULT_MODEL
 from .convert import compress, decompress
+from .evaluate import bench, evaluate
 from .info import info
-from .models import import_, models, train
+from .models import exact, import_, models
+from .training import train
 
 DEFAULT_QUALITY, MAX_QUALITY = 50, 100  # as in codec.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--version", action="version", version=f"hpcm {__version__}")
     commands = result.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_compress, _decompress, _info, _models, _import, _train):
+    for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench):
         add(commands)
     return result
 
@@ -95,30 +97,117 @@ def _import(commands: Commands) -> None:
     command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
 
 
+def _exact(commands: Commands) -> None:
+    command = _command(commands, "exact", exact, "a trained or imported model to one whose files decode everywhere")
+    command.add_argument("model", metavar="MODEL", help="model name, weights file or training run")
+    text = "photographs to calibrate on, a dozen will do"
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
+    text = "what carries the sums; by default float32, or float64 for models with attention"
+    command.add_argument("--carrier", choices=("float32", "float64"), help=text)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="NAME.safetensors")
+    command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
+
+
 def _train(commands: Commands) -> None:
     command = _command(commands, "train", train, "a model on photographs")
-    text = f"by default {DEFAULT_MODEL}"
-    command.add_argument("--config", choices=list(MODELS), default=DEFAULT_MODEL, help=text)
+    text = f"by default {DEFAULT_MODEL}, or that of --init or of the run"
+    command.add_argument("--config", choices=list(MODELS), help=text)
     text = "folders, tar archives or files of photographs"
-    command.add_argument("--data", nargs="+", required=True, metavar="DIR|TAR", help=text)
+    command.add_argument("--data", nargs="+", metavar="DIR|TAR", help=text)
     text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
-    command.add_argument("--out", required=True, metavar="RUN", help=text)
-    command.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+    command.add_argument("--out", metavar="RUN", help=text)
+    text = "go on from the run's checkpoint, with its options where none are given"
+    command.add_argument("--resume", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=_positive, help="train so long, in this call")
     budget.add_argument("--steps", type=_whole, help="train up to this step")
-    # Fields of train.loop.Options, where the defaults are.
-    command.add_argument("--crop", type=_whole, metavar="N", help="side of the crops in pixels")
-    command.add_argument("--batch", type=_whole, metavar="N", help="crops per step")
-    command.add_argument("--rate", type=_positive, metavar="X", help="learning rate after the warm-up")
-    command.add_argument("--warmup", type=_whole, metavar="N", help="steps of the warm-up")
+    budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
+    # Below: fields of train.options.Options, where the defaults are.
+    _train_learning(command.add_argument_group("what is learned, and how"))
+    _train_place(command.add_argument_group("where, and how fast"))
+    _train_files(command.add_argument_group("what is read and written"))
+
+
+def _train_learning(group: Any) -> None:
+    text = "start from a model: its name, weights file or run (fine-tuning)"
+    group.add_argument("--init", metavar="NAME|PATH", help=text)
+    group.add_argument("--loss", choices=("mse", "ms-ssim"), help="the distortion, by default mse")
+    text = "weight of the distortion, for models of one quality level (the others draw it)"
+    group.add_argument("--lambda", dest="lmbda", type=_positive, metavar="X", help=text)
+    group.add_argument("--crop", type=_whole, metavar="N", help="side of the crops in pixels")
+    group.add_argument("--batch", type=_whole, metavar="N", help="crops at a time, in each process")
+    group.add_argument("--accumulate", type=_whole, metavar="N", help="batches per step, by default 1")
+    text = "shrink crops by random factors down to X, 0 to 1; by default 1"
+    group.add_argument("--downscale", type=_share, metavar="X", help=text)
+    group.add_argument("--rate", type=_positive, metavar="X", help="learning rate after the warm-up")
+    group.add_argument("--warmup", type=_whole, metavar="N", help="steps of the warm-up")
+    text = "of the learning rate: constant and a decay at the end, a cosine, or the paper's"
+    group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
     text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
-    command.add_argument("--decay", type=_share, metavar="X", help=text)
-    command.add_argument("--clip", type=_positive, metavar="X", help="norm of the gradient at which it is clipped")
-    command.add_argument("--average", type=_share, metavar="X", help="decay of the weights' moving average")
-    command.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
-    command.add_argument("--bf16", action="store_true", default=None, help="autocast to bfloat16")
+    group.add_argument("--decay", type=_share, metavar="X", help=text)
+    group.add_argument("--clip", type=_positive, metavar="X", help="norm of the gradient at which it is clipped")
+    group.add_argument("--average", type=_share, metavar="X", help="decay of the weights' moving average")
+    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
+
+
+def _train_place(group: Any) -> None:
+    group.add_argument("--device", choices=("auto", *DEVICES), help="where to compute; auto, the default: a GPU if any")
+    text = "bf16: autocast to bfloat16; auto, the default: the faster of both, by a measurement"
+    group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
+    group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
+    text = "compute the activations of blocks again instead of keeping them: less memory, more time"
+    group.add_argument("--recompute", action="store_true", default=None, help=text)
+    group.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
+    text = "for decoded pictures, by default half of what is free; a larger set is read in parts, again and again"
+    group.add_argument("--memory", type=_positive, metavar="GB", help=text)
+
+
+def _train_files(group: Any) -> None:
+    text = "pictures for evaluation; by default 16 of the data, which are then not trained on"
+    group.add_argument("--held-out", metavar="DIR", help=text)
+    text = "time between evaluations on real files, by default 60; 0: never"
+    group.add_argument("--evaluate", type=_not_negative, metavar="MINUTES", help=text)
+    group.add_argument("--save", type=_positive, metavar="MINUTES", help="time between checkpoints, by default 3")
+    group.add_argument("--shard-size", type=_positive, metavar="MB", help="write checkpoints in pieces of this size")
+    group.add_argument("--tensorboard", action="store_true", default=None, help="write RUN/tensorboard too")
+
+
+def _eval(commands: Commands) -> None:
+    command = _command(commands, "eval", evaluate, "rate and quality of models beside other codecs, as a report")
+    text = "pictures without losses, and folders of them"
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
+    text = "weights files and names of models, none for conventional codecs only; by default the bundled one"
+    command.add_argument("--model", nargs="*", metavar="NAME|PATH", help=text)
+    text = "by default %(default)s; there are also mozjpeg, avif-420, avif-iq, heic, vvenc"
+    command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
+    text = "folder for report.html, results.json, plots, and a cache from which it can go on"
+    command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)
+    command.add_argument("--qualities", type=_settings, default=(), metavar="Q,Q,...", help="of the models, 1 to 100")
+    text = "of a conventional codec, in its own units; may be repeated"
+    command.add_argument(
+        "--settings", type=_codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
+    )
+    command.add_argument("--jobs", type=_whole, default=1, metavar="N", help="processes; times are best taken with 1")
+    command.add_argument("--limit", type=_whole, metavar="N", help="only the first N pictures")
+    command.add_argument("--show", type=int, default=3, metavar="N", help="pictures side by side, by default 3")
+    command.add_argument("--lpips", action="store_true", help="LPIPS as well; needs the package lpips")
+    text = "compare with published curves though the pictures aren't Kodak's"
+    command.add_argument("--published", action="store_true", help=text)
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")
+
+
+def _bench(commands: Commands) -> None:
+    command = _command(commands, "bench", bench, "size, multiplications and speed of models on this machine")
+    text = "weights files, names of models, or architectures with random weights; by default the bundled model"
+    command.add_argument("models", nargs="*", metavar="MODEL", help=text)
+    text = "of the picture, by default 768x512; may be repeated"
+    command.add_argument("--size", type=_size, action="append", metavar="WxH", help=text)
+    command.add_argument("--repeats", type=_whole, default=5, metavar="N", help="of which the median is taken")
+    command.add_argument("--device", choices=DEVICES, help="where to compute, by default everywhere")
     command.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
+    text = "a checkout of the authors' code, to run on the same weights and picture"
+    command.add_argument("--against", metavar="PATH", help=text)
+    command.add_argument("--json", metavar="FILE", help="write the numbers there too")
 
 
 # ---- types of arguments ---------------------------------------------------------------------------------------------
@@ -146,11 +235,32 @@ def _positive(text: str) -> float:
     return value
 
 
+def _not_negative(text: str) -> float:
+    return 0.0 if text == "0" else _positive(text)
+
+
 def _share(text: str) -> float:
-    value = 0.0 if text == "0" else _positive(text)
+    value = _not_negative(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not within 0 to 1")
     return value
+
+
+def _settings(text: str) -> tuple[float | int, ...]:
+    try:
+        return tuple(int(word) if word.isdecimal() else float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 10,50,90") from None
+
+
+def _codec_settings(text: str) -> tuple[str, tuple[float | int, ...]]:
+    codec, _, settings = text.partition("=")
+    return codec, _settings(settings)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return _whole(width), _whole(height)
 
 
 def _format(text: str) -> str:

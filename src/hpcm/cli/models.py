@@ -1,16 +1,18 @@
-"""`hpcm models`, `hpcm import`, `hpcm train`: weights files, listed and made."""
+"""`hpcm models`, `hpcm import`, `hpcm exact`: weights files, listed and made."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..weights import DEFAULT_MODEL, WeightsFile, available, user_folder
-from .convert import keep_pages
-from .files import replacing
+from .files import open_picture, replacing
+
+CALIBRATION_SIDE = 512  # pixels of the crops that an exact model is calibrated on, at most
+CALIBRATION_LEVELS = 4  # quality levels of each crop
+EXACT = {True: "exact: files decode everywhere", False: "floating point: files decode where they were made"}
 
 
 def models(options: argparse.Namespace) -> None:
@@ -23,7 +25,9 @@ def models(options: argparse.Namespace) -> None:
         print(f"no models are at hand; weights files belong into {user_folder()}")
     for told in [] if options.json else rows:
         print(f"{told['name']}{'  (default)' if told['default'] else ''}  {told['path']}")
-        print(f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels")
+        print(
+            f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels, {EXACT[told['exact']]}"
+        )
         if told["provenance"]:
             print("  " + ", ".join(f"{key} {value}" for key, value in told["provenance"].items()))
 
@@ -36,6 +40,7 @@ def row(weights: WeightsFile, first: bool) -> dict[str, Any]:
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
         "M": weights.config.get("M"),
+        "exact": bool(weights.config.get("carrier")),
         "provenance": weights.provenance,
         "path": str(weights.path),
     }
@@ -49,15 +54,35 @@ def import_(options: argparse.Namespace) -> None:
     print(f"{options.file} -> {options.output}")
 
 
-def train(options: argparse.Namespace) -> None:
-    keep_pages()
+def exact(options: argparse.Namespace) -> None:
+    """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
     import torch
 
-    from ..train.loop import Options
-    from ..train.loop import train as run
+    from ..codec import load
+    from ..errors import PictureError
+    from ..model.exact import make_exact
+    from ..picture import from_image
+    from ..tiles import crop_tensor
+    from ..weights import save
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    given = {field.name: getattr(options, field.name, None) for field in fields(Options)}
-    chosen = Options(**{name: value for name, value in given.items() if value is not None})
-    run(chosen, options.data, options.out, minutes=options.minutes, steps=options.steps, resume=options.resume)
+    codec = load(options.model)
+    config = codec.model.config
+    carrier = options.carrier or ("float64" if config.fusion == "attention" else "float32")
+    levels = torch.linspace(0, config.levels - 1, CALIBRATION_LEVELS if config.levels > 1 else 1)
+    batches = []
+    for name in options.pictures:
+        picture = from_image(open_picture(Path(name).read_bytes()))
+        sides = [min(side, CALIBRATION_SIDE) // config.multiple * config.multiple for side in picture.size]
+        if min(sides) == 0:
+            raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
+        top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
+        x = crop_tensor(picture, (left, top, left + sides[1], top + sides[0]), torch.device("cpu"))
+        batches += [(x, level[None]) for level in levels]
+    with replacing(Path(options.output), options.force) as temporary:
+        provenance = {
+            **codec.weights.provenance,
+            "exact": carrier,
+            "calibrated on": f"{len(options.pictures)} pictures",
+        }
+        save(make_exact(codec.model, batches, carrier), temporary, provenance)
+    print(f"{options.model} -> {options.output}")

@@ -1,1 +1,1 @@
-"""Training: data, start, loss and the loop; needs nothing beyond the package itself."""
+"""Training: what it is done with (options, data, start, loss), the run and its loop, and what is seen of it."""

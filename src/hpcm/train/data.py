@@ -1,88 +1,186 @@
-"""Photographs for training: folders and tar shards, held in memory as uint8, cropped at random.
+"""Photographs for training: folders and tar archives, as an index of files from which pools of pictures are decoded.
 
-A million pixels takes 3 MB; a thousand photographs of 768 x 512 take 1.2 GB.
+    sources --scan--> entries (which file, where in it, how large) --Pool--> pixels in memory --draw, cut--> crops
+
+A set that fits into memory is decoded once. A larger one is read in chapters: a part of the shuffled pictures is
+decoded while crops are cut from the part before, CROPS_PER_PICTURE of them for each picture.
+
+Nothing here has a state that a checkpoint would have to hold: which pictures are in a chapter and where the crops of a
+step lie are functions of the seed and the number of the step, so a resumed run goes on with the same crops.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..errors import PictureError
+from .pool import Draw, Pool
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
+CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
+LARGEST_HELD_OUT = 512  # pixels, side of the pictures that are kept for evaluation
+SHUFFLE, CROPS = 1, 2  # what random numbers are for, beside the seed
 
 
-def _blobs(sources: Iterable[Path]) -> Iterator[bytes]:
-    """The bytes of every picture file in folders (searched recursively), tar archives and single files, sorted."""
+class Entry(NamedTuple):
+    """A picture: its file, where in the file (of an archive) it begins and how long it is, rows and columns."""
+
+    path: Path
+    offset: int
+    length: int
+    height: int
+    width: int
+
+    def decode(self) -> np.ndarray:
+        """uint8 [height, width, 3]. A damaged file may raise anything: Pillow has many parsers."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            picture = np.array(Image.open(io.BytesIO(file.read(self.length))).convert("RGB"))
+        if picture.shape != (self.height, self.width, 3):
+            raise PictureError(f"{self.path} isn't what its header says")
+        return picture
+
+
+def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
+    """(path, offset, length, open file) of every picture in a folder (searched recursively), an archive or a file."""
+    if source.is_dir():
+        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES or p.suffix == ".tar"):
+            yield from _files(path)
+    elif source.suffix == ".tar":
+        with tarfile.open(source, "r:") as archive:
+            members = []
+            with suppress(tarfile.TarError):  # of a truncated archive, what is there
+                for member in archive:
+                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                        members.append(member)
+            for member in sorted(members, key=lambda m: m.name):
+                yield source, member.offset_data, member.size, cast(BinaryIO, archive.extractfile(member))
+    else:
+        with source.open("rb") as file:
+            yield source, 0, source.stat().st_size, file
+
+
+def scan(sources: Iterable[str | Path], smallest: int) -> tuple[list[Entry], int]:
+    """The pictures whose sides are at least `smallest`, from their headers alone, and the number of other files."""
+    entries, skipped = [], 0
     for source in sources:
-        if source.is_dir():
-            for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES or p.suffix == ".tar"):
-                yield from _blobs([path])
-        elif source.suffix == ".tar":
-            with tarfile.open(source) as archive:
-                for member in sorted(archive.getmembers(), key=lambda m: m.name):
-                    file = archive.extractfile(member) if Path(member.name).suffix.lower() in SUFFIXES else None
-                    if file is not None:
-                        yield file.read()
-        else:
-            yield source.read_bytes()
+        for path, offset, length, file in _files(Path(source)):
+            try:
+                width, height = Image.open(file).size
+            except Exception:  # see Entry.decode
+                width = height = 0
+            if min(width, height) < smallest:
+                skipped += 1
+            else:
+                entries.append(Entry(path, offset, length, height, width))
+    return entries, skipped
 
 
 class Photographs:
-    """All pictures of the sources with both sides at least `smallest`, as uint8 arrays [H, W, 3].
+    """All pictures of the sources with both sides at least `smallest`.
 
-    `skipped` counts files that couldn't be read or are too small. Raises PictureError when nothing is left.
+    Args:
+        memory: bytes for decoded pictures; by default there is no bound.
+        device: where crops are wanted. The pictures go there too if they fit.
+
+    `skipped` counts the files that are no pictures, damaged or too small. Raises PictureError when nothing is left.
     """
 
-    def __init__(self, sources: Iterable[str | Path], smallest: int) -> None:
-        self.pictures: list[np.ndarray] = []
-        self.skipped = 0
-        for blob in _blobs(Path(s) for s in sources):
-            try:
-                picture = np.array(Image.open(io.BytesIO(blob)).convert("RGB"))
-            except (OSError, ValueError, Image.DecompressionBombError):
-                self.skipped += 1
-                continue
-            if min(picture.shape[:2]) < smallest:
-                self.skipped += 1
-            else:
-                self.pictures.append(picture)
-        if not self.pictures:
-            raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.skipped}")
-        pixels = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
-        self.chances = pixels / pixels.sum()
+    def __init__(
+        self,
+        sources: Iterable[str | Path],
+        smallest: int,
+        *,
+        seed: int = 0,
+        memory: float = math.inf,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
+        self.entries, self.unusable = scan(sources, smallest)
+        self.smallest, self.seed, self.device = smallest, seed, device
+        self.memory = memory
+        self.bad: set[Entry] = set()  # found when they were decoded
+        self.pools: dict[int, Future[Pool]] = {}  # by chapter
+        self.loader = ThreadPoolExecutor(1, "chapters")
+        if not self.entries:
+            raise PictureError(
+                f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.unusable} files"
+            )
 
-    def crops(self, count: int, size: int, rng: np.random.Generator) -> Tensor:
-        """Random crops, flipped left-right half of the time: float32 [count, 3, size, size] in 0..1, channels-last."""
-        batch = np.empty((count, size, size, 3), np.uint8)
-        for k, index in enumerate(rng.choice(len(self.pictures), count, p=self.chances)):
-            picture = self.pictures[index]
-            top = rng.integers(picture.shape[0] - size + 1)
-            left = rng.integers(picture.shape[1] - size + 1)
-            crop = picture[top : top + size, left : left + size]
-            batch[k] = crop[:, ::-1] if rng.random() < 0.5 else crop
-        return torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(255)
+    @property
+    def skipped(self) -> int:
+        return self.unusable + len(self.bad)
 
-    def hold_out(self, count: int) -> list[Tensor]:
-        """Takes `count` evenly spread pictures away and returns centre crops [1, 3, h, w] (sides multiples of 256)."""
-        places = np.unique(np.linspace(0, len(self.pictures) - 1, count).astype(int))
-        if len(self.pictures) < 4 * len(places):
+    @property
+    def bytes(self) -> int:
+        """Of all pictures, decoded."""
+        return sum(3 * entry.height * entry.width for entry in self.entries)
+
+    @property
+    def chapters(self) -> int:
+        """The parts in which the pictures are read: one if all fit into memory, else two parts are held at a time."""
+        if self.bytes <= self.memory:
+            return 1
+        return min(len(self.entries), -(-2 * self.bytes // int(self.memory)))
+
+    def hold_out(self, count: int) -> list[np.ndarray]:
+        """Takes `count` evenly spread pictures away and returns their middles, uint8 [h, w, 3]; none of too few."""
+        places = np.unique(np.linspace(0, len(self.entries) - 1, count).astype(int))
+        if len(self.entries) < 4 * len(places):
             return []
-        taken = []
-        for place in places[::-1]:
-            picture = self.pictures.pop(place)
-            height, width = (min(side // 256 * 256, 512) for side in picture.shape[:2])
+        return middles([self.entries.pop(place) for place in places[::-1]])
+
+    # ---- chapters ---------------------------------------------------------------------------------------------------
+
+    def pool(self, chapter: int) -> Pool:
+        """The pictures of a chapter; the next one is decoded meanwhile."""
+        chapters = self.chapters
+        for near in (chapter, chapter + 1) if chapters > 1 else (chapter,):
+            if near not in self.pools:
+                self.pools[near] = self.loader.submit(self._load, near, chapters)
+        for past in [number for number in self.pools if number < chapter]:
+            del self.pools[past]
+        return self.pools[chapter].result()
+
+    def _load(self, chapter: int, chapters: int) -> Pool:
+        entries = self.entries
+        if chapters > 1:
+            epoch, part = divmod(chapter, chapters)
+            order = np.random.default_rng((self.seed, SHUFFLE, epoch)).permutation(len(entries))
+            entries = [entries[place] for place in np.array_split(order, chapters)[part]]
+        pool, bad = Pool.decode(entries)
+        self.bad.update(bad)
+        return pool.near(self.device)
+
+    def draw(self, step: int, count: int, crop: int, downscale: float = 1.0) -> Draw:
+        """Where the `count` crops of a step lie."""
+        chapters = self.chapters
+        crops_per_chapter = max(1, CROPS_PER_PICTURE * len(self.entries) // chapters)
+        pool = self.pool(step * count // crops_per_chapter if chapters > 1 else 0)
+        return pool.draw(np.random.default_rng((self.seed, CROPS, step)), count, crop, downscale)
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self.loader.shutdown(cancel_futures=True)
+
+
+def middles(entries: Iterable[Entry]) -> list[np.ndarray]:
+    """The middles of pictures, at most LARGEST_HELD_OUT a side, uint8 [h, w, 3]; damaged ones are left out."""
+    taken = []
+    for entry in entries:
+        with suppress(Exception):  # see Entry.decode
+            picture = entry.decode()
+            height, width = (min(side, LARGEST_HELD_OUT) for side in picture.shape[:2])
             top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-            crop = torch.from_numpy(picture[top : top + height, left : left + width].copy())
-            taken.append(crop.permute(2, 0, 1)[None].float().div_(255))
-        pixels = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
-        self.chances = pixels / pixels.sum()
-        return taken
+            taken.append(picture[top : top + height, left : left + width].copy())
+    return taken

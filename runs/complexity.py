@@ -1,0 +1,68 @@
+"""The paper's complexity table: parameters and kMACs per pixel, computed, beside what was published.
+
+    python runs/complexity.py
+
+"Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
+include it, ours don't. No weights are needed.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from hpcm.eval.bench import kmacs
+from hpcm.eval.report import markdown
+from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
+from hpcm.model.hpcm import HPCM
+
+# Model, millions of parameters of the released code, published kMACs per pixel (arXiv 2507.19125; 1B: its poster).
+ROWS: tuple[tuple[str, Config, float | None, float | None], ...] = (
+    ("HPCM-Base", BASE, 68.505, 918.57),
+    ("HPCM-Large", LARGE, 89.719, 1261.29),
+    ("HPCM-1B", B1, 1000.328, 9625.0),
+    ("HPCM-Base-Phi", BASE_PHI, 63.582, 872.79),
+    ("Base, steps (2, 3, 3)", replace(BASE, steps=(2, 3, 3)), None, 663.90),
+    ("Base, steps (2, 3, 12)", replace(BASE, steps=(2, 3, 12)), None, 1427.91),
+    ("Base, steps (4, 3, 6)", replace(BASE, steps=(4, 3, 6)), None, 925.59),
+    ("Base, no hierarchy", replace(BASE, hierarchy=False), None, 1107.48),
+    ("Base, no progressive context", replace(BASE, fusion="none"), None, 873.0),
+    ("NANO (ours)", NANO, None, None),
+    ("LITE (ours)", LITE, None, None),
+)
+LATENT_PIXELS = 16**2
+
+
+def parameters(config: Config) -> float:
+    """In millions."""
+    with torch.device("meta"):
+        model = HPCM(config)
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+def unused(config: Config) -> float:
+    """kMACs per pixel of the attention after the last step."""
+    if config.fusion != "attention":
+        return 0.0
+    width, window = 2 * config.M, config.windows[2]
+    return (4 * width**2 + 2 * width * window**2) / LATENT_PIXELS / 1000
+
+
+def told(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def main() -> None:
+    heads = ["model", "parameters (M)", "released", "kMACs/pixel", "with unused", "published", "entropy model"]
+    rows = []
+    for label, config, published_parameters, published_kmacs in ROWS:
+        groups = kmacs(config)
+        total = sum(groups.values())
+        transforms = groups["g_a"] + groups["g_s"]
+        row = [label, told(parameters(config), 3), told(published_parameters, 3), told(total, 2)]
+        row += [told(total + unused(config), 2), told(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
+        rows.append(row)
+    print(markdown(heads, rows))
+
+
+if __name__ == "__main__":
+    main()

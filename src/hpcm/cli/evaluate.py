@@ -1,0 +1,97 @@
+"""`hpcm eval` and `hpcm bench`: what codecs and models are worth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..weights import DEFAULT_MODEL, available
+from .convert import keep_pages
+from .files import lift_pillows_bound, write
+
+if TYPE_CHECKING:
+    from ..eval.evaluate import Watcher
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    lift_pillows_bound()
+    keep_pages()
+    from ..eval import evaluate as eval_
+    from ..eval.report import markdown, summary
+
+    pictures = eval_.find_pictures(options.pictures)[: options.limit]
+    given = eval_.Options(
+        models=default_models() if options.model is None else options.model,
+        codecs=[name for name in options.codecs.split(",") if name],
+        settings=dict(options.settings),
+        qualities=options.qualities,
+        device=options.device,
+        jobs=options.jobs,
+        shown=options.show,
+        lpips=options.lpips,
+        published=True if options.published else None,
+    )
+    folder = Path(options.output)
+    with watching() as watcher:
+        results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=keep_pages)
+    print(markdown(*summary(results)))
+    for text in results["warnings"]:
+        print(f"hpcm: note: {text}", file=sys.stderr)
+    print(f"{folder / 'report.html'}  {folder / 'results.json'}")
+
+
+def default_models() -> list[str]:
+    """The default model, if it is at hand."""
+    return [DEFAULT_MODEL] if any(weights.name == DEFAULT_MODEL for weights in available()) else []
+
+
+@contextmanager
+def watching() -> Iterator[Watcher]:
+    """Draws a bar on stderr if that is a terminal."""
+    from ..eval.evaluate import Watcher
+
+    if not sys.stderr.isatty():
+        yield Watcher()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield Watcher(
+            begin=lambda steps: bar.update(task, total=steps),
+            step=lambda what: bar.update(task, advance=1, description=what),
+        )
+
+
+def bench(options: argparse.Namespace) -> None:
+    keep_pages()
+    import torch
+
+    from ..eval import bench as bench_
+    from ..eval.machine import commit, machine, versions
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    devices = [options.device] if options.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
+    models = options.models or default_models()
+    if not models:
+        raise UsageError("no model is at hand: name a weights file, or an architecture such as base")
+    found = []
+    for model, device in product(models, devices):
+        print(bench_.heading(model))
+        benched = bench_.bench(model, options.size, device, options.repeats, options.against)
+        print(benched.text())
+        found.append(asdict(benched))
+    if options.json:
+        report = {"machine": machine(), "commit": commit(), "versions": versions(), "models": found}
+        write(Path(options.json), (json.dumps(report, indent=1) + "\n").encode(), force=True)

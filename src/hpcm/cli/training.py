@@ -1,0 +1,47 @@
+"""`hpcm train`: a run from its options, or the curves of one."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .convert import keep_pages
+
+if TYPE_CHECKING:
+    from ..train.options import Options
+
+
+def train(options: argparse.Namespace) -> None:
+    if options.plot:
+        from ..train.watch import plot
+
+        print(f"{options.plot} -> {plot(Path(options.plot))}")
+        return
+    if not options.data or not options.out:
+        raise UsageError("hpcm train needs --data DIR|TAR... and --out RUN")
+    keep_pages()
+    import torch
+
+    from ..train.loop import train as run
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    budget = {"minutes": options.minutes, "steps": options.steps}
+    run(chosen(options), options.data, options.out, **budget, resume=options.resume)
+
+
+def chosen(options: argparse.Namespace) -> Options:
+    """What is given, and for the rest what the run was trained with before, or the model's defaults."""
+    from ..model.config import MODELS, Config
+    from ..train.options import Options, defaults, remembered
+    from ..weights import DEFAULT_MODEL, find
+
+    given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    before = remembered(Path(options.out)) if options.resume else None
+    if before is None and "init" in given:
+        before = defaults(Config.from_dict(find(given["init"]).config))
+    return replace(before or defaults(MODELS[given.get("config", DEFAULT_MODEL)]), **given)

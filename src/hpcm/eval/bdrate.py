@@ -1,0 +1,109 @@
+"""Bjontegaard's delta rate: how many percent of the rate a codec saves at equal quality, and published curves.
+
+A curve is log10(rate) over quality, interpolated by PCHIP through a codec's points. The delta is the mean difference of
+two curves over the qualities that both have, d, as 10^d - 1; nothing is extrapolated. Points above MAX_BPP are left
+out, as are points that a smaller rate equals or beats.
+
+`anchors.json` holds curves over Kodak's 24 pictures that others published, and some that we measured with a source
+build of a codec, each with its source. Two conventions meet in it: most MS-SSIM are those of the mean over pictures in
+dB, as ours are; HPCM's are the mean of the pictures' dB.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+
+ANCHORS = Path(__file__).with_name("anchors.json")
+MAX_BPP = 2.6
+FEWEST_POINTS = 4
+LEAST_OVERLAP = 0.75  # of the qualities of the shorter curve
+RATES = (0.15, 1.0)  # bits per pixel of JPEG: between its qualities there, "vs JPEG" is taken
+COLUMNS = (0.25, 0.5, 1.0)  # bits per pixel at which tables show a quality
+GRID = 4001  # places at which a curve is inverted
+
+Point = tuple[float, float]  # rate in bits per pixel, quality in dB
+
+
+class Curve:
+    """A codec's rates over qualities. Raises ValueError if fewer than two points remain."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        measured = sorted(p for p in points if p[0] <= MAX_BPP)
+        kept = [p for i, p in enumerate(measured) if all(p[1] > q for _, q in measured[:i])]
+        if len(kept) < 2:
+            raise ValueError(f"a curve takes two points, there are {len(kept)}")
+        self.rates, self.qualities = zip(*kept, strict=True)
+        self.low, self.high = self.qualities[0], self.qualities[-1]
+        # the delta of a curve against itself hands out the interpolant that the package uses
+        own = (self.rates, self.qualities)
+        self.log_rate = _package().bd_rate(*own, *own, "pchip", interpolators=True, min_overlap=0)[1]
+
+    def quality_at(self, rate: float) -> float | None:
+        """The quality at a rate; None outside the measured points."""
+        if not self.rates[0] <= rate <= self.rates[-1]:
+            return None
+        grid = np.linspace(self.low, self.high, GRID)
+        return float(np.interp(math.log10(rate), self.log_rate(grid), grid))
+
+
+@dataclass(frozen=True)
+class Delta:
+    """How the rate of a codec differs from an anchor's; None if the two have no quality in common."""
+
+    percent: float | None
+    low: float  # dB: where the curves were compared
+    high: float
+    overlap: float  # their share of the wanted interval, or of the qualities of the shorter curve
+    warnings: tuple[str, ...]
+
+
+def delta(anchor: Curve, test: Curve, rates: tuple[float, float] | None = None) -> Delta:
+    """BD-rate of `test` against `anchor`.
+
+    Args:
+        rates: compare between the qualities that the anchor has at these rates (or at its ends), instead of over all
+            that the two have in common.
+    """
+    low, high = max(anchor.low, test.low), min(anchor.high, test.high)
+    wanted = min(curve.high - curve.low for curve in (anchor, test))
+    if rates is not None:
+        ends = [anchor.quality_at(min(max(rate, anchor.rates[0]), anchor.rates[-1])) or math.nan for rate in rates]
+        low, high, wanted = max(low, ends[0]), min(high, ends[1]), ends[1] - ends[0]
+    if not low < high:
+        return Delta(None, low, high, 0.0, ("the curves have no quality in common",))
+    overlap = (high - low) / wanted
+    warnings = []
+    if (fewest := min(len(anchor.rates), len(test.rates))) < FEWEST_POINTS:
+        warnings.append(f"a curve has only {fewest} points, {FEWEST_POINTS} are the least for a BD-rate")
+    if overlap < LEAST_OVERLAP:
+        warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f} dB")
+    difference = float(test.log_rate.integrate(low, high) - anchor.log_rate.integrate(low, high)) / (high - low)
+    return Delta(100 * (10**difference - 1), low, high, overlap, tuple(warnings))
+
+
+def published() -> dict[str, dict[str, Any]]:
+    """The curves of anchors.json by name: {"label", "source", "kind", "points": [[setting, bpp, psnr, ms_ssim_db]]}."""
+    return dict(json.loads(ANCHORS.read_text(encoding="utf-8"))["codecs"])
+
+
+def points_of(anchor: dict[str, Any], quality: str) -> list[Point]:
+    """Points of a published curve in terms of "psnr" or "ms_ssim_db"; none if it has no such quality."""
+    column = {"psnr": 2, "ms_ssim_db": 3}[quality]
+    return [(row[1], row[column]) for row in anchor["points"] if row[column] is not None]
+
+
+def _package() -> Any:
+    try:
+        import bjontegaard
+    except ImportError as error:
+        raise UsageError("BD-rates need another package: pip install 'hpcm[eval]'") from error
+    return bjontegaard

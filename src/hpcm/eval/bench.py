@@ -1,0 +1,199 @@
+"""`hpcm bench`: parameters, multiplications and speed of a model, beside what the machine can do at most.
+
+- kMACs per pixel: multiplications with addition in convolutions and matrix products of one forward pass over a picture
+  of 256 x 256, counted by torch on the meta device, split by the parts of the network;
+- encode, decode: a picture in memory to a file's bytes, and back; the median of several runs after one to warm up. The
+  picture is smooth noise, so that its symbols cost bits;
+- peak: the fastest of several products of two float32 matrices, measured in the same process right before. A share is
+  the time that the multiplications of encoding or decoding would take at the peak, over the time that they took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..codec import Codec, load
+from ..model.config import MODELS, Config
+from ..model.hpcm import HPCM
+from ..weights import available, save
+from .released import Released
+
+SIDE = 256  # pixels, of the picture that published costs refer to
+SIZE = (768, 512)  # pixels, width and height
+QUALITY = 50
+GEMM_SIDE, GEMM_RUNS = 2048, 5
+GROUPS = {  # attribute of HPCM -> what it is called here
+    **{name: name for name in ("g_a", "h_a", "h_s", "g_s")},
+    "adaptors": "adaptors",
+    "priors": "parameter networks",
+    "fusions": "context fusion",
+    "context_nets": "context between scales",
+}
+ENCODING = frozenset(GROUPS.values()) - {"g_s"}
+DECODING = frozenset(GROUPS.values()) - {"g_a", "h_a"}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a picture; seconds are medians."""
+
+    width: int
+    height: int
+    bytes: int
+    encode_s: float
+    decode_s: float
+    encode_share: float  # of the peak
+    decode_share: float
+    released: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All about a model."""
+
+    model: str
+    device: str
+    threads: int
+    parameters: int
+    kmacs: dict[str, float]  # per pixel, by group
+    peak: float  # GFLOP/s
+    speeds: list[Speed] = field(default_factory=list)
+
+    def text(self) -> str:
+        total = sum(self.kmacs.values())
+        lines = [f"  parameters        {self.parameters / 1e6:.3f} M", f"  kMACs per pixel   {total:.3f}"]
+        lines += [f"    {name:22} {value:9.3f}  {value / total:4.0%}" for name, value in self.kmacs.items()]
+        lines.append(f"  peak              {self.peak:.0f} GFLOP/s in float32, {self.device}, {self.threads} threads")
+        for speed in self.speeds:
+            lines.append(f"  {speed.width} x {speed.height}, {speed.bytes:,} bytes")
+            for way, seconds, share in (
+                ("encode", speed.encode_s, speed.encode_share),
+                ("decode", speed.decode_s, speed.decode_share),
+            ):
+                pixels = speed.width * speed.height / seconds / 1e6
+                line = f"    {way}  {seconds:8.3f} s  {pixels:6.2f} Mpixel/s  {share:4.0%} of the peak"
+                if speed.released:
+                    theirs = speed.released[f"{way}_s"]
+                    line += f"; the authors' code {theirs:.3f} s, {theirs / seconds:.2f} times as long"
+                lines.append(line)
+        return "\n".join(lines)
+
+
+def heading(model: str) -> str:
+    """What a model is called in the output; says so if its weights are random."""
+    return f"{model}, random weights" if is_random(model) else Path(model).name
+
+
+def is_random(model: str) -> bool:
+    """Whether a name is that of an architecture whose weights aren't at hand."""
+    at_hand = any(model in (weights.name, weights.path.stem) for weights in available())
+    return model in MODELS and not at_hand and not Path(model).exists()
+
+
+def bench(
+    model: str,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    device: str = "cpu",
+    repeats: int = 5,
+    against: str | None = None,
+) -> Bench:
+    """Measures a model: by name, by weights file, or an architecture with random weights.
+
+    Args:
+        sizes: (width, height) of pictures, by default SIZE.
+        against: a checkout of the authors' code; see released.py.
+
+    Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used.
+    """
+    with opened(model, device) as codec:
+        groups = kmacs(codec.model.config)
+        peak = gemm_peak(device)
+        released = Released(Path(against), codec.model, device) if against else None
+        speeds = [_speed(codec, size, groups, peak, repeats, released) for size in sizes or [SIZE]]
+        count = sum(parameter.numel() for parameter in codec.model.parameters())
+        return Bench(codec.weights.name, device, torch.get_num_threads(), count, groups, peak, speeds)
+
+
+@contextmanager
+def opened(model: str, device: str) -> Iterator[Codec]:
+    """A codec; with random weights if it names an architecture that isn't at hand."""
+    if not is_random(model):
+        yield load(model, device)
+        return
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"{model}.safetensors")
+        save(HPCM(MODELS[model]), path, {"weights": "random"})
+        yield load(path, device)
+
+
+def kmacs(config: Config) -> dict[str, float]:
+    """kMACs per pixel of a forward pass, by group, in the order of GROUPS; groups without any are left out."""
+    plain = replace(config, carrier="")  # an exact model convolves as often
+    with torch.device("meta"):
+        model = HPCM(plain).eval().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, SIDE, SIDE, device="meta"))
+    found = dict.fromkeys(GROUPS.values(), 0.0)
+    counts = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
+    for name, group in GROUPS.items():
+        part = getattr(model, name)  # a list of networks isn't called itself: its members are
+        called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
+        found[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
+    return {group: value for group, value in found.items() if value}
+
+
+def gemm_peak(device: str = "cpu") -> float:
+    """GFLOP/s of the fastest product of two float32 matrices."""
+    a, b = torch.rand(2, GEMM_SIDE, GEMM_SIDE, device=device)
+    seconds = min(_timed(lambda: a @ b, device)[0] for _ in range(GEMM_RUNS))
+    return 2 * GEMM_SIDE**3 / seconds / 1e9
+
+
+def _speed(
+    codec: Codec,
+    size: tuple[int, int],
+    groups: dict[str, float],
+    peak: float,
+    repeats: int,
+    released: Released | None,
+) -> Speed:
+    image, device = picture(size), codec.model.z_means.device.type
+    data = codec.compress(image, quality=QUALITY)  # warm up
+    codec.decompress(data)
+    encode_s = median(_timed(lambda: codec.compress(image, quality=QUALITY), device)[0] for _ in range(repeats))
+    decode_s = median(_timed(lambda: codec.decompress(data), device)[0] for _ in range(repeats))
+    seconds_at_peak = 2e3 * size[0] * size[1] / (peak * 1e9)  # for one kMAC per pixel
+    encoding, decoding = (
+        seconds_at_peak * sum(value for group, value in groups.items() if group in parts)
+        for parts in (ENCODING, DECODING)
+    )
+    theirs = None if released is None else released.speed(image, repeats, _timed)
+    return Speed(*size, len(data), encode_s, decode_s, encoding / encode_s, decoding / decode_s, theirs)
+
+
+def picture(size: tuple[int, int]) -> Image.Image:
+    """Smooth noise; the same every time."""
+    width, height = size
+    noise = np.random.default_rng(0).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def _timed(work: Callable[[], object], device: str) -> tuple[float, object]:
+    """Seconds that `work` took, and its result."""
+    start = time.perf_counter()
+    result = work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result

@@ -1,0 +1,212 @@
+"""All of an evaluation: pictures and codecs -> results.json and report.html in a folder, with a cache beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..weights import WeightsFile, find
+from . import measure
+from .bdrate import COLUMNS, RATES, Curve, delta, points_of, published
+from .machine import commit, machine, versions
+from .measure import Prepare, Source, Subject, Task
+from .report import write_report
+from .rivals import CODECS, Setting
+from .shown import side_by_side
+
+PICTURES = frozenset([".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"])  # that are looked for in folders
+QUALITIES = ("psnr", "ms_ssim_db")
+KODAK = {f"kodim{k:02}" for k in range(1, 25)}
+KODAK_PIXELS = 768 * 512
+RIVALS = ("vtm", "bpg", "av1", "elic2022-mse", "hpcm-base-mse", "hpcm-large-mse")  # published curves that are compared
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated, and how."""
+
+    models: Sequence[str] = ()
+    codecs: Sequence[str] = ("jpeg", "webp", "avif", "jxl")
+    settings: dict[str, Sequence[Setting]] = field(default_factory=dict)  # of conventional codecs; else their own
+    qualities: Sequence[Setting] = ()  # of models; else their own
+    device: str = "cpu"
+    jobs: int = 1
+    shown: int = 3  # pictures side by side
+    lpips: bool = False
+    published: bool | None = None  # compare with published curves; None: if the pictures are Kodak's
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Is told what is going on: how many steps there will be, and every step that is done."""
+
+    begin: Callable[[int], None] = lambda steps: None
+    step: Callable[[str], None] = lambda what: None
+
+
+def evaluate(
+    pictures: Sequence[Path],
+    folder: Path,
+    options: Options,
+    *,
+    watcher: Watcher | None = None,
+    prepare: Prepare | None = None,
+) -> dict[str, Any]:
+    """Measures what isn't measured yet, writes results.json, report.html and the plots, and returns the results.
+
+    Args:
+        pictures: files of pictures without losses.
+        prepare: called first in every process.
+
+    Raises HPCMError: UsageError for unknown codecs or missing packages, ModelNotFoundError, WeightsError.
+    """
+    watcher = watcher or Watcher()
+    subjects = subjects_of(options)
+    sources = [measure.read_source(path) for path in pictures]
+    if len({source.path.stem for source in sources}) < len(sources):
+        raise UsageError("two pictures have the same name: the report couldn't tell them apart")
+    settings = {subject: settings_of(subject, options) for subject in subjects}
+    tasks = [
+        Task(subject, setting, source, options.lpips)
+        for subject in subjects
+        for setting in settings[subject]
+        for source in sources
+    ]
+    cache = folder / "cache"
+    pending = [task for task in tasks if not measure.is_cached(task, cache)]
+    shown = sources[:: max(1, len(sources) // options.shown)][: options.shown] if options.shown else []
+    watcher.begin(len(pending) + len(subjects) + len(shown))
+    for _ in measure.spread(measure.measure, [(task, cache, options.jobs) for task in pending], options.jobs, prepare):
+        watcher.step("measuring")
+    results = _results(sources, subjects, settings, options, cache)
+    for subject in subjects:
+        middle = settings[subject][len(settings[subject]) // 2]
+        largest = max(sources, key=lambda source: source.width * source.height)
+        results["codecs"][subject.name]["peak_mib"] = measure.memory(Task(subject, middle, largest), cache)
+        watcher.step("peak memory")
+    compared = []
+    for source in shown:
+        compared.append(side_by_side(source, subjects, results["codecs"], cache))
+        watcher.step("side by side")
+    folder.mkdir(parents=True, exist_ok=True)
+    measure.write_whole(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    write_report(results, compared, folder)
+    return results
+
+
+def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+    """The pictures that are named, and those in the folders that are. Raises UsageError."""
+    found: list[Path] = []
+    for path in map(Path, inputs):
+        inside = sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        if not inside or not inside[0].exists():
+            raise UsageError(f"{path}: no such picture, or a folder without {', '.join(sorted(PICTURES))}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def subjects_of(options: Options) -> list[Subject]:
+    """The codecs, each with a name of its own. Raises UsageError, ModelNotFoundError, WeightsError."""
+    if unknown := [name for name in options.codecs if name not in CODECS]:
+        raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(CODECS)}")
+    subjects = [Subject(name) for name in options.codecs]
+    files: list[WeightsFile] = []
+    for model in options.models:
+        files.append(find(model))
+        taken = {subject.name for subject in subjects}
+        name = files[-1].name if files[-1].name not in taken else f"{files[-1].name}-{files[-1].hash.hex()[:6]}"
+        subjects.append(Subject(name, str(files[-1].path.resolve()), files[-1].digest.hex(), options.device))
+    if not subjects:
+        raise UsageError("nothing to evaluate: name codecs or models")
+    return subjects
+
+
+def settings_of(subject: Subject, options: Options) -> tuple[Setting, ...]:
+    """The settings to measure, without repetitions."""
+    own = measure.describe(subject)["settings"]
+    given = options.settings.get(subject.name) if subject.weights is None else options.qualities if own != (1,) else ()
+    return tuple(dict.fromkeys(given or own))
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+def _results(
+    sources: Sequence[Source],
+    subjects: Sequence[Subject],
+    settings: dict[Subject, tuple[Setting, ...]],
+    options: Options,
+    cache: Path,
+) -> dict[str, Any]:
+    """Everything that results.json holds, but for peak memory."""
+    codecs: dict[str, Any] = {}
+    conditions = set()
+    for subject in subjects:
+        described = measure.describe(subject)
+        points = []
+        for setting in settings[subject]:
+            tasks = [Task(subject, setting, source, options.lpips) for source in sources]
+            rows = [measure.measure(task, cache) for task in tasks]
+            conditions |= {(row["jobs"], row["threads"]) for row in rows}
+            pictures = [{"picture": s.path.stem, **row} for s, row in zip(sources, rows, strict=True)]
+            points.append({**measure.point(setting, rows), "pictures": pictures})
+        model = {"weights_sha256": subject.weights_hash, "device": subject.device} if subject.weights else {}
+        kept = {key: described[key] for key in ("label", "said", "versions")}
+        codecs[subject.name] = {**kept, **model, "points": points}
+    is_kodak = {s.path.stem for s in sources} == KODAK and all(s.width * s.height == KODAK_PIXELS for s in sources)
+    rivals = RIVALS if (is_kodak if options.published is None else options.published) else ()
+    given = {**asdict(options), "models": [Path(model).name for model in options.models]}
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "options": given,
+        "timed_with": [{"jobs": jobs, "threads_each": threads} for jobs, threads in sorted(conditions)],
+        "pictures": [{"name": s.path.stem, "width": s.width, "height": s.height, "hash": s.hash} for s in sources],
+        "codecs": codecs,
+        "published": {name: published()[name] for name in rivals},
+        "is_kodak": is_kodak,
+        **_comparisons(codecs, rivals),
+    }
+
+
+def _comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
+    """BD-rates of all pairs in both qualities, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
+    bd: dict[str, Any] = {}
+    warnings: list[str] = []
+    for quality in QUALITIES:
+        curves = _curves(codecs, rivals, quality, warnings)
+        bd[quality] = {name: {} for name in curves}
+        for anchor, test in combinations(curves, 2):
+            there, back = delta(curves[anchor], curves[test]), delta(curves[test], curves[anchor])
+            bd[quality][anchor][test], bd[quality][test][anchor] = asdict(there), asdict(back)
+            if not {anchor, test} <= set(rivals):
+                warnings += [f"{quality}, {test} against {anchor}: {text}" for text in there.warnings]
+        for name in curves.keys() & codecs.keys():
+            at = {str(rate): curves[name].quality_at(rate) for rate in COLUMNS}
+            codecs[name].setdefault("at", {})[quality] = at
+            if "jpeg" in curves and name != "jpeg":
+                versus = asdict(delta(curves["jpeg"], curves[name], RATES))
+                codecs[name].setdefault("vs_jpeg", {})[quality] = versus
+    return {"bd_rate": bd, "warnings": warnings}
+
+
+def _curves(codecs: dict[str, Any], rivals: Sequence[str], quality: str, warnings: list[str]) -> dict[str, Curve]:
+    points = {name: [(p["bpp"], p[quality]) for p in codec["points"]] for name, codec in codecs.items()}
+    points |= {name: points_of(published()[name], quality) for name in rivals}
+    curves = {}
+    for name, measured in points.items():
+        if not measured or any(value is None for _, value in measured):
+            continue  # pictures too small for MS-SSIM, or nothing published
+        try:
+            curves[name] = Curve(measured)
+        except ValueError as error:
+            warnings.append(f"{quality}, {name}: no BD-rate: {error}")
+    return curves

@@ -1,0 +1,95 @@
+"""What numbers were measured on, and with which versions."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .rivals import program_version
+
+PACKAGES = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "imagecodecs", "pillow_heif", "lpips")
+PACKAGE = Path(__file__).resolve().parents[1]
+FRONTENDS = ("cli", "eval", "train", "web")  # parts of the package that no coded byte depends on
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    """Of everything that a measured number may depend on; None for what isn't there."""
+    from PIL import features
+
+    found: dict[str, str | None] = {"hpcm": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    found |= {name: features.version(name) for name in ("libjpeg_turbo", "webp", "avif")}
+    found["mozjpeg"], found["vvenc"] = program_version("cjpeg") or None, program_version("vvencapp") or None
+    if found["imagecodecs"]:
+        import imagecodecs
+
+        found["jpegxl"] = imagecodecs.jpegxl_version()
+    if found["pillow_heif"]:
+        import pillow_heif
+
+        found["libheif"] = pillow_heif.libheif_version()
+    return found
+
+
+@cache
+def code_digest() -> str:
+    """Names the package's own code, its frontends left out: a cached number holds until it changes."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] not in FRONTENDS:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def machine() -> dict[str, Any]:
+    """The computer, for a report."""
+    return {
+        "cpu": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The git commit of the code, with a + if it was changed since; None outside of git."""
+    try:
+        git = ["git", "-C", str(PACKAGE)]
+        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True)
+    except OSError:
+        return None
+    inside = name.returncode == 0 and changed.returncode == 0
+    return name.stdout.strip() + "+" * bool(changed.stdout.strip()) if inside else None
+
+
+def peak_memory() -> float:
+    """The most memory that this process has taken so far, in MiB."""
+    if sys.platform == "linux":  # ru_maxrss would include the parent's, from before exec
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)

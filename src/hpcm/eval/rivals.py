@@ -1,0 +1,238 @@
+"""The conventional codecs, each with the settings that a user chooses who wants quality for the bytes.
+
+A class has two methods, `compress(image, setting) -> bytes` and `decompress(bytes) -> image` (RGB), and says of itself:
+
+    label       for tables and plots
+    said        how it is set, for the report
+    settings    the measured points, about 0.1 to 1.5 bits per pixel on photographs
+    scale       every setting, from the smallest file to the largest
+    libraries   what its output depends on, as machine.versions() names it
+
+Chroma isn't subsampled where the codec's users can choose and PSNR gains by it; tuning is for PSNR, the measure of most
+tables, and `avif-iq` is AVIF as Pillow sets it by default, tuned for the eye.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UsageError
+from . import yuv
+
+Setting = int | float
+MISSING = "{} needs another package: pip install 'hpcm[eval]'"
+
+
+class Codec(Protocol):
+    label: str
+    said: str
+
+    @property
+    def settings(self) -> Sequence[Setting]: ...
+
+    @property
+    def scale(self) -> Sequence[Setting]: ...
+
+    @property
+    def libraries(self) -> Sequence[str]: ...
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes: ...
+
+    def decompress(self, data: bytes) -> Image.Image: ...
+
+
+def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
+    """The bytes of a file as Pillow writes it."""
+    file = io.BytesIO()
+    image.save(file, format_, **options)
+    return file.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+class Jpeg:
+    label = "JPEG"
+    said = "libjpeg-turbo, 4:2:0, optimised Huffman tables"
+    settings = (5, 10, 20, 30, 45, 60, 75, 88)
+    scale = range(1, 96)
+    libraries = ("pillow", "libjpeg_turbo")
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        return saved(image, "JPEG", quality=int(setting), subsampling=2, optimize=True)
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return opened(data)
+
+
+class MozJpeg:
+    """The program `cjpeg` of mozjpeg, if it is on the path."""
+
+    label = "mozjpeg"
+    said = "progressive, trellis quantisation, 4:2:0"
+    settings = (5, 10, 20, 30, 45, 60, 75, 85)
+    scale = range(1, 96)
+    libraries = ("mozjpeg", "libjpeg_turbo")
+
+    def __init__(self) -> None:
+        if "mozjpeg" not in program_version("cjpeg"):
+            raise UsageError("mozjpeg needs its own cjpeg on the path; the cjpeg of another libjpeg isn't it")
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        return ran("cjpeg", "-quality", str(setting), given=saved(image, "PPM"))
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return opened(data)
+
+
+class WebP:
+    label = "WebP"
+    said = "libwebp, method 6"
+    settings = (0, 5, 15, 30, 50, 70, 82, 90)
+    scale = range(101)
+    libraries = ("pillow", "webp")
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        return saved(image, "WEBP", quality=int(setting), method=6)
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return opened(data)
+
+
+class Avif:
+    settings: Sequence[Setting] = (1, 8, 18, 30, 36, 42, 54, 66)
+    scale = range(1, 100)
+    libraries = ("pillow", "avif")
+
+    def __init__(self, label: str, subsampling: str, tune: str | None) -> None:
+        self.label = label
+        self.said = f"libavif with libaom, {subsampling}, speed 4, " + (f"tune={tune}" if tune else "default tuning")
+        self.options: dict[str, Any] = {"subsampling": subsampling, "speed": 4}
+        if tune:
+            self.options["advanced"] = {"tune": tune}
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        return saved(image, "AVIF", quality=int(setting), **self.options)
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return opened(data)
+
+
+class JpegXl:
+    label = "JPEG XL"
+    said = "libjxl, effort 7, set by distance"
+    settings = (15, 10, 7, 5, 3.5, 2.5, 1.7, 1.1)
+    scale = tuple(round(25 * 0.96**k, 2) for k in range(90))  # distances of 25 to 0.66
+    libraries = ("imagecodecs", "jpegxl")
+
+    def __init__(self) -> None:
+        try:
+            import imagecodecs
+        except ImportError as error:
+            raise UsageError(MISSING.format("JPEG XL")) from error
+        self.package = imagecodecs
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        pixels = np.asarray(image)
+        return bytes(self.package.jpegxl_encode(pixels, lossless=False, distance=float(setting), effort=7))
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return Image.fromarray(self.package.jpegxl_decode(data))
+
+
+class Heic:
+    label = "HEIC"
+    said = "libheif with x265, preset slower, tune=psnr, 4:2:0"
+    settings = (6, 12, 19, 26, 34, 44)
+    scale = range(1, 100)
+    libraries = ("pillow_heif", "libheif")
+
+    def __init__(self) -> None:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise UsageError(MISSING.format("HEIC")) from error
+        self.package = pillow_heif
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        file = io.BytesIO()
+        heif = self.package.from_pillow(image)
+        heif.save(file, quality=int(setting), chroma=420, enc_params={"preset": "slower", "tune": "psnr"})
+        return file.getvalue()
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return self.package.open_heif(io.BytesIO(data)).to_pillow().convert("RGB")
+
+
+class VVenC:
+    """The programs `vvencapp` and `vvdecapp`, if they are on the path; the colour conversion is ours."""
+
+    label = "VVenC"
+    said = "preset medium, no perceptual tuning, 10-bit 4:2:0 of BT.601, 1 thread"
+    settings = (44, 40, 36, 32, 28, 24)
+    scale = range(55, 10, -1)
+    libraries = ("vvenc",)
+
+    def __init__(self) -> None:
+        for program in ("vvencapp", "vvdecapp"):
+            if shutil.which(program) is None:
+                raise UsageError(f"VVenC needs its program {program} on the path")
+
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        with TemporaryDirectory() as folder:
+            source, target = Path(folder, "a.yuv"), Path(folder, "a.266")
+            source.write_bytes(yuv.from_rgb(np.asarray(image)))
+            size, speed = f"{image.width}x{image.height}", ["-r", "1", "-t", "1", "--preset", "medium"]
+            how = ["-s", size, "-c", "yuv420_10", *speed, "--qpa", "0", "-q", str(setting)]
+            ran("vvencapp", "-i", str(source), *how, "-o", str(target))
+            return target.read_bytes()
+
+    def decompress(self, data: bytes) -> Image.Image:
+        with TemporaryDirectory() as folder:
+            source, target = Path(folder, "a.266"), Path(folder, "a.y4m")
+            source.write_bytes(data)
+            ran("vvdecapp", "-b", str(source), "-o", str(target), "-t", "1")
+            return Image.fromarray(yuv.to_rgb(target.read_bytes()))
+
+
+CODECS: dict[str, Callable[[], Codec]] = {
+    "jpeg": Jpeg,
+    "mozjpeg": MozJpeg,
+    "webp": WebP,
+    "avif": partial(Avif, "AVIF", "4:4:4", "psnr"),
+    "avif-420": partial(Avif, "AVIF 4:2:0", "4:2:0", "psnr"),
+    "avif-iq": partial(Avif, "AVIF, default tuning", "4:4:4", None),
+    "jxl": JpegXl,
+    "heic": Heic,
+    "vvenc": VVenC,
+}
+
+
+def ran(*command: str, given: bytes = b"") -> bytes:
+    """What a program writes to standard output. Raises UsageError with its last line if it fails."""
+    done = subprocess.run(command, input=given, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise UsageError(f"{command[0]} failed with exit code {done.returncode}: {said[-1]}")
+    return done.stdout
+
+
+@cache
+def program_version(program: str) -> str:
+    """What a program says to `-version` or `--version`, in one line; empty if it isn't there."""
+    if shutil.which(program) is None:
+        return ""
+    option = "-version" if program == "cjpeg" else "--version"
+    done = subprocess.run([program, option], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return " ".join((done.stdout + done.stderr).split())

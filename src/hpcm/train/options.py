@@ -1,0 +1,121 @@
+"""What a run is trained with: its numbers, where the defaults come from, and the learning rate over time."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from ..errors import UsageError
+from ..model.config import MODELS, Config
+from ..weights import find
+from .loss import LOSSES, MS_SSIM_SIDE, MS_SSIM_WEIGHT
+
+FILE = "options.json"  # in a run's folder
+PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
+SCHEDULES = ("decay", "cosine", "published")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The defaults are those of the variable-rate models; `defaults` gives those of any model."""
+
+    config: str = "nano"
+    init: str | None = None  # weights to start from: a model's name, a weights file or a run
+    loss: str = "mse"  # or "ms-ssim"
+    lmbda: float | None = None  # weight of the distortion; only for models of one quality level
+    crop: int = 128
+    batch: int = 8  # crops that go through the network together, in each process
+    accumulate: int = 1  # batches per step
+    downscale: float = 1.0  # crops are shrunk by random factors down to this one
+    rate: float = 1e-3  # of Adam, after the warm-up
+    warmup: int = 200  # steps
+    schedule: str = "decay"
+    decay: float = 0.3  # schedule "decay": the last part of the budget, in which the rate falls to zero
+    clip: float = 1.0  # norm of the gradient
+    average: float = 0.999  # decay of the weights' moving average
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"  # "bf16" autocast (the rate stays in float32), "float32", or the faster of them
+    compile: bool = False
+    recompute: bool = False  # activations of the blocks are computed again instead of kept
+    memory: float | None = None  # GB for decoded pictures; by default half of what is free
+    held_out: str | None = None  # folder of pictures for evaluation; by default some of the data
+    evaluate: float = 60.0  # minutes between evaluations; 0: never
+    save: float = 3.0  # minutes between checkpoints
+    shard_size: float | None = None  # MB of a checkpoint's pieces; by default it is one file
+    tensorboard: bool = False
+
+
+def defaults(config: Config) -> Options:
+    """The published numbers for models of one quality level, ours for the others."""
+    if config.levels > 1:
+        return Options(config=config.name)
+    return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
+
+
+def config_of(options: Options, before: Config | None = None) -> Config:
+    """The model that is trained: of the run that goes on, `before`, or what the options name.
+
+    Raises UsageError where the options don't fit it.
+    """
+    config = before or (Config.from_dict(find(options.init).config) if options.init else MODELS[options.config])
+    if options.config != config.name:
+        source = "the run" if before else options.init
+        raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
+    config = replace(config, carrier="")  # an exact model is made from a trained one
+    if options.loss not in LOSSES or options.schedule not in SCHEDULES:
+        raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
+    if options.crop % config.multiple:
+        raise UsageError(f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}")
+    if options.loss == "ms-ssim" and options.crop <= MS_SSIM_SIDE:
+        raise UsageError(f"MS-SSIM needs crops of more than {MS_SSIM_SIDE} pixels: try --crop 192 or 256")
+    if not 0 < options.downscale <= 1:
+        raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
+    if config.levels > 1:
+        if options.lmbda is not None:
+            raise UsageError(f"{config.name} has {config.levels} quality levels and draws its lambda; leave --lambda")
+        return config
+    return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
+
+
+def _own_lambda(config: Config, loss: str) -> float:
+    """A single-level model's lambda, carried over to the loss; one from 1 on is meant for MS-SSIM."""
+    lmbda = config.lambda_min
+    if (lmbda >= 1) == (loss == "ms-ssim"):
+        return lmbda
+    return lmbda * MS_SSIM_WEIGHT if loss == "ms-ssim" else lmbda / MS_SSIM_WEIGHT
+
+
+def learning_rate(options: Options, step: int, progress: float) -> float:
+    """The rate at a step, when `progress` (0 to 1) of the budget is used up; every schedule begins with the warm-up.
+
+    "decay": constant, then straight down to zero over the last `decay` of the budget. "cosine": half a cosine down to
+    zero. "published": the rate, then 0.3, 0.1 and 0.01 of it from 2750, 2850 and 2950 of 3000 epochs on.
+    """
+    rise = min(1.0, (step + 1) / max(options.warmup, 1))
+    if options.schedule == "cosine":
+        fall = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    elif options.schedule == "published":
+        fall = next((factor for share, factor in PUBLISHED_RATES if progress >= share), 1.0)
+    else:
+        fall = min(1.0, (1 - progress) / options.decay) if options.decay else 1.0
+    return options.rate * rise * max(fall, 0.0)
+
+
+def remember(options: Options, folder: Path) -> None:
+    """Writes the options into a run's folder, for people and for --resume."""
+    (folder / FILE).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
+
+
+def remembered(folder: Path) -> Options | None:
+    """The options that a run was last trained with; None if it has none. Raises UsageError."""
+    try:
+        saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        names = {field.name for field in fields(Options)}
+        return Options(**{name: value for name, value in saved.items() if name in names})
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{folder / FILE} can't be read: {error}") from error

@@ -1,0 +1,137 @@
+"""Decoded pictures in one stretch of memory, and crops cut out of it by indexing: the same code on every device.
+
+Shapes: the pixels of all pictures one after another, uint8 [pixels, 3]; a crop's pixel (i, j) lies at
+start + (top + i) * width + left + j.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import PictureError
+
+DEVICE_SHARE = 0.5  # of an accelerator's free memory, that pictures may take
+
+
+class Decodable(Protocol):
+    """An entry of the index of files."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def decode(self) -> np.ndarray: ...
+
+
+Picture = TypeVar("Picture", bound=Decodable)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Crops: the pixel at which each begins, its picture's width, whether it is mirrored; their common side."""
+
+    pool: Pool
+    first: np.ndarray  # int64 [n]
+    width: np.ndarray  # int64 [n]
+    mirrored: np.ndarray  # bool [n]
+    side: int  # before they are scaled to `crop`
+    crop: int
+
+    def cut(self, part: slice = slice(None)) -> Tensor:
+        """Float32 [n, 3, crop, crop] in 0..1, channels-last, where the pool is."""
+        pixels = self.pool.pixels
+        table = np.stack((self.first, self.width, self.mirrored))[:, part]
+        first, width, mirrored = torch.from_numpy(table).to(pixels.device)[:, :, None, None]  # each [n, 1, 1]
+        row = torch.arange(self.side, device=pixels.device)[:, None]
+        column = torch.arange(self.side, device=pixels.device)[None]
+        column = torch.where(mirrored > 0, self.side - 1 - column, column)
+        index = first + row * width + column  # [n, side, side]
+        crops = pixels.index_select(0, index.reshape(-1)).reshape(*index.shape, 3).permute(0, 3, 1, 2).float()
+        crops = crops.div_(255)
+        if self.side == self.crop:
+            return crops
+        size = (self.crop, self.crop)
+        return F.interpolate(crops, size, mode="bicubic", antialias=True).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures: their pixels uint8 [pixels, 3], where each begins, and their rows and columns, int64 [n]."""
+
+    pixels: Tensor
+    starts: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+
+    @classmethod
+    def decode(cls, entries: Sequence[Picture]) -> tuple[Pool, list[Picture]]:
+        """Decodes pictures, with as many threads as torch uses; also returns those that can't be decoded.
+
+        Raises PictureError when no picture is left.
+        """
+        heights, widths = (np.array([entry[k] for entry in _sizes(entries)], np.int64) for k in range(2))
+        ends = np.cumsum(heights * widths)
+        starts = ends - heights * widths
+        pixels = torch.empty(int(ends[-1]), 3, dtype=torch.uint8)
+
+        def fill(k: int) -> bool:
+            try:
+                pixels[starts[k] : ends[k]] = torch.from_numpy(entries[k].decode()).reshape(-1, 3)
+            except Exception:  # Pillow has many parsers, and a damaged file may raise anything in them
+                return False
+            return True
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            sound = np.array(list(threads.map(fill, range(len(entries)))), bool)
+        if not sound.any():
+            raise PictureError(f"none of {len(entries)} pictures can be decoded")
+        bad = [entry for entry, fine in zip(entries, sound, strict=True) if not fine]
+        return cls(pixels, starts[sound], heights[sound], widths[sound]), bad
+
+    def near(self, device: torch.device) -> Pool:
+        """The pool in the device's memory where that has room enough, else as it is."""
+        if device.type != "cuda":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.pixels.numel() > DEVICE_SHARE * free:
+            return self
+        return Pool(self.pixels.to(device), self.starts, self.heights, self.widths)
+
+    def draw(self, rng: np.random.Generator, count: int, crop: int, downscale: float = 1.0) -> Draw:
+        """Random crops, every pixel of the pool as likely as any other, mirrored half of the time.
+
+        They are cut at 1 to 1 / `downscale` times their size, by the same random factor, and scaled down.
+        """
+        areas = np.cumsum(self.heights * self.widths)
+        which = np.searchsorted(areas, rng.random(count) * areas[-1], side="right")
+        heights, widths = self.heights[which], self.widths[which]
+        side = round(crop * rng.uniform(1, 1 / downscale)) if downscale < 1 else crop
+        side = int(min(side, heights.min(), widths.min()))
+        top, left = rng.integers(heights - side + 1), rng.integers(widths - side + 1)
+        mirrored = rng.random(count) < 0.5
+        return Draw(self, self.starts[which] + top * widths + left, widths, mirrored, side, crop)
+
+
+def _sizes(entries: Sequence[Decodable]) -> list[tuple[int, int]]:
+    return [(entry.height, entry.width) for entry in entries]
+
+
+def available_memory() -> int:
+    """Bytes that a process can still take; a guess where the system doesn't say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines() if ":" in line)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 << 30

@@ -1,0 +1,207 @@
+"""The state of a training run, and one step of it.
+
+The crops of a step, their quality levels and the noise of each batch are functions of the seed, the step's number and
+the batch's number within the step. So a resumed run needs no random states to go on with the same losses, and a step
+is the same whether its batches are taken by one process after another or by several at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from .. import weights
+from ..errors import TrainingError, UsageError
+from ..model.config import Config
+from ..model.hpcm import HPCM
+from ..model.layers import DWConvRB, PConvRB
+from . import checkpoint
+from .checkpoint import State
+from .data import Photographs
+from .device import choose_precision
+from .loss import Loss, lambdas, rate_distortion
+from .options import Options
+from .pool import Draw
+from .start import pca_start
+from .team import Team
+
+START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at most
+MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
+LEVELS, NOISE, START = 3, 4, 5  # what random numbers are for, beside the seed; see data.py
+PROVENANCE = ("config", "loss", "crop", "batch", "accumulate", "rate", "schedule", "average", "seed")  # in the weights
+
+
+class Run:
+    """Model, average, optimizer and position; from `state`, which a checkpoint holds, or from the start."""
+
+    def __init__(
+        self, options: Options, config: Config, photographs: Photographs, team: Team, state: State | None = None
+    ) -> None:
+        torch.manual_seed(options.seed)
+        self.options, self.config, self.photographs, self.team = options, config, photographs, team
+        self.model = HPCM(config)
+        self.origin = ""  # the model that was fine-tuned
+        if state is None:
+            self._start()
+        self.model.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), options.rate, fused=True)
+        self.step = self.crops = 0
+        self.seconds = 0.0
+        self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
+        self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
+        if state is not None:
+            self._restore(state)
+        bf16, self.precision = choose_precision(options.precision, team.device)
+        self.bf16 = bool(*team.agree(bf16))
+        if options.recompute:
+            _recompute(self.model)
+        if options.compile:
+            _compile(self.model)
+        self.parallel = DistributedDataParallel(self.model) if team.size > 1 else None
+        self.network = self.parallel or self.model
+
+    def _start(self) -> None:
+        """From a weights file, or from principal components, or as torch leaves it."""
+        options = self.options
+        if options.init:
+            file = weights.find(options.init)
+            model, _ = weights.load_model(file)
+            self.origin = f"{file.name} {file.hash.hex()}"
+            missing = self.model.load_state_dict(model.state_dict(), strict=False).missing_keys
+            if missing:
+                raise UsageError(f"{options.init} lacks {', '.join(missing[:3])}: it can't be trained further")
+        elif self.config.stem == "unshuffle8" and self.config.levels > 1:
+            rng = np.random.default_rng((options.seed, START))
+            draw = self.photographs.pool(0).draw(rng, START_CROPS, min(START_SIDE, options.crop))
+            pca_start(self.model, draw.cut().cpu())
+
+    # ---- one step ---------------------------------------------------------------------------------------------------
+
+    def learn(self, rate: float) -> None:
+        """One step at a learning rate."""
+        draw, levels = self.draw()
+        self.optimizer.zero_grad()
+        for part in range(self.options.accumulate):
+            x, level = self.batch(draw, levels, part)
+            with self._apart(part):
+                loss = self.loss(x, level)
+                (loss.total / self.options.accumulate).backward()
+            self.totals[:3] += torch.stack([value.detach() for value in loss])
+            self.totals[3] += 1
+        self.update(rate)
+
+    def draw(self) -> tuple[Draw, Tensor]:
+        """The crops of the step, over all processes, and their quality levels."""
+        options = self.options
+        count = options.batch * options.accumulate * self.team.size
+        rng = np.random.default_rng((options.seed, LEVELS, self.step))
+        levels = torch.from_numpy(rng.random(count, dtype=np.float32)) * (self.config.levels - 1)
+        return self.photographs.draw(self.step, count, options.crop, options.downscale), levels
+
+    def batch(self, draw: Draw, levels: Tensor, part: int) -> tuple[Tensor, Tensor]:
+        """Crops [B, 3, crop, crop] and levels [B] of this process's batch number `part`; seeds the batch's noise."""
+        number = part * self.team.size + self.team.rank
+        seed = np.random.SeedSequence((self.options.seed, NOISE, self.step, number)).generate_state(1, np.uint64)
+        torch.manual_seed(int(seed[0] >> 1))
+        mine = slice(number * self.options.batch, (number + 1) * self.options.batch)
+        device = self.team.device
+        return draw.cut(mine).to(device, non_blocking=True), levels[mine].to(device, non_blocking=True)
+
+    def loss(self, x: Tensor, level: Tensor) -> Loss:
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16):
+            out: dict[str, Any] = self.network(x, level)
+        weight = lambdas(self.config, level, self.options.loss)
+        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss)
+
+    def update(self, rate: float) -> None:
+        """Adam and the moving average; a gradient that isn't finite changes nothing, and no device waits for that."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        bad = (~torch.isfinite(norm)).float()
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells a fused optimizer
+        self.optimizer.step()
+        self.skipped += bad
+        self.in_a_row = (self.in_a_row + bad) * bad
+        self.step += 1
+        self.crops += self.options.batch * self.options.accumulate * self.team.size
+        share = 1 - min(self.options.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), share)
+
+    def check(self) -> None:
+        """Raises TrainingError when too many steps in a row were skipped."""
+        if self.in_a_row > MAX_SKIPPED:
+            raise TrainingError(
+                f"{int(self.in_a_row)} steps in a row had a gradient that isn't finite: go on with a lower --rate"
+            )
+
+    def _apart(self, part: int) -> AbstractContextManager[None]:
+        """Processes exchange gradients only after the last batch of a step."""
+        if self.parallel is None or part == self.options.accumulate - 1:
+            return nullcontext()
+        return cast(AbstractContextManager[None], self.parallel.no_sync())
+
+    # ---- what stays -------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """All that a checkpoint holds."""
+        return {
+            "config": self.config.to_dict(),
+            "origin": self.origin,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "position": {
+                "step": self.step,
+                "crops": self.crops,
+                "seconds": self.seconds,
+                "skipped": int(self.skipped),
+                "in_a_row": int(self.in_a_row),
+                "totals": self.totals.cpu(),
+            },
+        }
+
+    def _restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.origin = state.get("origin", "")  # checkpoints of earlier versions lack what has a default here
+        position = state["position"]
+        self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
+        self.skipped += position["skipped"]
+        self.in_a_row += position.get("in_a_row", 0)
+        self.totals += position.get("totals", torch.zeros(4)).to(self.totals)
+
+    def save(self, folder: Path) -> None:
+        """Writes the checkpoint and the averaged weights, each at once or not at all."""
+        checkpoint.write(self.state(), folder, self.options.shard_size)
+        provenance = {name: getattr(self.options, name) for name in PROVENANCE}
+        provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
+        if self.origin:
+            provenance["init"] = self.origin
+        weights.save(self.average, folder / weights.RUN_WEIGHTS, provenance)
+
+
+def _compile(model: HPCM) -> None:
+    """Compiles the networks; the loop over coding steps between them stays as it is."""
+    for part in (model.g_a, model.g_s, model.h_a, model.h_s, *model.priors):
+        part.compile()
+
+
+def _recompute(model: HPCM) -> None:
+    """Keeps only the inputs of residual blocks for the backward pass: less memory, a third more time."""
+    for block in model.modules():
+        if isinstance(block, (PConvRB, DWConvRB)):
+            forward = partial(recomputed, block.forward, use_reentrant=False, preserve_rng_state=False)
+            block.forward = forward  # type: ignore[method-assign]

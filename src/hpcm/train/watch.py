@@ -1,0 +1,227 @@
+"""What a person sees of a run: a live line or printed ones, logs, TensorBoard, and curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from .device import flops_per_crop, matrix_speed
+from .judge import Row, png
+from .options import learning_rate
+from .run import Run
+
+LOG_EVERY = 100  # steps
+LOG, EVALUATIONS, PICTURES, CURVES = "log.jsonl", "evaluations.jsonl", "pictures.png", "curves.png"
+REFRESH = 1.0  # seconds, of the live line
+
+
+class Watch:
+    """Watches a run, of which it is told after each step. In a team only the first process writes or speaks."""
+
+    def __init__(self, run: Run, folder: Path, say: Callable[[str], None] | None) -> None:
+        self.run, self.folder, self.first = run, folder, run.team.first
+        self.live = _live() if say is None else None
+        self.say = say or (self.live.console.print if self.live else print)
+        self.begin = self.last_time = self.refreshed = time.monotonic()
+        self.first_step = self.last_step = run.step
+        self.evaluated = -1  # step of the last evaluation
+        self.first_crop = run.crops
+        self.start: float | None = None  # progress at the first step
+        self.board: Any = _board(folder) if run.options.tensorboard and self.first else None
+
+    def __enter__(self) -> Watch:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+        if self.board:
+            self.board.close()
+
+    def introduce(self, held_out: int) -> None:
+        """Says what is trained on what; of logs, drops what came after the checkpoint that a run goes on from."""
+        run, photographs = self.run, self.run.photographs
+        if run.step:
+            self.say(f"resumed at step {run.step}")
+        if self.first:
+            for name in (LOG, EVALUATIONS):
+                _forget(self.folder / name, run.step)
+        count = len(photographs.entries)
+        size = f"{photographs.bytes / 1e9:.2f} GB" + (f", in {photographs.chapters} parts" * (photographs.chapters > 1))
+        self.say(f"{count} pictures ({size}), {held_out} held out, {photographs.skipped} files skipped")
+        processes = f"{run.team.size} processes, each on " if run.team.size > 1 else ""
+        self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
+
+    # ---- after each step --------------------------------------------------------------------------------------------
+
+    def step(self, progress: float) -> None:
+        """To be called after each step; `progress` is what it was before it."""
+        self.start = progress if self.start is None else self.start
+        now = time.monotonic()
+        if self.run.step % LOG_EVERY == 0:
+            self._log(progress, now)
+        elif self.live and now - self.refreshed > REFRESH:
+            self.live.update(self._line(self._means(), progress, now))
+            self.refreshed = now
+
+    def _means(self) -> dict[str, float]:
+        """Of the steps since the last line of the log."""
+        loss, bpp, mse, count = self.run.totals.tolist()
+        loss, bpp, mse = (value / max(count, 1) for value in (loss, bpp, mse))
+        psnr = -10 * math.log10(mse) if mse > 0 else math.nan
+        return {"loss": loss, "bpp": bpp, "mse": mse, "psnr": psnr}
+
+    def _line(self, means: dict[str, float], progress: float, now: float) -> str:
+        gone = progress - (self.start or 0)
+        left = (now - self.begin) * (1 - progress) / gone if gone > 0 else math.nan
+        speed = (self.run.step - self.last_step) / max(now - self.last_time, 1e-9)
+        skipped = f"  {int(self.run.skipped)} skipped" if self.run.skipped else ""
+        return (
+            f"step {self.run.step}  loss {means['loss']:.4f}  {means['bpp']:.4f} bpp  {means['psnr']:.2f} dB  "
+            f"{speed:.2f} steps/s  {_time(left)} left{skipped}"
+        )
+
+    def _log(self, progress: float, now: float) -> None:
+        run, means = self.run, self._means()
+        run.totals.zero_()
+        if not self.first:
+            return
+        row = {"step": run.step, "seconds": round(run.seconds, 1), **means, "progress": progress}
+        row |= {"rate": learning_rate(run.options, run.step, progress), "skipped": int(run.skipped)}
+        row["steps_per_second"] = round((run.step - self.last_step) / max(now - self.last_time, 1e-9), 3)
+        _append(self.folder / LOG, row)
+        self.say(self._line(means, progress, now))
+        self.last_time, self.last_step = now, run.step
+        for name in ("loss", "bpp", "psnr", "rate") if self.board else ():
+            self.board.add_scalar(name, row[name], run.step)
+
+    # ---- now and then -----------------------------------------------------------------------------------------------
+
+    def evaluation(self, rows: list[Row], grid: np.ndarray) -> None:
+        """Tells of an evaluation: rate and quality on real files, and a grid of pictures."""
+        self.evaluated = self.run.step
+        _append(self.folder / EVALUATIONS, {"step": self.run.step, "evaluation": rows})
+        temporary = self.folder / f"{PICTURES}.part"
+        temporary.write_bytes(png(grid))
+        os.replace(temporary, self.folder / PICTURES)
+        self.say("held out: " + "   ".join(f"{row['bpp']:.3f} bpp {row['psnr']:.2f} dB" for row in rows))
+        if self.board:
+            self.board.add_image("pictures", grid, self.run.step, dataformats="HWC")
+            for row in rows:
+                self.board.add_scalars(
+                    f"quality {row['quality']:.0f}", {k: row[k] for k in ("bpp", "psnr")}, self.run.step
+                )
+
+    def away(self, seconds: float) -> None:
+        """So much time wasn't spent on steps."""
+        self.begin += seconds
+        self.last_time += seconds
+
+    def conclude(self) -> None:
+        """Says how fast it was, as a share of what the device can multiply."""
+        run, seconds = self.run, time.monotonic() - self.begin
+        crops = (run.crops - self.first_crop) / seconds
+        if not self.first or run.step == self.first_step:
+            return
+        peak = matrix_speed(run.team.device, torch.bfloat16 if run.bf16 else torch.float32) * run.team.size
+        needed = crops * flops_per_crop(run.config, run.options.crop)
+        share = f"{needed / 1e9:.0f} GFLOP/s, {100 * needed / peak:.0f}% of what its matrix products reach"
+        self.say(f"step {run.step}, {crops:.1f} crops/s: {share}")
+
+
+def _live() -> Any:
+    """A line that changes in place, on a terminal."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False).status("starting")
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("--tensorboard needs a package: pip install tensorboard") from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+# ---- logs and curves ------------------------------------------------------------------------------------------------
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drops the rows of a log that came after a step."""
+    if path.exists():
+        rows = [row for row in read_log(path) if row["step"] <= step]
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def plot(folder: Path) -> Path:
+    """Draws the run's curves into curves.png and returns its path. Raises UsageError."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("--plot needs a package: pip install matplotlib") from error
+    rows, evaluations = read_log(folder / LOG), read_log(folder / EVALUATIONS)
+    if not rows:
+        raise UsageError(f"{folder} has no {LOG}, or nothing in it yet: a line is written every {LOG_EVERY} steps")
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2).ravel()
+    curves = {
+        "loss": [row["loss"] for row in rows],
+        "bits per pixel": [row["bpp"] for row in rows],
+        "PSNR in dB": [-10 * math.log10(row["mse"]) for row in rows],
+    }
+    for axis, (name, values) in zip(axes, curves.items(), strict=False):
+        axis.plot([row["step"] for row in rows], values)
+        axis.set(title="training crops", xlabel="step", ylabel=name)
+        axis.grid(alpha=0.3)
+    for row in evaluations[-4:]:
+        curve = row["evaluation"]
+        label = f"step {row['step']}"
+        axes[3].plot([p["bpp"] for p in curve], [p["psnr"] for p in curve], "o-", label=label)
+    axes[3].set(title="held-out pictures, real files", xlabel="bits per pixel", ylabel="PSNR in dB")
+    axes[3].grid(alpha=0.3)
+    if evaluations:
+        axes[3].legend()
+    path = folder / CURVES
+    figure.savefig(path)
+    return path

@@ -1,0 +1,271 @@
+"""`hpcm eval`, end to end: real files, a cache that resumes, a report that a browser shows."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hpcm import cli, weights
+from hpcm.errors import PictureError, UsageError
+from hpcm.eval import measure, rivals, yuv
+from hpcm.eval.measure import Subject, open_codec
+from hpcm.eval.rivals import CODECS
+from hpcm.model.config import NANO
+from hpcm.model.hpcm import HPCM
+
+KODIM = Path(__file__).parent / "data" / "kodim23.png"
+SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM
+QUALITIES = {"jpeg": (10, 30, 60, 90), "webp": (5, 40, 80, 95), "tiny": (1, 30, 70, 100)}
+TINY = replace(
+    NANO,
+    name="tiny",
+    M=16,
+    N=8,
+    analysis=((1, 16), (0, 16)),
+    synthesis=((0, 16), (1, 16)),
+    hyper_analysis=((1, 16), (0, 8)),
+    hyper_synthesis=((1, 8), (0, 32)),
+    prior_width=16,
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+pytest.importorskip("bjontegaard")
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Puts a Python script on the path as a program."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    rivals.program_version.cache_clear()
+
+    def put(name, source):
+        (folder / name).write_text(f"#!{sys.executable}\nimport sys\n{source}")
+        (folder / name).chmod(0o755)
+
+    yield put
+    rivals.program_version.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    whole = Image.open(KODIM).convert("RGB")
+    for name, left in (("a", 60), ("b", 400)):
+        whole.crop((left, 150, left + SIZE[0], 150 + SIZE[1])).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(pictures, tmp_path_factory):
+    """A folder with a model of random weights and the report of an evaluation, made in two processes."""
+    folder = tmp_path_factory.mktemp("report")
+    torch.manual_seed(0)
+    weights.save(HPCM(TINY), folder / "tiny.safetensors", {})
+    assert evaluated(pictures, folder, folder / "out", "--jobs", "2", "--show", "1") == 0
+    return folder
+
+
+def evaluated(pictures, folder, output, *more):
+    """The exit code of an evaluation with the model in a folder."""
+    settings = [f"{name}={','.join(map(str, QUALITIES[name]))}" for name in ("jpeg", "webp")]
+    qualities = ",".join(map(str, QUALITIES["tiny"]))
+    words = [
+        "eval",
+        str(pictures),
+        "--model",
+        str(folder / "tiny.safetensors"),
+        "--codecs",
+        "jpeg,webp",
+        "--qualities",
+        qualities,
+    ]
+    return cli.main([*words, "--settings", settings[0], "--settings", settings[1], "-o", str(output), *more])
+
+
+def results(report):
+    return json.loads((report / "out" / "results.json").read_text())
+
+
+# ---- end to end -----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_real_files(report, pictures):
+    found = results(report)["codecs"]
+    assert list(found) == ["jpeg", "webp", "tiny"]
+    for name, codec in found.items():
+        assert tuple(point["setting"] for point in codec["points"]) == QUALITIES[name]
+        assert codec["peak_mib"] > 10
+    point = found["jpeg"]["points"][1]
+    sizes, levels = [], []
+    for row in point["pictures"]:
+        image, file = Image.open(pictures / f"{row['picture']}.png"), io.BytesIO()
+        image.save(file, "JPEG", quality=30, subsampling=2, optimize=True)
+        difference = np.asarray(image).astype(float) - np.asarray(Image.open(file))
+        sizes.append(8 * len(file.getvalue()) / (SIZE[0] * SIZE[1]))
+        levels.append(20 * np.log10(255) - 10 * np.log10((difference**2).mean()))
+        assert (row["bpp"], row["psnr"]) == (sizes[-1], pytest.approx(levels[-1]))
+        assert 0.5 < row["ms_ssim"] < 1
+    assert (point["bpp"], point["psnr"]) == (pytest.approx(np.mean(sizes)), pytest.approx(np.mean(levels)))
+
+
+def test_times_are_split(report):
+    for point in results(report)["codecs"]["tiny"]["points"]:
+        for row in point["pictures"]:
+            for way in ("encode", "decode"):
+                parts = row[f"{way}_split"]
+                assert set(parts) == {"network", "entropy", "file"}
+                assert sum(parts.values()) == pytest.approx(row[f"{way}_s"])
+                assert 0 < parts["network"] < row[f"{way}_s"]
+                assert parts["entropy"] > 0
+
+
+def test_results_say_where_they_are_from(report):
+    found = results(report)
+    assert found["machine"]["cores"] >= 1
+    assert found["versions"]["pillow"] == found["codecs"]["jpeg"]["versions"]["pillow"]
+    digest = weights.describe(report / "tiny.safetensors").digest.hex()
+    assert found["codecs"]["tiny"]["weights_sha256"] == digest
+    assert (found["is_kodak"], found["published"]) == (False, {})
+    assert found["timed_with"][0]["jobs"] == 2
+    assert set(found["bd_rate"]["psnr"]["jpeg"]) == {"webp"}
+    assert any("tiny: no BD-rate: a curve takes two points" in text for text in found["warnings"])  # random weights
+    assert "jpeg" in found["bd_rate"]["ms_ssim_db"]["webp"]
+
+
+def test_it_resumes_from_the_cache(report, pictures, capsys, monkeypatch):
+    before = results(report)
+    measured = []
+    original = measure._measured
+    monkeypatch.setattr(measure, "_measured", lambda task: measured.append(task) or original(task))
+    monkeypatch.setattr(measure, "_memory", None)
+    assert evaluated(pictures, report, report / "out", "--show", "1") == 0
+    assert results(report)["codecs"] == before["codecs"]
+    assert not measured
+    file = next((report / "out" / "cache" / "jpeg").glob("a-30-*.json"))
+    file.write_text("{")  # as if it had been stopped while writing
+    assert evaluated(pictures, report, report / "out", "--show", "1") == 0
+    assert [(task.subject.name, task.setting, task.source.path.stem) for task in measured] == [("jpeg", 30, "a")]
+    assert "| JPEG | " in capsys.readouterr().out
+
+
+def test_the_report_needs_nothing_else(report):
+    page = (report / "out" / "report.html").read_text()
+    assert len(re.findall("<svg", page)) == 2
+    assert not re.findall(r"@[A-Z]+@", page)
+    loaded = re.findall(r"""(?:src|href)=["']([^"']*)""", page)
+    assert all(address.startswith(("#", "data:")) for address in loaded)
+    assert all((report / "out" / name).stat().st_size > 1000 for name in ("rd-psnr.png", "rd-ms-ssim.svg"))
+    embedded = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    sizes = [version["bytes"] for version in embedded[0]["versions"]]
+    assert sizes[0] is None  # the original
+    assert all(size == pytest.approx(sizes[-1], rel=0.35) for size in sizes[1:])
+
+
+@pytest.mark.chromium
+def test_a_browser_shows_the_report(report, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no chromium")
+    page = (report / "out" / "report.html").as_uri()
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    done = subprocess.run([*command, "--dump-dom", page], capture_output=True, text=True, timeout=120)
+    assert 'data-ready="1"' in done.stdout  # the script ran to its end
+    assert done.stdout.count('class="compare"') == 1
+    assert done.stdout.count("<option") == 2 * 4  # left and right: the original and three codecs
+    screenshot = tmp_path / "page.png"
+    subprocess.run([*command, "--window-size=1200,2000", f"--screenshot={screenshot}", page], check=True, timeout=120)
+    pixels = np.asarray(Image.open(screenshot).convert("RGB"))
+    assert pixels.shape == (2000, 1200, 3)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000  # plots and photographs, no empty page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.png"], "none.png: no such picture, or a folder without"),
+        ([str(KODIM), "--codecs", "jpeg,png"], "unknown codec png: choose from jpeg"),
+        ([str(KODIM), "--codecs", ""], "nothing to evaluate: name codecs or models"),
+        ([str(KODIM), "--model", "none.safetensors"], "no model 'none.safetensors'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(tmp_path, capsys, words, message):
+    models = [] if "--model" in words else ["--model"]
+    assert cli.main(["eval", *words, "-o", str(tmp_path / "out"), *models]) == 1
+    assert f"hpcm: error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# ---- conventional codecs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_there_and_back(name):
+    try:
+        codec = open_codec(Subject(name))
+    except UsageError as missing:
+        pytest.skip(str(missing))
+    image = Image.open(KODIM).convert("RGB").crop((100, 100, 195, 177))
+    ends = codec.scale[0], codec.scale[-1]
+    small, large = (codec.compress(image, setting) for setting in ends)
+    assert len(small) < len(large) / 3
+    low, high = (np.asarray(codec.decompress(data)).astype(float) - np.asarray(image) for data in (small, large))
+    assert low.shape == (77, 95, 3)
+    assert (high**2).mean() < min((low**2).mean() / 4, 40)
+    assert set(codec.libraries) <= measure.versions().keys() | {"jpegxl", "libheif"}
+    assert len(codec.settings) >= 6
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(UsageError, match=r"JPEG XL needs another package: pip install 'hpcm\[eval\]'"):
+        CODECS["jxl"]()
+
+
+def test_programs_are_used_if_present(program):
+    """Stand-ins for programs: cjpeg keeps the picture, VVenC its planes."""
+    with pytest.raises(UsageError, match="VVenC needs its program vvencapp"):
+        CODECS["vvenc"]()
+    program("cjpeg", "print('libjpeg-turbo version 3')")
+    with pytest.raises(UsageError, match="mozjpeg needs its own cjpeg"):
+        CODECS["mozjpeg"]()
+    rivals.program_version.cache_clear()
+    program("cjpeg", "sys.stdout.buffer.write(sys.stdin.buffer.read() or b'mozjpeg version 4')")
+    named = "given = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+    size = "(given['-s'].encode() + b' ')"
+    program("vvencapp", named + f"open(given['-o'], 'wb').write({size} + open(given['-i'], 'rb').read())")
+    read = "size, _, planes = open(given['-b'], 'rb').read().partition(b' ')\nwidth, height = size.split(b'x')\n"
+    header = "b'YUV4MPEG2 W%s H%s F1:1 C420p10\\nFRAME\\n' % (width, height)"
+    program("vvdecapp", named + read + f"open(given['-o'], 'wb').write({header} + planes)")
+    image = Image.open(KODIM).convert("RGB").crop((0, 0, 96, 64))
+    for name, error in (("mozjpeg", 0), ("vvenc", 20)):  # 4:2:0 costs
+        codec = CODECS[name]()
+        difference = np.asarray(codec.decompress(codec.compress(image, 30))).astype(float) - np.asarray(image)
+        assert (difference**2).mean() <= error
+    program("cjpeg", "print('mozjpeg' if len(sys.argv) < 3 else '', file=sys.stderr)\nsys.exit(len(sys.argv) > 2)")
+    with pytest.raises(UsageError, match="cjpeg failed with exit code 1"):
+        CODECS["mozjpeg"]().compress(image, 30)
+
+
+def test_yuv_there_and_back():
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    grey = np.repeat(np.repeat(ramp[None, :, None], 32, 0), 3, 2)
+    colour = np.tile(np.array([200, 30, 90], np.uint8), (32, 64, 1))
+    for picture in (grey, colour):
+        y4m = b"YUV4MPEG2 W64 H32 F1:1 Ip C420p10 XYSCSS=420P10\nFRAME\n" + yuv.from_rgb(picture)
+        assert np.abs(yuv.to_rgb(y4m).astype(int) - picture).max() <= 1
+    with pytest.raises(PictureError, match="even sides only"):
+        yuv.from_rgb(grey[:31])
+    with pytest.raises(PictureError, match="no Y4M"):
+        yuv.to_rgb(b"YUV4MPEG2 W64 H32 C444\n")

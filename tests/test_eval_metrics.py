@@ -1,0 +1,155 @@
+"""Metrics and BD-rate against independent implementations and published numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hpcm.eval.bdrate import ANCHORS, Curve, delta, points_of, published
+from hpcm.eval.metrics import EQUAL, SCALE_WEIGHTS, SMALLEST, decibels, ms_ssim, psnr
+
+SIZES = [(176, 192), (333, 275), (161, 300)]  # height and width, even and odd
+
+
+def a_pair(height, width):
+    """A smooth picture and a noisy, darker copy of it."""
+    rng = np.random.default_rng(height)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3)).astype(float)
+    smooth = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+    noisy = 0.9 * smooth + rng.normal(0, 12, smooth.shape)
+    return smooth.astype(np.uint8), noisy.clip(0, 255).astype(np.uint8)
+
+
+# ---- metrics --------------------------------------------------------------------------------------------------------
+
+
+def plain_ms_ssim(a, b):
+    """As the paper writes it: one dense 11 x 11 window, place by place."""
+    axis = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(axis, axis) / axis.sum() ** 2
+
+    def local(x):
+        return np.einsum("hwij,ij->hw", np.lib.stride_tricks.sliding_window_view(x, (11, 11)), window, optimize=True)
+
+    def halved(x):
+        x = np.pad(x, [(side % 2, side % 2) for side in x.shape])
+        h, w = x.shape[0] // 2, x.shape[1] // 2
+        return x[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean((1, 3))
+
+    channels = []
+    for x, y in zip(a.astype(float).transpose(2, 0, 1), b.astype(float).transpose(2, 0, 1), strict=True):
+        product = 1.0
+        for scale, weight in enumerate(SCALE_WEIGHTS):
+            mx, my = local(x), local(y)
+            vx, vy, cov = local(x * x) - mx**2, local(y * y) - my**2, local(x * y) - mx * my
+            term = (2 * cov + 7.65**2) / (vx + vy + 7.65**2)
+            if scale == 4:
+                term = term * (2 * mx * my + 2.55**2) / (mx**2 + my**2 + 2.55**2)
+            product *= max(term.mean(), 0) ** weight
+            x, y = halved(x), halved(y)
+        channels.append(product)
+    return np.mean(channels)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ms_ssim_equals_a_plain_twin(size):
+    a, b = a_pair(*size)
+    assert ms_ssim(a, b) == pytest.approx(plain_ms_ssim(a, b), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ms_ssim_equals_pytorch_msssim(size):
+    package = pytest.importorskip("pytorch_msssim")
+    a, b = a_pair(*size)
+    tensors = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].double() for x in (a, b)]
+    theirs = float(package.ms_ssim(*tensors, data_range=255))
+    assert ms_ssim(a, b) == pytest.approx(theirs, abs=1e-6)  # its window is float32
+    assert 0.5 < theirs < 0.999
+
+
+def test_ms_ssim_ends():
+    a, _ = a_pair(176, 192)
+    assert ms_ssim(a, a) == 1
+    assert ms_ssim(a[:SMALLEST], a[:SMALLEST]) is None
+    assert decibels(1.0) == EQUAL
+    assert decibels(0.99) == pytest.approx(20)
+
+
+def test_psnr_equals_a_plain_twin_and_torch():
+    a, b = a_pair(40, 50)
+    plain = sum((int(x) - int(y)) ** 2 for x, y in zip(a.ravel(), b.ravel(), strict=True)) / a.size
+    mse = torch.nn.functional.mse_loss(torch.from_numpy(a.copy()).double(), torch.from_numpy(b.copy()).double())
+    assert psnr(a, b) == pytest.approx(20 * np.log10(255) - 10 * np.log10(plain), abs=1e-12)
+    assert psnr(a, b) == pytest.approx(float(10 * torch.log10(255**2 / mse)), abs=1e-12)
+    assert psnr(a, a) == EQUAL
+    with pytest.raises(ValueError, match="came back as"):
+        psnr(a, b[1:])
+
+
+# ---- BD-rate --------------------------------------------------------------------------------------------------------
+
+
+def anchor(name, quality="psnr"):
+    return Curve(points_of(published()[name], quality))
+
+
+@pytest.mark.parametrize(
+    ("test", "quality", "percent"),
+    [
+        ("hpcm-base-mse", "psnr", -16.02),
+        ("hpcm-large-mse", "psnr", -19.95),
+        ("bpg", "psnr", 25.90),
+        ("elic2022-mse", "psnr", -7.02),
+        ("measured-jpeg-420", "psnr", 198.81),
+        ("measured-avif-444-psnr", "ms_ssim_db", 21.76),
+        ("hpcm-base-ms-ssim", "ms_ssim_db", -56.39),
+    ],
+)
+def test_published_bd_rates(test, quality, percent):
+    found = delta(anchor("vtm", quality), anchor(test, quality))
+    assert found.percent == pytest.approx(percent, abs=0.01)
+    assert not found.warnings
+
+
+def test_bd_rate_equals_pchip_by_hand():
+    interpolate = pytest.importorskip("scipy.interpolate")
+    a, b = anchor("vtm"), anchor("hpcm-base-mse")
+    grid = np.linspace(b.low, b.high, 20_001)
+    rates = [interpolate.PchipInterpolator(c.qualities, np.log10(c.rates))(grid) for c in (a, b)]
+    assert delta(a, b).percent == pytest.approx(100 * (10 ** (rates[1] - rates[0]).mean() - 1), abs=0.01)
+
+
+def test_bd_rate_of_a_scaled_curve_is_the_factor():
+    points = [(0.1, 26.0), (0.3, 30.0), (0.7, 34.0), (1.4, 38.0)]
+    doubled = Curve([(1.5 * rate, level) for rate, level in points])
+    assert delta(Curve(points), doubled).percent == pytest.approx(50)
+    fixed = delta(Curve(points), doubled, rates=(0.3, 0.7))
+    assert (fixed.percent, fixed.overlap) == (pytest.approx(50), pytest.approx(1))
+    assert (fixed.low, fixed.high) == (pytest.approx(30, abs=1e-3), pytest.approx(34, abs=1e-3))
+
+
+def test_bd_rate_warns():
+    long = Curve([(0.1, 26.0), (0.3, 30.0), (0.7, 34.0), (1.4, 38.0)])
+    few = Curve([(0.1, 27.0), (0.3, 31.0), (0.6, 33.0)])
+    beside = Curve([(0.1, 20.0), (0.2, 22.0), (0.3, 24.0), (0.5, 27.0)])
+    above = Curve([(0.1, 48.0), (0.2, 50.0)])
+    assert delta(long, few).warnings == ("a curve has only 3 points, 4 are the least for a BD-rate",)
+    assert delta(long, beside).warnings == ("only 14% of the qualities are compared, 26.0 to 27.0 dB",)
+    assert (delta(long, above).percent, delta(long, above).overlap) == (None, 0)
+
+
+def test_curve_leaves_out_what_is_no_progress():
+    curve = Curve([(0.5, 30.0), (0.1, 26.0), (0.6, 29.0), (3.0, 45.0)])
+    assert curve.rates == (0.1, 0.5)  # 0.6 has less quality than 0.5, 3.0 is beyond MAX_BPP
+    assert curve.quality_at(0.5) == pytest.approx(30)
+    assert curve.quality_at(0.6) is None
+    with pytest.raises(ValueError, match="two points"):
+        Curve([(0.5, 30.0)])
+
+
+def test_anchors_have_sources():
+    assert json.loads(ANCHORS.read_text())["note"]
+    for name, codec in published().items():
+        assert codec["source"], name
+        assert len(codec["points"]) >= 6

@@ -1,0 +1,91 @@
+"""The scripts in runs/ that make tables and documents, on made-up results."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcm.eval import evaluate
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytest.importorskip("bjontegaard")
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Runs a script in a copy of the documents."""
+    shutil.copytree(ROOT / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("out"))
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/results.md"):
+        (tmp_path / name).write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(tmp_path / "runs" / name), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Made-up results over Kodak's pictures: JPEG, and three models of one rate each."""
+
+    def point(setting, bpp, psnr):
+        times = {"encode_s": 0.1, "decode_s": 0.2}
+        return {"setting": setting, "bpp": bpp, "psnr": psnr, "ms_ssim_db": None, **times, "pictures": []}
+
+    jpeg = [point(q, 0.1 * 2**q, 24 + 3 * q) for q in range(5)]
+    codecs = {"jpeg": {"label": "JPEG", "said": "4:2:0", "points": jpeg}}
+    for k, bpp in enumerate((0.1, 0.3, 0.9)):
+        codecs[f"base-{k}"] = {"label": f"hpcm base-{k}", "said": "", "points": [point(1, bpp, 29 + 4 * k)]}
+    results = {
+        "date": "2026-01-02T03:04:05+00:00",
+        "commit": None,
+        "machine": {"cpu": "a processor", "cores": 2, "python": "3.11"},
+        "versions": {"torch": "2"},
+        "timed_with": [{"jobs": 1, "threads_each": 2}],
+        "pictures": [],
+        "codecs": codecs,
+        "published": {name: evaluate.published()[name] for name in ("vtm",)},
+        "is_kodak": True,
+        **evaluate._comparisons(codecs, ("vtm",)),
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "rd-psnr.svg").write_text("<svg/>")
+    return tmp_path
+
+
+def test_update_docs(script, report):
+    script("update_docs.py", report)
+    for name in ("README.md", "docs/results.md"):
+        text = (report / name).read_text()
+        assert text.startswith("before\n<!-- results -->\n| codec | PSNR at 0.25 bpp |")
+        assert text.endswith("\n<!-- /results -->\nafter\n")
+        assert "Kodak's 24 pictures; 2026-01-02, a processor, 2 cores, Python 3.11, torch 2" in text
+        assert "timed in 1 process, torch with 2 threads." in text
+    assert (report / "docs" / "results.svg").read_text() == "<svg/>"
+    script("update_docs.py", report)  # again, over its own work
+    assert (report / "docs" / "results.md").read_text() == text
+    (report / "README.md").write_text("no marks")
+    with pytest.raises(SystemExit, match="has no lines <!-- results -->"):
+        script("update_docs.py", report)
+
+
+def test_rd_table(script, report, capsys):
+    script("rd_table.py", report)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| HPCM-Large | -19.19% | -19.95% | VTM-22.0, README of LIC-HPCM |" in lines
+    assert "| HPCM-Base |  | -16.02% | arXiv 2507.19125 |" in lines
+    (ours,) = (line for line in lines if line.startswith("| base |"))  # the three checkpoints are one curve
+    assert "a curve has only 3 points" in ours
+
+
+def test_complexity(script, capsys):
+    script("complexity.py")
+    out = capsys.readouterr().out
+    assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.56 | 918.57 | 63% |" in out
+    assert "| NANO (ours) | 1.999 |" in out

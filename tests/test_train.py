@@ -1,0 +1,457 @@
+"""Training runs: interrupted, killed, resumed, fine-tuned, by several processes; all on tiny models."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hpcm
+from hpcm import weights
+from hpcm.errors import TrainingError, UsageError
+from hpcm.model import drivers
+from hpcm.model.config import MODELS
+from hpcm.model.exact import make_exact
+from hpcm.model.hpcm import HPCM
+from hpcm.train import checkpoint, run, watch
+from hpcm.train.loop import train
+from hpcm.train.options import Options, defaults, learning_rate, remembered
+
+OPTIONS = Options(config="tiny", crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tiny, tiny_base, monkeypatch):
+    """Tiny models have names, every step is logged, and sums don't depend on the machine's number of cores."""
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+    monkeypatch.setitem(MODELS, "tiny-base", tiny_base)
+    monkeypatch.setattr(watch, "LOG_EVERY", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder of 20 small pictures with some structure."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 10, 3), dtype=np.uint8))
+        coarse.resize((100 + k, 90), Image.Resampling.BICUBIC).save(folder / f"{k:02}.png")
+    return folder
+
+
+@pytest.fixture
+def init(tiny, tmp_path) -> Path:
+    """A weights file of a tiny model."""
+    torch.manual_seed(0)
+    weights.save(HPCM(tiny), tmp_path / "tiny.safetensors", {})
+    return tmp_path / "tiny.safetensors"
+
+
+def silent(_):
+    pass
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping(step):
+    """A `say` that stops a run after a step, between two checkpoints or not."""
+
+    def say(text):
+        if text.startswith(f"step {step} "):
+            raise Stop
+
+    return say
+
+
+def losses(folder):
+    return [(row["step"], row["loss"], row["bpp"], row["mse"]) for row in watch.read_log(folder / watch.LOG)]
+
+
+def parameters(folder):
+    state = checkpoint.read(folder)
+    optimizer = {f"{k}.{name}": value for k, s in state["optimizer"]["state"].items() for name, value in s.items()}
+    return {**state["model"], **{f"average.{k}": v for k, v in state["average"].items()}, **optimizer}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+# ---- stopped and resumed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        OPTIONS,
+        replace(OPTIONS, accumulate=2, memory=2e-4, schedule="cosine", downscale=0.8),
+        replace(OPTIONS, recompute=True, precision="bf16", shard_size=0.05),
+    ],
+    ids=["plain", "in-chapters", "in-pieces"],
+)
+def test_resumed_equals_uninterrupted(data, tmp_path, options):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train(options, [data], straight, steps=6, say=silent)
+    with pytest.raises(Stop):
+        train(replace(options, save=1e-9), [data], stopped, steps=6, say=stopping(4))
+    assert checkpoint.read(stopped)["position"]["step"] == 3
+    assert remembered(stopped).memory == options.memory
+    train(options, [data], stopped, steps=6, say=silent, resume=True)
+    assert losses(straight) == losses(stopped)
+    assert [step for step, *_ in losses(stopped)] == [1, 2, 3, 4, 5, 6]
+    assert_equal(parameters(straight), parameters(stopped))
+
+
+def test_a_log_line_spans_an_interruption(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "LOG_EVERY", 3)
+    options = replace(OPTIONS, save=1e-9)
+    train(options, [data], tmp_path / "a", steps=3, say=silent)
+    for steps in (2, 3):
+        train(replace(options, decay=0.0), [data], tmp_path / "b", steps=steps, say=silent, resume=True)
+    train(replace(options, decay=0.0), [data], tmp_path / "c", steps=3, say=silent)
+    assert losses(tmp_path / "b") == losses(tmp_path / "c")
+
+
+def command(*line):
+    return [sys.executable, "-m", "hpcm", "train", *map(str, line), "--crop", 64, "--batch", 2, "--threads", 1]
+
+
+def environment():
+    source = str(Path(hpcm.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(line):
+    line = [str(word) for word in [*line, "--precision", "float32", "--evaluate", 0]]
+    return subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process):
+    for _ in range(600):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"no {path}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed(data, init, tmp_path, number):
+    line = command("--data", data, "--init", init, "--steps", 1000, "--decay", 0, "--warmup", 2, "--save", 1e-9)
+    process = start([*line, "--out", tmp_path / "run"])
+    wait_for(tmp_path / "run" / "checkpoint.pt", process)
+    time.sleep(0.3)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    step = checkpoint.read(tmp_path / "run")["position"]["step"]
+    assert 0 < step < 1000
+    options = replace(remembered(tmp_path / "run"), save=3.0)
+    train(options, [data], tmp_path / "run", steps=step + 2, say=silent, resume=True)
+    train(options, [data], tmp_path / "straight", steps=step + 2, say=silent)
+    assert_equal(parameters(tmp_path / "run"), parameters(tmp_path / "straight"))
+
+
+def test_a_checkpoint_half_written_is_not_seen(data, tmp_path, monkeypatch):
+    train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
+    before = parameters(tmp_path / "run")
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    for shard_size in (None, 0.05):
+        for name in ("replace", "fsync"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, fail)
+                with pytest.raises(OSError, match="full"):
+                    checkpoint.write({"position": {"step": 7}}, tmp_path / "run", shard_size)
+            assert_equal(parameters(tmp_path / "run"), before)
+
+
+def test_pieces(data, tmp_path):
+    folder = tmp_path / "run"
+    whole = {"position": {"step": 7}, "values": torch.arange(100_000)}
+    checkpoint.write(whole, folder_made(folder))
+    for _ in range(2):
+        checkpoint.write(whole, folder, 0.3)
+        told = json.loads((folder / checkpoint.LIST).read_text())
+        assert {path.name for path in folder.iterdir()} == {checkpoint.LIST, *told["pieces"]}
+        assert len(told["pieces"]) == 3
+        assert max((folder / name).stat().st_size for name in told["pieces"]) <= 300_000
+        assert torch.equal(checkpoint.read(folder)["values"], whole["values"])
+    (folder / told["pieces"][1]).unlink()
+    with pytest.raises(TrainingError, match="a piece of the checkpoint is missing"):
+        checkpoint.read(folder)
+    checkpoint.write(whole, folder)
+    assert {path.name for path in folder.iterdir()} == {checkpoint.FILE}
+
+
+def folder_made(path):
+    path.mkdir()
+    return path
+
+
+def test_a_checkpoint_of_the_first_version(data, tmp_path, tiny):
+    folder = tmp_path / "run"
+    train(OPTIONS, [data], folder, steps=2, say=silent)
+    state = checkpoint.read(folder)
+    del state["config"]
+    state["options"] = {"config": "tiny", "crop": 64, "bf16": True}
+    state["random"] = {"torch": torch.get_rng_state(), "numpy": "{}"}
+    state["position"] = {"step": 2, "crops": 4, "skipped": 1, "seconds": 0.5}
+    checkpoint.write(state, folder)
+    resumed = train(OPTIONS, [data], folder, steps=3, say=silent, resume=True)
+    assert (resumed.step, resumed.crops, int(resumed.skipped), resumed.config) == (3, 6, 1, tiny)
+
+
+def test_a_run_is_not_overwritten_or_mixed_up(data, tmp_path):
+    train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
+    with pytest.raises(UsageError, match="go on with --resume or choose another --out"):
+        train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
+    with pytest.raises(UsageError, match="the run has a model of config tiny: leave --config nano"):
+        train(replace(OPTIONS, config="nano"), [data], tmp_path / "run", steps=2, say=silent, resume=True)
+    (tmp_path / "run" / checkpoint.FILE).write_bytes(b"no checkpoint")
+    with pytest.raises(TrainingError, match=r"checkpoint.pt is no checkpoint, or a damaged one"):
+        train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent, resume=True)
+
+
+# ---- steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_non_finite_steps_change_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "MAX_SKIPPED", 7)
+    sound = train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
+    before = parameters(tmp_path / "run")
+    real = run.rate_distortion
+    monkeypatch.setattr(run, "rate_distortion", lambda *args: real(*args)._replace(total=real(*args).total / 0))
+    with pytest.raises(TrainingError, match="8 steps in a row had a gradient that isn't finite"):
+        train(OPTIONS, [data], tmp_path / "run", steps=100, say=silent, resume=True)
+    train(OPTIONS, [data], tmp_path / "run", steps=3, say=silent, resume=True)
+    after = parameters(tmp_path / "run")
+    assert checkpoint.read(tmp_path / "run")["position"]["skipped"] == 1
+    for name in after:
+        if not name.startswith("average."):  # it goes on to approach the weights
+            assert torch.equal(after[name], before[name]), name
+    assert int(sound.skipped) == 0
+
+
+def test_an_average_of_the_weights(data, tmp_path):
+    trained = train(replace(OPTIONS, average=0.0), [data], tmp_path / "run", steps=2, say=silent)
+    assert_equal(dict(trained.model.state_dict()), dict(trained.average.state_dict()))
+
+
+def without_noise(monkeypatch):
+    monkeypatch.setattr(drivers, "uniform_noise", lambda x: x)
+
+
+def difference(a, b):
+    a, b = parameters(a), parameters(b)
+    names = [name for name in a if not name[0].isdigit()]
+    return max(float((a[name] - b[name]).abs().max()) for name in names)
+
+
+def test_accumulated_equals_the_doubled_batch(data, tmp_path, monkeypatch):
+    without_noise(monkeypatch)
+    train(replace(OPTIONS, batch=4), [data], tmp_path / "a", steps=3, say=silent)
+    train(replace(OPTIONS, batch=2, accumulate=2), [data], tmp_path / "b", steps=3, say=silent)
+    assert difference(tmp_path / "a", tmp_path / "b") < 1e-4
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
+    """The batch of one process is taken in two halves, with the noise of the two processes."""
+    line = ["--data", data, "--init", init, "--steps", 3, "--warmup", 2, "--out", tmp_path / "two"]
+    (*python, _, _), arguments = command()[:4], command(*line)[3:]
+    torchrun = [*python[:1], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    process = start([*torchrun, "hpcm", *arguments[arguments.index("train") :]])
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.count("2 processes") == 1  # only the first one speaks
+    options = replace(OPTIONS, accumulate=2, init=str(init))
+    train(options, [data], tmp_path / "one", steps=3, say=silent)
+    assert checkpoint.read(tmp_path / "two")["position"]["crops"] == 12
+    assert difference(tmp_path / "one", tmp_path / "two") < 1e-4
+
+
+def test_activations_computed_again_change_nothing(data, tmp_path):
+    train(OPTIONS, [data], tmp_path / "a", steps=2, say=silent)
+    train(replace(OPTIONS, recompute=True), [data], tmp_path / "b", steps=2, say=silent)
+    assert_equal(parameters(tmp_path / "a"), parameters(tmp_path / "b"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled(data, tmp_path):
+    for name, compiled in (("a", False), ("b", True)):
+        train(replace(OPTIONS, compile=compiled), [data], tmp_path / name, steps=2, say=silent)
+    assert losses(tmp_path / "b")[-1][1] == pytest.approx(losses(tmp_path / "a")[-1][1], rel=1e-2)
+
+
+def test_every_parameter_takes_part(tiny, tiny_base, tiny_1b):
+    """DistributedDataParallel waits for the gradients of all."""
+    for config in (tiny, tiny_base, tiny_1b, replace(tiny_base, fusion="psi")):
+        model = HPCM(config)
+        out = model(torch.rand(2, 3, 256, 256))
+        likelihoods = out["likelihoods"].values()
+        (out["x_hat"].sum() + sum(p.log().sum() for p in likelihoods)).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu(data, tmp_path):
+    for name in ("cpu", "cuda"):
+        trained = train(replace(OPTIONS, device=name), [data], tmp_path / name, steps=2, say=silent)
+    assert trained.photographs.pool(0).pixels.is_cuda
+    first, _ = (losses(tmp_path / name)[0][3] for name in ("cpu", "cuda"))  # noise differs; the pictures don't
+    assert losses(tmp_path / "cuda")[0][3] == pytest.approx(first, rel=1e-3)
+    train(replace(OPTIONS, precision="bf16"), [data], tmp_path / "cuda", steps=3, say=silent, resume=True)
+
+
+@pytest.mark.parametrize("config", ["tiny", "tiny-base"])
+def test_it_learns_and_the_codec_uses_it(data, tmp_path, config, tiny_base):
+    tiny_base = replace(tiny_base, windows=(1, 2, 2))  # so that crops of 64 will do
+    MODELS["tiny-base"] = tiny_base
+    options = replace(OPTIONS, config=config, evaluate=100, rate=3e-3, save=1e-9)
+    said = []
+    train(options, [data], tmp_path / "run", steps=12, say=said.append)
+    rows = losses(tmp_path / "run")
+    assert rows[-1][1] < rows[0][1]
+    codec = hpcm.load(tmp_path / "run")
+    picture = Image.open(data / "03.png")
+    assert codec.decompress(codec.compress(picture)).size == picture.size
+    assert said[1].startswith(f"{config} on cpu; precision float32")
+    assert said[-1].startswith("step 12, ")
+    (evaluation,) = watch.read_log(tmp_path / "run" / watch.EVALUATIONS)
+    assert evaluation["step"] == 12
+    assert len(evaluation["evaluation"]) == (4 if config == "tiny" else 1)
+    with Image.open(tmp_path / "run" / watch.PICTURES) as grid:
+        assert grid.height == 256  # one of the twenty pictures
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rates():
+    options = Options(rate=1.0, warmup=10)
+    assert [learning_rate(options, step, 0) for step in (0, 4, 9, 99)] == pytest.approx([0.1, 0.5, 1, 1])
+    assert [learning_rate(options, 99, p) for p in (0.7, 0.85, 1)] == pytest.approx([1, 0.5, 0])
+    cosine = replace(options, schedule="cosine")
+    assert [learning_rate(cosine, 99, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    published = replace(options, schedule="published", rate=1e-4)
+    rates = [learning_rate(published, 99, epoch / 3000) for epoch in (0, 2749, 2750, 2849, 2850, 2949, 2950, 3000)]
+    assert rates == pytest.approx([1e-4, 1e-4, 3e-5, 3e-5, 1e-5, 1e-5, 1e-6, 1e-6])
+
+
+def test_defaults(tiny, tiny_base):
+    assert defaults(tiny) == Options(config="tiny")
+    paper = defaults(tiny_base)
+    assert (paper.crop, paper.batch, paper.rate, paper.schedule) == (256, 32, 1e-4, "published")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": 100}, "crops of 100 pixels: tiny needs a multiple of 64"),
+        ({"loss": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160 pixels"),
+        ({"lmbda": 0.01}, "tiny has 64 quality levels and draws its lambda"),
+        ({"loss": "mae"}, "loss is one of mse, ms-ssim"),
+        ({"device": "cuda"}, "there is no CUDA device"),
+    ],
+)
+def test_options_that_do_not_fit(data, tmp_path, monkeypatch, changes, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=message):
+        train(replace(OPTIONS, **changes), [data], tmp_path / "run", steps=1, say=silent)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "given", "expected"), [("mse", None, 0.013), ("mse", 0.05, 0.05), ("ms-ssim", None, 16.64)]
+)
+def test_the_lambda_of_a_single_level(tiny_base, loss, given, expected):
+    from hpcm.train.options import config_of
+
+    config = config_of(Options(config="tiny-base", crop=256, loss=loss, lmbda=given))
+    assert config == replace(tiny_base, lambda_min=pytest.approx(expected, rel=1e-3))
+
+
+# ---- fine-tuning ----------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning(data, init, tmp_path):
+    options = replace(OPTIONS, init=str(init), rate=1e-9)
+    tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
+    start, _ = weights.load_model(weights.find(init))
+    for name, value in start.state_dict().items():
+        assert torch.allclose(tuned.model.state_dict()[name], value, atol=1e-6)
+    assert weights.find(tmp_path / "run").provenance["init"] == f"tiny {weights.find(init).hash.hex()}"
+    train(replace(options, init=None), [data], tmp_path / "run", steps=2, say=silent, resume=True)
+    with pytest.raises(UsageError, match="has a model of config tiny: leave --config nano"):
+        train(replace(options, config="nano"), [data], tmp_path / "other", steps=1, say=silent)
+
+
+def test_fine_tuning_an_exact_model(data, tmp_path, tiny, build):
+    """Its weights are on a grid; training goes on in plain floating point."""
+    batches = [(torch.rand(2, 3, 64, 64), torch.tensor([10.0, 50.0]))]
+    exact = make_exact(build(tiny), batches)
+    weights.save(exact, tmp_path / "exact.safetensors", {})
+    options = replace(OPTIONS, init=str(tmp_path / "exact.safetensors"), rate=1e-9)
+    tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
+    assert exact.config.carrier
+    assert tuned.config == tiny
+    theirs = weights.load_model(weights.find(options.init))[0].state_dict()
+    for name, value in tuned.model.state_dict().items():
+        assert torch.allclose(theirs[name], value, atol=1e-6), name
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_on_a_terminal_and_elsewhere(data, tmp_path, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setattr(watch, "REFRESH", 0.0)
+    monkeypatch.setattr(watch, "LOG_EVERY", 2)
+    train(OPTIONS, [data], tmp_path / "run", steps=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert "19 pictures (0.00 GB), 1 held out, 0 files skipped" in lines[0]
+    assert any(
+        re.search(r"step 2  loss [\d.]+  [\d.]+ bpp  [\d.]+ dB  [\d.]+ steps/s  0:00:\d\d left", li) for li in lines
+    )
+
+
+def test_tensorboard(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = replace(OPTIONS, tensorboard=True, evaluate=100)
+    with pytest.raises(UsageError, match="pip install tensorboard"):
+        train(options, [data], tmp_path / "a", steps=1, say=silent)
+    board = Mock()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    train(options, [data], tmp_path / "b", steps=2, say=silent)
+    written = board.SummaryWriter.return_value.method_calls
+    kinds = [name for name, *_ in written]
+    assert kinds == ["add_scalar"] * 8 + ["add_image"] + ["add_scalars"] * 4 + ["close"]
+
+
+def test_plot(data, tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(UsageError, match=r"has no log\.jsonl"):
+        watch.plot(tmp_path)
+    train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
+    with Image.open(watch.plot(tmp_path / "run")) as curves:
+        assert curves.width > 500

@@ -1,0 +1,152 @@
+"""Photographs for training: what is found, what is skipped, which crops are cut, and the same ones again."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hpcm.errors import PictureError
+from hpcm.train import data, pool
+from hpcm.train.data import Photographs, middles, scan
+
+SIZES = [(80 + 3 * k, 70 + 2 * k) for k in range(24)]  # width, height
+
+
+def png(size, seed):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve pictures in a folder and its folder, twelve in an archive, and four files that are of no use."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    blobs = [png(size, k) for k, size in enumerate(SIZES)]
+    for k, blob in enumerate(blobs[:12]):
+        (folder / ("more" if k % 2 else "") / f"{k:02}.png").write_bytes(blob)
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for k, blob in [*enumerate(blobs[12:], 12), (90, b"no picture"), (91, blobs[0][:3000])]:
+            member = tarfile.TarInfo(f"{k}.png")
+            member.size = len(blob)
+            archive.addfile(member, io.BytesIO(blob))
+        archive.addfile(tarfile.TarInfo("notes.txt"))
+    (folder / "small.png").write_bytes(png((200, 63), 0))
+    (folder / "wrong.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("not meant as a picture")
+    return folder
+
+
+def test_scan(folder):
+    entries, skipped = scan([folder], 64)
+    assert skipped == 3
+    expected = sorted([*SIZES, SIZES[0]])
+    assert sorted((entry.width, entry.height) for entry in entries) == expected
+    assert scan([folder / "00.png", folder / "x.tar"], 64)[0][0] == (
+        folder / "00.png",
+        0,
+        (folder / "00.png").stat().st_size,
+        70,
+        80,
+    )
+
+
+def test_bad_files_are_counted(folder):
+    photographs = Photographs([folder], 64)
+    assert len(photographs.pool(0).starts) == len(SIZES)
+    assert photographs.skipped == 4  # one was found when it was decoded
+    with pytest.raises(PictureError, match=r"no picture of at least 999 x 999 pixels found; skipped 28 files"):
+        Photographs([folder], 999)
+    with pytest.raises(FileNotFoundError):
+        Photographs([folder / "nothing"], 64)
+
+
+def test_a_truncated_archive_gives_what_it_has(folder, tmp_path):
+    (tmp_path / "half.tar").write_bytes((folder / "x.tar").read_bytes()[:250_000])
+    photographs = Photographs([tmp_path / "half.tar"], 64)
+    assert 2 < len(photographs.pool(0).starts) < 12
+
+
+def test_crops_are_those_of_slicing(folder):
+    """Against a plain twin: a crop is a slice of its picture."""
+    photographs = Photographs([folder], 64, seed=3)
+    pictures = [entry.decode() for entry in photographs.entries if entry not in photographs.bad and sound(entry)]
+    draw = photographs.draw(step=5, count=40, crop=64)
+    crops = draw.cut()
+    assert crops.shape == (40, 3, 64, 64)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    held = draw.pool
+    for crop, first, width, mirrored in zip(crops, draw.first, draw.width, draw.mirrored, strict=True):
+        k = int(np.searchsorted(held.starts, first, side="right")) - 1
+        top, left = divmod(int(first - held.starts[k]), int(width))
+        expected = pictures[k][top : top + 64, left : left + 64]
+        expected = expected[:, ::-1] if mirrored else expected
+        assert np.array_equal((crop.permute(1, 2, 0) * 255).round().byte().numpy(), expected)
+    assert 0 < draw.mirrored.sum() < 40
+    assert torch.equal(draw.cut(slice(8, 16)), crops[8:16])
+
+
+def sound(entry):
+    try:
+        entry.decode()
+    except Exception:
+        return False
+    return True
+
+
+def test_downscaled_crops(folder):
+    photographs = Photographs([folder], 64)
+    sides = set()
+    for step in range(20):
+        draw = photographs.draw(step, 4, 64, downscale=0.5)
+        sides.add(draw.side)
+        crops = draw.cut()
+        assert crops.shape == (4, 3, 64, 64)
+        assert crops.min() >= 0
+        assert crops.max() <= 1
+    assert min(sides) >= 64
+    assert max(sides) <= min(map(max, SIZES)) + 60
+    assert len(sides) > 5
+
+
+def test_a_set_larger_than_memory(folder):
+    whole = Photographs([folder], 64, memory=1e9)
+    assert whole.chapters == 1
+    parts = Photographs([folder], 64, memory=whole.bytes / 3)
+    assert parts.chapters == 6
+    assert all(parts.pool(chapter).pixels.numel() <= whole.bytes / 3 for chapter in range(6))
+    first_epoch = sorted(int(width) for chapter in range(6) for width in parts._load(chapter, 6).widths)
+    assert first_epoch == sorted(width for width, _ in SIZES)
+    steps = [0, 3, 7, 8, 20, 40]
+    crops = [parts.draw(step, 16, 64).cut() for step in steps]
+    assert len(parts.pools) <= 2
+    again = Photographs([folder], 64, memory=whole.bytes / 3)  # begins elsewhere, as a resumed run does
+    assert torch.equal(again.draw(20, 16, 64).cut(), crops[4])
+    for photographs in (whole, parts, again):
+        photographs.close()
+
+
+def test_held_out_pictures_are_not_trained_on(folder):
+    photographs = Photographs([folder], 64)
+    before = list(photographs.entries)
+    taken = photographs.hold_out(5)
+    assert 4 <= len(taken) <= 5  # one of the files is damaged
+    assert len(photographs.entries) == len(before) - 5
+    assert Photographs([folder], 64).hold_out(7) == []  # too few to spare
+    assert [picture.shape[0] for picture in middles(before[:2])] == [entry.height for entry in before[:2]]
+
+
+def test_middles_are_of_moderate_size(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(png((100, 70), 0))
+    monkeypatch.setattr(data, "LARGEST_HELD_OUT", 50)
+    entries, _ = scan([tmp_path], 1)
+    assert np.array_equal(middles(entries)[0], entries[0].decode()[10:60, 25:75])
+
+
+def test_available_memory():
+    assert 1 << 26 < pool.available_memory() < 1 << 50

@@ -1,0 +1,76 @@
+"""The loss: MS-SSIM against a known implementation, lambdas, and the choice of precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hpcm.train import device
+from hpcm.train.loss import lambdas, ms_ssim, rate_distortion
+
+PUBLISHED_MSE = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
+PUBLISHED_MS_SSIM = (2.4, 4.58, 8.73, 16.64, 31.73, 60.5)
+
+
+def pictures(height, width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, height // 8 + 1, width // 8 + 1, generator=generator)
+    x = torch.nn.functional.interpolate(x, (height, width), mode="bicubic").clamp(0, 1)
+    return x, (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("size", [(176, 192), (201, 163)])
+def test_ms_ssim_equals_the_known_one(size):
+    known = pytest.importorskip("pytorch_msssim")
+    x, y = pictures(*size)
+    expected = known.ms_ssim(x.double(), y.double(), data_range=1.0, size_average=False)
+    assert torch.allclose(ms_ssim(x.double(), y.double()), expected, rtol=0, atol=1e-7)
+    assert torch.allclose(ms_ssim(x, y), expected.float(), rtol=0, atol=1e-5)
+
+
+def test_ms_ssim_has_gradients_everywhere():
+    x, _ = pictures(176, 176)
+    assert torch.allclose(ms_ssim(x, x), torch.ones(2))
+    for y in (x, 1 - x, torch.zeros_like(x)):
+        y = y.clone().requires_grad_()
+        ms_ssim(x, y).sum().backward()
+        assert torch.isfinite(y.grad).all()
+
+
+def test_the_loss_by_hand(tiny_base):
+    x, y = pictures(176, 176)
+    likelihoods = {"y": torch.full((2, 4, 11, 11), 0.5), "z": torch.full((2, 2, 3, 3), 0.25)}
+    weight = torch.tensor([0.01, 0.02])
+    bpp = (4 * 121 + 2 * 2 * 9) / 176**2
+    mse = (x - y).square().mean((1, 2, 3))
+    loss = rate_distortion(x, y, likelihoods, weight)
+    assert [float(v) for v in loss] == pytest.approx(
+        [float((weight * 65025 * mse).mean()) + bpp, bpp, float(mse.mean())]
+    )
+    loss = rate_distortion(x, y, likelihoods, 1000 * weight, "ms-ssim")
+    assert float(loss.total) == pytest.approx(float((1000 * weight * (1 - ms_ssim(x, y))).mean()) + bpp)
+
+
+def test_lambdas(tiny, tiny_base):
+    assert lambdas(tiny_base, torch.zeros(2)).tolist() == pytest.approx([0.013, 0.013])
+    level = torch.tensor([0.0, 31.5, 63.0])
+    assert lambdas(tiny, level).tolist() == pytest.approx([0.001, 0.008, 0.064])
+    span = replace(tiny, lambda_min=PUBLISHED_MSE[0], lambda_max=PUBLISHED_MSE[-1])
+    levels = torch.linspace(0, 63, 6)
+    assert lambdas(span, levels).tolist() == pytest.approx(PUBLISHED_MSE, rel=0.05)
+    assert lambdas(span, levels, "ms-ssim").tolist() == pytest.approx(PUBLISHED_MS_SSIM, rel=0.07)
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(3.0, True), (1.1, False)])
+def test_precision_is_chosen_by_measuring(monkeypatch, fast, expected):
+    speed = {torch.float32: 1e9, torch.bfloat16: fast * 1e9}
+    monkeypatch.setattr(device, "matrix_speed", lambda _, dtype: speed[dtype])
+    chosen, words = device.choose_precision("auto", torch.device("cpu"))
+    assert chosen == expected
+    assert words.startswith("precision bf16:" if expected else "precision float32:")
+    assert device.choose_precision("bf16", torch.device("cpu")) == (True, "precision bf16")
+
+
+def test_matrix_speed_and_flops(tiny):
+    assert 1e8 < device.matrix_speed(torch.device("cpu"), torch.float32) < 1e14
+    assert device.flops_per_crop(tiny, 128) == 4 * device.flops_per_crop(tiny, 64) > 0
