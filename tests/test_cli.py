@@ -429,7 +429,8 @@ def test_models(run, material, capsys, monkeypatch):
     path, short = material / "tiny.safetensors", weights.find("tiny").hash.hex()
     assert capsys.readouterr().out.splitlines() == [
         f"tiny  (default)  {path}",
-        f"  hash {short}, 64 quality levels, 16 latent channels, floating point: files decode where they were made",
+        f"  hash {short}, 64 quality levels, 16 latent channels",
+        "  floating point: files decode where they were made",
         "  steps 7, crops 56",
     ]
     assert run("models", "--json") == 0

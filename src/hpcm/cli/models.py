@@ -25,9 +25,8 @@ def models(options: argparse.Namespace) -> None:
         print(f"no models are at hand; weights files belong into {user_folder()}")
     for told in [] if options.json else rows:
         print(f"{told['name']}{'  (default)' if told['default'] else ''}  {told['path']}")
-        print(
-            f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels, {EXACT[told['exact']]}"
-        )
+        print(f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels")
+        print(f"  {EXACT[told['exact']]}")
         if told["provenance"]:
             print("  " + ", ".join(f"{key} {value}" for key, value in told["provenance"].items()))
 
