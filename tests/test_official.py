@@ -18,7 +18,7 @@ import torch
 from hpcm import weights
 from hpcm.errors import UsageError, WeightsError
 from hpcm.model.drivers import Estimating, hyper_places, latent_places
-from hpcm.model.rate import bits, likelihood
+from hpcm.model.rate import bits, likelihood, likelihood_by_cdf
 from hpcm.model.schedule import table
 from hpcm.official import ARCHS, from_official, import_checkpoint, official_names
 
@@ -50,51 +50,62 @@ def reference():
     return SimpleNamespace(**{**arrays, **json.loads(str(arrays.pop("meta")))})
 
 
+class Guided(Estimating):
+    """Decodes given symbols whatever y says, so that one rounding that falls otherwise doesn't move its neighbours."""
+
+    def __init__(self, pyramid, places, plan, symbols):
+        super().__init__(pyramid, places, plan)
+        self.symbols = symbols
+
+    def __call__(self, step, means, scales):
+        super().__call__(step, means, scales)
+        return (self.symbols[step.scale] + means) * self.places[step.index].mask
+
+
 @pytest.fixture(scope="module")
 def ours(reference):
-    """What our network computes from the same weights and picture."""
+    """What our network computes from the same weights and picture, guided by the released code's symbols."""
     drawn = RECIPE["reference_weights"](manifest("base"), reference.weight_seed)
     model = from_official({name: torch.from_numpy(value) for name, value in drawn.items()}, "base")
     picture = RECIPE["reference_image"](reference.height, reference.width, reference.image_seed)
     x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    symbols_y, symbols_z = (torch.from_numpy(s).float() for s in (reference.y_symbols, reference.z_symbols))
     with torch.no_grad():
         y = model.analyse(x)
         z, level = model.h_a(y), torch.zeros(1)
         plan = model.plan((16, 16))
-        estimate_z = Estimating([z], hyper_places(model.config.N, (4, 4), None, x.device))
-        hyper = model.hyper_decode(estimate_z, (4, 4), level)
-        estimate_y = Estimating(plan.pyramid(y), latent_places(plan, None), plan)
-        y_hat = model.code_latent(hyper, estimate_y, level)
+        drive_z = Guided([z], hyper_places(model.config.N, (4, 4), None, x.device), None, [symbols_z])
+        hyper = model.hyper_decode(drive_z, (4, 4), level)
+        drive_y = Guided(plan.pyramid(y), latent_places(plan, None), plan, plan.pyramid(symbols_y))
+        y_hat = model.code_latent(hyper, drive_y, level)
         return SimpleNamespace(
             hyper=hyper,
             y_hat=y_hat,
             x_hat=model.synthesise(y_hat),
-            scales=estimate_y.scales,
-            z_scales=estimate_z.scales,
-            y_symbols=(y - estimate_y.means).round(),
-            z_symbols=(z - estimate_z.means).round(),
-            y_likelihoods=estimate_y.likelihoods(False, "cdf"),
-            z_likelihoods=estimate_z.likelihoods(False, "cdf"),
+            scales=drive_y.scales,
+            z_scales=drive_z.scales,
+            y_symbols=(y - drive_y.means).round(),
+            z_symbols=(z - drive_z.means).round(),
+            y_likelihoods=likelihood_by_cdf(symbols_y, drive_y.scales),
+            z_likelihoods=likelihood_by_cdf(symbols_z, drive_z.scales),
             forward=model(x),
         )
 
 
 def test_parity_of_symbols(ours, reference):
-    flips_y = np.count_nonzero(ours.y_symbols.numpy() != reference.y_symbols)
-    flips_z = np.count_nonzero(ours.z_symbols.numpy() != reference.z_symbols)
-    assert flips_y <= FLIPS
-    assert flips_z <= FLIPS
+    assert np.count_nonzero(ours.y_symbols.numpy() != reference.y_symbols) <= FLIPS
+    assert np.count_nonzero(ours.z_symbols.numpy() != reference.z_symbols) <= FLIPS
 
 
 def test_parity_of_tensors(ours, reference):
     assert np.abs(ours.hyper.numpy() - reference.hyper_params).max() < 2e-3  # the reference is rounded to float16
-    assert np.quantile(np.abs(ours.scales.numpy() - reference.scales), 0.999) < 1e-4  # a flip would move its neighbours
-    assert np.quantile(np.abs(ours.y_hat.numpy() - reference.y_hat), 0.999) < 1e-4
-    assert np.sqrt(np.square(ours.x_hat.numpy() - reference.x_hat).mean()) < 1e-3
+    assert np.abs(ours.scales.numpy() - reference.scales).max() < 1e-4
+    assert np.abs(ours.y_hat.numpy() - reference.y_hat).max() < 1e-4
+    assert np.sqrt(np.square(ours.x_hat.numpy() - reference.x_hat).mean()) < 1e-4
 
 
 def test_parity_of_the_rate(ours, reference):
-    assert bits(ours.y_likelihoods).item() == pytest.approx(reference.bits_y, rel=1e-4)
+    assert bits(ours.y_likelihoods).item() == pytest.approx(reference.bits_y, rel=1e-5)
     by_place = -ours.y_likelihoods[0].log2().numpy()
     order = np.tile(np.repeat(table((2, 3, 6)), by_place.shape[0] // 8, axis=0), (1, 2, 2))
     by_step = [by_place[order == step].sum() for step in range(11)]
@@ -103,15 +114,23 @@ def test_parity_of_the_rate(ours, reference):
     # float32 CDFs near 1, is left with no digits and charges 30 bits; Config.likelihood "cdf" does the same. The tails'
     # formula charges what they are worth, here 0.37% less.
     assert bits(ours.z_likelihoods).item() == pytest.approx(reference.bits_z, rel=1e-4)
-    tails = likelihood(ours.z_symbols, ours.z_scales)
+    symbols = torch.from_numpy(reference.z_symbols).float()
+    tails = likelihood(symbols, ours.z_scales)
     assert bits(tails).item() == pytest.approx(reference.bits_z, rel=5e-3)
     well_inside = tails > 1e-4
     assert torch.allclose(ours.z_likelihoods[well_inside], tails[well_inside], rtol=1e-3)
 
 
-def test_forward_is_the_same_computation(ours):
-    assert torch.allclose(ours.forward["x_hat"], ours.x_hat, atol=1e-5)
-    assert torch.allclose(ours.forward["likelihoods"]["y"], ours.y_likelihoods, atol=1e-5)
+def test_parity_of_forward(ours, reference):
+    """Left to itself, the network comes to the same: bits within 1e-4.
+
+    Where a symbol flips, its neighbours follow: with one thread none did and x_hat was within 1e-6 rms, with two
+    threads two did and it was 0.007.
+    """
+    likelihoods = ours.forward["likelihoods"]
+    assert bits(likelihoods["y"]).item() == pytest.approx(reference.bits_y, rel=1e-4)
+    assert bits(likelihoods["z"]).item() == pytest.approx(reference.bits_z, rel=1e-4)
+    assert np.sqrt(np.square(ours.forward["x_hat"].numpy() - reference.x_hat).mean()) < 0.02
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
