@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,19 +276,45 @@ def test_accumulated_equals_the_doubled_batch(data, tmp_path, monkeypatch):
     assert difference(tmp_path / "a", tmp_path / "b") < 1e-4
 
 
-def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
-    """The batch of one process is taken in two halves, with the noise of the two processes."""
-    line = ["--data", data, "--init", init, "--steps", 3, "--warmup", 2, "--out", tmp_path / "two"]
-    (*python, _, _), arguments = command()[:4], command(*line)[3:]
-    torchrun = [*python[:1], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    process = start([*torchrun, "hpcm", *arguments[arguments.index("train") :]])
+def two_processes(*line):
+    """What they say."""
+    python, _, *arguments = command(*line)
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    process = start([*torchrun, *arguments])
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    return out
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
+    """The batch of one process is taken in two halves, with the noise of the two processes."""
+    out = two_processes("--data", data, "--init", init, "--steps", 3, "--warmup", 2, "--out", tmp_path / "two")
     assert out.count("2 processes") == 1  # only the first one speaks
     options = replace(OPTIONS, accumulate=2, init=str(init))
     train(options, [data], tmp_path / "one", steps=3, say=silent)
     assert checkpoint.read(tmp_path / "two")["position"]["crops"] == 12
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-4
+
+
+def test_two_processes_that_share_the_state(data, init, tmp_path):
+    """Also when they go on with what one process wrote, and when one goes on with what they wrote."""
+    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0)
+    one, two = tmp_path / "one", tmp_path / "two"
+    for steps in (1, 3):
+        train(options, [data], one, steps=steps, say=silent, resume=True)
+        if steps == 1:
+            shutil.copytree(one, two)
+    line = ["--data", data, "--out", two, "--resume", "--fsdp", "--accumulate", 1]
+    out = two_processes(*line, "--recompute", "--steps", 3, "--save", 1e-9)
+    assert "2 processes that share its state, each on cpu" in out
+    assert checkpoint.read(two)["position"]["crops"] == 12
+    assert parameters(one).keys() == parameters(two).keys()
+    assert difference(one, two) < 1e-4
+    for folder in (one, two):
+        train(options, [data], folder, steps=4, say=silent, resume=True)
+    assert difference(one, two) < 1e-4
+    one, two = (weights.load_model(weights.find(folder))[0].state_dict() for folder in (one, two))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3  # of 16 bits
 
 
 def test_activations_computed_again_change_nothing(data, tmp_path):

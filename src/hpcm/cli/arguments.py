@@ -157,6 +157,10 @@ def _train_place(group: Any) -> None:
     group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
     text = "compute the activations of blocks again instead of keeping them: less memory, more time"
     group.add_argument("--recompute", action="store_true", default=None, help=text)
+    text = (
+        "share weights, gradients, Adam's moments and the average out among torchrun's processes: less memory in each"
+    )
+    group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
     group.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
     text = "for decoded pictures, by default half of what is free; a larger set is read in parts, again and again"
     group.add_argument("--memory", type=_positive, metavar="GB", help=text)

@@ -73,16 +73,15 @@ def train(
                 watch.step(done)
                 if run.step % CHECK_EVERY == 0:
                     run.check()
-                if team.first and clock.due("save"):
+                save, test = team.agree(clock.due("save"), clock.due("evaluate"))
+                if save or test:
                     run.save(folder)
-                if team.first and clock.due("evaluate"):
-                    run.save(folder)
+                if test:
                     evaluate(run, watch, folder, held_out)
             run.photographs.close()
-            if team.first:
-                run.save(folder)
-                if options.evaluate and not stop:
-                    evaluate(run, watch, folder, held_out)
+            run.save(folder)
+            if options.evaluate and not stop:
+                evaluate(run, watch, folder, held_out)
             watch.conclude()
     if stop:
         raise KeyboardInterrupt
@@ -113,8 +112,8 @@ def _begin(
 
 
 def evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Compresses the held-out pictures with the weights that were just saved."""
-    if not pictures or watch.evaluated == run.step:
+    """Compresses the held-out pictures with the weights that were just saved, in the first process."""
+    if not (run.team.first and pictures) or watch.evaluated == run.step:
         return
     begin = time.monotonic()
     try:

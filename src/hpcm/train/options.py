@@ -40,6 +40,7 @@ class Options:
     precision: str = "auto"  # "bf16" autocast (the rate stays in float32), "float32", or the faster of them
     compile: bool = False
     recompute: bool = False  # activations of the blocks are computed again instead of kept
+    fsdp: bool = False  # the model's state is shared out among the processes; without effect where there is only one
     memory: float | None = None  # GB for decoded pictures; by default half of what is free
     held_out: str | None = None  # folder of pictures for evaluation; by default some of the data
     evaluate: float = 60.0  # minutes between evaluations; 0: never

@@ -24,7 +24,7 @@ from ..errors import TrainingError, UsageError
 from ..model.config import Config
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
-from . import checkpoint
+from . import checkpoint, fsdp
 from .checkpoint import State
 from .data import Photographs
 from .device import choose_precision
@@ -52,22 +52,29 @@ class Run:
         self.origin = ""  # the model that was fine-tuned
         if state is None:
             self._start()
-        self.model.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.shared_out = options.fsdp and team.size > 1
+        for model in (self.model, self.average):
+            if self.shared_out:
+                fsdp.shard(model, team)
+            else:
+                model.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), options.rate, fused=True)
         self.step = self.crops = 0
         self.seconds = 0.0
         self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
         if state is not None:
-            self._restore(state)
+            self._restore(fsdp.scatter(state, self.model) if self.shared_out else state)
         bf16, self.precision = choose_precision(options.precision, team.device)
         self.bf16 = bool(*team.agree(bf16))
         if options.recompute:
             _recompute(self.model)
         if options.compile:
+            if self.shared_out:
+                raise UsageError("--compile and --fsdp don't go together")
             _compile(self.model)
-        self.parallel = DistributedDataParallel(self.model) if team.size > 1 else None
+        self.parallel = DistributedDataParallel(self.model) if team.size > 1 and not self.shared_out else None
         self.network = self.parallel or self.model
 
     def _start(self) -> None:
@@ -128,6 +135,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        if self.shared_out:
+            norm = norm.full_tensor()  # type: ignore[attr-defined]
         bad = (~torch.isfinite(norm)).float()
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells a fused optimizer
         self.optimizer.step()
@@ -155,8 +164,8 @@ class Run:
     # ---- what stays -------------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """All that a checkpoint holds."""
-        return {
+        """All that a checkpoint holds; where it is shared out, all processes ask and the first one gets it."""
+        state = {
             "config": self.config.to_dict(),
             "origin": self.origin,
             "model": self.model.state_dict(),
@@ -171,6 +180,7 @@ class Run:
                 "totals": self.totals.cpu(),
             },
         }
+        return fsdp.gather(state, self.team) if self.shared_out else state
 
     def _restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
@@ -184,13 +194,19 @@ class Run:
         self.totals += position.get("totals", torch.zeros(4)).to(self.totals)
 
     def save(self, folder: Path) -> None:
-        """Writes the checkpoint and the averaged weights, each at once or not at all."""
-        checkpoint.write(self.state(), folder, self.options.shard_size)
+        """The first process writes the checkpoint and the averaged weights, each at once or not at all."""
+        if not (self.team.first or self.shared_out):
+            return
+        state = self.state()
+        if not self.team.first:
+            return
+        checkpoint.write(state, folder, self.options.shard_size)
         provenance = {name: getattr(self.options, name) for name in PROVENANCE}
         provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
         if self.origin:
             provenance["init"] = self.origin
-        weights.save(self.average, folder / weights.RUN_WEIGHTS, provenance)
+        average = fsdp.model_of(self.config, state["average"]) if self.shared_out else self.average
+        weights.save(average, folder / weights.RUN_WEIGHTS, provenance)
 
 
 def _compile(model: HPCM) -> None:

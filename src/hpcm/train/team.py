@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 -m hpcm train ...
 
-Every process takes its own part of a step's crops; DistributedDataParallel averages the gradients. The first process
-alone writes files, speaks, and says when the budget is used up.
+Every process takes its own part of a step's crops; DistributedDataParallel averages the gradients (or FSDP2: see
+fsdp.py). The first process alone writes files, speaks, and says when the budget is used up or something is due.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Watch:
         count = len(photographs.entries)
         size = f"{photographs.bytes / 1e9:.2f} GB" + (f", in {photographs.chapters} parts" * (photographs.chapters > 1))
         self.say(f"{count} pictures ({size}), {held_out} held out, {photographs.skipped} files skipped")
-        processes = f"{run.team.size} processes, each on " if run.team.size > 1 else ""
+        sharing = " that share its state" * run.shared_out
+        processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
 
     # ---- after each step --------------------------------------------------------------------------------------------

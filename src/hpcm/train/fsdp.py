@@ -1,0 +1,76 @@
+"""A model whose state is shared out among the processes of a team (--fsdp): FSDP2, a thin layer over fully_shard.
+
+Every process keeps its rows of each parameter, gradient, moment and average. A residual block is put together while it
+computes, forward and backward; what lies between the blocks, for the length of a step. What is written is whole, as if
+one process had trained, so that any number of them can go on with it.
+
+All processes of a team must call these functions together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from ..errors import UsageError
+from ..model.config import Config
+from ..model.hpcm import HPCM
+from ..model.layers import DWConvRB, PConvRB
+from .checkpoint import State
+from .team import Team
+
+
+def shard(model: nn.Module, team: Team) -> None:
+    """Leaves to each process, on its device, its part of the first process's parameters. Raises UsageError."""
+    try:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+    except ImportError as error:
+        raise UsageError("--fsdp needs a newer torch: pip install 'torch>=2.6'") from error
+    for parameter in model.parameters():
+        dist.broadcast(parameter.detach(), 0)
+    mesh = init_device_mesh(team.device.type, (team.size,))
+    for block in list(model.modules()):
+        if isinstance(block, (PConvRB, DWConvRB)):
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def gather(state: State, team: Team) -> State:
+    """A run's state with whole tensors in the CPU's memory; for all but the first process, without them."""
+    from torch.distributed.tensor import DTensor
+
+    def whole(value: Any) -> Any:
+        if not isinstance(value, DTensor):
+            return value
+        full = value.full_tensor()
+        return full.cpu() if team.first else None
+
+    gathered: State = tree_map(whole, state)
+    return gathered
+
+
+def scatter(state: State, model: nn.Module) -> State:
+    """The reverse of `gather`: of the first process's tensors, each process gets its part, as of the model's."""
+    from torch.distributed.tensor import distribute_tensor
+
+    def part(value: Tensor, parameter: Any) -> Tensor:
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements) if value.ndim else value
+
+    names, optimizer = dict(model.named_parameters()), state["optimizer"]
+    parameters = list(names.values())
+    moments = {k: {name: part(v, parameters[k]) for name, v in of.items()} for k, of in optimizer["state"].items()}
+    models = {key: {name: part(v, names[name]) for name, v in state[key].items()} for key in ("model", "average")}
+    return {**state, **models, "optimizer": {**optimizer, "state": moments}}
+
+
+def model_of(config: Config, tensors: dict[str, Tensor]) -> HPCM:
+    """A model of these parameters, which aren't copied."""
+    with torch.device("meta"):
+        model = HPCM(config)
+    model.load_state_dict(tensors, assign=True)
+    return model
