@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -214,27 +215,48 @@ def _units(rows: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(units), units, 1.0)
 
 
+class _Switches:
+    """The process's settings that `arithmetic` changes; the first thread to enter changes them, the last restores."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.saved: list[tuple[Any, str, Any]] = []
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.saved = [(place, name, getattr(place, name)) for place, name, _ in _settings()]
+                for place, name, value in _settings():
+                    setattr(place, name, value)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                for place, name, value in self.saved:
+                    setattr(place, name, value)
+
+
+def _settings() -> Iterator[tuple[Any, str, Any]]:
+    """(module, attribute, value while arithmetic must be exact), as far as this version of torch has them."""
+    yield torch.backends.cudnn, "enabled", False
+    matmul = torch.backends.cuda.matmul
+    yield (matmul, "fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else (matmul, "allow_tf32", False)
+    for name in ("conv", "matmul"):
+        place = getattr(torch.backends.mkldnn, name, None)
+        if hasattr(place, "fp32_precision"):
+            yield place, "fp32_precision", "ieee"
+
+
+_switches = _Switches()
+
+
 @contextlib.contextmanager
 def arithmetic(device: torch.device) -> Iterator[None]:
     """Switches off what would make sums inexact, see the module's docstring, and restores it afterwards."""
-    places = [torch.backends.cuda.matmul]
-    for name in ("conv", "matmul"):
-        if hasattr(torch.backends.mkldnn, name):
-            places.append(getattr(torch.backends.mkldnn, name))
-    saved = [(place, getattr(place, "fp32_precision", None)) for place in places]
-    with (
-        torch.autocast(device.type, enabled=False),
-        torch.backends.cudnn.flags(enabled=False),
-    ):
-        try:
-            for place, before in saved:
-                if before is not None:
-                    place.fp32_precision = "ieee"
-            yield
-        finally:
-            for place, before in saved:
-                if before is not None:
-                    place.fp32_precision = before
+    with torch.autocast(device.type, enabled=False), _switches:
+        yield
 
 
 @cache

@@ -41,14 +41,20 @@ def shard(model: nn.Module, team: Team) -> None:
 
 
 def gather(state: State, team: Team) -> State:
-    """A run's state with whole tensors in the CPU's memory; for all but the first process, without them."""
+    """A run's state with whole tensors in the CPU's memory; for all but the first process, without them.
+
+    Pieces lie row by row, whole tensors channels-last, as one process has them: a fused Adam walks through the memory
+    of parameter and moments side by side, whatever their strides say, and a resumed run takes moments as they are.
+    """
     from torch.distributed.tensor import DTensor
 
     def whole(value: Any) -> Any:
         if not isinstance(value, DTensor):
             return value
         full = value.full_tensor()
-        return full.cpu() if team.first else None
+        if not team.first:
+            return None
+        return full.cpu().contiguous(memory_format=torch.channels_last if full.ndim == 4 else torch.contiguous_format)
 
     gathered: State = tree_map(whole, state)
     return gathered
