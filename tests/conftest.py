@@ -51,7 +51,7 @@ TINY_1B = replace(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Config:
     """NANO's structure: several levels, psi as the context, one parameter network."""
     return TINY

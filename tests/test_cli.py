@@ -21,33 +21,21 @@ from hpcm import cli, codec, official, weights
 from hpcm.cli import arguments, convert, files
 from hpcm.container import pack, unpack
 from hpcm.errors import WeightsError
-from hpcm.model.config import NANO
 from hpcm.model.hpcm import HPCM
 
 KODIM = Path(__file__).parent / "data" / "kodim20.png"
 SIZE = (200, 136)  # of the test picture: quick, and no multiple of 64
 ICC, EXIF = b"a profile", Image.Exif()
 EXIF[0x010E] = "a description"
-TINY = replace(
-    NANO,
-    name="tiny",
-    M=16,
-    N=8,
-    analysis=((1, 16), (0, 16)),
-    synthesis=((0, 16), (1, 16)),
-    hyper_analysis=((1, 16), (0, 8)),
-    hyper_synthesis=((1, 8), (0, 32)),
-    prior_width=16,
-)
 Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory) -> Path:
+def material(tmp_path_factory, tiny) -> Path:
     """A folder with a model of random weights, photo.png, and photo.hpcm made from it."""
     folder = tmp_path_factory.mktemp("material")
     torch.manual_seed(0)
-    weights.save(HPCM(TINY), folder / "tiny.safetensors", {"steps": 7, "crops": 56})
+    weights.save(HPCM(tiny), folder / "tiny.safetensors", {"steps": 7, "crops": 56})
     picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
     picture.save(folder / "photo.png")
     (folder / "photo.hpcm").write_bytes(codec.load(folder / "tiny.safetensors").compress(picture))
@@ -123,11 +111,11 @@ def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     assert asked == [{"quality": None, "bpp": None, "psnr": None, argument: value}]
 
 
-def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys):
+def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys, tiny):
     model = material / "tiny.safetensors"
     assert run("compress", "photo.png", "-o", "a.hpcm", "--model", model) == 0
     assert run("decompress", "a.hpcm", "--model", model) == 0
-    weights.save(HPCM(TINY), at / "other.safetensors", {})
+    weights.save(HPCM(tiny), at / "other.safetensors", {})
     assert run("decompress", "a.hpcm", "-o", "b.png", "--model", at / "other.safetensors") == 1
     assert "hpcm: error: a.hpcm: the file was made with model 'tiny' of hash" in capsys.readouterr().err
 

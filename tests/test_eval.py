@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +18,11 @@ from hpcm.errors import PictureError, UsageError
 from hpcm.eval import measure, rivals, yuv
 from hpcm.eval.measure import Subject, open_codec
 from hpcm.eval.rivals import CODECS
-from hpcm.model.config import NANO
 from hpcm.model.hpcm import HPCM
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM
 QUALITIES = {"jpeg": (10, 30, 60, 90), "webp": (5, 40, 80, 95), "tiny": (1, 30, 70, 100)}
-TINY = replace(
-    NANO,
-    name="tiny",
-    M=16,
-    N=8,
-    analysis=((1, 16), (0, 16)),
-    synthesis=((0, 16), (1, 16)),
-    hyper_analysis=((1, 16), (0, 8)),
-    hyper_synthesis=((1, 8), (0, 32)),
-    prior_width=16,
-)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 pytest.importorskip("bjontegaard")
@@ -68,11 +55,11 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(pictures, tmp_path_factory):
+def report(pictures, tmp_path_factory, tiny):
     """A folder with a model of random weights and the report of an evaluation, made in two processes."""
     folder = tmp_path_factory.mktemp("report")
     torch.manual_seed(0)
-    weights.save(HPCM(TINY), folder / "tiny.safetensors", {})
+    weights.save(HPCM(tiny), folder / "tiny.safetensors", {})
     assert evaluated(pictures, folder, folder / "out", "--jobs", "2", "--show", "1") == 0
     return folder
 
