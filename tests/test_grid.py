@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import hpcm
 from hpcm.errors import MismatchError, WeightsError
 from hpcm.model import grid
 from hpcm.model.drivers import Estimating, latent_places
-from hpcm.model.exact import make_exact
+from hpcm.model.exact import make_exact, make_floating
 from hpcm.model.hpcm import HPCM
 from hpcm.weights import describe, load_model, save
 
@@ -48,12 +47,7 @@ def exact():
 @pytest.fixture(scope="module")
 def floating(exact):
     """The same model in plain floating point: the grids taken off, the weights as they are."""
-    model = HPCM(replace(exact.config, carrier="")).eval().requires_grad_(False)
-    model.load_state_dict(exact.state_dict(), strict=False)
-    ours = {name: module for name, _, _, module in grid.convolutions(exact)}
-    for name, _, _, module in grid.convolutions(model):
-        module.weight.mul_(ours[name].input_scale)
-    return model.to(memory_format=torch.channels_last)
+    return make_floating(exact)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +220,19 @@ def replay_small(model, symbols):
     with torch.inference_mode():
         waiting = iter(symbols)
         return model.decode(lambda scales: next(waiting).values, (16, 16), 0).contiguous().numpy().tobytes()
+
+
+@pytest.mark.parametrize(("kind", "carrier"), [("nano", "float32"), ("base", "float64")])
+def test_an_exact_model_becomes_floating_and_exact_again(small, kind, carrier):
+    model, batches = small(kind)
+    exact = make_exact(model, batches, carrier)
+    x = photograph("kodim20", (0, 0, 256, 256))
+    with torch.no_grad():
+        bits = [
+            float(m(x)["likelihoods"]["y"].log2().sum())
+            for m in (exact, make_floating(exact), make_exact(exact, batches, carrier))
+        ]
+    assert bits == pytest.approx(bits[:1] * 3, rel=0.02)
 
 
 def test_attention_needs_float64(small):

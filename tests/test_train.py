@@ -22,8 +22,9 @@ from hpcm import weights
 from hpcm.errors import TrainingError, UsageError
 from hpcm.model import drivers
 from hpcm.model.config import MODELS
-from hpcm.model.exact import make_exact
+from hpcm.model.exact import make_exact, make_floating
 from hpcm.model.hpcm import HPCM
+from hpcm.model.rate import bits
 from hpcm.train import checkpoint, run, watch
 from hpcm.train.loop import train
 from hpcm.train.options import Options, defaults, learning_rate, remembered
@@ -444,9 +445,14 @@ def test_fine_tuning_an_exact_model(data, tmp_path, tiny, build):
     tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
     assert exact.config.carrier
     assert tuned.config == tiny
-    theirs = weights.load_model(weights.find(options.init))[0].state_dict()
+    loaded = weights.load_model(weights.find(options.init))[0]
+    theirs = make_floating(loaded).state_dict()
     for name, value in tuned.model.state_dict().items():
         assert torch.allclose(theirs[name], value, atol=1e-6), name
+    with torch.no_grad():  # what counts: it predicts as the exact model does
+        x = batches[0][0]
+        rates = [bits(m.eval()(x)["likelihoods"]["y"]).item() for m in (loaded, tuned.model)]
+    assert rates[1] == pytest.approx(rates[0], rel=0.02)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from .context import WindowAttention
-from .grid import CARRIER_BITS, GridAttention, check, convolutions, weights_by_output
+from .grid import CARRIER_BITS, GridAttention, GridConv2d, check, convolutions, weights_by_output
 from .hpcm import HPCM
 
 WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
@@ -25,11 +25,26 @@ TINY = 2.0**-20  # what zeros count as where a logarithm is taken
 
 
 @torch.no_grad()
+def make_floating(model: HPCM) -> HPCM:
+    """The same weights in plain floating point, to train further or to make exact anew; `model` isn't changed.
+
+    The weights of a grid convolution act on integers, so they are taken back to the inputs' own units.
+    """
+    floating = HPCM(replace(model.config, carrier="")).eval().requires_grad_(False)
+    floating.load_state_dict(model.state_dict(), strict=False)
+    if model.config.carrier:
+        pairs = zip(convolutions(floating), convolutions(model), strict=True)
+        for (_, _, _, ours), (_, _, _, theirs) in pairs:
+            ours.weight.mul_(cast(GridConv2d, theirs).input_scale)
+    return floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
 def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: str = "float32") -> HPCM:
     """Quantises a trained model after training.
 
     Args:
-        model: in floating point, in evaluation mode; it isn't changed.
+        model: in evaluation mode, in floating point or exact already; it isn't changed.
         batches: pictures x [B, 3, H, W] and levels [B] to calibrate the inputs' ranges on.
         carrier: "float32" (weights of 8 bits, inputs as fine as the bound allows) or "float64" (16 and 20 bits).
 
@@ -37,6 +52,7 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
     """
     if model.config.fusion == "attention" and carrier == "float32":
         raise WeightsError(f"{model.config.name} has attention, whose sums need the float64 carrier")
+    model = make_floating(model)
     ranges = _input_ranges(model, batches)
     exact = HPCM(replace(model.config, carrier=carrier)).eval()
     exact.load_state_dict(model.state_dict(), strict=False)

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from .. import weights
 from ..errors import TrainingError, UsageError
 from ..model.config import Config
+from ..model.exact import make_floating
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
 from . import checkpoint, fsdp
@@ -84,7 +85,7 @@ class Run:
             file = weights.find(options.init)
             model, _ = weights.load_model(file)
             self.origin = f"{file.name} {file.hash.hex()}"
-            missing = self.model.load_state_dict(model.state_dict(), strict=False).missing_keys
+            missing = self.model.load_state_dict(make_floating(model).state_dict(), strict=False).missing_keys
             if missing:
                 raise UsageError(f"{options.init} lacks {', '.join(missing[:3])}: it can't be trained further")
         elif self.config.stem == "unshuffle8" and self.config.levels > 1:
