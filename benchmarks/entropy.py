@@ -11,12 +11,12 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from hpcm.entropy.coder import Decoder, Encoder
 from hpcm.entropy.tables import SHAPE, Tables, make_tables, probability
+from hpcm.eval.machine import machine
 
 COUNTS = (300_000, 3_000_000)  # symbols; 300k are those of a picture of about 0.25 megapixels with 320 channels
 RUNS = 7
@@ -26,7 +26,7 @@ def main() -> None:
     """Measure and print the table."""
     tables = make_tables()
     versions = f"Python {platform.python_version()}, numpy {np.__version__}"
-    print(f"{datetime.date.today()}, {processor()}, one core, {versions}\n")
+    print(f"{datetime.date.today()}, {machine()['cpu']}, one core, {versions}\n")
     print("| symbols | bits/symbol | above ideal | encode, M/s | decode, M/s |")
     print("|--:|--:|--:|--:|--:|")
     for count in COUNTS:
@@ -82,15 +82,6 @@ def best_time(function: Callable[[], object]) -> float:
         function()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of compressing and decompressing, picture by picture in turn so that all see the
 """
 
 import argparse
-import platform
 import time
 from datetime import date
 from pathlib import Path
@@ -20,13 +19,10 @@ import torch
 from PIL import Image
 
 import hpcm
+from hpcm.eval.machine import machine
+from hpcm.eval.metrics import psnr
 
 QUALITIES = (10, 30, 50, 70, 90)
-
-
-def psnr(a: Image.Image, b: Image.Image) -> float:
-    mse = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / mse))
 
 
 def measure(codec: hpcm.Codec, picture: Image.Image, quality: int) -> tuple[int, float, float, float]:
@@ -35,15 +31,7 @@ def measure(codec: hpcm.Codec, picture: Image.Image, quality: int) -> tuple[int,
     data = codec.compress(picture, quality=quality)
     middle = time.perf_counter()
     decoded = codec.decompress(data)
-    return len(data), psnr(picture, decoded), middle - begin, time.perf_counter() - middle
-
-
-def cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return len(data), psnr(np.asarray(picture), np.asarray(decoded)), middle - begin, time.perf_counter() - middle
 
 
 def main() -> None:
@@ -62,7 +50,8 @@ def main() -> None:
                 if j == k == 0:
                     measure(codec, picture, quality)  # untimed: caches and pages
                 rows[i, j, k] = measure(codec, picture, quality)
-    print(f"{date.today()}, {cpu()}, {torch.get_num_threads()} threads, {len(paths)} pictures, qualities {QUALITIES}\n")
+    machinery = f"{machine()['cpu']}, {torch.get_num_threads()} threads"
+    print(f"{date.today()}, {machinery}, {len(paths)} pictures, qualities {QUALITIES}\n")
     print("| model | arithmetic | bytes | PSNR | compress | decompress |\n|---|---|--:|--:|--:|--:|")
     first = rows[0]
     for codec, measured in zip(codecs, rows, strict=True):
