@@ -198,6 +198,17 @@ def test_gains_are_interpolated():
     assert found[:, 0, 0, 0].tolist() == pytest.approx([0, KNOTS - 1, (KNOTS - 1) / 2])
 
 
+def test_paired_gains_multiply_to_the_same_between_knots():
+    gain, inverse = Gain(levels=64, channels=2), Gain(levels=64, channels=2)
+    gain.knots.data = (1.5 ** torch.arange(KNOTS))[:, None].expand(KNOTS, 2).contiguous()
+    inverse.knots.data = torch.tensor([1.0, 0.5]) / gain.knots
+    levels = torch.linspace(0, 63, 50)
+    paired = gain(levels) * gain.inverse(inverse, levels)
+    assert torch.allclose(paired[:, :, 0, 0], torch.tensor([1.0, 0.5]).expand(50, 2))
+    separate = gain(levels) * inverse(levels)
+    assert separate[:, 0].max() > 1.04
+
+
 def test_a_picture_of_the_wrong_size(tiny, tiny_base, build):
     for config, multiple in ((tiny, 64), (tiny_base, 256)):
         assert config.multiple == multiple

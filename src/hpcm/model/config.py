@@ -64,6 +64,7 @@ class Config:
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
     likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
     carrier: str = ""  # "float32" or "float64": the model is exact (see grid.py); "": plain floating point
+    interpolation: str = "separate"  # of gains and their inverses between levels; "paired": of gains and products
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
     lambda_max: float = 0.0483
@@ -74,6 +75,7 @@ class Config:
             "fusion": ("attention", "psi", "none"),
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
+            "interpolation": ("separate", "paired"),
             "carrier": ("", "float32", "float64"),
         }
         for field, allowed in choices.items():
@@ -175,6 +177,7 @@ NANO = Config(
     prior_fine=None,
     context_net=False,
     refine=True,
+    interpolation="paired",
     levels=64,
     lambda_min=0.001,
     lambda_max=0.064,

@@ -29,13 +29,23 @@ class Gain(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """level [B] in 0..levels-1 -> factors [B, C, 1, 1]."""
+        return self._between(self.knots, level)
+
+    def inverse(self, inverse: Gain, level: Tensor) -> Tensor:
+        """The factors of `inverse`, whose product with these is interpolated: [B, C, 1, 1].
+
+        Interpolated by themselves, the two would multiply to several percent more between the knots than at them.
+        """
+        return self._between(self.knots * inverse.knots, level) / self(level)
+
+    def _between(self, knots: Tensor, level: Tensor) -> Tensor:
         if self.levels == 1:
-            return self.knots[:, :, None, None]
-        place = level.to(self.knots.dtype) * ((KNOTS - 1) / (self.levels - 1))
+            return knots[:, :, None, None]
+        place = level.to(knots.dtype) * ((KNOTS - 1) / (self.levels - 1))
         low = place.floor().clamp(0, KNOTS - 2)
         share = (place - low)[:, None]
         index = low.long()
-        return (self.knots[index] * (1 - share) + self.knots[index + 1] * share)[:, :, None, None]
+        return (knots[index] * (1 - share) + knots[index + 1] * share)[:, :, None, None]
 
 
 class Adaptor(nn.Sequential):

@@ -201,10 +201,14 @@ class HPCM(nn.Module):
         return hyper_places(self.config.N, hyper_size, cells, self.z_means.device)
 
     def _y_gains(self, level: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        return (self.y_gain(level), self.y_inverse(level)) if self.config.levels > 1 else (1.0, 1.0)
+        return self._pair(self.y_gain, self.y_inverse, level) if self.config.levels > 1 else (1.0, 1.0)
 
     def _z_gains(self, level: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        return (self.z_gain(level), self.z_inverse(level)) if self.config.levels > 1 else (1.0, 1.0)
+        return self._pair(self.z_gain, self.z_inverse, level) if self.config.levels > 1 else (1.0, 1.0)
+
+    def _pair(self, gain: Gain, inverse: Gain, level: Tensor) -> tuple[Tensor, Tensor]:
+        paired = self.config.interpolation == "paired"
+        return gain(level), gain.inverse(inverse, level) if paired else inverse(level)
 
 
 def _size(x: Tensor) -> tuple[int, int]:
