@@ -106,8 +106,9 @@ def assert_equal(a, b):
         OPTIONS,
         replace(OPTIONS, accumulate=2, memory=2e-4, schedule="cosine", downscale=0.8),
         replace(OPTIONS, recompute=True, precision="bf16", shard_size=0.05),
+        replace(OPTIONS, optimizer="muon", balance=0.5),
     ],
-    ids=["plain", "in-chapters", "in-pieces"],
+    ids=["plain", "in-chapters", "in-pieces", "muon"],
 )
 def test_resumed_equals_uninterrupted(data, tmp_path, options):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -401,6 +402,7 @@ def test_defaults(tiny, tiny_base):
         ({"loss": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160 pixels"),
         ({"lmbda": 0.01}, "tiny has 64 quality levels and draws its lambda"),
         ({"loss": "mae"}, "loss is one of mse, ms-ssim"),
+        ({"optimizer": "sgd"}, "optimizer is one of adam, muon"),
         ({"device": "cuda"}, "there is no CUDA device"),
     ],
 )
@@ -432,8 +434,24 @@ def test_fine_tuning(data, init, tmp_path):
         assert torch.allclose(tuned.model.state_dict()[name], value, atol=1e-6)
     assert weights.find(tmp_path / "run").provenance["init"] == f"tiny {weights.find(init).hash.hex()}"
     train(replace(options, init=None), [data], tmp_path / "run", steps=2, say=silent, resume=True)
-    with pytest.raises(UsageError, match="has a model of config tiny: leave --config nano"):
-        train(replace(options, config="nano"), [data], tmp_path / "other", steps=1, say=silent)
+    with pytest.raises(UsageError, match="has a model of config tiny: leave --config tiny-base"):
+        train(replace(options, config="tiny-base", crop=256), [data], tmp_path / "other", steps=1, say=silent)
+
+
+def test_growing(data, init, tiny, tmp_path, monkeypatch):
+    wide = {"analysis": ((2, 32), (0, 16)), "synthesis": ((0, 16), (1, 24)), "prior_width": 24}
+    monkeypatch.setitem(MODELS, "wider", replace(tiny, name="wider", **wide))
+    options = replace(OPTIONS, config="wider", init=str(init), rate=1e-9)
+    grown = train(options, [data], tmp_path / "run", steps=1, say=silent)
+    assert grown.config == MODELS["wider"]
+    start, _ = weights.load_model(weights.find(init))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(grown.model.eval()(x)["x_hat"], start(x)["x_hat"], atol=1e-3)
+    assert weights.find(tmp_path / "run").provenance["init"].startswith("tiny ")
+    train(options, [data], tmp_path / "run", steps=2, say=silent, resume=True)
+    with pytest.raises(UsageError, match="the run has a model of config wider: leave --config tiny"):
+        train(replace(options, config="tiny"), [data], tmp_path / "run", steps=3, say=silent, resume=True)
 
 
 def test_fine_tuning_an_exact_model(data, tmp_path, tiny, build):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpcm.train import device
-from hpcm.train.loss import lambdas, ms_ssim, rate_distortion
+from hpcm.train.loss import importances, lambdas, ms_ssim, rate_distortion
 
 PUBLISHED_MSE = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 PUBLISHED_MS_SSIM = (2.4, 4.58, 8.73, 16.64, 31.73, 60.5)
@@ -74,3 +74,16 @@ def test_precision_is_chosen_by_measuring(monkeypatch, fast, expected):
 def test_matrix_speed_and_flops(tiny):
     assert 1e8 < device.matrix_speed(torch.device("cpu"), torch.float32) < 1e14
     assert device.flops_per_crop(tiny, 128) == 4 * device.flops_per_crop(tiny, 64) > 0
+
+
+def test_what_levels_count_for(tiny, tiny_base):
+    levels = torch.tensor([0.0, 31.5, 63.0])
+    assert torch.allclose(importances(tiny, levels, 0.5), torch.tensor([64**0.25, 1.0, 64**-0.25]))
+    assert torch.equal(importances(tiny, levels, 0.0), torch.ones(3))
+    assert torch.equal(importances(tiny_base, levels, 0.5), torch.ones(3))
+    x, y = pictures(64, 64)
+    likelihoods = {"y": torch.full((2, 4, 4, 4), 0.5)}
+    weight = torch.tensor([0.01, 0.02])
+    each = [rate_distortion(x[i : i + 1], y[i : i + 1], {"y": likelihoods["y"][:1]}, weight[i : i + 1]) for i in (0, 1)]
+    both = rate_distortion(x, y, likelihoods, weight, importance=torch.tensor([2.0, 0.5]))
+    assert both.total == pytest.approx((2 * each[0].total + 0.5 * each[1].total) / 2)

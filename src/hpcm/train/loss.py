@@ -6,6 +6,7 @@ Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and what is said of each pi
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,15 +44,30 @@ def lambdas(config: Config, level: Tensor, loss: str = "mse") -> Tensor:
     return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" else weight
 
 
+def importances(config: Config, level: Tensor, balance: float) -> Tensor:
+    """What the loss of each level [B] counts for: lambda^-balance, 1 in the middle of the levels.
+
+    The loss itself grows about like the square root of lambda, so that 0.5 gives all levels equal shares.
+    """
+    middle = math.sqrt(config.lambda_min * config.lambda_max)
+    return (lambdas(config, level) / middle) ** -balance if config.levels > 1 else torch.ones_like(level)
+
+
 def rate_distortion(
-    x: Tensor, x_hat: Tensor, likelihoods: dict[str, Tensor], weight: Tensor, loss: str = "mse"
+    x: Tensor,
+    x_hat: Tensor,
+    likelihoods: dict[str, Tensor],
+    weight: Tensor,
+    loss: str = "mse",
+    importance: Tensor | None = None,
 ) -> Loss:
-    """x, x_hat [B, 3, H, W]; likelihoods of y and z; weight [B], the lambda of each picture."""
+    """x, x_hat [B, 3, H, W]; likelihoods of y and z; weight [B], the lambda of each picture; importance [B] or 1."""
     pixels = x.shape[2] * x.shape[3]
     bpp = sum((-torch.log2(p).sum((1, 2, 3)) for p in likelihoods.values()), torch.zeros_like(weight)) / pixels
     mse = (x_hat - x).square().mean((1, 2, 3))
     distortion = 255**2 * mse if loss == "mse" else 1 - ms_ssim(x, x_hat)
-    return Loss((weight * distortion + bpp).mean(), bpp.mean(), mse.mean())
+    total = weight * distortion + bpp
+    return Loss((total if importance is None else importance * total).mean(), bpp.mean(), mse.mean())
 
 
 @lru_cache(maxsize=4)

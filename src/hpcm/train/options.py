@@ -10,10 +10,12 @@ from pathlib import Path
 from ..errors import UsageError
 from ..model.config import MODELS, Config
 from ..weights import find
+from .grow import can_grow
 from .loss import LOSSES, MS_SSIM_SIDE, MS_SSIM_WEIGHT
 
 FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
+OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("decay", "cosine", "published")
 
 
@@ -25,11 +27,13 @@ class Options:
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
     loss: str = "mse"  # or "ms-ssim"
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
+    balance: float = 0.0  # the loss of a level counts lambda^-balance; only for models of several levels
     crop: int = 128
     batch: int = 8  # crops that go through the network together, in each process
     accumulate: int = 1  # batches per step
     downscale: float = 1.0  # crops are shrunk by random factors down to this one
-    rate: float = 1e-3  # of Adam, after the warm-up
+    optimizer: str = "adam"  # or "muon": for matrices; Adam for the rest
+    rate: float = 1e-3  # after the warm-up
     warmup: int = 200  # steps
     schedule: str = "decay"
     decay: float = 0.3  # schedule "decay": the last part of the budget, in which the rate falls to zero
@@ -62,10 +66,14 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     Raises UsageError where the options don't fit it.
     """
     config = before or (Config.from_dict(find(options.init).config) if options.init else MODELS[options.config])
+    if options.config != config.name and options.init and not before and can_grow(config, MODELS[options.config]):
+        config = MODELS[options.config]
     if options.config != config.name:
         source = "the run" if before else options.init
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
     config = replace(config, carrier="")  # an exact model is made from a trained one
+    if options.optimizer not in OPTIMIZERS:
+        raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
     if options.loss not in LOSSES or options.schedule not in SCHEDULES:
         raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
     if options.crop % config.multiple:

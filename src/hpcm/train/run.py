@@ -29,7 +29,9 @@ from . import checkpoint, fsdp
 from .checkpoint import State
 from .data import Photographs
 from .device import choose_precision
-from .loss import Loss, lambdas, rate_distortion
+from .grow import grow
+from .loss import Loss, importances, lambdas, rate_distortion
+from .muon import Muon
 from .options import Options
 from .pool import Draw
 from .start import pca_start
@@ -38,7 +40,8 @@ from .team import Team
 START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at most
 MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
 LEVELS, NOISE, START = 3, 4, 5  # what random numbers are for, beside the seed; see data.py
-PROVENANCE = ("config", "loss", "crop", "batch", "accumulate", "rate", "schedule", "average", "seed")  # in the weights
+# Options that the weights file names:
+TOLD = ("config", "loss", "balance", "crop", "batch", "accumulate", "optimizer", "rate", "schedule", "average", "seed")
 
 
 class Run:
@@ -60,15 +63,15 @@ class Run:
                 fsdp.shard(model, team)
             else:
                 model.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), options.rate, fused=True)
         self.step = self.crops = 0
         self.seconds = 0.0
         self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
-        if state is not None:
-            self._restore(fsdp.scatter(state, self.model) if self.shared_out else state)
         bf16, self.precision = choose_precision(options.precision, team.device)
         self.bf16 = bool(*team.agree(bf16))
+        self.optimizer = self._optimizer()
+        if state is not None:
+            self._restore(fsdp.scatter(state, self.model) if self.shared_out else state)
         if options.recompute:
             _recompute(self.model)
         if options.compile:
@@ -79,19 +82,32 @@ class Run:
         self.network = self.parallel or self.model
 
     def _start(self) -> None:
-        """From a weights file, or from principal components, or as torch leaves it."""
+        """From a weights file, of this or of a smaller model, or from principal components, or as torch leaves it."""
         options = self.options
         if options.init:
             file = weights.find(options.init)
             model, _ = weights.load_model(file)
             self.origin = f"{file.name} {file.hash.hex()}"
-            missing = self.model.load_state_dict(make_floating(model).state_dict(), strict=False).missing_keys
+            model = make_floating(model)
+            if model.config.name != self.config.name:
+                grow(model, self.model, self._start_crops())
+                return
+            missing = self.model.load_state_dict(model.state_dict(), strict=False).missing_keys
             if missing:
                 raise UsageError(f"{options.init} lacks {', '.join(missing[:3])}: it can't be trained further")
         elif self.config.stem == "unshuffle8" and self.config.levels > 1:
-            rng = np.random.default_rng((options.seed, START))
-            draw = self.photographs.pool(0).draw(rng, START_CROPS, min(START_SIDE, options.crop))
-            pca_start(self.model, draw.cut().cpu())
+            pca_start(self.model, self._start_crops())
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        if self.options.optimizer == "adam":
+            return torch.optim.Adam(self.model.parameters(), self.options.rate, fused=True)
+        if self.shared_out:
+            raise UsageError("--optimizer muon and --fsdp don't go together")
+        return Muon(self.model, self.options.rate, torch.bfloat16 if self.bf16 else torch.float32)
+
+    def _start_crops(self) -> Tensor:
+        rng = np.random.default_rng((self.options.seed, START))
+        return self.photographs.pool(0).draw(rng, START_CROPS, min(START_SIDE, self.options.crop)).cut().cpu()
 
     # ---- one step ---------------------------------------------------------------------------------------------------
 
@@ -129,10 +145,14 @@ class Run:
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16):
             out: dict[str, Any] = self.network(x, level)
         weight = lambdas(self.config, level, self.options.loss)
-        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss)
+        importance = importances(self.config, level, self.options.balance)
+        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss, importance)
 
     def update(self, rate: float) -> None:
-        """Adam and the moving average; a gradient that isn't finite changes nothing, and no device waits for that."""
+        """The optimizer and the moving average; a gradient that isn't finite changes nothing.
+
+        With Adam no device waits for that.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
@@ -202,7 +222,7 @@ class Run:
         if not self.team.first:
             return
         checkpoint.write(state, folder, self.options.shard_size)
-        provenance = {name: getattr(self.options, name) for name in PROVENANCE}
+        provenance = {name: getattr(self.options, name) for name in TOLD}
         provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
         if self.origin:
             provenance["init"] = self.origin

@@ -26,9 +26,10 @@ from ..model.transforms import CELL
 
 UNIT = 45 / 255  # one natural unit of a latent in pixel values: about the best quantisation step at lambda 0.01
 STEP_SHRINK = 0.85  # a little finer than the high-rate optimum, which dead zones make too coarse
+SCALE_SHARE = 0.7  # of the latents' own deviations, as the first predicted scale
 
 
-def _components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The strongest `count` principal directions [count, D] of samples [n, D], their deviations and the mean."""
     mean = samples.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov(samples.T.double()))
@@ -54,14 +55,14 @@ def pca_start(model: HPCM, crops: Tensor) -> None:
     (spread,) = (m for m in model.g_s if isinstance(m, nn.ConvTranspose2d))
     width = min(config.analysis[0][1], stem.in_channels)
     cells = F.pixel_unshuffle(crops, CELL)  # [B, 192, h, w]
-    basis, _, mean = _components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
+    basis, _, mean = components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
     _fill(stem.weight, basis[:, :, None, None] / UNIT)
     _fill(stem.bias, -basis @ mean / UNIT)
     _fill(head.weight, basis.T[:, :, None, None] * UNIT)
     _fill(head.bias, mean)
 
     patches = F.unfold(stem(cells)[:, :width], 2, stride=2).transpose(1, 2).reshape(-1, width * 4)
-    basis, deviation, mean = _components(patches, config.M)
+    basis, deviation, mean = components(patches, config.M)
     root = deviation.clamp(min=0.01).sqrt()  # latents go half way to equal deviations: gentler on what reads them
     _fill(squeeze.weight, basis.reshape(-1, width, 2, 2) / root[:, None, None, None])
     _fill(squeeze.bias, -basis @ mean / root)
@@ -93,7 +94,7 @@ def _start_rate(model: HPCM, root: Tensor) -> None:
     model.z_inverse.knots.copy_(1 / model.z_gain.knots)
     last = [m for m in model.h_s if isinstance(m, nn.ConvTranspose2d)][-1]
     last.weight.mul_(0.1)
-    _fill(last.bias, torch.cat((0.7 * root, torch.zeros_like(root))))
+    _fill(last.bias, torch.cat((SCALE_SHARE * root, torch.zeros_like(root))))
     for prior in model.priors:
         head = cast(ParameterNet, prior).head
         head.weight.mul_(0.05)

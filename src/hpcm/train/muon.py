@@ -1,0 +1,99 @@
+"""Muon: momentum whose matrices are made orthogonal before they are applied (Jordan et al., 2024).
+
+A convolution's weight counts as the matrix [out, in k k]. Steps are scaled to the size of Adam's (Liu et al., "Muon is
+scalable for LLM training", arXiv 2502.16982, section 2.2), so that one learning rate serves both: what is no matrix
+(biases, gains, depthwise convolutions) is left to Adam.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration: brings singular values near 1 in 5 steps
+ITERATIONS = 5
+RMS = 0.2  # of a step's entries, in learning rates; about that of Adam's
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
+
+
+class Muon(torch.optim.Optimizer):
+    """For a network of convolutions; `dtype` is what the products are computed in.
+
+    Raises TypeError for parameters that are shared out among processes: their matrices aren't at hand.
+    """
+
+    found_inf: Tensor | None = None  # 1: the next step changes nothing (as for torch's fused optimizers)
+
+    def __init__(self, model: nn.Module, rate: float, dtype: torch.dtype = torch.float32) -> None:
+        transposed = {
+            id(m.weight): isinstance(m, nn.ConvTranspose2d)
+            for m in model.modules()
+            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.groups == 1
+        }
+        self.dtype = dtype
+        parameters = list(model.parameters())
+        if any(type(p) is not nn.Parameter for p in parameters):
+            raise TypeError("Muon needs whole parameters")
+        matrices = [p for p in parameters if id(p) in transposed]
+        others = [p for p in parameters if id(p) not in transposed]
+        self.transposed = [transposed[id(p)] for p in matrices]
+        super().__init__([{"params": matrices}, {"params": others}], {"lr": rate})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        if self.found_inf is not None and bool(self.found_inf):
+            return
+        matrices, others = self.param_groups
+        self._orthogonal(matrices)
+        self._adam(others)
+
+    def _orthogonal(self, group: dict[str, Any]) -> None:
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for weight, transposed in zip(group["params"], self.transposed, strict=True):
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
+            update = weight.grad.lerp(state["momentum"], MOMENTUM)  # Nesterov's
+            update, target = (t.transpose(0, 1) if transposed else t for t in (update, weight))
+            matrix = update.flatten(1)
+            alike[matrix.shape[0], matrix.shape[1]].append((target, matrix))
+        for (rows, columns), pairs in alike.items():
+            steps = orthogonal(torch.stack([matrix for _, matrix in pairs]).to(self.dtype))
+            size = RMS * max(rows, columns) ** 0.5
+            for (target, _), step in zip(pairs, steps, strict=True):
+                target.sub_(step.to(target.dtype).view(target.shape), alpha=group["lr"] * size)
+
+    def _adam(self, group: dict[str, Any]) -> None:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] += 1
+            count = float(state["step"])
+            state["exp_avg"].lerp_(parameter.grad, 1 - BETAS[0])
+            state["exp_avg_sq"].mul_(BETAS[1]).addcmul_(parameter.grad, parameter.grad, value=1 - BETAS[1])
+            root = (state["exp_avg_sq"] / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
+            parameter.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - BETAS[0] ** count))
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices [n, rows, columns] with the same singular vectors and singular values between about 0.7 and 1.2."""
+    a, b, c = POLYNOMIAL
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
