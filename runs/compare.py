@@ -26,7 +26,7 @@ from hpcm import weights
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.report import markdown
-from hpcm.model.config import MODELS, NANO
+from hpcm.model.config import LITE, MODELS, NANO
 from hpcm.model.hpcm import HPCM
 from hpcm.train.loop import train
 from hpcm.train.options import Options
@@ -58,6 +58,7 @@ QUESTIONS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "latents": {"M = 192": ({}, {}), "M = 256": ({"M": 256}, {}), "M = 320": ({"M": 320}, {})},
     "gains": {"paired": ({}, {}), "separate": ({"interpolation": "separate"}, {})},
     "balance": {"0": ({}, {}), "0.5": ({}, {"balance": 0.5})},
+    "model": {"nano": ({}, {}), "lite": ({"size": "lite"}, {})},
     "placement": {"aligned": ({}, {}), "released": ({"hyper_placement": "released"}, {})},
 }
 
@@ -75,8 +76,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def config_of(variant: dict[str, Any], name: str) -> None:
-    """Enters NANO with the differences under a name, with M wherever NANO has its own."""
+def enter(variant: dict[str, Any], name: str) -> None:
+    """Enters NANO with the differences under a name, with M wherever NANO has its own; or LITE."""
+    if variant.get("size") == "lite":
+        MODELS[name] = replace(LITE, name=name)
+        return
     M = variant.get("M", NANO.M)
     sizes = {"analysis": (NANO.analysis[0], (0, M)), "synthesis": ((0, M), NANO.synthesis[1])}
     sizes |= {"hyper_analysis": ((1, M), NANO.hyper_analysis[1])}
@@ -112,7 +116,7 @@ def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     folder = given.out / "-".join([str(given.steps), *(differs or ["reference"]), f"seed-{seed}"])
     file = folder / "measured.json"
     if not file.exists():
-        config_of(model, folder.name)
+        enter(model, folder.name)
         options = replace(Options(config=folder.name, decay=0.5, evaluate=0, seed=seed), **training)
         steps = round(given.steps * PIXELS / (options.batch * options.crop**2))
         train(options, given.data, folder, steps=steps, resume=True)

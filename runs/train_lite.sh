@@ -10,4 +10,4 @@ minutes=$1 run=${2%/checkpoint.pt}
 shift 2
 [ $# -ge 1 ] || set -- "${DATA:?name the photographs, or set DATA}"
 exec "${PYTHON:-python3}" -m hpcm train --config lite --data "$@" --out "$run" --resume --minutes "$minutes" \
-    --batch "${BATCH:-8}" --rate "${RATE:-1e-3}" --decay "${DECAY:-0.3}" ${SHARD_SIZE:+--shard-size "$SHARD_SIZE"}
+    --batch "${BATCH:-8}" --rate "${RATE:-2e-3}" --decay "${DECAY:-0.3}" ${SHARD_SIZE:+--shard-size "$SHARD_SIZE"}

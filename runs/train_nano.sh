@@ -7,4 +7,4 @@ set -eu
 minutes=$1 run=$2
 shift 2
 exec "${PYTHON:-python3}" -m hpcm train --config nano --data "$@" --out "$run" --resume --minutes "$minutes" \
-    --device cpu --rate "${RATE:-1e-3}" --decay "${DECAY:-0.3}" --threads "${THREADS:-1}"
+    --device cpu --rate "${RATE:-2e-3}" --decay "${DECAY:-0.3}" --threads "${THREADS:-1}"

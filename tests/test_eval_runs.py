@@ -6,7 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hpcm.eval import evaluate
 
@@ -89,3 +91,30 @@ def test_complexity(script, capsys):
     out = capsys.readouterr().out
     assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.56 | 918.57 | 63% |" in out
     assert "| NANO (ours) | 1.999 |" in out
+
+
+def test_compare(script, tmp_path, capsys):
+    """Two variants; what was measured is taken up when the command is given again."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for k in range(3):
+        pixels = np.random.default_rng(k).integers(0, 256, (17, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((192, 136), Image.Resampling.BICUBIC).save(photographs / f"{k}.png")
+    words = ["gains", photographs / "0.png", "--data", photographs, "--steps", "1", "--out", tmp_path / "out"]
+    for _ in range(2):
+        script("compare.py", *words)
+    printed = capsys.readouterr().out
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[-2:]] == ["| paired", "| separate"]
+    assert rows[-2][2] == "+0.00%"
+    assert printed.count("step 1, ") == 2
+
+
+def test_weaknesses(script, tmp_path, capsys):
+    script("weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
+    with Image.open(tmp_path / "weaknesses.png") as shown:
+        assert shown.size == (576, 576)
+    lines = capsys.readouterr().out.splitlines()
+    rates = [[float(cell.split()[0]) for cell in line.strip("| ").split(" | ")[1:]] for line in lines[2:]]
+    assert [line.split()[1] for line in lines[2:]] == ["grain", "text", "screenshot"]
+    assert all(theirs <= ours for ours, theirs in rates)

@@ -231,6 +231,8 @@ def test_a_run_is_not_overwritten_or_mixed_up(data, tmp_path):
         train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
     with pytest.raises(UsageError, match="the run has a model of config tiny: leave --config nano"):
         train(replace(OPTIONS, config="nano"), [data], tmp_path / "run", steps=2, say=silent, resume=True)
+    with pytest.raises(UsageError, match="trained with another optimizer: leave --optimizer muon"):
+        train(replace(OPTIONS, optimizer="muon"), [data], tmp_path / "run", steps=2, say=silent, resume=True)
     (tmp_path / "run" / checkpoint.FILE).write_bytes(b"no checkpoint")
     with pytest.raises(TrainingError, match=r"checkpoint.pt is no checkpoint, or a damaged one"):
         train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent, resume=True)
@@ -390,7 +392,8 @@ def test_learning_rates():
 
 
 def test_defaults(tiny, tiny_base):
-    assert defaults(tiny) == Options(config="tiny")
+    assert defaults(tiny) == Options(config="tiny", optimizer="muon", rate=2e-3, balance=0.5)
+    assert defaults(tiny, fine_tuning=True) == Options(config="tiny", rate=5e-4, balance=0.5)
     paper = defaults(tiny_base)
     assert (paper.crop, paper.batch, paper.rate, paper.schedule) == (256, 32, 1e-4, "published")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpcm import cli, weights
-from hpcm.model.config import BASE
+from hpcm.model.config import BASE, NANO
 from hpcm.model.hpcm import HPCM
 from hpcm.train import loop, watch
 from hpcm.train.options import Options, defaults, remember
@@ -30,7 +30,7 @@ def train(line):
 def test_options_arrive(asked):
     assert train("--data a b.tar --out c --minutes 2 --rate 3e-4 --precision bf16") == 0
     (((options, data, folder), rest),) = asked
-    assert options == Options(rate=3e-4, precision="bf16")
+    assert options == replace(defaults(NANO), rate=3e-4, precision="bf16")
     assert (data, folder, rest) == (["a", "b.tar"], "c", {"minutes": 2.0, "steps": None, "resume": False})
 
 
@@ -41,14 +41,14 @@ def test_defaults_depend_on_the_model(asked, tmp_path, tiny):
     train(f"--init {tmp_path}/mine.safetensors --data a --out c --steps 9")
     (((base, *_), _), ((tuned, *_), _)) = asked
     assert base == replace(defaults(BASE), lmbda=0.025)
-    assert tuned == Options(config="tiny", init=f"{tmp_path}/mine.safetensors")
+    assert tuned == replace(defaults(tiny, fine_tuning=True), init=f"{tmp_path}/mine.safetensors")
 
 
 def test_a_resumed_run_keeps_its_options(asked, tmp_path):
     remember(Options(config="lite", batch=3, rate=1e-4), tmp_path)
     train(f"--resume --data a --out {tmp_path} --steps 9 --rate 5e-5")
     train(f"--resume --data a --out {tmp_path}/none --steps 9")
-    assert [line[0] for line, _ in asked] == [Options(config="lite", batch=3, rate=5e-5), Options()]
+    assert [line[0] for line, _ in asked] == [Options(config="lite", batch=3, rate=5e-5), defaults(NANO)]
     (tmp_path / "options.json").write_text("{")
     assert train(f"--resume --data a --out {tmp_path} --steps 9") == 1
 

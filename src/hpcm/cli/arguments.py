@@ -134,14 +134,14 @@ def _train_learning(group: Any) -> None:
     group.add_argument("--loss", choices=("mse", "ms-ssim"), help="the distortion, by default mse")
     text = "weight of the distortion, for models of one quality level (the others draw it)"
     group.add_argument("--lambda", dest="lmbda", type=_positive, metavar="X", help=text)
-    text = "what quality levels count for: lambda to the power of -X; 0.5 gives about equal shares (default: 0)"
+    text = "what quality levels count for: lambda to the power of -X; 0.5, the default, gives about equal shares"
     group.add_argument("--balance", type=_not_negative, metavar="X", help=text)
     group.add_argument("--crop", type=_whole, metavar="N", help="side of the crops in pixels")
     group.add_argument("--batch", type=_whole, metavar="N", help="crops at a time, in each process")
     group.add_argument("--accumulate", type=_whole, metavar="N", help="batches per step, by default 1")
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
     group.add_argument("--downscale", type=_share, metavar="X", help=text)
-    text = "adam, or muon for matrices and Adam for the rest (default: adam)"
+    text = "adam, or muon for matrices and Adam for the rest, by default for nano and lite"
     group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
     group.add_argument("--rate", type=_positive, metavar="X", help="learning rate after the warm-up")
     group.add_argument("--warmup", type=_whole, metavar="N", help="steps of the warm-up")

@@ -43,5 +43,5 @@ def chosen(options: argparse.Namespace) -> Options:
     given = {name: value for name, value in given.items() if value is not None}
     before = remembered(Path(options.out)) if options.resume else None
     if before is None and "init" in given:
-        before = defaults(Config.from_dict(find(given["init"]).config))
+        before = defaults(Config.from_dict(find(given["init"]).config), fine_tuning=True)
     return replace(before or defaults(MODELS[given.get("config", DEFAULT_MODEL)]), **given)

@@ -21,7 +21,7 @@ SCHEDULES = ("decay", "cosine", "published")
 
 @dataclass(frozen=True)
 class Options:
-    """The defaults are those of the variable-rate models; `defaults` gives those of any model."""
+    """What a field says that isn't given; `defaults` gives what suits a model."""
 
     config: str = "nano"
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
@@ -53,11 +53,12 @@ class Options:
     tensorboard: bool = False
 
 
-def defaults(config: Config) -> Options:
-    """The published numbers for models of one quality level, ours for the others."""
-    if config.levels > 1:
-        return Options(config=config.name)
-    return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
+def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
+    """The published numbers for models of one quality level, for the others what docs/log.md found best."""
+    if config.levels == 1:
+        return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
+    ours = Options(config=config.name, balance=0.5)
+    return replace(ours, rate=5e-4) if fine_tuning else replace(ours, optimizer="muon", rate=2e-3)
 
 
 def config_of(options: Options, before: Config | None = None) -> Config:

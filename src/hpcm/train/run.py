@@ -206,6 +206,8 @@ class Run:
     def _restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
+            raise UsageError(f"the run was trained with another optimizer: leave --optimizer {self.options.optimizer}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.origin = state.get("origin", "")  # checkpoints of earlier versions lack what has a default here
         position = state["position"]
