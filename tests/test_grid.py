@@ -95,6 +95,8 @@ def permuted(model):
         if module.groups == 1:
             order = torch.randperm(module.in_channels, generator=torch.Generator().manual_seed(0))
             module.weight.copy_(module.weight[order] if transposed else module.weight[:, order])
+            if model.config.carrier:
+                module.input_scale.copy_(module.input_scale[order])
             module.register_forward_pre_hook(lambda _, inputs, order=order: inputs[0][:, order])
     return copy
 

@@ -1,7 +1,9 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
 Weights become integers of 8 (float32 carrier) or 16 bits (float64) times a power of two per output channel. The grid
-of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration.
+of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration. Input channels
+with large weights and small values are scaled up beforehand, by powers of two, and those with small weights and large
+values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2).
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from .context import WindowAttention
-from .grid import CARRIER_BITS, GridAttention, GridConv2d, check, convolutions, weights_by_output
+from .grid import CARRIER_BITS, GridAttention, GridConv2d, by_input, check, convolutions, weights_by_output
 from .hpcm import HPCM
 
 WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
 INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
+MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
 TINY = 2.0**-20  # what zeros count as where a logarithm is taken
 
 
@@ -35,7 +38,7 @@ def make_floating(model: HPCM) -> HPCM:
     if model.config.carrier:
         pairs = zip(convolutions(floating), convolutions(model), strict=True)
         for (_, _, _, ours), (_, _, _, theirs) in pairs:
-            ours.weight.mul_(cast(GridConv2d, theirs).input_scale)
+            ours.weight.mul_(by_input(ours, cast(GridConv2d, theirs).input_scale))
     return floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -61,18 +64,19 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
     for name, module in exact.named_modules():
         if isinstance(module, GridAttention):
             for key in ("q", "k", "v"):
-                largest = max(ranges[f"{name}.{key}>"], TINY)
+                largest = max(float(ranges[f"{name}.{key}>"].max()), TINY)
                 getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
     check(exact)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The largest input of each convolution, by its name, and the largest q, k, v of attention, by name and ">"."""
-    ranges: dict[str, float] = {}
+def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The largest inputs [C] of each convolution, by its name, and q, k, v of attention, by name and ">"."""
+    ranges: dict[str, Tensor] = {}
 
     def note(name: str, values: Tensor) -> None:
-        ranges[name] = max(ranges.get(name, 0.0), float(values.abs().max()))
+        largest = values.abs().amax((0, 2, 3))
+        ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest
 
     def inputs_of(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
         return lambda _, inputs: note(name, inputs[0])
@@ -91,8 +95,25 @@ def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
     return ranges
 
 
-def _quantise(convolution: Any, largest: float, carrier: str) -> None:
+def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
+    """By what each input channel is scaled before all are rounded alike, powers of two [in]."""
+    values = ranges.double().clamp(min=TINY)
+    if convolution.groups > 1:  # each has an output, and so a power of two for its weights, of its own
+        shares = values.max() / values
+    else:
+        output = 0 if isinstance(convolution, nn.Conv2d) else 1
+        weight = convolution.weight.detach().double().abs().transpose(0, output)  # [out, in, k, k]
+        weight = weight / weight.amax((1, 2, 3), keepdim=True).clamp(min=TINY)
+        shares = (weight.amax((0, 2, 3)).clamp(min=TINY) / values).sqrt()
+        shares = shares / shares.median()
+    return 2.0 ** shares.log2().floor().clamp(-MAX_SHARE, MAX_SHARE)
+
+
+def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     """Rounds the weights of a grid convolution and picks the finest input grid that the bound allows."""
+    shares = _input_shares(convolution, ranges)
+    largest = float((ranges.double() * shares).max())
+    convolution.weight.div_(by_input(convolution, shares.float()))
     channels_first = weights_by_output(convolution)  # [out, fan in], float64
     peak = 2 ** (WEIGHT_BITS[carrier] - 1) - 1
     top = np.abs(channels_first).max(1)
@@ -109,7 +130,7 @@ def _quantise(convolution: Any, largest: float, carrier: str) -> None:
     unit = 2.0 ** -(exponent + bits)
     _set_weights(convolution, k * unit[:, None])
     convolution.bias.copy_(torch.from_numpy(scaled_bias * unit))
-    convolution.input_scale.fill_(2.0**bits)
+    convolution.input_scale.copy_(2.0**bits * shares)
     convolution.limit.fill_(limit)
 
 

@@ -5,9 +5,10 @@ table, and everything after it is noise. Floating-point sums differ, because eac
 in an order of its own, and every addition rounds. So here no addition rounds.
 
 **Dyadic numbers.** A dyadic number is an integer times a power of two. Before each convolution that leads to means or
-scales, its input is rounded to integers m = round(x * 2^b), clamped to |m| <= limit. The weights of output channel c
-are integers k times 2^-(a + b), with `a` chosen per channel. The products m * k are integers in units of 2^-(a + b),
-and so are all their partial sums, in whatever order, as long as none needs more bits than the carrier has:
+scales, its input is rounded to integers m = round(x * 2^b), clamped to |m| <= limit; `b` is chosen per input channel.
+The weights that act on m are integers k times 2^-a, with `a` chosen per output channel. The products m * k are integers
+in units of 2^-a, and so are all their partial sums, in whatever order, as long as none needs more bits than the carrier
+has:
 
     limit * sum |k| + |bias| <= 2^24 units (float32)   or   2^53 units (float64)                            (the bound)
 
@@ -68,17 +69,24 @@ EXP_ONE = 1 << 20  # the integer that stands for exp(0)
 class _OnGrid:
     """What the two convolutions below share: rounding of the input, and the carrier."""
 
-    input_scale: Tensor  # 2^b
+    input_scale: Tensor  # 2^b, [in]
     limit: Tensor  # of |m|
 
     def _add_grid(self: Any, carrier: str) -> None:
         self.carrier = getattr(torch, carrier)
-        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
+
+    def _load_from_state_dict(self: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Files of earlier versions have one scale for all channels."""
+        scale = state.get(f"{prefix}input_scale")
+        if scale is not None and scale.dim() == 0:
+            state[f"{prefix}input_scale"] = scale.expand(self.in_channels).contiguous()
+        super()._load_from_state_dict(state, prefix, *rest)  # type: ignore[misc]
 
     def integers(self, x: Tensor) -> Tensor:
         """x -> m, as floats."""
-        m = x.float().mul(self.input_scale).round_()
+        m = x.float().mul(self.input_scale[:, None, None]).round_()
         return torch.minimum(torch.maximum(m, -self.limit), self.limit)
 
 
@@ -184,6 +192,12 @@ def weights_by_output(convolution: Any) -> np.ndarray:
     return weight.reshape(weight.shape[0], -1).numpy()
 
 
+def by_input(convolution: Any, values: Tensor) -> Tensor:
+    """Values [in] in a shape that multiplies the weight."""
+    first = isinstance(convolution, nn.ConvTranspose2d) or convolution.groups > 1
+    return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
+
+
 # ---- checking --------------------------------------------------------------------------------------------------------
 
 
@@ -197,8 +211,8 @@ def check(model: HPCM) -> None:
         rows = np.concatenate((weights, bias.detach().double().cpu().numpy()[:, None]), 1)
         reach = np.abs(weights).sum(1) * limit + np.abs(rows[:, -1])
         room = 2.0 ** CARRIER_BITS[model.config.carrier] * _units(rows)
-        scale = float(convolution.input_scale)
-        whole = limit == np.floor(limit) > 0 and np.frexp(scale)[0] == 0.5
+        scales = convolution.input_scale.double().cpu().numpy()
+        whole = limit == np.floor(limit) > 0 and (np.frexp(scales)[0] == 0.5).all()
         if not whole or not np.isfinite(reach).all() or (reach > room).any():
             raise WeightsError(
                 f"layer {name} breaks the bound of exact arithmetic: its sums reach {(reach / room).max():.3g} of "
