@@ -2,12 +2,12 @@
 
     python runs/compare.py QUESTION PICTURES... --data DIR... --steps N [--seeds K] [--only NAME...] [--out FOLDER]
 
-Every variant sees the same number of pixels (N steps of 8 crops of 128 x 128, unless the question is the crops) from
+Every variant sees the same number of pixels (N steps of 8 crops of 128 x 128, or as many pixels in other steps) from
 the principal components on, and its learning rate falls to zero over the second half. PICTURES is what is measured on:
 the estimated rate and the PSNR at five quality levels, in float32. "loss" is the mean logarithm of
 lambda * MSE + bpp over pictures and levels, lower is better; BD-rate is against the question's first variant, trained
-with the same seed, mean and (for several seeds) standard deviation. Runs resume, so that the command may be stopped and
-given again.
+with the same seed, mean and (for several seeds) standard deviation. "time" counts other work on the machine in. Runs
+resume, so that the command may be stopped and given again; other pictures or data need another --out.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from hpcm.train.options import Options
 
 LEVELS = (5, 20, 35, 50, 63)
 PIXELS = 8 * 128**2  # of a step
+LARGEST = 1024  # pixels a side, of a picture
 # Question: {variant: (what differs in the model, what differs in the training)}
 QUESTIONS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "rate": {
@@ -100,8 +101,9 @@ def measure(model: HPCM, pictures: list[Path]) -> tuple[list[tuple[float, float]
 
 
 def of_picture(model: HPCM, path: Path, level: int) -> tuple[float, float]:
-    """Bits per pixel and mean squared error in grey levels of the picture, cut to whole cells."""
-    pixels = np.array(Image.open(path).convert("RGB"))[:1024, :1024]
+    """Bits per pixel and mean squared error in grey levels of the picture, cut to whole cells and LARGEST a side."""
+    with Image.open(path) as file:
+        pixels = np.array(file.convert("RGB"))[:LARGEST, :LARGEST]
     height, width = (side // model.config.multiple * model.config.multiple for side in pixels.shape[:2])
     x = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
     out: dict[str, Any] = model(x.contiguous(memory_format=torch.channels_last), torch.tensor([float(level)]))

@@ -1,4 +1,4 @@
-"""How much of a picture M linear latents per 16x16 cell can hold at all, whatever they cost: PSNR by M.
+"""How much of a picture M linear latents of separate 16x16 cells can hold, whatever they cost: PSNR by M.
 
     python runs/pca_bound.py PICTURES... --data DIR...
 
@@ -42,7 +42,8 @@ def main() -> None:
     basis, _, middle = components(cells(crops), max(COUNTS))
     found: dict[int, list[float]] = {count: [] for count in COUNTS}
     for path in find_pictures(given.pictures):
-        pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255
+        with Image.open(path) as file:
+            pixels = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)[None] / 255
         x = cells(pixels) - middle
         for count in COUNTS:
             kept = basis[:count]

@@ -11,5 +11,5 @@ minutes=$1 run=${2%/checkpoint.pt}
 shift 2
 [ $# -ge 1 ] || set -- "${DATA:?name the photographs, or set DATA}"
 exec "${PYTHON:-python3}" -m hpcm train --config lite --data "$@" --out "$run" --resume --minutes "$minutes" \
-    ${INIT:+--init "$INIT"} --batch "${BATCH:-8}" --crop "${CROP:-128}" ${RATE:+--rate "$RATE"} \
+    ${INIT:+--init "$INIT"} ${BATCH:+--batch "$BATCH"} ${CROP:+--crop "$CROP"} ${RATE:+--rate "$RATE"} \
     --decay "${DECAY:-0.3}" ${SHARD_SIZE:+--shard-size "$SHARD_SIZE"}

@@ -14,7 +14,7 @@ import hpcm
 from hpcm.errors import MismatchError, WeightsError
 from hpcm.model import grid
 from hpcm.model.drivers import Estimating, latent_places
-from hpcm.model.exact import make_exact, make_floating
+from hpcm.model.exact import _quantise, make_exact, make_floating
 from hpcm.model.hpcm import HPCM
 from hpcm.weights import describe, load_model, save
 
@@ -241,6 +241,53 @@ def test_attention_needs_float64(small):
     model, batches = small("base")
     with pytest.raises(WeightsError, match="float64"):
         make_exact(model, batches, "float32")
+
+
+def test_one_scale_for_all_channels_still_loads(small):
+    """As files of earlier versions have it."""
+    model, batches = small("nano")
+    exact = make_exact(model, batches)
+    state = exact.state_dict()
+    state["priors.0.head.input_scale"] = torch.tensor(64.0)
+    exact.load_state_dict(state)
+    scales = exact.priors[0].head.input_scale
+    assert torch.equal(scales, torch.full_like(scales, 64.0))
+
+
+@pytest.mark.parametrize("kind", ["conv", "transposed", "depthwise"])
+def test_channels_of_other_sizes_keep_their_precision(kind):
+    """Channels that differ by a hundred, with weights that make up for it, on one grid each; and the way back."""
+    torch.manual_seed(0)
+    sizes = 10.0 ** torch.linspace(-1, 1, 16)[:, None, None]
+    plain = {
+        "conv": torch.nn.Conv2d(16, 8, 1),
+        "transposed": torch.nn.ConvTranspose2d(16, 8, 2, stride=2),
+        "depthwise": torch.nn.Conv2d(16, 16, 3, padding=1, groups=16),
+    }[kind].requires_grad_(False)
+    plain.weight.div_(grid.by_input(plain, sizes.flatten()))
+    x = torch.randn(1, 16, 8, 8) * sizes
+
+    def error(ranges):
+        exact = (grid.GridConvTranspose2d if kind == "transposed" else grid.GridConv2d)(plain, "float32")
+        exact.requires_grad_(False).load_state_dict(plain.state_dict(), strict=False)
+        _quantise(exact, ranges, "float32")
+        back = exact.weight * grid.by_input(exact, exact.input_scale)
+        assert torch.allclose(back, plain.weight, atol=float(plain.weight.abs().max()) / 60)
+        return float((exact(x) - plain(x)).square().mean())
+
+    own = x.abs().amax((0, 2, 3))
+    share = 1.0 if kind == "depthwise" else 0.5  # of the error without: there it is mostly that of the weights
+    assert error(own) < share * error(own.max().expand(16))
+
+
+@pytest.mark.parametrize("bad", [3.0, 0.0, -2.0, float("inf")])
+def test_one_bad_scale_is_refused(small, bad):
+    model, batches = small("nano")
+    exact = make_exact(model, batches)
+    with torch.no_grad():
+        exact.priors[0].head.input_scale[3] = bad
+    with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
+        grid.check(exact)
 
 
 @pytest.mark.parametrize("spoil", ["weight", "bias", "limit", "input_scale"])

@@ -1,17 +1,19 @@
 """A larger model that starts as a smaller one does the same at first; and the optimizer for matrices."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from hpcm.errors import UsageError
-from hpcm.model.config import LITE, NANO, Prior
+from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.train.grow import Growth, can_grow, grow
 from hpcm.train.muon import Muon, orthogonal
 from hpcm.train.start import pca_start
+from hpcm.weights import find
 
 
 @pytest.fixture
@@ -108,6 +110,10 @@ def test_who_can_grow(tiny, tiny_base):
     assert not can_grow(tiny, replace(larger(tiny, 32), refine=False))
     assert not can_grow(larger(tiny, 32), tiny)
     assert not can_grow(tiny_base, tiny_base)
+    assert can_grow(Config.from_dict(find("nano").config), LITE)  # whatever version is bundled
+    assert not can_grow(NANO, replace(NANO, M=320, analysis=((3, 128), (0, 320)), synthesis=((0, 320), (3, 128))))
+    assert not can_grow(tiny, replace(tiny, analysis=((1, 36), (0, 16))))  # no eighths
+    assert can_grow(replace(tiny, interpolation="separate"), tiny)
     with pytest.raises(UsageError, match="tiny is no larger model of larger's kind"):
         grow(HPCM(larger(tiny, 32)), HPCM(tiny), torch.zeros(1, 3, 64, 64))
 
@@ -153,3 +159,21 @@ def test_muon_learns_and_resumes(tiny):
     optimizer.found_inf = torch.ones(())
     optimizer.step()
     assert all(torch.equal(p, q) for p, q in zip(before, student.parameters(), strict=True))
+
+
+def test_a_step_of_muon_is_orthogonal():
+    """As a matrix [out, in k k], of plain and transposed convolutions, in steps of Adam's size; the rest is Adam's."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 2), torch.nn.ConvTranspose2d(8, 3, 2))
+    twin = copy.deepcopy(net)
+    before = copy.deepcopy(net)
+    optimizer, adam = Muon(net, 1e-3), torch.optim.Adam(twin.parameters(), 1e-3)
+    for model, one in ((net, optimizer), (twin, adam)):
+        model(torch.ones(2, 4, 6, 6)).square().mean().backward()
+        one.step()
+    for i in (0, 1):
+        step = (before[i].weight - net[i].weight) / 1e-3
+        matrix = (step.transpose(0, 1) if i else step).flatten(1)
+        values = torch.linalg.svdvals(matrix)
+        assert values.max() < 1.3 * 0.2 * max(matrix.shape) ** 0.5
+        assert torch.allclose(net[i].bias, twin[i].bias, atol=1e-7)

@@ -31,12 +31,12 @@ class Gain(nn.Module):
         """level [B] in 0..levels-1 -> factors [B, C, 1, 1]."""
         return self._between(self.knots, level)
 
-    def inverse(self, inverse: Gain, level: Tensor) -> Tensor:
-        """The factors of `inverse`, whose product with these is interpolated: [B, C, 1, 1].
+    def inverse(self, partner: Gain, level: Tensor) -> Tensor:
+        """The factors of `partner`, whose product with these is interpolated: [B, C, 1, 1].
 
         Interpolated by themselves, the two would multiply to several percent more between the knots than at them.
         """
-        return self._between(self.knots * inverse.knots, level) / self(level)
+        return self._between(self.knots * partner.knots, level) / self(level)
 
     def _between(self, knots: Tensor, level: Tensor) -> Tensor:
         if self.levels == 1:

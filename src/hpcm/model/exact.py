@@ -3,7 +3,8 @@
 Weights become integers of 8 (float32 carrier) or 16 bits (float64) times a power of two per output channel. The grid
 of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration. Input channels
 with large weights and small values are scaled up beforehand, by powers of two, and those with small weights and large
-values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2).
+values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2). In a
+depthwise convolution, whose channels have weights of their own, small values are scaled up as far as the bias allows.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
     """By what each input channel is scaled before all are rounded alike, powers of two [in]."""
     values = ranges.double().clamp(min=TINY)
     if convolution.groups > 1:  # each has an output, and so a power of two for its weights, of its own
-        shares = values.max() / values
+        bias = convolution.bias.detach().double().abs()
+        reach = values.max() * convolution.weight.detach().double().abs().sum((1, 2, 3))
+        shares = torch.minimum(values.max() / values, (reach / bias.clamp(min=TINY)).clamp(min=1))
     else:
         output = 0 if isinstance(convolution, nn.Conv2d) else 1
         weight = convolution.weight.detach().double().abs().transpose(0, output)  # [out, in, k, k]

@@ -32,14 +32,33 @@ NEW_HYPER_SCALE = 0.2  # of the hyper latents that are added, which start at zer
 FIT_LEVEL = 0.9  # of the quality levels: where added latents are fitted
 BATCH = 32  # crops that are decoded together for that
 SIZES = ("M", "N", "analysis", "synthesis", "hyper_analysis", "hyper_synthesis", "ratio", "prior_width")
-FREE = ("name", *SIZES, "prior_coarse", "prior_fine", "carrier")  # fields that may differ
+FREE = ("name", *SIZES, "prior_coarse", "prior_fine", "carrier", "interpolation")  # fields that may differ
 
 
 def can_grow(small: Config, large: Config) -> bool:
-    """Whether `large` differs from `small` in nothing but sizes, none of which is smaller, and both are of our kind."""
+    """Whether `large` can start as `small`.
+
+    Both must be of nano's and lite's kind and differ in nothing but sizes, none of which is smaller. Widths that change
+    are multiples of 8, and four latents may be added for each channel that the first and last stage beside them gain.
+    """
     alike = replace(small, **{name: getattr(large, name) for name in FREE}) == large
     family = large.stem == "unshuffle8" and large.levels > 1 and large.fusion == "psi" and large.refine
-    return alike and family and not _shrinks(small, large)
+    if not alike or not family or _shrinks(small, large):
+        return False
+    beside = min(large.analysis[0][1] - small.analysis[0][1], large.synthesis[-1][1] - small.synthesis[-1][1])
+    return 4 * min(beside, 3 * CELL**2) >= large.M - small.M and _keeps_sides(small, large)
+
+
+def _keeps_sides(small: Config, large: Config) -> bool:
+    """Whether a channel that a PConvRB convolves still is one that it convolves, and the others aren't."""
+    stages = ("analysis", "synthesis", "hyper_analysis", "hyper_synthesis")
+    widths = {
+        (before, after)
+        for name in stages
+        for (blocks, before), (_, after) in zip(getattr(small, name), getattr(large, name), strict=True)
+        if blocks and before != after
+    }
+    return not widths or (GROUPS % large.partial == 0 and not any(w % GROUPS for pair in widths for w in pair))
 
 
 def _shrinks(small: Config, large: Config) -> bool:
@@ -168,8 +187,6 @@ class Growth:
         outside = _others(self.places(_layers(self.small.g_s)[1].in_channels, head.in_channels), head.in_channels)
         width = min(len(inside), len(outside), stem.in_channels)
         inside, outside = inside[:width], outside[:width]
-        if 4 * width < len(added):
-            raise UsageError(f"{large.config.name}: {width} added channels can't feed {len(added)} added latents")
         cells = F.pixel_unshuffle(crops, CELL)
         basis, _, mean = components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
         pixels = _patches(cells - mean[:, None, None], basis)
@@ -217,7 +234,7 @@ def _prediction(given: Tensor, wanted: Tensor, rank: int) -> tuple[Tensor, Tenso
     return basis @ full.T.float() / root[:, None], basis * root[:, None], root
 
 
-# ---- helpers --------------------------------------------------------------------------------------------------------
+# ---- layers and weights ----------------------------------------------------------------------------------------------
 
 
 def _by_output(layer: Layer) -> Tensor:

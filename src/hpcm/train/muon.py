@@ -8,7 +8,6 @@ scalable for LLM training", arXiv 2502.16982, section 2.2), so that one learning
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,10 +21,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 
 
 class Muon(torch.optim.Optimizer):
-    """For a network of convolutions; `dtype` is what the products are computed in.
-
-    Raises TypeError for parameters that are shared out among processes: their matrices aren't at hand.
-    """
+    """For a network of convolutions with whole parameters; `dtype` is what the products are computed in."""
 
     found_inf: Tensor | None = None  # 1: the next step changes nothing (as for torch's fused optimizers)
 
@@ -37,15 +33,13 @@ class Muon(torch.optim.Optimizer):
         }
         self.dtype = dtype
         parameters = list(model.parameters())
-        if any(type(p) is not nn.Parameter for p in parameters):
-            raise TypeError("Muon needs whole parameters")
         matrices = [p for p in parameters if id(p) in transposed]
         others = [p for p in parameters if id(p) not in transposed]
         self.transposed = [transposed[id(p)] for p in matrices]
         super().__init__([{"params": matrices}, {"params": others}], {"lr": rate})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         if self.found_inf is not None and bool(self.found_inf):
             return
         matrices, others = self.param_groups
@@ -88,7 +82,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices [n, rows, columns] with the same singular vectors and singular values between about 0.7 and 1.2."""
+    """Matrices [n, rows, columns] with the same singular vectors and singular values near 1.
+
+    Between about 0.7 and 1.2, that is; those below a hundredth of the matrix's norm stay smaller.
+    """
     a, b, c = POLYNOMIAL
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT

@@ -67,12 +67,15 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     Raises UsageError where the options don't fit it.
     """
     config = before or (Config.from_dict(find(options.init).config) if options.init else MODELS[options.config])
-    if options.config != config.name and options.init and not before and can_grow(config, MODELS[options.config]):
-        config = MODELS[options.config]
+    wanted = MODELS.get(options.config)
+    if not before and options.init and wanted and wanted.name != config.name and can_grow(config, wanted):
+        config = wanted
     if options.config != config.name:
         source = "the run" if before else options.init
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
     config = replace(config, carrier="")  # an exact model is made from a trained one
+    if config.levels > 1:
+        config = replace(config, interpolation="paired")  # earlier models weren't; training is better off
     if options.optimizer not in OPTIMIZERS:
         raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
     if options.loss not in LOSSES or options.schedule not in SCHEDULES:

@@ -53,7 +53,7 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.config, self.photographs, self.team = options, config, photographs, team
         self.model = HPCM(config)
-        self.origin = ""  # the model that was fine-tuned
+        self.origin = ""  # the model that was fine-tuned or has grown
         if state is None:
             self._start()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -102,7 +102,7 @@ class Run:
         if self.options.optimizer == "adam":
             return torch.optim.Adam(self.model.parameters(), self.options.rate, fused=True)
         if self.shared_out:
-            raise UsageError("--optimizer muon and --fsdp don't go together")
+            raise UsageError("--fsdp needs --optimizer adam: Muon needs whole matrices")
         return Muon(self.model, self.options.rate, torch.bfloat16 if self.bf16 else torch.float32)
 
     def _start_crops(self) -> Tensor:
