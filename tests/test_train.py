@@ -294,7 +294,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
     """The batch of one process is taken in two halves, with the noise of the two processes."""
     out = two_processes("--data", data, "--init", init, "--steps", 3, "--warmup", 2, "--out", tmp_path / "two")
     assert out.count("2 processes") == 1  # only the first one speaks
-    options = replace(OPTIONS, accumulate=2, init=str(init))
+    options = replace(OPTIONS, accumulate=2, init=str(init), rate=5e-4, balance=0.5)
     train(options, [data], tmp_path / "one", steps=3, say=silent)
     assert checkpoint.read(tmp_path / "two")["position"]["crops"] == 12
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-4
