@@ -28,6 +28,7 @@ from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.report import markdown
 from hpcm.model.config import LITE, MODELS, NANO
 from hpcm.model.hpcm import HPCM
+from hpcm.model.rate import bits
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 
@@ -107,8 +108,8 @@ def of_picture(model: HPCM, path: Path, level: int) -> tuple[float, float]:
     height, width = (side // model.config.multiple * model.config.multiple for side in pixels.shape[:2])
     x = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
     out: dict[str, Any] = model(x.contiguous(memory_format=torch.channels_last), torch.tensor([float(level)]))
-    bits = sum(float(-torch.log2(p).sum()) for p in out["likelihoods"].values())
-    return bits / (height * width), float((out["x_hat"].clamp(0, 1) - x).square().mean()) * 255**2
+    rate = sum(float(bits(p)) for p in out["likelihoods"].values()) / (height * width)
+    return rate, float((out["x_hat"].clamp(0, 1) - x).square().mean()) * 255**2
 
 
 def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
@@ -139,12 +140,14 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     names = given.only or list(QUESTIONS[given.question])
-    rows = []
+    rows: list[list[str]] = []
+    reference: list[dict[str, Any]] = []
     for name in names:
         found = [trained(given, name, seed) for seed in range(given.seeds)]
+        reference = reference or found
         rates = []
-        for seed, one in enumerate(found):
-            change = delta(Curve(trained(given, names[0], seed)["points"]), Curve(one["points"])).percent
+        for anchor, one in zip(reference, found, strict=True):
+            change = delta(Curve(anchor["points"]), Curve(one["points"])).percent
             rates.append(math.nan if change is None else change)
         points = ", ".join(f"{bpp:.3f}: {db:.2f}" for bpp, db in found[0]["points"])
         seconds = f"{mean(one['seconds'] for one in found):.0f} s"

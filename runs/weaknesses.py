@@ -7,7 +7,6 @@ QUALITY, and by WebP in the most bytes that are no more. Prints a table; the pic
 """
 
 import argparse
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import hpcm
+from hpcm.eval.metrics import psnr
 from hpcm.eval.report import markdown
+from hpcm.eval.rivals import WebP
 
+WEBP = WebP()
 SIDE = 512  # pixels of the pictures
 SHOWN = (128, 192, 192)  # left, top and side of what is shown
 QUALITY = 50
@@ -67,19 +69,14 @@ def screenshot(_: Path) -> Image.Image:
 PICTURES: dict[str, Callable[[Path], Image.Image]] = {"grain": grain, "text": text, "screenshot": screenshot}
 
 
-def webp(picture: Image.Image, limit: int) -> bytes:
+def best_webp(picture: Image.Image, limit: int) -> bytes:
     """The best WebP of at most so many bytes, or the smallest there is."""
-    for quality in range(100, -1, -1):
-        file = io.BytesIO()
-        picture.save(file, "WEBP", quality=quality, method=6)
-        if file.tell() <= limit:
+    data = b""
+    for quality in reversed(WEBP.scale):
+        data = WEBP.compress(picture, quality)
+        if len(data) <= limit:
             break
-    return file.getvalue()
-
-
-def psnr(a: Image.Image, b: Image.Image) -> float:
-    error = np.square(np.asarray(a, np.float64) - np.asarray(b, np.float64)).mean()
-    return float(10 * np.log10(255**2 / error))
+    return data
 
 
 def main() -> None:
@@ -94,12 +91,13 @@ def main() -> None:
     for name, draw in PICTURES.items():
         picture = draw(given.photograph)
         data = hpcm.compress(picture, quality=QUALITY, **chosen)
-        other = webp(picture, len(data))
-        decoded = [hpcm.decompress(data), Image.open(io.BytesIO(other)).convert("RGB")]
+        other = best_webp(picture, len(data))
+        decoded = [np.asarray(hpcm.decompress(data)), np.asarray(WEBP.decompress(other))]
         rates = [8 * len(one) / (picture.width * picture.height) for one in (data, other)]
-        values = [f"{rate:.2f} bpp, {psnr(picture, one):.1f} dB" for rate, one in zip(rates, decoded, strict=True)]
+        pixels = np.asarray(picture)
+        values = [f"{rate:.2f} bpp, {psnr(pixels, one):.1f} dB" for rate, one in zip(rates, decoded, strict=True)]
         rows.append([name, *values])
-        shown = [np.asarray(one)[top : top + side, left : left + side] for one in (picture, *decoded)]
+        shown = [one[top : top + side, left : left + side] for one in (pixels, *decoded)]
         strips.append(np.concatenate(shown, 1))
     Image.fromarray(np.concatenate(strips)).save(given.output, optimize=True)
     print(markdown(["picture", "hpcm", "WebP"], rows))

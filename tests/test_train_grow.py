@@ -133,7 +133,7 @@ def test_orthogonal(size):
     assert ((found[strong] > 0.6) & (found[strong] < 1.25)).all()
 
 
-def test_muon_learns_and_resumes(tiny):
+def test_muon_learns_and_resumes():
     """A problem with a known answer; after half of the steps the state goes to a second optimizer and back."""
     torch.manual_seed(0)
     shape = {"kernel_size": 2, "stride": 2}
