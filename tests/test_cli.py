@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import cli, codec, official, weights
+from hpcm import atomic, cli, codec, official, weights
 from hpcm.cli import arguments, convert, files
 from hpcm.container import pack, unpack
 from hpcm.errors import WeightsError
@@ -310,7 +310,7 @@ def test_a_file_that_appears_meanwhile_is_kept(at, monkeypatch, links):
     if not links:
         monkeypatch.setattr(os, "link", no_link)
     files.write(at / "other", b"new", force=False)
-    replacing = files.replacing(at / "a", force=False)
+    replacing = atomic.replacing(at / "a", force=False)
     replacing.__enter__().write_bytes(b"ours")
     (at / "a").write_bytes(b"theirs")
     with pytest.raises(hpcm.HPCMError, match="a exists; -f overwrites it"):

@@ -19,13 +19,13 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from .. import atomic
+from ..atomic import refuse_existing
 from ..container import is_hpcm
 from ..errors import PictureError, UsageError
 
@@ -38,7 +38,6 @@ PICTURES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
 )  # suffixes that are looked for in folders; a file that is named may have any
 MAX_PIXELS = 1 << 29  # of a picture, as in codec.py: 1.5 GiB as 8-bit RGB
-TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "WEBP": {"lossless": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -199,59 +198,10 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raises UsageError if a file would be overwritten without `force`."""
-    if not force and path.is_file():
-        raise UsageError(f"{path} exists; -f overwrites it")
-
-
 def write(path: Path, data: bytes, force: bool) -> None:
     """Writes a file, all or nothing, and its folders. Raises OSError or UsageError."""
     if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe: it can't be replaced
-        with _blamed_on(path), path.open("wb") as device:
+        with atomic.blamed_on(path), path.open("wb") as device:
             device.write(data)
         return
-    with replacing(path, force) as temporary, temporary.open("xb") as file:
-        file.write(data)
-
-
-@contextmanager
-def replacing(path: Path, force: bool) -> Iterator[Path]:
-    """A path of the same name in a temporary folder beside `path`.
-
-    What the block writes there becomes `path`, or vanishes if the block fails. A file that exists is overwritten only
-    with `force`, also if it appears meanwhile. Raises OSError or UsageError.
-    """
-    refuse_existing(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    target = Path(os.path.realpath(path))  # a link stays a link
-    with _blamed_on(path), TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as folder:
-        temporary = Path(folder, target.name)
-        yield temporary
-        if force:
-            os.replace(temporary, target)
-        else:
-            _link(temporary, target)
-
-
-def _link(temporary: Path, target: Path) -> None:
-    """Gives a file its name unless there is a file of that name."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        refuse_existing(target, force=False)
-        raise  # it exists and is no file
-    except OSError:  # a file system without hard links
-        refuse_existing(target, force=False)
-        os.replace(temporary, target)
-
-
-@contextmanager
-def _blamed_on(path: Path) -> Iterator[None]:
-    """An OSError that names no file, or a temporary one, names `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None or TEMPORARY in str(error.filename):
-            error.filename, error.filename2 = str(path), None
-        raise
+    atomic.write(path, data, force)

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..atomic import replacing
 from ..weights import DEFAULT_MODEL, WeightsFile, available, user_folder
-from .files import open_picture, replacing
+from .files import open_picture
 
 CALIBRATION_SIDE = 512  # pixels of the crops that an exact model is calibrated on, at most
 CALIBRATION_LEVELS = 4  # quality levels of each crop

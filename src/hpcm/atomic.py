@@ -1,0 +1,92 @@
+"""Files that appear complete or not at all, also when the power fails.
+
+What is written goes into a temporary file beside the target, is flushed to the disk, and takes its name in one instant;
+then the folder is flushed too. Whoever opens the file sees the one before or the one after, never a part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .errors import UsageError
+
+TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
+
+
+def write(path: Path, data: bytes, force: bool = True) -> None:
+    """Writes a file and its folders; see `replacing`."""
+    with replacing(path, force) as temporary, temporary.open("xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, force: bool = True) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside `path`, whose folders are made.
+
+    What the block writes there becomes `path`, or vanishes if the block fails. A file that exists is overwritten only
+    with `force`, also if it appears meanwhile. Raises OSError or UsageError.
+    """
+    refuse_existing(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    with blamed_on(path), TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as folder:
+        temporary = Path(folder, target.name)
+        yield temporary
+        _flush(temporary)
+        if force:
+            os.replace(temporary, target)
+        else:
+            _link(temporary, target)
+        _flush_folder(target.parent)
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raises UsageError if a file would be overwritten without `force`."""
+    if not force and path.is_file():
+        raise UsageError(f"{path} exists; -f overwrites it")
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Gives a file its name unless there is a file of that name."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        refuse_existing(target, force=False)
+        raise  # it exists and is no file
+    except OSError:  # a file system without hard links
+        refuse_existing(target, force=False)
+        os.replace(temporary, target)
+
+
+def _flush(path: Path) -> None:
+    """What was written to a file, to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """The names in a folder, to the disk; Windows has no such call and does it by itself."""
+    if os.name == "nt":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError:  # some network file systems can't
+        pass
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """An OSError that names no file, or a temporary one, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or TEMPORARY in str(error.filename):
+            error.filename, error.filename2 = str(path), None
+        raise
