@@ -257,7 +257,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
     assert out == ""
     assert re.fullmatch(f"hpcm: error: {message}\n", err), err
     assert {path: path.read_bytes() for path in at.rglob("*") if path.is_file()} == before
-    assert not list(at.rglob(f"{files.TEMPORARY}*"))
+    assert not list(at.rglob(f"{atomic.TEMPORARY}*"))
 
 
 @pytest.mark.parametrize(
