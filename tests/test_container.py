@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hpcm.container import MAGIC, MAX_METADATA, Container, Tile, is_hpcm, pack, unpack
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
+from hpcm.wire import chunk
 
 PLAIN = Container(
     width=300,
@@ -32,6 +33,7 @@ FULL = replace(
     icc=b"profile of some length",
     exif=b"",
     alpha=bytes(range(40)),
+    ancillary=(("c", bytes([9, 16, 0, 1])), ("x", b"<x:xmpmeta/>")),
     tiles=(Tile(b"first payload" * 5, 1), Tile(b"", 2), Tile(bytes(130), 3)),
 )
 GOLDEN = (
@@ -66,6 +68,7 @@ def containers(draw: st.DrawFn) -> Container:
         icc=draw(st.none() | st.binary(max_size=300)),
         exif=draw(st.none() | st.binary(max_size=300)),
         alpha=draw(st.none() | st.binary(max_size=300)),
+        ancillary=tuple(sorted(draw(st.dictionaries(st.sampled_from("abcxyz"), st.binary(max_size=50))).items())),
         tiles=(),
     )
     payload = draw(st.binary(max_size=300))
@@ -82,6 +85,20 @@ def test_round_trip(container: Container) -> None:
 
 def test_golden_bytes() -> None:
     assert pack(PLAIN).hex() == GOLDEN.replace(" ", "")
+
+
+def test_golden_bytes_of_ancillary_chunks() -> None:
+    """Between the other chunks and the table: their number, then type, length, data and CRC of each."""
+    data = pack(replace(PLAIN, exif=b"E", ancillary=(("c", b"\x09\x10\x00\x01"), ("x", b"<x/>"))))
+    chunks = "4501456712bd96 02 63 04 09100001 fba60bdc 78 04 3c782f3e f8d35190".replace(" ", "")
+    head = GOLDEN.replace(" ", "")[:50].replace("89485043" + "01" + "00", "89485043" + "01" + "28")
+    assert data.hex()[: len(head + chunks)] == head + chunks
+
+
+def test_an_ancillary_chunk_that_is_not_known_is_kept() -> None:
+    """A file of a later version that says more: the picture is read, and nothing is lost when it is written again."""
+    later = replace(PLAIN, ancillary=(("q", b"something new"),))
+    assert unpack(pack(later)) == later
 
 
 @pytest.mark.parametrize("side", [1, 127, 128, 16383, 16384, 2**24])
@@ -188,7 +205,7 @@ def test_the_hand_made_file_is_sound() -> None:
     [
         (b"GIF89a", "no .hpcm file"),
         (with_tile(head_of(b"\x01", b"\x01", version=2)), "version 2 found, this hpcm reads version 1"),
-        (with_tile(head_of(b"\x01", b"\x01", flags=0x20)), "flags are 0x20"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x40)), "flags are 0x40"),
         (with_tile(head_of(b"\x81\x00", b"\x01")), "width takes more bytes"),
         (with_tile(head_of(b"\x01", b"\x80\x00")), "height takes more bytes"),
         (with_tile(head_of(b"\xff\xff\xff\xff\xff\x01", b"\x01")), "width takes more bytes"),
@@ -206,6 +223,14 @@ def test_the_hand_made_file_is_sound() -> None:
             "length of the icc chunk is 16777217",
         ),
         (with_tile(head_of(b"\x01", b"\x01", flags=0x10) + b"A\x83\x08"), "length of the alpha chunk is 1027"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x20) + b"\x00"), "number of ancillary chunks is 0"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x20) + b"\x1b"), "number of ancillary chunks is 27"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x20) + b"\x01X"), r"ancillary chunks are of types \['X'\]"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x20) + b"\x02" + chunk(b"x", b"") * 2), r"types \['x', 'x'\]"),
+        (
+            with_tile(head_of(b"\x01", b"\x01", flags=0x20) + b"\x02" + chunk(b"x", b"") + chunk(b"c", b"")),
+            r"types \['x', 'c'\]",
+        ),
     ],
 )
 def test_fields_out_of_bounds(data: bytes, message: str) -> None:
@@ -225,6 +250,7 @@ def test_the_same_bounds_hold_for_writing() -> None:
         "tile_side": 384,
         "icc": bytes(MAX_METADATA + 1),
         "alpha": bytes(2 * 300 * 200 + 1025),
+        "ancillary": (("x", b""), ("c", b"")),
         "tiles": (Tile(b"", 1 << 32),),
     }
     for name, value in wrong.items():

@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Module or subpackage -> floor. An import leads to the same room or to a strictly lower floor.
 FLOORS = {
-    **dict.fromkeys(["errors", "atomic", "container"], 0),
+    **dict.fromkeys(["errors", "wire", "atomic", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
     **dict.fromkeys(["model", "picture"], 2),
     **dict.fromkeys(["weights", "tiles"], 3),
@@ -23,7 +23,7 @@ FLOORS = {
     **dict.fromkeys(["cli", "train", "eval"], 5),
 }
 FRONTEND = 5  # the top floor; only it may use the public API, `import hpcm`
-EVERYWHERE = {"errors"}  # the one room that its own floor may enter: container raises what errors names
+EVERYWHERE = {"errors", "wire"}  # rooms that their own floor may enter: container raises what errors names
 DISPATCHES = {"cli": {"train", "eval"}}  # `hpcm train` starts another frontend: inside a function, when asked
 EXEMPT = {"", "__main__"}  # hpcm/__init__.py and the entry point: no order, but no torch when they are imported
 LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction"}}  # beyond the standard library; higher floors: anything

@@ -4,7 +4,8 @@
     └────────────── head ──────────────┘
 
 Fixed-width integers are little-endian. A *varint* is LEB128: seven bits per byte, lowest first, the top bit set on all
-bytes but the last, at most 5 bytes, and never longer than its value needs. A CRC is the CRC-32 of zlib and PNG.
+bytes but the last, at most 5 bytes, and never longer than its value needs. A CRC is the CRC-32 of zlib and PNG. Code
+for these lies in wire.py.
 
 Header. Offsets are those of a picture whose sides take two bytes each (128 to 16,383 pixels).
 
@@ -12,7 +13,8 @@ Header. Offsets are those of a picture whose sides take two bytes each (128 to 1
     0        4      magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
     4        1      version, 1
     5        1      flags: bit 0 colour (0 rgb, 1 grey), bit 1 depth (0: 8 bits, 1: 16 bits),
-                    bits 2, 3, 4: a chunk ICC, EXIF, ALPHA follows; bits 5 to 7 are reserved and 0
+                    bits 2, 3, 4: a chunk ICC, EXIF, ALPHA follows; bit 5: ancillary chunks follow;
+                    bits 6 and 7 are reserved and 0
     6        1..4   width in pixels, varint, 1 to 2^24
     8        1..4   height in pixels, varint, 1 to 2^24; width * height <= 2^32
     10       1      n, the length of the model's name, 1 to 32
@@ -26,8 +28,15 @@ Chunks. Those that the flags announce, in the order of their flags:
     1        type: "I" (ICC profile), "E" (EXIF) or "A" (alpha plane)
     1..5     length of the data, varint: ICC and EXIF up to 2^24 (16 MiB), ALPHA up to twice its raw plane
              (width * height * depth / 8 bytes) and 1,024 bytes more
-    length   data, without meaning to this module
+    length   data; a profile, EXIF and a PNG of the alpha plane, which picture.py reads and writes
     4        CRC of type, length and data
+
+Ancillary chunks. If the flags announce them: their number, one byte, 1 to 26, then so many chunks of the form above,
+with data of up to 16 MiB. Their types are lower-case letters, each at most once, in alphabetical order. The picture is
+decoded the same without them: a reader skips a type that it doesn't know, and keeps it where it writes the file again.
+
+    "c"      cICP, the 4 bytes of PNG's chunk: colour primaries, transfer, matrix (ITU-T H.273), full range
+    "x"      XMP, as UTF-8
 
 Table of tiles. The picture is cut into squares of 2^t pixels from the top left, row by row; those at the right and the
 bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile:
@@ -54,30 +63,34 @@ in the table (one less if the payload is under 2 MiB), 4 of CRC; 37 bytes in all
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from struct import Struct
 from typing import Any, Literal
 from zlib import crc32
 
-from hpcm.errors import CorruptError, FormatError, TruncatedError
+from .errors import CorruptError, FormatError
+from .wire import MAX_VARINT, UINT32, Reader, check_range, chunk, varint
 
 MAGIC = b"\x89HPC"
 VERSION = 1
 MAX_SIDE = 1 << 24  # pixels
 MAX_PIXELS = 1 << 32
 MAX_LEVEL = 63
-MAX_METADATA = 1 << 24  # bytes of an ICC or EXIF chunk
+MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
 ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
 MODEL_HASH_BYTES = 8
 TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
-_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-_UINT32 = Struct("<I")
-_MAX_VARINT_BYTES = 5  # 35 bits; the largest alpha chunk takes 2^34 + 1024 bytes
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+CICP, XMP = "c", "x"  # types of ancillary chunks
+
 _SMALLEST_TILE_BYTES = 1 + 4 + 4  # of an empty payload: length, checksum, CRC
 _FLAG_GREY, _FLAG_16_BITS = 1 << 0, 1 << 1
+_FLAG_ANCILLARY = 1 << 5
 _CHUNKS = {"icc": (1 << 2, b"I"), "exif": (1 << 3, b"E"), "alpha": (1 << 4, b"A")}  # field: (flag, type), in order
-_KNOWN_FLAGS = _FLAG_GREY | _FLAG_16_BITS | sum(flag for flag, _ in _CHUNKS.values())
+_KNOWN_FLAGS = _FLAG_GREY | _FLAG_16_BITS | _FLAG_ANCILLARY | sum(flag for flag, _ in _CHUNKS.values())
+_ANCILLARY_TYPE = re.compile("[a-z]")
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 
 
 @dataclass(frozen=True)
@@ -103,16 +116,19 @@ class Container:
     icc: bytes | None = field(default=None, repr=False)
     exif: bytes | None = field(default=None, repr=False)
     alpha: bytes | None = field(default=None, repr=False)
+    ancillary: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (type, data), by type
     tiles: tuple[Tile, ...]
 
-    def tile_boxes(self) -> list[tuple[int, int, int, int]]:
-        """Where each tile lies: (left, top, right, bottom) in pixels, right and bottom exclusive, row by row."""
-        side = self.tile_side
-        return [
-            (left, top, min(left + side, self.width), min(top + side, self.height))
-            for top in range(0, self.height, side)
-            for left in range(0, self.width, side)
-        ]
+    def tile_boxes(self) -> list[Box]:
+        """Where each tile lies, row by row."""
+        return list(tile_boxes(self.width, self.height, self.tile_side))
+
+
+def tile_boxes(width: int, height: int, side: int) -> Iterator[Box]:
+    """The squares of `side` pixels that a picture is cut into, row by row; the last ones may be smaller."""
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield left, top, min(left + side, width), min(top + side, height)
 
 
 def is_hpcm(data: bytes) -> bool:
@@ -127,19 +143,19 @@ def pack(container: Container) -> bytes:
     for name, (_, kind) in _CHUNKS.items():
         data: bytes | None = getattr(container, name)
         if data is not None:
-            _check_range(f"length of the {name} chunk", len(data), 0, _chunk_limit(container, name))
-            chunk = kind + _varint(len(data)) + data
-            head += chunk + _UINT32.pack(crc32(chunk))
+            check_range(f"length of the {name} chunk", len(data), 0, _chunk_limit(container, name))
+            head += chunk(kind, data)
+    head += _pack_ancillary(container.ancillary)
     if len(container.tiles) != _tile_count(container):
         raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {_tile_count(container)}")
     for tile in container.tiles:
-        _check_range("length of a payload", len(tile.payload), 0, (1 << 7 * _MAX_VARINT_BYTES) - 1)
-        _check_range("checksum of a tile", tile.checksum, 0, (1 << 32) - 1)
-        head += _varint(len(tile.payload)) + _UINT32.pack(tile.checksum)
+        check_range("length of a payload", len(tile.payload), 0, MAX_VARINT)
+        check_range("checksum of a tile", tile.checksum, 0, (1 << 32) - 1)
+        head += varint(len(tile.payload)) + UINT32.pack(tile.checksum)
     head_crc = crc32(head)
     parts = [bytes(head)]
     for tile in container.tiles:
-        parts += [tile.payload, _UINT32.pack(crc32(tile.payload, head_crc))]
+        parts += [tile.payload, UINT32.pack(crc32(tile.payload, head_crc))]
     return b"".join(parts)
 
 
@@ -149,26 +165,23 @@ def unpack(data: bytes) -> Container:
     Raises `TruncatedError` if `data` ends before the file does, `CorruptError` if a CRC differs, and `FormatError` if
     it is no .hpcm file, has another version or a field out of its bounds, or goes on after the end.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     header, flags = _read_header(reader)
     present = [name for name, (flag, _) in _CHUNKS.items() if flags & flag]
     chunks: dict[str, Any] = {name: _read_chunk(reader, header, name) for name in present}
+    if flags & _FLAG_ANCILLARY:
+        chunks["ancillary"] = _read_ancillary(reader)
     return replace(header, **chunks, tiles=_read_tiles(reader, _tile_count(header)))
-
-
-def _check_range(what: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise FormatError(f"{what} is {value}; a .hpcm file allows {low} to {high}")
 
 
 def _check_header(container: Container) -> None:
     """Raise `FormatError` for a field of the header that is out of its bounds."""
-    _check_range("width", container.width, 1, MAX_SIDE)
-    _check_range("height", container.height, 1, MAX_SIDE)
-    _check_range("number of pixels", container.width * container.height, 1, MAX_PIXELS)
-    _check_range("quality level", container.level, 0, MAX_LEVEL)
-    _check_range("length of the model hash", len(container.model_hash), MODEL_HASH_BYTES, MODEL_HASH_BYTES)
-    if not _MODEL_NAME.fullmatch(container.model):
+    check_range("width", container.width, 1, MAX_SIDE)
+    check_range("height", container.height, 1, MAX_SIDE)
+    check_range("number of pixels", container.width * container.height, 1, MAX_PIXELS)
+    check_range("quality level", container.level, 0, MAX_LEVEL)
+    check_range("length of the model hash", len(container.model_hash), MODEL_HASH_BYTES, MODEL_HASH_BYTES)
+    if not MODEL_NAME.fullmatch(container.model):
         raise FormatError(f"model name is {container.model!r}; allowed are 1 to 32 of a-z 0-9 ._- and no ._- in front")
     if container.colour not in ("rgb", "grey") or container.bit_depth not in (8, 16):
         found = f"{container.colour!r} of {container.bit_depth} bits"
@@ -188,62 +201,32 @@ def _tile_count(container: Container) -> int:
     return -(-container.width // container.tile_side) * -(-container.height // container.tile_side)
 
 
-def _varint(value: int) -> bytes:
-    """LEB128 of a number that is not negative, in the fewest bytes."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _pack_header(container: Container) -> bytearray:
     flags = _FLAG_GREY * (container.colour == "grey") + _FLAG_16_BITS * (container.bit_depth == 16)
     flags += sum(flag for name, (flag, _) in _CHUNKS.items() if getattr(container, name) is not None)
-    header = bytearray(MAGIC + bytes([VERSION, flags]) + _varint(container.width) + _varint(container.height))
+    flags += _FLAG_ANCILLARY * bool(container.ancillary)
+    header = bytearray(MAGIC + bytes([VERSION, flags]) + varint(container.width) + varint(container.height))
     header += bytes([len(container.model)]) + container.model.encode("ascii") + container.model_hash
     header += bytes([container.level, container.tile_side.bit_length() - 1])
     return header
 
 
-class _Reader:
-    """A place in the bytes of a file. Each method moves past what it returns, or raises `TruncatedError`."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = memoryview(data)  # slices of it copy nothing
-        self.at = 0
-
-    def require(self, size: int, what: str) -> None:
-        """Without moving: are there `size` more bytes?"""
-        left = len(self.data) - self.at
-        if left < size:
-            raise TruncatedError(f"cut short or damaged: {size} bytes of {what} expected, {left} left; fetch it again")
-
-    def take(self, size: int, what: str) -> memoryview:
-        self.require(size, what)
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def byte(self, what: str) -> int:
-        return self.take(1, what)[0]
-
-    def uint32(self, what: str) -> int:
-        return int(_UINT32.unpack(self.take(4, what))[0])
-
-    def varint(self, what: str) -> int:
-        value = 0
-        for i in range(_MAX_VARINT_BYTES):
-            byte = self.byte(what)
-            value |= (byte & 0x7F) << 7 * i
-            if byte == 0 and i > 0:
-                break
-            if byte < 0x80:
-                return value
-        raise FormatError(f"{what} takes more bytes than a varint of its value; the file is damaged")
+def _pack_ancillary(chunks: tuple[tuple[str, bytes], ...]) -> bytes:
+    """Nothing if there are none."""
+    kinds = [kind for kind, _ in chunks]
+    _check_kinds(kinds)
+    for kind, data in chunks:
+        check_range(f"length of the ancillary chunk {kind!r}", len(data), 0, MAX_METADATA)
+    count = bytes([len(chunks)]) if chunks else b""
+    return count + b"".join(chunk(kind.encode("ascii"), data) for kind, data in chunks)
 
 
-def _read_header(reader: _Reader) -> tuple[Container, int]:
+def _check_kinds(kinds: list[str]) -> None:
+    if kinds != sorted(set(kinds)) or not all(map(_ANCILLARY_TYPE.fullmatch, kinds)):
+        raise FormatError(f"ancillary chunks are of types {kinds}; allowed is each of a to z once, in this order")
+
+
+def _read_header(reader: Reader) -> tuple[Container, int]:
     """The header as a Container that has no chunks and no tiles yet, and its flags."""
     start = bytes(reader.data[: len(MAGIC)])
     if not MAGIC.startswith(start):  # a file that was cut within its magic is truncated, not of another format
@@ -270,20 +253,27 @@ def _read_header(reader: _Reader) -> tuple[Container, int]:
     return header, flags
 
 
-def _read_chunk(reader: _Reader, header: Container, name: str) -> bytes:
+def _read_chunk(reader: Reader, header: Container, name: str) -> bytes:
     start = reader.at
     kind = bytes(reader.take(1, f"{name} chunk"))
     if kind != _CHUNKS[name][1]:
         raise FormatError(f"the {name} chunk begins with {kind!r} instead of {_CHUNKS[name][1]!r}; the file is damaged")
-    size = reader.varint(f"length of the {name} chunk")
-    _check_range(f"length of the {name} chunk", size, 0, _chunk_limit(header, name))
-    data = bytes(reader.take(size, f"{name} chunk"))
-    if crc32(reader.data[start : reader.at]) != reader.uint32(f"CRC of the {name} chunk"):
-        raise CorruptError(f"the {name} chunk was changed: its CRC differs; fetch the file again")
-    return data
+    return reader.chunk(name, start, _chunk_limit(header, name))
 
 
-def _read_tiles(reader: _Reader, count: int) -> tuple[Tile, ...]:
+def _read_ancillary(reader: Reader) -> tuple[tuple[str, bytes], ...]:
+    count = reader.byte("number of ancillary chunks")
+    check_range("number of ancillary chunks", count, 1, 26)
+    chunks: list[tuple[str, bytes]] = []
+    for _ in range(count):
+        start = reader.at
+        kind = str(reader.take(1, "an ancillary chunk"), "latin-1")
+        _check_kinds([*(known for known, _ in chunks), kind])
+        chunks.append((kind, reader.chunk(f"ancillary {kind!r}", start, MAX_METADATA)))
+    return tuple(chunks)
+
+
+def _read_tiles(reader: Reader, count: int) -> tuple[Tile, ...]:
     """The table and the payloads of `count` tiles, up to the end of the file."""
     reader.require(count * _SMALLEST_TILE_BYTES, f"its {count} tiles")
     table = [(reader.varint("length of a payload"), reader.uint32("checksum of a tile")) for _ in range(count)]
