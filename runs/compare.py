@@ -123,7 +123,7 @@ def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         options = replace(Options(config=folder.name, decay=0.5, evaluate=0, seed=seed), **training)
         steps = round(given.steps * PIXELS / (options.batch * options.crop**2))
         train(options, given.data, folder, steps=steps, resume=True)
-        network, _ = weights.load_model(weights.find(folder))
+        network = weights.load_model(weights.find(folder)).model
         points, loss = measure(network, find_pictures(given.pictures))
         seconds = weights.find(folder).provenance["seconds"]
         file.write_text(json.dumps({"points": points, "loss": loss, "seconds": seconds}), encoding="utf-8")

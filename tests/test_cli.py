@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, official, weights
+from hpcm import atomic, cli, codec, official, picture, weights
 from hpcm.cli import arguments, convert, files
 from hpcm.container import pack, unpack
 from hpcm.errors import WeightsError
+from hpcm.model.exact import make_exact
 from hpcm.model.hpcm import HPCM
 
 KODIM = Path(__file__).parent / "data" / "kodim20.png"
@@ -35,7 +36,8 @@ def material(tmp_path_factory, tiny) -> Path:
     """A folder with a model of random weights, photo.png, and photo.hpcm made from it."""
     folder = tmp_path_factory.mktemp("material")
     torch.manual_seed(0)
-    weights.save(HPCM(tiny), folder / "tiny.safetensors", {"steps": 7, "crops": 56})
+    model = make_exact(HPCM(tiny).eval(), [(torch.rand(1, 3, 128, 128), torch.tensor([30.0]))])
+    weights.save(model, folder / "tiny.safetensors", {"steps": 7, "crops": 56})
     picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
     picture.save(folder / "photo.png")
     (folder / "photo.hpcm").write_bytes(codec.load(folder / "tiny.safetensors").compress(picture))
@@ -220,8 +222,9 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("compress empty", "empty: no file in this folder ends in .avif, .*"),
         ("compress photo.png - -o out", r"standard input or output \(-\) is for one file: .*"),
         ("compress photo.png note.txt -o -", r"standard input or output \(-\) is for one file: .*"),
-        ("compress photo.png -o a --model none", "no model 'none': it is no file, and the models at hand are tiny"),
-        ("compress photo.png -o a --model note.txt", "note.txt .*"),
+        ("compress photo.png -o a --model none", "no model 'none': the models at hand are tiny"),
+        ("compress photo.png -o a --model note.txt", "no model 'note.txt': .*; for a file or folder write ./note.txt"),
+        ("compress photo.png -o a --model ./note.txt", "note.txt .*"),
         ("compress photo.png -o a --device cuda", "device cuda can't be used: .*"),
         ("decompress none.hpcm", f"none.hpcm: {NO_FILE}"),
         ("decompress photo.png -o a.png", r"photo.png: no .hpcm file: it begins with .*"),
@@ -367,7 +370,7 @@ def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
 
 
 def test_a_picture_of_too_many_pixels(run, at, monkeypatch, capsys):
-    monkeypatch.setattr(files, "MAX_PIXELS", 27_199)
+    monkeypatch.setattr(picture, "MAX_PIXELS", 27_199)
     assert run("compress", "photo.png", "-f") == 1
     assert capsys.readouterr().err == "hpcm: error: photo.png: it has more than 27,199 pixels\n"
 
@@ -412,13 +415,13 @@ def test_info_on_what_else_a_file_holds(run, at, capsys):
 
 
 def test_models(run, material, capsys, monkeypatch):
-    monkeypatch.setattr("hpcm.cli.models.DEFAULT_MODEL", "tiny")
+    monkeypatch.setattr(weights, "DEFAULT_MODEL", "tiny")
     assert run("models") == 0
     path, short = material / "tiny.safetensors", weights.find("tiny").hash.hex()
     assert capsys.readouterr().out.splitlines() == [
         f"tiny  (default)  {path}",
         f"  hash {short}, 64 quality levels, 16 latent channels",
-        "  floating point: files decode where they were made",
+        "  exact: files decode everywhere",
         "  steps 7, crops 56",
     ]
     assert run("models", "--json") == 0
@@ -426,11 +429,13 @@ def test_models(run, material, capsys, monkeypatch):
     provenance = {"steps": 7, "crops": 56}
     expected = {
         "name": "tiny",
+        "alias": None,
         "default": True,
+        "decodes_only": False,
         "hash": short,
         "levels": 64,
         "M": 16,
-        "exact": False,
+        "exact": True,
         "provenance": provenance,
     }
     assert told == {**expected, "path": str(path)}
@@ -472,7 +477,7 @@ def test_without_torch_and_pillow(run, line):
 
 def test_constants_that_stand_twice():
     assert (arguments.DEFAULT_QUALITY, arguments.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
-    assert files.MAX_PIXELS == codec.MAX_PIXELS
+    assert arguments.MAX_PIXELS == codec.MAX_PIXELS
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'\nversion = "{hpcm.__version__}"\n' in project
 

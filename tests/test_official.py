@@ -222,7 +222,7 @@ def test_a_checkpoint_becomes_a_weights_file(small, key, tmp_path):
     found = weights.find(tmp_path / "base-0013.safetensors")
     assert found.name == "base-0013"
     assert found.provenance["source"] == "theirs.pth.tar"
-    again, _ = weights.load_model(found)
+    again = weights.load_model(found).model
     assert again.config == replace(model.config, name="base-0013")
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

@@ -432,7 +432,7 @@ def test_the_lambda_of_a_single_level(tiny_base, loss, given, expected):
 def test_fine_tuning(data, init, tmp_path):
     options = replace(OPTIONS, init=str(init), rate=1e-9)
     tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
-    start, _ = weights.load_model(weights.find(init))
+    start = weights.load_model(weights.find(init)).model
     for name, value in start.state_dict().items():
         assert torch.allclose(tuned.model.state_dict()[name], value, atol=1e-6)
     assert weights.find(tmp_path / "run").provenance["init"] == f"tiny {weights.find(init).hash.hex()}"
@@ -447,7 +447,7 @@ def test_growing(data, init, tiny, tmp_path, monkeypatch):
     options = replace(OPTIONS, config="wider", init=str(init), rate=1e-9)
     grown = train(options, [data], tmp_path / "run", steps=1, say=silent)
     assert grown.config == MODELS["wider"]
-    start, _ = weights.load_model(weights.find(init))
+    start = weights.load_model(weights.find(init)).model
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(grown.model.eval()(x)["x_hat"], start(x)["x_hat"], atol=1e-3)

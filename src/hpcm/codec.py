@@ -9,9 +9,9 @@ Latents that touch no real pixel, only padding, are not coded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .container import Container, Tile, pack, unpack
-from .entropy.coder import Decoder, Encoder, checksum
-from .entropy.tables import Tables
+from .container import CICP, XMP, Box, Container, Tile, unpack
+from .encoding import Encoding
+from .entropy.coder import Decoder, checksum
 from .errors import CorruptError, FormatError, MismatchError, PictureNotice, UsageError
-from .model.drivers import Symbols
 from .model.hpcm import HPCM
-from .picture import MAX_PIXELS, Picture, from_image, pack_alpha, to_image, unpack_alpha
-from .tiles import Box, Tiling, extent, latents_inside
-from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash, load_model
+from .picture import Picture, from_image, to_image, unpack_alpha
+from .tiles import Tiling, extent, latents_inside
+from .weights import DEFAULT_MODEL, Loaded, WeightsFile, find, find_hash, load_model
 
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
+MAX_PIXELS = 1 << 28  # of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
 
 class Codec:
@@ -47,10 +47,12 @@ class Codec:
     another default dtype, has no influence.
     """
 
-    def __init__(self, weights: WeightsFile, model: HPCM, tables: Tables) -> None:
-        self.weights, self.model, self.tables = weights, model, tables
-        self.hash = weights.hash  # read now: a training run writes its weights anew
-        self.levels = model.config.levels
+    def __init__(self, loaded: Loaded, max_pixels: int = MAX_PIXELS) -> None:
+        self.loaded = loaded
+        self.model, self.tables, self.weights = loaded
+        self.max_pixels = max_pixels
+        self.levels = self.model.config.levels
+        self._told = bool(self.model.config.carrier)  # that files may not decode elsewhere
 
     def compress(
         self,
@@ -67,40 +69,58 @@ class Codec:
             bpp: the best level whose file, all included, takes at most so many bits per pixel.
             psnr: the lowest level that reaches so many dB (RGB or grey, over all pixels).
 
-        Raises PictureError, UsageError. A picture that had to be converted, or a target that no level reaches, gives a
-        PictureNotice (a warning).
+        Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
+        that isn't exact gives a PictureNotice (a warning).
         """
+        if self.weights.decodes_only:
+            raise UsageError(f"{self.weights.name} is a retired model, of which only the decoder is left: take another")
         if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
             raise UsageError("quality, bpp and psnr exclude one another: give one")
         for name, target in (("bpp", bpp), ("psnr", psnr)):
             if target is not None and not 0 < target < float("inf"):
                 raise UsageError(f"{name} is {target}: it must be a positive number")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        job = _Job(self, from_image(image))
+        job = Encoding(self.loaded, from_image(image))
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self.weights.name} isn't exact: its files may not decode on another machine, and only with these "
+                "very weights, which training replaces; `hpcm exact` makes a model to keep",
+                PictureNotice,
+                stacklevel=2,
+            )
         with _undisturbed(self.model):
             if bpp is not None:
                 return job.smaller_than(bpp)
             return job.at(level) if psnr is None else job.at(job.level_for(psnr))
 
-    def decompress(self, data: bytes) -> Image.Image:
+    def decompress(self, data: bytes | Container, *, max_pixels: int | None = None) -> Image.Image:
         """Decodes a .hpcm file made with this model.
 
+        Args:
+            data: the file's bytes, or what `container.unpack` has made of them.
+            max_pixels: a file that claims more is refused; by default what the codec was loaded with.
+
+        Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
         are not those that were encoded.
         """
-        container = unpack(data)
-        self._check(container)
+        container = data if isinstance(data, Container) else unpack(data)
+        self._check(container, self.max_pixels if max_pixels is None else max_pixels)
         size = (container.height, container.width)
-        alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
-        grey = container.colour == "grey"
-        depth = container.bit_depth if grey and alpha is None else 8  # Pillow has no more for the others
         tiling = Tiling(self.model, size, container.tile_side)
+        tiles = iter(container.tiles)
+
+        def latent(box: Box) -> Tensor:
+            return self._decode_tile(next(tiles), box, tiling.padded(extent(box)), container.level)
+
+        grey = container.colour == "grey"
+        depth = container.bit_depth if grey and container.alpha is None else 8  # Pillow has no more for the others
         with _undisturbed(self.model):
-            y_hat = tiling.empty_latent()
-            for box, tile in zip(tiling, container.tiles, strict=True):
-                tiling.place(y_hat, box, self._decode_tile(tile, box, tiling.padded(extent(box)), container.level))
-            pixels = tiling.synthesise(y_hat, depth, grey)
-        return to_image(Picture(pixels, alpha, container.icc, container.exif))
+            pixels = tiling.synthesise(latent, depth, grey)
+        alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
+        extra = dict(container.ancillary)
+        return to_image(Picture(pixels, alpha, container.icc, container.exif, extra.get(XMP), extra.get(CICP)))
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> level. Raises UsageError."""
@@ -108,17 +128,20 @@ class Codec:
             raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
         return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
 
-    def _check(self, container: Container) -> None:
+    def _check(self, container: Container, max_pixels: int) -> None:
         """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""
-        if container.model_hash != self.hash:
+        if container.model_hash != self.weights.hash:
             raise MismatchError(
                 f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}, "
-                f"this is {self.weights.name!r} of hash {self.hash.hex()}"
+                f"this is {self.weights.name!r} of hash {self.weights.hash.hex()}"
             )
         if container.level >= self.levels:
             raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
-        if container.width * container.height > MAX_PIXELS:
-            raise FormatError(f"the file claims {container.width} x {container.height} pixels, over {MAX_PIXELS:,}")
+        if container.width * container.height > max_pixels:
+            raise FormatError(
+                f"the file claims {container.width} x {container.height} pixels, over {max_pixels:,}: "
+                "allow more (max_pixels, --max-pixels) if you trust it"
+            )
         if container.tile_side > MAX_TILE_SIDE:
             raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
 
@@ -146,89 +169,6 @@ class Codec:
         return y_hat
 
 
-class _Job:
-    """One picture on its way to bytes; while levels are tried, its latents are computed once."""
-
-    def __init__(self, codec: Codec, picture: Picture) -> None:
-        self.codec, self.picture = codec, picture
-        self.tiling = Tiling(codec.model, picture.size)
-        self._latents: dict[Box, Tensor] | None = None
-
-    def at(self, level: int) -> bytes:
-        """The file at a level."""
-        tiles = []
-        for box in self.tiling:
-            symbols, _ = self._encode(box, level)
-            encoder, total = Encoder(self.codec.tables), 0
-            for values, scales in symbols:
-                encoder.push(values, self.codec.tables.index(scales))
-                total = checksum(values, total)
-            tiles.append(Tile(encoder.finish(), total))
-        picture, weights = self.picture, self.codec.weights
-        container = Container(
-            width=picture.size[1],
-            height=picture.size[0],
-            model=weights.name,
-            model_hash=self.codec.hash,
-            level=level,
-            colour=picture.colour,
-            bit_depth=picture.bit_depth,
-            tile_side=self.tiling.side,
-            icc=picture.icc,
-            exif=picture.exif,
-            alpha=self._alpha,
-            tiles=tuple(tiles),
-        )
-        return pack(container)
-
-    def smaller_than(self, bpp: float) -> bytes:
-        """The file at the best level that takes at most `bpp`, or at the lowest, with a notice."""
-        self._keep_latents()
-        limit = bpp * self.picture.size[0] * self.picture.size[1] / 8
-        at = lru_cache(self.at)
-        best = self._lowest(lambda level: len(at(level)) > limit) - 1
-        if best < 0:
-            _note(f"no level takes {bpp:g} bits per pixel or less: the smallest file has {len(at(0))} bytes")
-        return at(max(best, 0))
-
-    def level_for(self, psnr: float) -> int:
-        """The lowest level that reaches `psnr`, or the best, with a notice."""
-        self._keep_latents()
-        level = self._lowest(lambda level: self._psnr(level) >= psnr)
-        if level == self.codec.levels:
-            _note(f"no level of {self.codec.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
-        return min(level, self.codec.levels - 1)
-
-    @cached_property
-    def _alpha(self) -> bytes | None:
-        return None if self.picture.alpha is None else pack_alpha(self.picture.alpha)
-
-    def _keep_latents(self) -> None:
-        self._latents = {box: self.tiling.analyse(self.picture, box) for box in self.tiling}
-
-    def _encode(self, box: Box, level: int) -> tuple[list[Symbols], Tensor]:
-        y = self.tiling.analyse(self.picture, box) if self._latents is None else self._latents[box]
-        return self.codec.model.encode(y, level, latents_inside(box))
-
-    def _psnr(self, level: int) -> float:
-        y_hat = self.tiling.empty_latent()
-        for box in self.tiling:
-            self.tiling.place(y_hat, box, self._encode(box, level)[1])
-        picture = self.picture
-        decoded = self.tiling.synthesise(y_hat, picture.bit_depth, picture.colour == "grey")
-        rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
-        error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
-        return float("inf") if error == 0 else float(10 * np.log10(picture.peak**2 / error))
-
-    def _lowest(self, reached: Callable[[int], bool]) -> int:
-        """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""
-        low, high = 0, self.codec.levels
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if reached(middle) else (middle + 1, high)
-        return low
-
-
 @contextmanager
 def _undisturbed(model: HPCM) -> Iterator[None]:
     """Without gradients, and without an autocast that the caller may have switched on: it changes the numbers.
@@ -239,16 +179,13 @@ def _undisturbed(model: HPCM) -> Iterator[None]:
         yield
 
 
-def _note(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=3)
-
-
 # ---- the shortest way ------------------------------------------------------------------------------------------------
 
 
-def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Codec:
+def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu", *, max_pixels: int = MAX_PIXELS) -> Codec:
     """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
 
+    A string is a name unless it has a separator or ends in .safetensors. `max_pixels`: of files that are decoded.
     Raises ModelNotFoundError, WeightsError, and UsageError for a device that can't be used.
     """
     weights = find(name_or_path)
@@ -256,7 +193,7 @@ def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Codec
         torch.empty(1, device=device)
     except (AssertionError, RuntimeError) as error:  # a torch without CUDA, CUDA without a GPU, no name of a device
         raise UsageError(f"device {device} can't be used: {error}") from error
-    return Codec(weights, *load_model(weights, device))
+    return Codec(load_model(weights, device), max_pixels)
 
 
 @lru_cache(maxsize=4)
@@ -269,9 +206,8 @@ def _codec(weights: WeightsFile, device: str) -> Codec:
     return _cached(weights.path, weights.path.stat().st_mtime_ns, device)
 
 
-def load_for(data: bytes, device: str = "cpu") -> Codec:
-    """The model that a .hpcm file names, loaded once per process. Raises FormatError, ModelNotFoundError."""
-    container = unpack(data)
+def load_for(container: Container, device: str = "cpu") -> Codec:
+    """The model that a .hpcm file names, loaded once per process. Raises ModelNotFoundError."""
     return _codec(find_hash(container.model, container.model_hash), device)
 
 
@@ -287,7 +223,8 @@ def compress(
     return _codec(find(model), "cpu").compress(image, quality=quality, bpp=bpp, psnr=psnr)
 
 
-def decompress(data: bytes, *, model: str | Path | None = None) -> Image.Image:
+def decompress(data: bytes, *, model: str | Path | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes a .hpcm file with the model that it names, or with `model`; see `Codec.decompress`."""
-    codec = load_for(data) if model is None else _codec(find(model), "cpu")
-    return codec.decompress(data)
+    container = unpack(data)
+    codec = load_for(container) if model is None else _codec(find(model), "cpu")
+    return codec.decompress(container, max_pixels=max_pixels)

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .container import MODEL_NAME
 from .errors import UsageError, WeightsError
 from .model.config import B1, BASE, BASE_PHI, LARGE, Config, Stages
 from .model.hpcm import HPCM
@@ -30,7 +31,6 @@ ARCHS = {
     name: replace(config, hyper_placement="released", likelihood="cdf")
     for name, config in {"base": BASE, "large": LARGE, "1b": B1, "base-phi": BASE_PHI}.items()
 }
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")  # of a model, as a .hpcm file can carry it
 PREFIX = "module."  # of names in checkpoints of distributed training
 IGNORED = re.compile(r"scale_table|quantized_cdf_.*|cdf_length_.*|offset_.*|entropy_estimation\..*")
 SHOWN = 3  # names in a message
@@ -78,7 +78,7 @@ def import_checkpoint(path: Path, arch: str, output: Path) -> None:
 
     The model is named after the output file, so that .hpcm files name it. Raises WeightsError, UsageError.
     """
-    if not NAME.fullmatch(output.stem):
+    if not MODEL_NAME.fullmatch(output.stem):
         raise UsageError(
             f"the weights file's name is the model's: {output.stem!r} must be up to 32 of a-z, 0-9, '.', '_' and '-', "
             "starting with a letter or a digit"

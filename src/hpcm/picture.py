@@ -11,12 +11,15 @@
 
 Pillow reads 16-bit colour as 8-bit, so that is what is kept of it. The ICC profile is carried along untouched, except
 for CMYK and LAB, whose profile wouldn't fit the converted pixels. The EXIF orientation is applied to the pixels; the
-other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail.
+other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail. XMP is kept but for its
+own orientation, and so are the four numbers of PNG's cICP chunk where `info["cicp"]` holds them (Pillow doesn't read
+them; the command line does). Comments and IPTC are not kept, with a notice.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +32,7 @@ from PIL.PngImagePlugin import PngImageFile
 from .container import MAX_METADATA
 from .errors import CorruptError, PictureError, PictureNotice
 
-MAX_PIXELS = 1 << 29  # of a picture: a small file may claim any size
+MAX_PIXELS = 1 << 29  # of a picture that is compressed
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
@@ -46,7 +49,11 @@ UPRIGHT = {  # EXIF orientation: what makes the picture upright
 # Tags up to XMP tell how a TIFF file is stored, but for these: what, who, when, with what, dots per inch.
 LAST_STORAGE_TAG = 700
 DESCRIPTIVE_TAGS = (269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316)
-BULKY_TAGS = (33723, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop's, the ICC profile
+IPTC_TAG = 33723
+BULKY_TAGS = (IPTC_TAG, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop's, the ICC profile
+IPTC_RESOURCE = 0x0404  # among the resources of Photoshop in a JPEG
+XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d+"|\s*<tiff:Orientation>\d+</tiff:Orientation>')
+CICP_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Picture:
     alpha: NDArray[np.uint8] | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    cicp: bytes | None = None  # primaries, transfer, matrix, full range (ITU-T H.273)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,6 +97,9 @@ def from_image(image: Image.Image) -> Picture:
         image.load()
         orientation, exif = _exif(image)
         icc = None if image.mode in FOREIGN_PROFILE else image.info.get("icc_profile")
+        xmp = _xmp(image.info.get("xmp"), upright=orientation in UPRIGHT)
+        cicp = image.info.get("cicp")
+        _tell_losses(image)
         image = _plain(image)
         planes = np.asarray(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
     except (PictureError, PictureNotice, MemoryError):
@@ -98,7 +110,8 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    return Picture(planes, alpha, _bounded(icc, "ICC profile"), _bounded(exif, "EXIF"))
+    metadata = (_bounded(icc, "ICC profile"), _bounded(exif, "EXIF"), _bounded(xmp, "XMP"))
+    return Picture(planes, alpha, *metadata, cicp if cicp and len(cicp) == CICP_BYTES else None)
 
 
 def _frames(image: Image.Image) -> int:
@@ -126,6 +139,24 @@ def _exif(image: Image.Image) -> tuple[object, bytes | None]:
     except Exception as error:  # parsers and writers of EXIF raise nearly anything on damaged tags
         _note(f"the picture's EXIF is damaged and not kept: {error}")
         return orientation, None
+
+
+def _xmp(data: object, *, upright: bool) -> bytes | None:
+    """XMP as bytes; without its orientation where the pixels are turned, lest they be turned twice."""
+    data = data.encode() if isinstance(data, str) else data
+    if not isinstance(data, bytes):
+        return None
+    return XMP_ORIENTATION.sub(b"", data) if upright else data
+
+
+def _tell_losses(image: Image.Image) -> None:
+    """Notices of metadata that has no place in a .hpcm file."""
+    texts = {key for key in getattr(image, "text", {}) if key != "XML:com.adobe.xmp"}
+    if texts or image.info.get("comment"):
+        _note("the picture's comments are not kept")
+    resources = image.info.get("photoshop")
+    if IPTC_TAG in getattr(image, "tag_v2", {}) or (isinstance(resources, dict) and IPTC_RESOURCE in resources):
+        _note("the picture's IPTC is not kept")
 
 
 def _bounded(data: bytes | None, what: str) -> bytes | None:
@@ -162,10 +193,11 @@ def _note(text: str) -> None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The Pillow image of a picture; metadata in `info["icc_profile"]` and `info["exif"]`."""
+    """The Pillow image of a picture; metadata in `info`: icc_profile, exif, xmp, cicp."""
     planes = picture.pixels
     image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
-    for key, value in (("icc_profile", picture.icc), ("exif", picture.exif)):
+    metadata = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp, "cicp": picture.cicp}
+    for key, value in metadata.items():
         if value:
             image.info[key] = value
     return image

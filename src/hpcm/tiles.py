@@ -16,7 +16,7 @@ repeated. Shapes: y, y_hat [1, M, h, w].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .container import Box, tile_boxes
 from .model.config import LATENT_STRIDE
 from .model.hpcm import HPCM
 from .model.transforms import receptive_halo
@@ -31,7 +32,7 @@ from .picture import Picture
 
 TILE_SIDE = 1024  # pixels
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
+Latent = Callable[[Box], Tensor]  # a tile's box -> its y_hat, padded to the model's multiple
 
 
 class Tiling:
@@ -45,9 +46,7 @@ class Tiling:
     def __iter__(self) -> Iterator[Box]:
         """The boxes of the tiles in pixels, row by row."""
         height, width = self.size
-        for top in range(0, height, self.side):
-            for left in range(0, width, self.side):
-                yield left, top, min(left + self.side, width), min(top + self.side, height)
+        return tile_boxes(width, height, self.side)
 
     @torch.no_grad()
     def analyse(self, picture: Picture, box: Box) -> Tensor:
@@ -58,31 +57,28 @@ class Tiling:
         return y.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def synthesise(self, y_hat: Tensor, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Pixels [H, W, 3] or, for grey, [H, W], from y_hat of the whole picture."""
-        peak = 2**bit_depth - 1
-        pixels = np.empty(self.size if grey else (*self.size, 3), np.uint8 if bit_depth == 8 else np.uint16)
+    def synthesise(self, latent: Latent, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Pixels [H, W, 3] or, for grey, [H, W].
+
+        `latent` is asked for y_hat of each tile, row by row, just before it is needed: memory holds the latents of a
+        few rows of tiles, and none for the pixels before the first row has been decoded.
+        """
+        rows, pixels = _Rows(self, latent), None
         for box in self:
             outer, inner = self._outer(box)
             cells = [side // LATENT_STRIDE for side in outer]
-            x_hat = self.model.synthesise(y_hat[:, :, cells[1] : cells[3], cells[0] : cells[2]])[0]
+            x_hat = self.model.synthesise(rows.between(cells[1], cells[3])[:, :, :, cells[0] : cells[2]])[0]
+            if pixels is None:
+                pixels = np.empty(self.size if grey else (*self.size, 3), np.uint8 if bit_depth == 8 else np.uint16)
             left, top, right, bottom = box
             down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
             x_hat = x_hat[:, down : down + bottom - top, across : across + right - left]
             x_hat = x_hat.mean(0) if grey else x_hat.permute(1, 2, 0)
+            peak = 2**bit_depth - 1
             values = x_hat.mul(peak).nan_to_num_().round_().clamp_(0, peak)  # a forged file may give anything
             pixels[top:bottom, left:right] = values.cpu().numpy().astype(pixels.dtype)
+        assert pixels is not None  # a picture has a tile
         return pixels
-
-    def empty_latent(self) -> Tensor:
-        """Room for y_hat of the whole picture."""
-        shape = (1, self.model.config.M, *self.padded(self.size))
-        return torch.empty(shape, dtype=torch.float32, device=self._device, memory_format=torch.channels_last)
-
-    def place(self, y_hat: Tensor, box: Box, tile: Tensor) -> None:
-        """Puts y_hat of a tile where it belongs in y_hat of the whole picture."""
-        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
-        y_hat[:, :, top : top + tile.shape[2], left : left + tile.shape[3]] = tile
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of latents of `size` pixels, padded to the model's multiple."""
@@ -100,6 +96,38 @@ class Tiling:
         stride = LATENT_STRIDE
         inner = (left - x0, top - y0, left - x0 + columns, top - y0 + rows)
         return (x0 * stride, y0 * stride, x1 * stride, y1 * stride), inner
+
+
+class _Rows:
+    """y_hat of the rows of tiles that are needed at the moment, of the picture's whole width."""
+
+    def __init__(self, tiling: Tiling, latent: Latent) -> None:
+        self.latent, self.waiting = latent, iter(tiling)
+        self.last_column = (tiling.size[1] - 1) // tiling.side * tiling.side
+        self.held: list[Tensor] = []  # [1, M, rows, w], one behind the other
+        self.top = self.bottom = 0  # the rows of latents that are held
+        self.whole: tuple[tuple[int, int], Tensor] | None = None
+
+    def between(self, top: int, bottom: int) -> Tensor:
+        """Rows of latents, which only ever move down: [1, M, bottom - top, w]."""
+        if self.whole is None or self.whole[0] != (top, bottom):
+            while self.bottom < bottom:
+                self._add()
+            while self.top + self.held[0].shape[2] <= top:
+                self.top += self.held.pop(0).shape[2]
+            whole = torch.cat(self.held, 2) if len(self.held) > 1 else self.held[0]
+            self.whole = (top, bottom), whole[:, :, top - self.top : bottom - self.top]
+        return self.whole[1]
+
+    def _add(self) -> None:
+        """The next row of tiles."""
+        tiles = []
+        for box in self.waiting:
+            tiles.append(self.latent(box))
+            if box[0] == self.last_column:
+                break
+        self.held.append(torch.cat(tiles, 3) if len(tiles) > 1 else tiles[0])
+        self.bottom += self.held[-1].shape[2]
 
 
 def extent(box: Box) -> tuple[int, int]:

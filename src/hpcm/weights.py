@@ -1,9 +1,15 @@
 """Weights files: a name or a path -> a model.
 
 A weights file is a safetensors file that describes itself. Its tensors are the parameters (under their names in
-`HPCM`) and the integer tables of the entropy coder (`tables.scales`, `tables.radius`, `tables.frequencies`). Its
-metadata holds, as JSON, the configuration and where the weights come from (`provenance`). The SHA-256 of the whole
-file is the model's hash; a .hpcm file names its model by the first 8 bytes of it.
+`HPCM`) and the integer tables of the entropy coder (`tables.scales`, `tables.radius`, `tables.frequencies`); storage.py
+says how numbers are stored. Its metadata holds, as JSON, the configuration, the model's name where that isn't the
+configuration's, and where the weights come from (`provenance`). The SHA-256 of the whole file is the model's hash; a
+.hpcm file names its model by the first 8 bytes of it.
+
+**Names.** Released models never change: each has a name with a version, `nano-3`. `nano` stands for the newest of them.
+A model that is replaced is retired: the half of it that decodes stays in the package, for the files that were made with
+it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the hash of the whole
+model).
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
 ~/.local/share/hpcm). Importing this module doesn't import torch.
@@ -12,14 +18,17 @@ Models are looked for among the bundled ones, then in the user's weights folder 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from . import atomic
+from .container import MODEL_HASH_BYTES
 from .errors import ModelNotFoundError, WeightsError
 
 if TYPE_CHECKING:
@@ -29,9 +38,9 @@ if TYPE_CHECKING:
 FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
+RETIRED = ASSETS / "retired"
 DEFAULT_MODEL = "nano"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
-HASH_BYTES = 8  # of the SHA-256, in a .hpcm file
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
 
 
@@ -40,47 +49,86 @@ class WeightsFile:
     """A weights file on disk: its description, read without loading the tensors."""
 
     path: Path
+    name: str
     config: dict[str, Any]
     provenance: dict[str, Any]
+    known_digest: bytes | None = None  # None: not computed yet
+    decodes_only: bool = False
 
     @property
-    def name(self) -> str:
-        return str(self.config["name"])
-
-    @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the file, 32 bytes."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        """SHA-256 of the model, 32 bytes: of the file, or of the whole model whose files it decodes."""
+        return self.known_digest or _file_digest(self.path, *_version(self.path))
 
     @property
     def hash(self) -> bytes:
         """The 8 bytes that name the model in a .hpcm file."""
-        return self.digest[:HASH_BYTES]
+        return self.digest[:MODEL_HASH_BYTES]
 
 
-def _sha256(file: Any) -> bytes:  # Python 3.10
+class Loaded(NamedTuple):
+    """A model that is ready to use; `weights` describes the very bytes that it was made of."""
+
+    model: HPCM
+    tables: Tables
+    weights: WeightsFile
+
+
+def describe(path: Path) -> WeightsFile:
+    """Reads a weights file's description. Raises WeightsError."""
+    try:
+        return _described(path, *_version(path))
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read as a weights file: {error}") from error
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """Changes when a file is written anew. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@lru_cache(maxsize=64)
+def _described(path: Path, *version: int) -> WeightsFile:
+    with path.open("rb") as file:
+        return _describe(path, file)
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, *version: int) -> bytes:
+    with path.open("rb") as file:
+        return _sha256(file)
+
+
+def _describe(path: Path, file: BinaryIO) -> WeightsFile:
+    """From an open file, at its beginning. Raises WeightsError."""
+    try:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise WeightsError(f"{path} is no weights file: its header claims {length} bytes")
+        metadata = json.loads(file.read(length)).get("__metadata__", {})
+        if metadata.get("hpcm") != FORMAT:
+            raise WeightsError(f"{path} is no hpcm weights file of format {FORMAT}; `hpcm import` reads the authors'")
+        config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
+        if not isinstance(provenance, dict):
+            raise TypeError(f"provenance is {provenance!r} instead of names and values")
+        name = str(metadata.get("name") or config["name"])
+        replaced = bytes.fromhex(metadata.get("stands_for", ""))
+        if len(replaced) not in (0, hashlib.sha256().digest_size):
+            raise ValueError(f"stands_for has {len(replaced)} bytes instead of a SHA-256")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} can't be read as a weights file: {error}") from error
+    return WeightsFile(path, name, config, provenance, replaced or None, decodes_only=bool(replaced))
+
+
+def _sha256(file: BinaryIO) -> bytes:
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.digest()
 
 
-def describe(path: Path) -> WeightsFile:
-    """Reads a weights file's description. Raises WeightsError."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > MAX_HEADER:
-                raise WeightsError(f"{path} is no weights file: its header claims {length} bytes")
-            metadata = json.loads(file.read(length)).get("__metadata__", {})
-        if metadata.get("hpcm") != FORMAT:
-            raise WeightsError(f"{path} is no hpcm weights file of format {FORMAT}; `hpcm import` reads the authors'")
-        config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
-        str(config["name"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path} can't be read as a weights file: {error}") from error
-    return WeightsFile(path, config, provenance)
+# ---- finding ---------------------------------------------------------------------------------------------------------
 
 
 def user_folder() -> Path:
@@ -90,37 +138,74 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "hpcm"
 
 
-def available() -> Iterator[WeightsFile]:
-    """The bundled models, then the user's; files that can't be read are passed over."""
-    for folder in (ASSETS, user_folder()):
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
-            try:
-                yield describe(path)
-            except WeightsError:
-                continue
+def available(*, retired: bool = False) -> Iterator[WeightsFile]:
+    """The bundled models, then the user's; `retired`: also what only decodes. Unreadable files are passed over."""
+    for folder in (ASSETS, *([RETIRED] if retired else []), user_folder()):
+        yield from (weights for weights in _in(folder) if retired or not weights.decodes_only)
+
+
+def _in(folder: Path) -> Iterator[WeightsFile]:
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+        try:
+            yield describe(path)
+        except WeightsError:
+            continue
 
 
 def find(name_or_path: str | Path) -> WeightsFile:
-    """A bundled or user's model by name, a weights file by path, or a training run by its folder.
+    """A model by name, a weights file by path, or a training run by its folder.
 
+    A string without a separator and without the suffix .safetensors is a name, whatever lies in the working directory.
     Raises ModelNotFoundError, WeightsError.
     """
-    path = Path(name_or_path)
-    if path.is_dir() and (path / RUN_WEIGHTS).exists():
-        return describe(path / RUN_WEIGHTS)
-    if path.is_file():
-        return describe(path)
-    for weights in available():
-        if str(name_or_path) in (weights.name, weights.path.stem):
-            return weights
-    known = ", ".join(w.name for w in available()) or "none"
-    raise ModelNotFoundError(f"no model {str(name_or_path)!r}: it is no file, and the models at hand are {known}")
+    separators = tuple(filter(None, (os.sep, os.altsep)))
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or any(separator in text for separator in separators):
+        return _at(Path(name_or_path))
+    for folder in (ASSETS, RETIRED, user_folder()):
+        at_hand = list(_in(folder))
+        if exact := [weights for weights in at_hand if text in (weights.name, weights.path.stem)]:
+            return exact[0]
+        if versions := [weights for weights in at_hand if version_of(weights, text) and not weights.decodes_only]:
+            return max(versions, key=lambda weights: version_of(weights, text))
+    known = ", ".join(weights.name for weights in available()) or "none"
+    hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""
+    raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
+
+
+def default() -> WeightsFile | None:
+    """The model that is used unless another is named; None where it isn't at hand."""
+    try:
+        return find(DEFAULT_MODEL)
+    except ModelNotFoundError:
+        return None
+
+
+def alias_of(weights: WeightsFile) -> str | None:
+    """The name without a version, if it stands for this model."""
+    family = weights.name.rpartition("-")[0]
+    if not family or not version_of(weights, family):
+        return None
+    return family if find(family).path == weights.path else None
+
+
+def version_of(weights: WeightsFile, family: str) -> int:
+    """The version of a model called FAMILY-VERSION; 0 for other names."""
+    version = weights.name.removeprefix(f"{family}-")
+    return int(version) if version != weights.name and version.isdecimal() else 0
+
+
+def _at(path: Path) -> WeightsFile:
+    if path.is_dir():
+        path = path / RUN_WEIGHTS
+    if not path.is_file():
+        raise ModelNotFoundError(f"no model at {path}: there is no such file")
+    return describe(path)
 
 
 def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     """The model that a .hpcm file names. Raises ModelNotFoundError, which names it and says where to put it."""
-    candidates = sorted(available(), key=lambda w: w.name != name)  # the likely ones first: hashing reads the file
-    for weights in candidates:
+    for weights in available(retired=True):
         if weights.hash == short_hash:
             return weights
     raise ModelNotFoundError(
@@ -129,60 +214,48 @@ def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     )
 
 
-def save(model: HPCM, path: Path, provenance: dict[str, Any], *, half: bool = True) -> None:
-    """Writes a weights file under a temporary name first; 16-bit parameters if `half`, else float32.
+# ---- writing and loading ---------------------------------------------------------------------------------------------
 
-    What leads to means and scales in an exact model stays as it is: 16-bit only where nothing is lost.
+
+def save(model: HPCM, path: Path, provenance: dict[str, Any], *, name: str | None = None, half: bool = True) -> None:
+    """Writes a weights file, whole or not at all.
+
+    Args:
+        name: of the model, by default its configuration's.
+        half: 16-bit parameters where nothing may depend on more, else float32. What leads to means and scales in an
+            exact model is always stored without loss.
     """
-    import numpy as np
-    import torch
-    from safetensors.torch import save_file
+    from .storage import pack
 
-    from .entropy.tables import make_tables
-    from .model.grid import PARTS
-
-    tensors = {}
-    for name, value in model.state_dict().items():
-        value = value.detach().cpu().contiguous().float()
-        short = value.half()
-        exact = bool(model.config.carrier) and name.startswith(PARTS)
-        tensors[name] = short if half and (not exact or torch.equal(short.float(), value)) else value
-    tables = make_tables()
-    for name in ("scales", "radius", "frequencies"):
-        tensors[f"tables.{name}"] = torch.from_numpy(np.array(getattr(tables, name)))
     metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata)
-    temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-    os.replace(temporary, path)
+    atomic.write(path, pack(model, metadata | ({"name": name} if name else {}), half=half))
 
 
-def load_model(weights: WeightsFile, device: str = "cpu") -> tuple[HPCM, Tables]:
+def save_decoder(weights: WeightsFile, path: Path) -> None:
+    """Writes the half of a model that decodes, which opens the files that were made with the whole."""
+    from .storage import pack
+
+    loaded = load_model(weights)
+    loaded.model.drop_encoder()
+    metadata = {"hpcm": FORMAT, "config": json.dumps(weights.config), "provenance": json.dumps(weights.provenance)}
+    metadata |= {"name": weights.name, "stands_for": loaded.weights.digest.hex()}
+    atomic.write(path, pack(loaded.model, metadata, half=True))
+
+
+def load_model(weights: WeightsFile, device: str = "cpu") -> Loaded:
     """The network in evaluation mode, float32 and channels-last, and its entropy coder's tables.
 
-    Raises WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds
-    don't hold, and MismatchError where this machine's arithmetic isn't exact.
+    The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
+    WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds don't
+    hold, and MismatchError where this machine's arithmetic isn't exact.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from .entropy.tables import Tables
-    from .model import grid
-    from .model.config import Config
-    from .model.hpcm import HPCM
+    from .storage import build
 
     try:
-        tensors = load_file(weights.path)
-        tables = Tables(*(tensors.pop(f"tables.{name}").numpy() for name in ("scales", "radius", "frequencies")))
-        tables.check()
-        with torch.device("meta"):
-            model = HPCM(Config.from_dict(weights.config))
-        model.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
-    if model.config.carrier:
-        grid.check(model)
-        grid.probe(torch.device(device))
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval().requires_grad_(False), tables
+        data = weights.path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{weights.path} can't be read as a weights file: {error}") from error
+    weights = _describe(weights.path, io.BytesIO(data))
+    weights = replace(weights, known_digest=weights.known_digest or hashlib.sha256(data).digest())
+    model, tables = build(weights.path, weights.config, data, device, decodes_only=weights.decodes_only)
+    return Loaded(model, tables, weights)

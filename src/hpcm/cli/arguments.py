@@ -16,7 +16,7 @@ from .info import info
 from .models import exact, import_, models
 from .training import train
 
-DEFAULT_QUALITY, MAX_QUALITY = 50, 100  # as in codec.py
+DEFAULT_QUALITY, MAX_QUALITY, MAX_PIXELS = 50, 100, 1 << 28  # as in codec.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
 EXAMPLES = """examples:
@@ -68,6 +68,8 @@ def _decompress(commands: Commands) -> None:
     command.add_argument("--format", type=_format, default="png", help=text)
     text = "instead of the model that the file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
+    text = "refuse files that claim more pixels, by default %(default)s"
+    command.add_argument("--max-pixels", type=_whole, default=MAX_PIXELS, metavar="N", help=text)
 
 
 def _files(command: Any, source: str, target: str) -> None:
@@ -86,6 +88,7 @@ def _info(commands: Commands) -> None:
 
 def _models(commands: Commands) -> None:
     command = _command(commands, "models", models, "the models at hand")
+    command.add_argument("--all", action="store_true", help="those that are retired too, which only decode")
     command.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -104,7 +107,9 @@ def _exact(commands: Commands) -> None:
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
     text = "what carries the sums; by default float32, or float64 for models with attention"
     command.add_argument("--carrier", choices=("float32", "float64"), help=text)
-    command.add_argument("-o", "--output", metavar="OUT", required=True, help="NAME.safetensors")
+    text = "of the model, as .hpcm files tell it; by default as before"
+    command.add_argument("--name", help=text)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="FILE.safetensors")
     command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..container import unpack
 from ..errors import UsageError
 from . import files
 from .files import Job
@@ -58,7 +59,8 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     from ..codec import load_for
 
     data = job.read()
-    image = (codec or load_for(data, options.device)).decompress(data)
+    container = unpack(data)
+    image = (codec or load_for(container, options.device)).decompress(container, max_pixels=options.max_pixels)
     picture = files.save_picture(image, job.suffix(options.format))
     job.write(picture, options.force)
     if job.target is not None:

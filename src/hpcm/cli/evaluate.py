@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..weights import DEFAULT_MODEL, available
+from ..weights import DEFAULT_MODEL, default
 from .convert import keep_pages
 from .files import lift_pillows_bound, write
 
@@ -50,7 +50,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def default_models() -> list[str]:
     """The default model, if it is at hand."""
-    return [DEFAULT_MODEL] if any(weights.name == DEFAULT_MODEL for weights in available()) else []
+    return [DEFAULT_MODEL] if default() else []
 
 
 @contextmanager

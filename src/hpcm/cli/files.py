@@ -31,13 +31,15 @@ from ..errors import PictureError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
 STREAM = "-"
 SUFFIX = ".hpcm"
 PICTURES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
 )  # suffixes that are looked for in folders; a file that is named may have any
-MAX_PIXELS = 1 << 29  # of a picture, as in codec.py: 1.5 GiB as 8-bit RGB
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+XMP_TAG = 700
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "WEBP": {"lossless": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -99,6 +101,8 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
         suffix: of the outputs whose name isn't given.
         wanted: suffixes, in lower case, of the files to convert in folders.
     """
+    if "" in (*inputs, output):  # which Path takes for the working directory
+        raise UsageError("the name of an input or output is empty")
     folders = [name for name in inputs if name != STREAM and Path(name).is_dir()]
     into = None  # the folder of the outputs
     if output not in (None, STREAM):
@@ -139,8 +143,10 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
 
 
 def lift_pillows_bound() -> None:
-    """Makes Pillow open what `MAX_PIXELS` allows; its own bound, 2^28 / 3, stops at large photographs."""
+    """Makes Pillow open what `picture.MAX_PIXELS` allows; its own bound, 2^28 / 3, stops at large photographs."""
     from PIL import Image
+
+    from ..picture import MAX_PIXELS
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
@@ -156,6 +162,8 @@ def open_picture(data: bytes) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
             image.load()
+        if cicp := _cicp(data):
+            image.info["cicp"] = cicp
     except UnidentifiedImageError:
         raise PictureError("it is no picture that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -178,12 +186,16 @@ def picture_format(suffix: str) -> str:
 
 
 def save_picture(image: Image.Image, suffix: str) -> bytes:
-    """The bytes of a picture file, with the picture's ICC profile and EXIF if the format has a place for them.
+    """The bytes of a picture file, with the picture's ICC profile, EXIF and XMP if the format has a place for them.
 
-    Lossless where the format can be. Raises PictureError, UsageError.
+    Lossless where the format can be. A cICP chunk goes into PNG. Raises PictureError, UsageError.
     """
     name = picture_format(suffix)
-    metadata = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
+    metadata = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
+    if name == "PNG":
+        metadata["pnginfo"] = _png_chunks(metadata.pop("xmp", None), image.info.get("cicp"))
+    if name == "TIFF" and "xmp" in metadata:
+        metadata["exif"] = _exif_with(metadata.pop("xmp"), metadata.get("exif"))
     plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
     out = io.BytesIO()
     try:
@@ -193,6 +205,40 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
     except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
     return out.getvalue()
+
+
+def _png_chunks(xmp: bytes | None, cicp: bytes | None) -> PngInfo:
+    """What Pillow doesn't write into a PNG by itself."""
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    if cicp:
+        chunks.add(b"cICP", cicp)
+    if xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    return chunks
+
+
+def _exif_with(xmp: bytes, exif: bytes | None) -> Image.Exif:
+    """EXIF with XMP among its tags, as TIFF has it."""
+    from PIL import Image
+
+    tags = Image.Exif()
+    if exif:
+        tags.load(exif)
+    tags[XMP_TAG] = xmp
+    return tags
+
+
+def _cicp(data: bytes) -> bytes | None:
+    """The data of a PNG's cICP chunk, which Pillow passes over; it lies before the pixels."""
+    at = len(PNG_MAGIC)
+    while data.startswith(PNG_MAGIC) and data[at + 4 : at + 8] not in (b"", b"IDAT"):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"cICP":
+            return data[at + 8 : at + 8 + size]
+        at += 12 + size  # length, type, data, CRC
+    return None
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import replacing
-from ..weights import DEFAULT_MODEL, WeightsFile, available, user_folder
+from ..weights import WeightsFile, alias_of, available, default, user_folder
 from .files import open_picture
 
 CALIBRATION_SIDE = 512  # pixels of the crops that an exact model is calibrated on, at most
@@ -17,26 +17,30 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 
 
 def models(options: argparse.Namespace) -> None:
-    found = list(available())
-    names = [weights.name for weights in found]
-    rows = [row(weights, k == names.index(weights.name)) for k, weights in enumerate(found)]
+    found = list(available(retired=options.all))
+    rows = [row(weights) for weights in found]
     if options.json:
         print(json.dumps(rows, indent=2))
     elif not rows:
         print(f"no models are at hand; weights files belong into {user_folder()}")
     for told in [] if options.json else rows:
-        print(f"{told['name']}{'  (default)' if told['default'] else ''}  {told['path']}")
+        what = [told["alias"], "default" * told["default"], "retired: decodes only" * told["decodes_only"]]
+        said = ", ".join(filter(None, what))
+        print(f"{told['name']}{f'  ({said})' if said else ''}  {told['path']}")
         print(f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels")
         print(f"  {EXACT[told['exact']]}")
         if told["provenance"]:
             print("  " + ", ".join(f"{key} {value}" for key, value in told["provenance"].items()))
 
 
-def row(weights: WeightsFile, first: bool) -> dict[str, Any]:
-    """What is told about a model; `first`: of its name."""
+def row(weights: WeightsFile) -> dict[str, Any]:
+    """What is told about a model."""
+    chosen = default()
     return {
         "name": weights.name,
-        "default": first and weights.name == DEFAULT_MODEL,
+        "alias": alias_of(weights),
+        "default": chosen is not None and weights.path == chosen.path,
+        "decodes_only": weights.decodes_only,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
         "M": weights.config.get("M"),
@@ -59,12 +63,15 @@ def exact(options: argparse.Namespace) -> None:
     import torch
 
     from ..codec import load
-    from ..errors import PictureError
+    from ..container import MODEL_NAME
+    from ..errors import PictureError, UsageError
     from ..model.exact import make_exact
     from ..picture import from_image
     from ..tiles import crop_tensor
     from ..weights import save
 
+    if options.name and not MODEL_NAME.fullmatch(options.name):
+        raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
     codec = load(options.model)
     config = codec.model.config
     carrier = options.carrier or ("float64" if config.fusion == "attention" else "float32")
@@ -84,5 +91,6 @@ def exact(options: argparse.Namespace) -> None:
             "exact": carrier,
             "calibrated on": f"{len(options.pictures)} pictures",
         }
-        save(make_exact(codec.model, batches, carrier), temporary, provenance)
+        name = options.name or codec.weights.name
+        save(make_exact(codec.model, batches, carrier), temporary, provenance, name=name)
     print(f"{options.model} -> {options.output}")

@@ -24,9 +24,10 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import Codec, load
+from ..errors import ModelNotFoundError
 from ..model.config import MODELS, Config
 from ..model.hpcm import HPCM
-from ..weights import available, save
+from ..weights import find, save
 from .released import Released
 
 SIDE = 256  # pixels, of the picture that published costs refer to
@@ -97,8 +98,11 @@ def heading(model: str) -> str:
 
 def is_random(model: str) -> bool:
     """Whether a name is that of an architecture whose weights aren't at hand."""
-    at_hand = any(model in (weights.name, weights.path.stem) for weights in available())
-    return model in MODELS and not at_hand and not Path(model).exists()
+    try:
+        find(model)
+    except ModelNotFoundError:
+        return model in MODELS
+    return False
 
 
 def bench(

@@ -58,6 +58,10 @@ class HPCM(nn.Module):
         if config.carrier:
             grid.attach(self, config.carrier)
 
+    def drop_encoder(self) -> None:
+        """Leaves only what decoding needs: g_a and h_a are gone."""
+        del self.g_a, self.h_a
+
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> dict[str, Tensor | dict[str, Tensor]]:

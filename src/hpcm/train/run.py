@@ -85,8 +85,7 @@ class Run:
         """From a weights file, of this or of a smaller model, or from principal components, or as torch leaves it."""
         options = self.options
         if options.init:
-            file = weights.find(options.init)
-            model, _ = weights.load_model(file)
+            model, _, file = weights.load_model(weights.find(options.init))
             self.origin = f"{file.name} {file.hash.hex()}"
             model = make_floating(model)
             if model.config.name != self.config.name:
