@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..codec import load
+from ..metrics import psnr
 
 QUALITIES = (13, 38, 63, 88)  # of a model with several levels
 SHOWN = 4  # pictures in the grid
@@ -27,17 +27,17 @@ def judge(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu") ->
     columns = [[_shown(picture) for picture in pictures[:SHOWN]]]
     for quality in qualities:
         bpp: list[float] = []
-        psnr: list[float] = []
+        decibels: list[float] = []
         shown: list[np.ndarray] = []
         for picture in pictures:
             data = codec.compress(Image.fromarray(picture), quality=quality)
             decoded = np.array(codec.decompress(data))
             bpp.append(8 * len(data) / (picture.shape[0] * picture.shape[1]))
-            error = float(np.mean((decoded.astype(np.float32) - picture) ** 2))
-            psnr.append(10 * math.log10(255**2 / max(error, 1e-10)))
+            decibels.append(psnr(picture, decoded))
             if len(shown) < SHOWN:
                 shown.append(_shown(decoded))
-        rows.append({"quality": quality, "bpp": round(float(np.mean(bpp)), 4), "psnr": round(float(np.mean(psnr)), 3)})
+        means = {"bpp": round(float(np.mean(bpp)), 4), "psnr": round(float(np.mean(decibels)), 3)}
+        rows.append({"quality": quality, **means})
         columns.append(shown)
     return rows, np.concatenate([np.concatenate(column) for column in columns], 1)
 

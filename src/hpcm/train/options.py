@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ..errors import UsageError
+from ..metrics import SMALLEST
 from ..model.config import MODELS, Config
 from ..weights import find
 from .grow import can_grow
-from .loss import LOSSES, MS_SSIM_SIDE, MS_SSIM_WEIGHT
+from .loss import LOSSES, MS_SSIM_WEIGHT
 
 FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
@@ -82,8 +83,8 @@ def config_of(options: Options, before: Config | None = None) -> Config:
         raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
     if options.crop % config.multiple:
         raise UsageError(f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}")
-    if options.loss == "ms-ssim" and options.crop <= MS_SSIM_SIDE:
-        raise UsageError(f"MS-SSIM needs crops of more than {MS_SSIM_SIDE} pixels: try --crop 192 or 256")
+    if options.loss == "ms-ssim" and options.crop <= SMALLEST:
+        raise UsageError(f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256")
     if not 0 < options.downscale <= 1:
         raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
     if config.levels > 1:

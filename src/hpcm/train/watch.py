@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
+from ..metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_speed
 from .judge import Row, png
 from .options import learning_rate
@@ -82,7 +83,7 @@ class Watch:
         """Of the steps since the last line of the log."""
         loss, bpp, mse, count = self.run.totals.tolist()
         loss, bpp, mse = (value / max(count, 1) for value in (loss, bpp, mse))
-        psnr = -10 * math.log10(mse) if mse > 0 else math.nan
+        psnr = psnr_of_mse(mse) if mse > 0 else math.nan
         return {"loss": loss, "bpp": bpp, "mse": mse, "psnr": psnr}
 
     def _line(self, means: dict[str, float], progress: float, now: float) -> str:
@@ -209,7 +210,7 @@ def plot(folder: Path) -> Path:
     curves = {
         "loss": [row["loss"] for row in rows],
         "bits per pixel": [row["bpp"] for row in rows],
-        "PSNR in dB": [-10 * math.log10(row["mse"]) for row in rows],
+        "PSNR in dB": [psnr_of_mse(row["mse"]) for row in rows],
     }
     for axis, (name, values) in zip(axes, curves.items(), strict=False):
         axis.plot([row["step"] for row in rows], values)
