@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(["errors", "atomic", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["metrics", "model", "picture"], 2),
+    **dict.fromkeys(["hardware", "metrics", "model", "picture"], 2),
     **dict.fromkeys(["weights", "tiles"], 3),
     **dict.fromkeys(["codec", "official"], 4),
     **dict.fromkeys(["cli", "train", "eval"], 5),

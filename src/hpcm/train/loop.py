@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import HPCMError, UsageError
+from ..hardware import available_memory
 from . import checkpoint
 from .data import Photographs, middles, scan
 from .judge import judge
 from .options import Options, config_of, learning_rate, remember
-from .pool import available_memory
 from .run import Run
 from .team import Team, join
 from .watch import Watch

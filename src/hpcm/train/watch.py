@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import UsageError
 from ..metrics import psnr_of_mse
-from .device import flops_per_crop, matrix_speed
+from .device import flops_per_crop, matrix_peak
 from .judge import Row, png
 from .options import learning_rate
 from .run import Run
@@ -138,7 +137,7 @@ class Watch:
         crops = (run.crops - self.first_crop) / seconds
         if not self.first or run.step == self.first_step:
             return
-        peak = matrix_speed(run.team.device, torch.bfloat16 if run.bf16 else torch.float32) * run.team.size
+        peak = matrix_peak(run.team.device, run.bf16) * run.team.size
         needed = crops * flops_per_crop(run.config, run.options.crop)
         share = f"{needed / 1e9:.0f} GFLOP/s, {100 * needed / peak:.0f}% of what its matrix products reach"
         self.say(f"step {run.step}, {crops:.1f} crops/s: {share}")
