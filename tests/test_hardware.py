@@ -78,7 +78,7 @@ def test_this_machine():
     assert 1 << 26 < available_memory() < 1 << 50
 
 
-def test_matrix_speed(monkeypatch):
+def test_matrix_speed():
     assert 1e8 < matrix_speed(torch.device("cpu"), torch.float32) < 1e14
     assert 1e8 < matrix_speed(torch.device("cpu"), torch.float32, processor_time=True) < 1e14
 

@@ -52,6 +52,15 @@ def test_the_loss_by_hand(tiny_base):
     assert float(loss.total) == pytest.approx(float((1000 * weight * (1 - ms_ssim(x, y))).mean()) + bpp)
 
 
+def test_lambda_of_numbers_and_tensors_alike(tiny, tiny_base):
+    level = torch.tensor([0.0, 31.5, 63.0], dtype=torch.float64)
+    for config in (tiny, tiny_base):
+        found = config.lambda_of(level)
+        assert (found.shape, found.dtype) == (level.shape, level.dtype)
+        assert found.tolist() == pytest.approx([config.lambda_of(float(v)) for v in level], rel=1e-15)
+    assert isinstance(tiny.lambda_of(7), float)
+
+
 def test_lambdas(tiny, tiny_base):
     assert lambdas(tiny_base, torch.zeros(2)).tolist() == pytest.approx([0.013, 0.013])
     level = torch.tensor([0.0, 31.5, 63.0])

@@ -29,14 +29,12 @@ class Loss(NamedTuple):
 
 
 def lambdas(config: Config, level: Tensor, loss: str = "mse") -> Tensor:
-    """The weight of the distortion for each level [B], spaced logarithmically over the levels.
+    """The weight of the distortion for each level [B], in units of the loss.
 
-    The one lambda of a single-level model is in units of the loss that it is trained for.
+    The one lambda of a single-level model is in these units already.
     """
-    if config.levels == 1:
-        return torch.full_like(level, config.lambda_min)
-    weight = config.lambda_min * (config.lambda_max / config.lambda_min) ** (level / (config.levels - 1))
-    return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" else weight
+    weight = config.lambda_of(level)
+    return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and config.levels > 1 else weight
 
 
 def importances(config: Config, level: Tensor, balance: float) -> Tensor:
@@ -45,7 +43,7 @@ def importances(config: Config, level: Tensor, balance: float) -> Tensor:
     The loss itself grows about like the square root of lambda, so that 0.5 gives all levels equal shares.
     """
     middle = math.sqrt(config.lambda_min * config.lambda_max)
-    return (lambdas(config, level) / middle) ** -balance if config.levels > 1 else torch.ones_like(level)
+    return (config.lambda_of(level) / middle) ** -balance if config.levels > 1 else torch.ones_like(level)
 
 
 def rate_distortion(
