@@ -1,6 +1,5 @@
 """Training runs: interrupted, killed, resumed, fine-tuned, by several processes; all on tiny models."""
 
-import json
 import os
 import re
 import shutil
@@ -173,45 +172,6 @@ def test_killed(data, init, tmp_path, number):
     assert_equal(parameters(tmp_path / "run"), parameters(tmp_path / "straight"))
 
 
-def test_a_checkpoint_half_written_is_not_seen(data, tmp_path, monkeypatch):
-    train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
-    before = parameters(tmp_path / "run")
-
-    def fail(*_):
-        raise OSError("the disk is full")
-
-    for shard_size in (None, 0.05):
-        for name in ("replace", "fsync"):
-            with monkeypatch.context() as patch:
-                patch.setattr(os, name, fail)
-                with pytest.raises(OSError, match="full"):
-                    checkpoint.write({"position": {"step": 7}}, tmp_path / "run", shard_size)
-            assert_equal(parameters(tmp_path / "run"), before)
-
-
-def test_pieces(data, tmp_path):
-    folder = tmp_path / "run"
-    whole = {"position": {"step": 7}, "values": torch.arange(100_000)}
-    checkpoint.write(whole, folder_made(folder))
-    for _ in range(2):
-        checkpoint.write(whole, folder, 0.3)
-        told = json.loads((folder / checkpoint.LIST).read_text())
-        assert {path.name for path in folder.iterdir()} == {checkpoint.LIST, *told["pieces"]}
-        assert len(told["pieces"]) == 3
-        assert max((folder / name).stat().st_size for name in told["pieces"]) <= 300_000
-        assert torch.equal(checkpoint.read(folder)["values"], whole["values"])
-    (folder / told["pieces"][1]).unlink()
-    with pytest.raises(TrainingError, match="a piece of the checkpoint is missing"):
-        checkpoint.read(folder)
-    checkpoint.write(whole, folder)
-    assert {path.name for path in folder.iterdir()} == {checkpoint.FILE}
-
-
-def folder_made(path):
-    path.mkdir()
-    return path
-
-
 def test_a_checkpoint_of_the_first_version(data, tmp_path, tiny):
     folder = tmp_path / "run"
     train(OPTIONS, [data], folder, steps=2, say=silent)
@@ -302,7 +262,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
 
 def test_two_processes_that_share_the_state(data, init, tmp_path):
     """Also when they go on with what one process wrote, and when one goes on with what they wrote."""
-    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0)
+    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0, shard_size=0.05)
     one, two = tmp_path / "one", tmp_path / "two"
     for steps in (1, 3):
         train(options, [data], one, steps=steps, say=silent, resume=True)
