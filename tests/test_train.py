@@ -187,7 +187,7 @@ def test_a_checkpoint_of_the_first_version(data, tmp_path, tiny):
 
 def test_a_run_is_not_overwritten_or_mixed_up(data, tmp_path):
     train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
-    with pytest.raises(UsageError, match="go on with --resume or choose another --out"):
+    with pytest.raises(UsageError, match="go on with --resume, start anew with -f, or choose another --out"):
         train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
     with pytest.raises(UsageError, match="the run has a model of config tiny: leave --config nano"):
         train(replace(OPTIONS, config="nano"), [data], tmp_path / "run", steps=2, say=silent, resume=True)

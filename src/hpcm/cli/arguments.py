@@ -118,6 +118,8 @@ def _train(commands: Commands) -> None:
     command.add_argument("--out", metavar="RUN", help=text)
     text = "go on from the run's checkpoint, with its options where none are given"
     command.add_argument("--resume", action="store_true", help=text)
+    text = "start anew in a folder that holds a run, which is lost"
+    command.add_argument("-f", "--force", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=_positive, help="train so long, in this call")
     budget.add_argument("--steps", type=_whole, help="train up to this step")

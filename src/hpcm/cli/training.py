@@ -30,7 +30,7 @@ def train(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     budget = {"minutes": options.minutes, "steps": options.steps}
-    run(chosen(options), options.data, options.out, **budget, resume=options.resume)
+    run(chosen(options), options.data, options.out, **budget, resume=options.resume, force=options.force)
 
 
 def chosen(options: argparse.Namespace) -> Options:

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from .. import atomic
 from ..errors import UsageError
 from ..metrics import SMALLEST
 from ..model.config import MODELS, Config
@@ -120,7 +121,7 @@ def learning_rate(options: Options, step: int, progress: float) -> float:
 
 def remember(options: Options, folder: Path) -> None:
     """Writes the options into a run's folder, for people and for --resume."""
-    (folder / FILE).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
+    atomic.write(folder / FILE, (json.dumps(asdict(options), indent=2) + "\n").encode())
 
 
 def remembered(folder: Path) -> Options | None:

@@ -53,6 +53,7 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.config, self.photographs, self.team = options, config, photographs, team
         self.model = HPCM(config)
+        self.resumed = state is not None
         self.origin = ""  # the model that was fine-tuned or has grown
         if state is None:
             self._start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import atomic
 from ..errors import UsageError
 from ..metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
@@ -38,7 +38,7 @@ class Watch:
         self.evaluated = -1  # step of the last evaluation
         self.first_crop = run.crops
         self.start: float | None = None  # progress at the first step
-        self.board: Any = _board(folder) if run.options.tensorboard and self.first else None
+        self.board: Any = _board(folder, run.step) if run.options.tensorboard and self.first else None
 
     def __enter__(self) -> Watch:
         if self.live:
@@ -115,9 +115,7 @@ class Watch:
         """Tells of an evaluation: rate and quality on real files, and a grid of pictures."""
         self.evaluated = self.run.step
         _append(self.folder / EVALUATIONS, {"step": self.run.step, "evaluation": rows})
-        temporary = self.folder / f"{PICTURES}.part"
-        temporary.write_bytes(png(grid))
-        os.replace(temporary, self.folder / PICTURES)
+        atomic.write(self.folder / PICTURES, png(grid))
         self.say("held out: " + "   ".join(f"{row['bpp']:.3f} bpp {row['psnr']:.2f} dB" for row in rows))
         if self.board:
             self.board.add_image("pictures", grid, self.run.step, dataformats="HWC")
@@ -152,12 +150,13 @@ def _live() -> Any:
     return Console(highlight=False, markup=False).status("starting")
 
 
-def _board(folder: Path) -> Any:
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer; it hides what was written there after `step`. Raises UsageError."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("--tensorboard needs a package: pip install tensorboard") from error
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
 
 def _time(seconds: float) -> str:
@@ -190,9 +189,7 @@ def _forget(path: Path, step: int) -> None:
     """Drops the rows of a log that came after a step."""
     if path.exists():
         rows = [row for row in read_log(path) if row["step"] <= step]
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, path)
+        atomic.write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def plot(folder: Path) -> Path:
@@ -224,5 +221,6 @@ def plot(folder: Path) -> Path:
     if evaluations:
         axes[3].legend()
     path = folder / CURVES
-    figure.savefig(path)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary)
     return path
