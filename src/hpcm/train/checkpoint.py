@@ -80,8 +80,11 @@ def read(folder: Path) -> State:
 
 
 def config_in(state: State) -> Config:
-    """The model that a checkpoint is of."""
-    return Config.from_dict(state["config"]) if "config" in state else MODELS[state["options"]["config"]]
+    """The model that a checkpoint is of. Raises TrainingError."""
+    try:
+        return Config.from_dict(state["config"]) if "config" in state else MODELS[state["options"]["config"]]
+    except (TypeError, ValueError, KeyError) as error:
+        raise TrainingError(f"the checkpoint's model is none that this hpcm knows: {error}") from error
 
 
 # ---- pieces ---------------------------------------------------------------------------------------------------------

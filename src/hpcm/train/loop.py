@@ -43,6 +43,7 @@ HELD_OUT, HELD_OUT_SHARE = 16, 1 / 20  # photographs kept from training for eval
 CHECK_EVERY = 10  # steps after which a run looks for non-finite steps
 MEMORY_SHARE = 0.5  # of what is free, for decoded pictures
 GIGABYTE = 1e9
+LEAST_MEMORY = 0.001  # GB, for decoded pictures where nothing seems to be free
 
 
 def train(
@@ -108,7 +109,7 @@ def _begin(
 ) -> tuple[Run, list[np.ndarray]]:
     """The run, from its checkpoint if there is one, and the pictures for evaluation."""
     config = config_of(options, checkpoint.config_in(state) if state else None)
-    (memory,) = team.agree(options.memory or round(MEMORY_SHARE * available_memory() / GIGABYTE, 3))
+    (memory,) = team.agree(options.memory or max(round(MEMORY_SHARE * available_memory() / GIGABYTE, 3), LEAST_MEMORY))
     photographs = Photographs(data, options.crop, seed=options.seed, memory=memory * GIGABYTE, device=team.device)
     if photographs.chapters > 1:  # which depend on it, and so do the crops
         options = replace(options, memory=memory)

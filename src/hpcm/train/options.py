@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from .. import atomic
-from ..errors import UsageError
+from .. import atomic, container
+from ..errors import UsageError, WeightsError
 from ..metrics import SMALLEST
 from ..model.config import MODELS, Config
 from ..weights import find
@@ -19,6 +19,7 @@ FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("decay", "cosine", "published")
+MODEL_NAME = vars(container).get("MODEL_NAME") or vars(container)["_MODEL_NAME"]  # what a .hpcm file can name
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,29 @@ def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
     return replace(ours, rate=5e-4) if fine_tuning else replace(ours, optimizer="muon", rate=2e-3)
 
 
+def config_at(name_or_path: str) -> Config:
+    """The configuration of a model at hand. Raises ModelNotFoundError, WeightsError."""
+    file = find(name_or_path)
+    try:
+        return Config.from_dict(file.config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{file.path} has a configuration that this hpcm doesn't know: {error}") from error
+
+
 def config_of(options: Options, before: Config | None = None) -> Config:
     """The model that is trained: of the run that goes on, `before`, or what the options name.
 
-    Raises UsageError where the options don't fit it.
+    Raises UsageError where the options don't fit it or where no .hpcm file could name it.
     """
-    config = before or (Config.from_dict(find(options.init).config) if options.init else MODELS[options.config])
-    wanted = MODELS.get(options.config)
-    if not before and options.init and wanted and wanted.name != config.name and can_grow(config, wanted):
-        config = wanted
+    config = before or _chosen(options)
     if options.config != config.name:
-        source = "the run" if before else options.init
+        source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
+    if not MODEL_NAME.fullmatch(str(config.name)):
+        raise UsageError(
+            f"the model's name is {config.name!r}, which .hpcm files can't hold: 1 to 32 of a-z 0-9 . _ - are allowed, "
+            "first a letter or digit; give the model another name"
+        )
     config = replace(config, carrier="")  # an exact model is made from a trained one
     if config.levels > 1:
         config = replace(config, interpolation="paired")  # earlier models weren't; training is better off
@@ -93,6 +105,18 @@ def config_of(options: Options, before: Config | None = None) -> Config:
             raise UsageError(f"{config.name} has {config.levels} quality levels and draws its lambda; leave --lambda")
         return config
     return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
+
+
+def _chosen(options: Options) -> Config:
+    """The model to start with: that of `init`, a larger one that can start as that one, or a named one."""
+    wanted = MODELS.get(options.config)
+    if options.init:
+        given = config_at(options.init)
+        grows = wanted is not None and wanted.name != given.name and can_grow(given, wanted)
+        return wanted if wanted is not None and grows else given
+    if wanted is None:
+        raise UsageError(f"there is no config {options.config}; there are {', '.join(MODELS)}")
+    return wanted
 
 
 def _own_lambda(config: Config, loss: str) -> float:
