@@ -10,8 +10,8 @@ A run is a folder:
 
 Both weights and checkpoint are written every few minutes, at the end, and when the process is asked to stop (Ctrl-C or
 SIGTERM). Killed at any moment, it loses what came after the last checkpoint; with --resume it takes the same steps
-again, on the CPU to the bit. (With --minutes the learning rate follows the clock, and so does not repeat.) Without it,
-a folder that holds a run is left alone, unless -f says that a new run is to take its place.
+again, on the CPU to the bit. (With --minutes the learning rate follows the clock, and so does not repeat.) Without
+--resume, a folder that holds a run is refused; with -f, a new run takes its place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rate-distortion loss (paper, section 4.1): lambda * distortion + bits per pixel.
 
 The distortion is 255^2 * MSE, or 1 - MS-SSIM.
-Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and what is said of each picture [B].
+Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and importance of each picture [B].
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def lambdas(config: Config, level: Tensor, loss: str = "mse") -> Tensor:
 
 
 def importances(config: Config, level: Tensor, balance: float) -> Tensor:
-    """What the loss of each level [B] counts for: lambda^-balance, 1 in the middle of the levels.
+    """What the loss of each level [B] is multiplied by: lambda^-balance, scaled to 1 in the middle of the levels.
 
     The loss itself grows about like the square root of lambda, so that 0.5 gives all levels equal shares.
     """

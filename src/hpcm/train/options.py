@@ -24,13 +24,13 @@ MODEL_NAME = vars(container).get("MODEL_NAME") or vars(container)["_MODEL_NAME"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a field says that isn't given; `defaults` gives what suits a model."""
+    """How a run trains. A field that isn't given is as it stands here; `defaults` has the values that suit a model."""
 
     config: str = "nano"
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
     loss: str = "mse"  # or "ms-ssim"
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
-    balance: float = 0.0  # the loss of a level counts lambda^-balance; only for models of several levels
+    balance: float = 0.0  # a level's loss is multiplied by lambda^-balance; only for models of several levels
     crop: int = 128
     batch: int = 8  # crops that go through the network together, in each process
     accumulate: int = 1  # batches per step
@@ -57,7 +57,7 @@ class Options:
 
 
 def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
-    """The published numbers for models of one quality level, for the others what docs/log.md found best."""
+    """The published values for models of one quality level, for the others those that did best (docs/log.md)."""
     if config.levels == 1:
         return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
     ours = Options(config=config.name, balance=0.5)
@@ -87,9 +87,9 @@ def config_of(options: Options, before: Config | None = None) -> Config:
             f"the model's name is {config.name!r}, which .hpcm files can't hold: 1 to 32 of a-z 0-9 . _ - are allowed, "
             "first a letter or digit; give the model another name"
         )
-    config = replace(config, carrier="")  # an exact model is made from a trained one
+    config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if config.levels > 1:
-        config = replace(config, interpolation="paired")  # earlier models weren't; training is better off
+        config = replace(config, interpolation="paired")  # older models have "separate", which trains worse
     if options.optimizer not in OPTIMIZERS:
         raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
     if options.loss not in LOSSES or options.schedule not in SCHEDULES:
@@ -120,7 +120,7 @@ def _chosen(options: Options) -> Config:
 
 
 def _own_lambda(config: Config, loss: str) -> float:
-    """A single-level model's lambda, carried over to the loss; one from 1 on is meant for MS-SSIM."""
+    """A single-level model's lambda in units of the loss; a lambda of 1 or more is taken for one of MS-SSIM."""
     lmbda = config.lambda_min
     if (lmbda >= 1) == (loss == "ms-ssim"):
         return lmbda
@@ -131,7 +131,7 @@ def learning_rate(options: Options, step: int, progress: float) -> float:
     """The rate at a step, when `progress` (0 to 1) of the budget is used up; every schedule begins with the warm-up.
 
     "decay": constant, then straight down to zero over the last `decay` of the budget. "cosine": half a cosine down to
-    zero. "published": the rate, then 0.3, 0.1 and 0.01 of it from 2750, 2850 and 2950 of 3000 epochs on.
+    zero. "published": the rate, then 0.3, 0.1 and 0.01 of it, from 2750/3000, 2850/3000 and 2950/3000 of the budget on.
     """
     rise = min(1.0, (step + 1) / max(options.warmup, 1))
     if options.schedule == "cosine":

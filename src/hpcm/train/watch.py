@@ -125,7 +125,7 @@ class Watch:
                 )
 
     def away(self, seconds: float) -> None:
-        """So much time wasn't spent on steps."""
+        """Takes time that wasn't spent on steps out of the speed and of the time that is left."""
         self.begin += seconds
         self.last_time += seconds
 
