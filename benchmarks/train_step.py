@@ -29,7 +29,7 @@ import torch
 from hpcm.model import drivers
 from hpcm.model.config import MODELS
 from hpcm.train.data import Photographs
-from hpcm.train.device import flops_per_crop, matrix_speed
+from hpcm.train.device import flops_per_crop, matrix_peak
 from hpcm.train.options import config_of, defaults
 from hpcm.train.run import Run
 from hpcm.train.team import join
@@ -111,7 +111,7 @@ def main() -> None:
         photographs = Photographs(given.data, options.crop, device=team.device)
         run = Run(options, config_of(options), photographs, team)
         seconds = measure(run, given.steps)
-        peak = matrix_speed(team.device, torch.bfloat16 if run.bf16 else torch.float32)
+        peak = matrix_peak(team.device, run.bf16)
     total = sum(seconds[name] for name in PARTS)
     print(f"{given.config}, {options.batch} x {options.crop} x {options.crop}, {team.device.type}; {run.precision}")
     for name, value in seconds.items():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hpcm.eval.bdrate import ANCHORS, Curve, delta, points_of, published
-from hpcm.eval.metrics import EQUAL, SCALE_WEIGHTS, SMALLEST, decibels, ms_ssim, psnr
+from hpcm.eval.metrics import EQUAL, SMALLEST, decibels, ms_ssim, psnr
+from hpcm.metrics import SCALE_WEIGHTS
 
 SIZES = [(176, 192), (333, 275), (161, 300)]  # height and width, even and odd
 

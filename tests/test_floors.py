@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["model", "picture"], 2),
+    **dict.fromkeys(["hardware", "metrics", "model", "picture"], 2),
     **dict.fromkeys(["storage", "tiles"], 3),
     **dict.fromkeys(["weights"], 4),
     **dict.fromkeys(["encoding", "official"], 5),

@@ -31,7 +31,14 @@ def test_options_arrive(asked):
     assert train("--data a b.tar --out c --minutes 2 --rate 3e-4 --precision bf16") == 0
     (((options, data, folder), rest),) = asked
     assert options == replace(defaults(NANO), rate=3e-4, precision="bf16")
-    assert (data, folder, rest) == (["a", "b.tar"], "c", {"minutes": 2.0, "steps": None, "resume": False})
+    assert (data, folder, rest) == (
+        ["a", "b.tar"],
+        "c",
+        {"minutes": 2.0, "steps": None, "resume": False, "force": False},
+    )
+    for flag in ("-f", "--force"):
+        train(f"--data a --out c --steps 2 {flag}")
+        assert asked[-1][1]["force"]
 
 
 def test_defaults_depend_on_the_model(asked, tmp_path, tiny):

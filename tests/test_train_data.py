@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hpcm.errors import PictureError
-from hpcm.train import data, pool
+from hpcm.train import data
 from hpcm.train.data import Photographs, middles, scan
 
 SIZES = [(80 + 3 * k, 70 + 2 * k) for k in range(24)]  # width, height
@@ -146,7 +146,3 @@ def test_middles_are_of_moderate_size(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "LARGEST_HELD_OUT", 50)
     entries, _ = scan([tmp_path], 1)
     assert np.array_equal(middles(entries)[0], entries[0].decode()[10:60, 25:75])
-
-
-def test_available_memory():
-    assert 1 << 26 < pool.available_memory() < 1 << 50

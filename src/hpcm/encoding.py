@@ -12,6 +12,7 @@ from torch import Tensor
 from .container import CICP, XMP, Box, Container, Tile, pack
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
+from .metrics import psnr_of_mse
 from .model.drivers import Symbols
 from .picture import Picture, pack_alpha
 from .tiles import Tiling, latents_inside
@@ -92,7 +93,7 @@ class Encoding:
         )
         rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
         error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
-        return float("inf") if error == 0 else float(10 * np.log10(picture.peak**2 / error))
+        return psnr_of_mse(error, picture.peak)
 
     def _lowest(self, reached: Callable[[int], bool]) -> int:
         """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""

@@ -123,6 +123,8 @@ def _train(commands: Commands) -> None:
     command.add_argument("--out", metavar="RUN", help=text)
     text = "go on from the run's checkpoint, with its options where none are given"
     command.add_argument("--resume", action="store_true", help=text)
+    text = "start anew in a folder that holds a run, which is lost"
+    command.add_argument("-f", "--force", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=_positive, help="train so long, in this call")
     budget.add_argument("--steps", type=_whole, help="train up to this step")
@@ -139,23 +141,23 @@ def _train_learning(group: Any) -> None:
     group.add_argument("--loss", choices=("mse", "ms-ssim"), help="the distortion, by default mse")
     text = "weight of the distortion, for models of one quality level (the others draw it)"
     group.add_argument("--lambda", dest="lmbda", type=_positive, metavar="X", help=text)
-    text = "what quality levels count for: lambda to the power of -X; 0.5, the default, gives about equal shares"
+    text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
     group.add_argument("--balance", type=_not_negative, metavar="X", help=text)
     group.add_argument("--crop", type=_whole, metavar="N", help="side of the crops in pixels")
     group.add_argument("--batch", type=_whole, metavar="N", help="crops at a time, in each process")
     group.add_argument("--accumulate", type=_whole, metavar="N", help="batches per step, by default 1")
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
     group.add_argument("--downscale", type=_share, metavar="X", help=text)
-    text = "adam, or muon for matrices and Adam for the rest, by default for nano and lite"
+    text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"
     group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
     group.add_argument("--rate", type=_positive, metavar="X", help="learning rate after the warm-up")
     group.add_argument("--warmup", type=_whole, metavar="N", help="steps of the warm-up")
-    text = "of the learning rate: constant and a decay at the end, a cosine, or the paper's"
+    text = "of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
     group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
     text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
     group.add_argument("--decay", type=_share, metavar="X", help=text)
-    group.add_argument("--clip", type=_positive, metavar="X", help="norm of the gradient at which it is clipped")
-    group.add_argument("--average", type=_share, metavar="X", help="decay of the weights' moving average")
+    group.add_argument("--clip", type=_positive, metavar="X", help="largest norm of the gradient; larger ones are cut")
+    group.add_argument("--average", type=_share, metavar="X", help="decay per step of the weights' moving average")
     group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
 
 
@@ -171,7 +173,7 @@ def _train_place(group: Any) -> None:
     )
     group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
     group.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
-    text = "for decoded pictures, by default half of what is free; a larger set is read in parts, again and again"
+    text = "for decoded pictures, in each process; by default its share of half of what is free; more is read in parts"
     group.add_argument("--memory", type=_positive, metavar="GB", help=text)
 
 

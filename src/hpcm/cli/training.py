@@ -30,18 +30,18 @@ def train(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     budget = {"minutes": options.minutes, "steps": options.steps}
-    run(chosen(options), options.data, options.out, **budget, resume=options.resume)
+    run(chosen(options), options.data, options.out, **budget, resume=options.resume, force=options.force)
 
 
 def chosen(options: argparse.Namespace) -> Options:
     """What is given, and for the rest what the run was trained with before, or the model's defaults."""
-    from ..model.config import MODELS, Config
-    from ..train.options import Options, defaults, remembered
-    from ..weights import DEFAULT_MODEL, find
+    from ..model.config import MODELS
+    from ..train.options import Options, config_at, defaults, remembered
+    from ..weights import DEFAULT_MODEL
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}
     given = {name: value for name, value in given.items() if value is not None}
     before = remembered(Path(options.out)) if options.resume else None
     if before is None and "init" in given:
-        before = defaults(Config.from_dict(find(given["init"]).config), fine_tuning=True)
+        before = defaults(config_at(given["init"]), fine_tuning=True)
     return replace(before or defaults(MODELS[given.get("config", DEFAULT_MODEL)]), **given)

@@ -4,8 +4,9 @@
   of 256 x 256, counted by torch on the meta device, split by the parts of the network;
 - encode, decode: a picture in memory to a file's bytes, and back; the median of several runs after one to warm up. The
   picture is smooth noise, so that its symbols cost bits;
-- peak: the fastest of several products of two float32 matrices, measured in the same process right before. A share is
-  the time that the multiplications of encoding or decoding would take at the peak, over the time that they took.
+- peak: the fastest of several products of two float32 matrices of 2048 x 2048, in elapsed time, measured in the same
+  process right before. A share is the time that the multiplications of encoding or decoding would take at the peak,
+  over the time that they took.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import Codec, load
 from ..errors import ModelNotFoundError
+from ..hardware import matrix_speed
 from ..model.config import MODELS, Config
 from ..model.hpcm import HPCM
 from ..weights import find, save
@@ -33,7 +35,7 @@ from .released import Released
 SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
 QUALITY = 50
-GEMM_SIDE, GEMM_RUNS = 2048, 5
+GEMM_SIDE = 2048  # of the matrices whose product is the peak
 GROUPS = {  # attribute of HPCM -> what it is called here
     **{name: name for name in ("g_a", "h_a", "h_s", "g_s")},
     "adaptors": "adaptors",
@@ -122,7 +124,7 @@ def bench(
     """
     with opened(model, device) as codec:
         groups = kmacs(codec.model.config)
-        peak = gemm_peak(device)
+        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         released = Released(Path(against), codec.model, device) if against else None
         speeds = [_speed(codec, size, groups, peak, repeats, released) for size in sizes or [SIZE]]
         count = sum(parameter.numel() for parameter in codec.model.parameters())
@@ -156,13 +158,6 @@ def kmacs(config: Config) -> dict[str, float]:
         called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
         found[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
     return {group: value for group, value in found.items() if value}
-
-
-def gemm_peak(device: str = "cpu") -> float:
-    """GFLOP/s of the fastest product of two float32 matrices."""
-    a, b = torch.rand(2, GEMM_SIDE, GEMM_SIDE, device=device)
-    seconds = min(_timed(lambda: a @ b, device)[0] for _ in range(GEMM_RUNS))
-    return 2 * GEMM_SIDE**3 / seconds / 1e9
 
 
 def _speed(

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from .. import atomic
 from ..errors import UsageError
 from ..weights import WeightsFile, find
 from . import measure
@@ -95,7 +96,7 @@ def evaluate(
         compared.append(side_by_side(source, subjects, results["codecs"], cache))
         watcher.step("side by side")
     folder.mkdir(parents=True, exist_ok=True)
-    measure.write_whole(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    atomic.write(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     write_report(results, compared, folder)
     return results
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .. import atomic
 from .machine import code_digest, peak_memory, versions
 from .metrics import decibels, lpips, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting
@@ -123,7 +124,7 @@ def measure(task: Task, cache: Path, jobs: int = 1) -> Row:
     if (row := _cached(file)) is not None:
         return row
     row = {**_measured(task), "jobs": jobs, "threads": threads()}
-    write_whole(file, json.dumps({**task.identity(), "row": row}, indent=1).encode())
+    atomic.write(file, json.dumps({**task.identity(), "row": row}, indent=1).encode())
     return row
 
 
@@ -165,7 +166,7 @@ def memory(task: Task, cache: Path) -> float:
         return float(row["mib"])
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         mib = pool.submit(_memory, task).result()
-    write_whole(file, json.dumps({**task.identity(), "row": {"mib": mib}}).encode())
+    atomic.write(file, json.dumps({**task.identity(), "row": {"mib": mib}}).encode())
     return mib
 
 
@@ -205,14 +206,6 @@ def threads() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) else available
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes a file under a temporary name first."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    os.replace(temporary, file)
 
 
 def point(setting: Setting, rows: Sequence[Row]) -> Row:

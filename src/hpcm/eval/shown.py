@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .measure import Row, Source, Subject, Task, open_codec, read_pixels, write_whole
+from .. import atomic
+from .measure import Row, Source, Subject, Task, open_codec, read_pixels
 from .metrics import psnr
 from .rivals import Codec, Setting
 
@@ -54,7 +55,7 @@ def _near(subject: Subject, source: Source, size: int, exact: Setting | None, ca
         return json.loads(head)["shown"], data
     codec, image = open_codec(subject), Image.fromarray(read_pixels(source.path))
     setting, data = (exact, codec.compress(image, exact)) if exact is not None else _search(codec, image, size)
-    write_whole(file, json.dumps({**identity, "shown": setting}).encode() + b"\n" + data)
+    atomic.write(file, json.dumps({**identity, "shown": setting}).encode() + b"\n" + data)
     return setting, data
 
 

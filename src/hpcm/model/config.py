@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUPS = 8  # the channels of the latent are scheduled in eight equal groups
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
 
+Level = TypeVar("Level", float, "Tensor")
 Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
 
 
@@ -94,11 +98,14 @@ class Config:
         strides = (64, 32, 16) if self.hierarchy else (16, 16, 16)
         return max(HYPER_STRIDE, *(w * s for w, s in zip(self.windows, strides, strict=True)))
 
-    def lambda_of(self, level: float) -> float:
-        """The weight of the distortion in the loss (lambda * 255^2 * MSE + bpp) of a quality level."""
+    def lambda_of(self, level: Level) -> Level:
+        """The weight of the distortion in the loss (lambda * 255^2 * MSE + bpp) of a quality level, or of each [B].
+
+        Levels are spaced logarithmically. A model of one level has one lambda, in units of the loss it is trained for.
+        """
         if self.levels == 1:
-            return self.lambda_min
-        return float(self.lambda_min * (self.lambda_max / self.lambda_min) ** (level / (self.levels - 1)))
+            return self.lambda_min + 0 * level
+        return self.lambda_min * (self.lambda_max / self.lambda_min) ** (level / (self.levels - 1))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -30,7 +30,7 @@ from .pool import Draw, Pool
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
 LARGEST_HELD_OUT = 512  # pixels, side of the pictures that are kept for evaluation
-SHUFFLE, CROPS = 1, 2  # what random numbers are for, beside the seed
+SHUFFLE, CROPS = 1, 2  # seed numpy's generators beside the run's seed: each purpose has numbers of its own
 
 
 class Entry(NamedTuple):

@@ -1,19 +1,17 @@
-"""Where and how precisely to compute, and how fast the device can multiply matrices."""
+"""Where and how precisely to compute, and how much a training step computes."""
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UsageError
+from ..hardware import matrix_speed
 from ..model.config import Config
 from ..model.hpcm import HPCM
 
-SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices that are multiplied to compare precisions
-TRIALS = 5
 WORTH_IT = 1.3  # times that bf16 must be faster than float32 to be chosen
 BACKWARD = 3  # times the multiplications of the forward pass are those of a training step
 
@@ -25,23 +23,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiplications and additions per second of a product of square matrices: the best of TRIALS.
-
-    On the CPU by the time that the processor spends on it: what else runs on the machine then matters less.
-    """
-    side = SIDE.get(device.type, 1024)
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    cpu = device.type == "cpu"
-    now, threads = (time.process_time, torch.get_num_threads()) if cpu else (time.perf_counter, 1)
-    best = float("inf")
-    for _ in range(TRIALS + 1):  # one to warm up
-        begin = now()
-        product = a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, (now() - begin) / threads)
-    return 2 * side * side * product.shape[1] / best
+def matrix_peak(device: torch.device, bf16: bool) -> float:
+    """Multiplications and additions per second of a matrix product; on a CPU other programs matter little."""
+    return matrix_speed(device, torch.bfloat16 if bf16 else torch.float32, processor_time=True)
 
 
 def choose_precision(name: str, device: torch.device) -> tuple[bool, str]:
@@ -49,7 +33,7 @@ def choose_precision(name: str, device: torch.device) -> tuple[bool, str]:
     if name != "auto":
         return name == "bf16", f"precision {name}"
     with torch.random.fork_rng(devices=[]):
-        slow, fast = (matrix_speed(device, dtype) / 1e9 for dtype in (torch.float32, torch.bfloat16))
+        slow, fast = (matrix_peak(device, bf16) / 1e9 for bf16 in (False, True))
     chosen = fast > WORTH_IT * slow
     name = "bf16" if chosen else "float32"
     return chosen, f"precision {name}: a matrix product runs at {slow:.0f} GFLOP/s in float32, {fast:.0f} in bf16"

@@ -1,8 +1,9 @@
 """A model whose state is shared out among the processes of a team (--fsdp): FSDP2, a thin layer over fully_shard.
 
-Every process keeps its rows of each parameter, gradient, moment and average. A residual block is put together while it
-computes, forward and backward; what lies between the blocks, for the length of a step. What is written is whole, as if
-one process had trained, so that any number of them can go on with it.
+Every process keeps its share of the rows of each parameter, gradient, moment and average. A residual block's parameters
+are collected from all processes when it computes, forward or backward, and dropped after that; those of the layers
+between the blocks are collected once per step. Files hold whole tensors, as if one process had trained, so that any
+number of processes can go on with them.
 
 All processes of a team must call these functions together.
 """

@@ -1,12 +1,18 @@
 """A larger model that starts as a smaller one of the same kind: `hpcm train --config lite --init nano`.
 
 The smaller one's channels keep what they read and write; what is added begins without effect on them, but with a
-gradient (function-preserving growth: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016). Channels are spread so that
-each keeps its eighth of the width: a latent its group in the coding order, a PConvRB's channel its side of the split.
+gradient (function-preserving growth: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016).
 
-Latents that are added carry what the smaller transforms lose. With p the pixels of a 16x16 cell in principal components
-and r what the smaller model doesn't give back of them, the new rows of g_a are the best linear prediction of r from p
-of the rank that there are new latents for (reduced-rank regression), and g_s adds it to the picture.
+The place of a channel matters: the latent is coded in eight groups of neighbouring channels, and a PConvRB convolves
+only the first of its channels. So both widths are cut into eight equal parts, and what is in a part of the smaller
+model goes to the front of the same part of the larger one:
+
+    smaller, 16 wide    aa      bb      cc      dd      ee      ff      gg      hh
+    larger, 24 wide     aa.     bb.     cc.     dd.     ee.     ff.     gg.     hh.        . is added
+
+Latents that are added carry what the smaller transforms lose. Let p be the pixels of a 16x16 cell in principal
+components, and r the error of the smaller model's picture there. The added rows of g_a and g_s are the best linear
+prediction of r from p that as many numbers as there are added latents can carry (reduced-rank regression).
 """
 
 from __future__ import annotations
@@ -38,8 +44,9 @@ FREE = ("name", *SIZES, "prior_coarse", "prior_fine", "carrier", "interpolation"
 def can_grow(small: Config, large: Config) -> bool:
     """Whether `large` can start as `small`.
 
-    Both must be of nano's and lite's kind and differ in nothing but sizes, none of which is smaller. Widths that change
-    are multiples of 8, and four latents may be added for each channel that the first and last stage beside them gain.
+    Both must be of nano's and lite's kind and differ in nothing but sizes, none of which is smaller in `large`. Widths
+    that change are multiples of 8. At most four latents are added for each channel by which the first stage of the
+    analysis and the last one of the synthesis grow.
     """
     alike = replace(small, **{name: getattr(large, name) for name in FREE}) == large
     family = large.stem == "unshuffle8" and large.levels > 1 and large.fusion == "psi" and large.refine
@@ -98,7 +105,10 @@ class Growth:
         self.new_latents = _others(self.places(*self.M), large.config.M)
 
     def places(self, small: int, large: int) -> Tensor:
-        """Where `small` channels go among `large`; parameters of latents (scales, means, ...) are so many times M."""
+        """Where each of `small` channels goes among `large`, [small].
+
+        Layers with 2M or 3M channels have several values per latent; each M of them are placed as the latents are.
+        """
         pieces = next((k for k in (1, 2, 3) if (small, large) == (k * self.M[0], k * self.M[1])), 1)
         narrow, wide = small // (pieces * GROUPS), large // (pieces * GROUPS)
         if small == large or narrow == 0 or small % (pieces * GROUPS) or large % (pieces * GROUPS):

@@ -10,7 +10,8 @@ A run is a folder:
 
 Both weights and checkpoint are written every few minutes, at the end, and when the process is asked to stop (Ctrl-C or
 SIGTERM). Killed at any moment, it loses what came after the last checkpoint; with --resume it takes the same steps
-again, on the CPU to the bit. (With --minutes the learning rate follows the clock, and so does not repeat.)
+again, on the CPU to the bit. (With --minutes the learning rate follows the clock, and so does not repeat.) Without
+--resume, a folder that holds a run is refused; with -f, a new run takes its place.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import HPCMError, UsageError
+from ..hardware import available_memory
 from . import checkpoint
+from .checkpoint import State
 from .data import Photographs, middles, scan
+from .folder import clear, refusal, tidy
 from .judge import judge
 from .options import Options, config_of, learning_rate, remember
-from .pool import available_memory
 from .run import Run
 from .team import Team, join
 from .watch import Watch
@@ -40,6 +43,7 @@ HELD_OUT, HELD_OUT_SHARE = 16, 1 / 20  # photographs kept from training for eval
 CHECK_EVERY = 10  # steps after which a run looks for non-finite steps
 MEMORY_SHARE = 0.5  # of what is free, for decoded pictures
 GIGABYTE = 1e9
+LEAST_MEMORY = 0.001  # GB, for decoded pictures where nothing seems to be free
 
 
 def train(
@@ -50,19 +54,22 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Run:
     """Trains until the budget (minutes of this call, or steps in all) is used up; see the module's docstring.
 
-    With `resume`, goes on from the folder's checkpoint if there is one; the model is then the checkpoint's. Without
-    `say`, progress is a live line on a terminal and printed lines elsewhere. Raises KeyboardInterrupt after saving when
-    the process is asked to stop.
+    With `resume`, goes on from the folder's checkpoint if there is one; the model is then the checkpoint's. Otherwise
+    starts anew, with `force` in the place of a run that is there. Without `say`, progress is a live line on a terminal
+    and printed lines elsewhere. Raises UsageError for a folder that holds files of a run and isn't to go on, and
+    KeyboardInterrupt after saving when the process is asked to stop.
     """
     folder = Path(folder)
     with join(options.device) as team, interruptions() as asked:
-        run, held_out = _begin(options, data, folder, resume, team)
+        run, held_out = _begin(options, data, _state(folder, resume, force, team), team)
         clock, before = Clock(options), run.seconds
         with Watch(run, folder, say if team.first else _silent) as watch:
+            _prepare(folder, run)
             watch.introduce(held_out=len(held_out))
             while True:
                 done, stop = team.agree(clock.progress(run.step, minutes, steps), len(asked))
@@ -88,15 +95,21 @@ def train(
     return run
 
 
+def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
+    """The checkpoint to go on from; None to start. Raises UsageError where files would be overwritten unasked."""
+    why = refusal(folder, resume=resume, force=force)
+    (refused,) = team.agree(why is not None)  # by the first process, which may write before the others have looked
+    if refused:
+        raise UsageError(why or f"the first process must not write into {folder}")
+    return checkpoint.read(folder) if resume and checkpoint.exists(folder) else None
+
+
 def _begin(
-    options: Options, data: Sequence[str | Path], folder: Path, resume: bool, team: Team
+    options: Options, data: Sequence[str | Path], state: State | None, team: Team
 ) -> tuple[Run, list[np.ndarray]]:
-    """The run, from the folder's checkpoint if it is to go on and there is one, and the pictures for evaluation."""
-    if checkpoint.exists(folder) and not resume:
-        raise UsageError(f"{folder} has a checkpoint: go on with --resume or choose another --out")
-    state = checkpoint.read(folder) if checkpoint.exists(folder) else None
+    """The run, from its checkpoint if there is one, and the pictures for evaluation."""
     config = config_of(options, checkpoint.config_in(state) if state else None)
-    (memory,) = team.agree(options.memory or round(MEMORY_SHARE * available_memory() / GIGABYTE, 3))
+    (memory,) = team.agree(options.memory or max(round(MEMORY_SHARE * available_memory() / GIGABYTE, 3), LEAST_MEMORY))
     photographs = Photographs(data, options.crop, seed=options.seed, memory=memory * GIGABYTE, device=team.device)
     if photographs.chapters > 1:  # which depend on it, and so do the crops
         options = replace(options, memory=memory)
@@ -104,11 +117,18 @@ def _begin(
         held_out = photographs.hold_out(min(HELD_OUT, int(HELD_OUT_SHARE * len(photographs.entries))))
     else:
         held_out = middles(scan([options.held_out], 1)[0])
-    run = Run(options, config, photographs, team, state)
-    if team.first:
+    return Run(options, config, photographs, team, state), held_out
+
+
+def _prepare(folder: Path, run: Run) -> None:
+    """Makes the folder ready for a run that can begin; one that starts takes the place of what is there."""
+    run.team.wait()  # until all have read what is there
+    if run.team.first:
         folder.mkdir(parents=True, exist_ok=True)
-        remember(options, folder)
-    return run, held_out
+        tidy(folder)
+        if not run.resumed:
+            clear(folder)
+        remember(run.options, folder)
 
 
 def evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarray]) -> None:

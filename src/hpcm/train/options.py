@@ -7,11 +7,14 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from ..errors import UsageError
+from .. import atomic
+from ..container import MODEL_NAME
+from ..errors import UsageError, WeightsError
+from ..metrics import SMALLEST
 from ..model.config import MODELS, Config
 from ..weights import find
 from .grow import can_grow
-from .loss import LOSSES, MS_SSIM_SIDE, MS_SSIM_WEIGHT
+from .loss import LOSSES, MS_SSIM_WEIGHT
 
 FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
@@ -21,13 +24,13 @@ SCHEDULES = ("decay", "cosine", "published")
 
 @dataclass(frozen=True)
 class Options:
-    """What a field says that isn't given; `defaults` gives what suits a model."""
+    """How a run trains. A field that isn't given is as it stands here; `defaults` has the values that suit a model."""
 
     config: str = "nano"
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
     loss: str = "mse"  # or "ms-ssim"
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
-    balance: float = 0.0  # the loss of a level counts lambda^-balance; only for models of several levels
+    balance: float = 0.0  # a level's loss is multiplied by lambda^-balance; only for models of several levels
     crop: int = 128
     batch: int = 8  # crops that go through the network together, in each process
     accumulate: int = 1  # batches per step
@@ -54,36 +57,47 @@ class Options:
 
 
 def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
-    """The published numbers for models of one quality level, for the others what docs/log.md found best."""
+    """The published values for models of one quality level, for the others those that did best (docs/log.md)."""
     if config.levels == 1:
         return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
     ours = Options(config=config.name, balance=0.5)
     return replace(ours, rate=5e-4) if fine_tuning else replace(ours, optimizer="muon", rate=2e-3)
 
 
+def config_at(name_or_path: str) -> Config:
+    """The configuration of a model at hand. Raises ModelNotFoundError, WeightsError."""
+    file = find(name_or_path)
+    try:
+        return Config.from_dict(file.config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{file.path} has a configuration that this hpcm doesn't know: {error}") from error
+
+
 def config_of(options: Options, before: Config | None = None) -> Config:
     """The model that is trained: of the run that goes on, `before`, or what the options name.
 
-    Raises UsageError where the options don't fit it.
+    Raises UsageError where the options don't fit it or where no .hpcm file could name it.
     """
-    config = before or (Config.from_dict(find(options.init).config) if options.init else MODELS[options.config])
-    wanted = MODELS.get(options.config)
-    if not before and options.init and wanted and wanted.name != config.name and can_grow(config, wanted):
-        config = wanted
+    config = before or _chosen(options)
     if options.config != config.name:
-        source = "the run" if before else options.init
+        source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
-    config = replace(config, carrier="")  # an exact model is made from a trained one
+    if not MODEL_NAME.fullmatch(str(config.name)):
+        raise UsageError(
+            f"the model's name is {config.name!r}, which .hpcm files can't hold: 1 to 32 of a-z 0-9 . _ - are allowed, "
+            "first a letter or digit; give the model another name"
+        )
+    config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if config.levels > 1:
-        config = replace(config, interpolation="paired")  # earlier models weren't; training is better off
+        config = replace(config, interpolation="paired")  # older models have "separate", which trains worse
     if options.optimizer not in OPTIMIZERS:
         raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
     if options.loss not in LOSSES or options.schedule not in SCHEDULES:
         raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
     if options.crop % config.multiple:
         raise UsageError(f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}")
-    if options.loss == "ms-ssim" and options.crop <= MS_SSIM_SIDE:
-        raise UsageError(f"MS-SSIM needs crops of more than {MS_SSIM_SIDE} pixels: try --crop 192 or 256")
+    if options.loss == "ms-ssim" and options.crop <= SMALLEST:
+        raise UsageError(f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256")
     if not 0 < options.downscale <= 1:
         raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
     if config.levels > 1:
@@ -93,8 +107,20 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
 
 
+def _chosen(options: Options) -> Config:
+    """The model to start with: that of `init`, a larger one that can start as that one, or a named one."""
+    wanted = MODELS.get(options.config)
+    if options.init:
+        given = config_at(options.init)
+        grows = wanted is not None and wanted.name != given.name and can_grow(given, wanted)
+        return wanted if wanted is not None and grows else given
+    if wanted is None:
+        raise UsageError(f"there is no config {options.config}; there are {', '.join(MODELS)}")
+    return wanted
+
+
 def _own_lambda(config: Config, loss: str) -> float:
-    """A single-level model's lambda, carried over to the loss; one from 1 on is meant for MS-SSIM."""
+    """A single-level model's lambda in units of the loss; a lambda of 1 or more is taken for one of MS-SSIM."""
     lmbda = config.lambda_min
     if (lmbda >= 1) == (loss == "ms-ssim"):
         return lmbda
@@ -105,7 +131,7 @@ def learning_rate(options: Options, step: int, progress: float) -> float:
     """The rate at a step, when `progress` (0 to 1) of the budget is used up; every schedule begins with the warm-up.
 
     "decay": constant, then straight down to zero over the last `decay` of the budget. "cosine": half a cosine down to
-    zero. "published": the rate, then 0.3, 0.1 and 0.01 of it from 2750, 2850 and 2950 of 3000 epochs on.
+    zero. "published": the rate, then 0.3, 0.1 and 0.01 of it, from 2750/3000, 2850/3000 and 2950/3000 of the budget on.
     """
     rise = min(1.0, (step + 1) / max(options.warmup, 1))
     if options.schedule == "cosine":
@@ -119,7 +145,7 @@ def learning_rate(options: Options, step: int, progress: float) -> float:
 
 def remember(options: Options, folder: Path) -> None:
     """Writes the options into a run's folder, for people and for --resume."""
-    (folder / FILE).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
+    atomic.write(folder / FILE, (json.dumps(asdict(options), indent=2) + "\n").encode())
 
 
 def remembered(folder: Path) -> Options | None:

@@ -6,11 +6,9 @@ start + (top + i) * width + left + j.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -124,14 +122,3 @@ class Pool:
 
 def _sizes(entries: Sequence[Decodable]) -> list[tuple[int, int]]:
     return [(entry.height, entry.width) for entry in entries]
-
-
-def available_memory() -> int:
-    """Bytes that a process can still take; a guess where the system doesn't say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":") for line in meminfo.read_text().splitlines() if ":" in line)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 << 30

@@ -39,8 +39,8 @@ from .team import Team
 
 START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at most
 MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
-LEVELS, NOISE, START = 3, 4, 5  # what random numbers are for, beside the seed; see data.py
-# Options that the weights file names:
+LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in data.py
+# Options that the weights file tells as its provenance:
 TOLD = ("config", "loss", "balance", "crop", "batch", "accumulate", "optimizer", "rate", "schedule", "average", "seed")
 
 
@@ -53,6 +53,7 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.config, self.photographs, self.team = options, config, photographs, team
         self.model = HPCM(config)
+        self.resumed = state is not None
         self.origin = ""  # the model that was fine-tuned or has grown
         if state is None:
             self._start()
@@ -82,7 +83,7 @@ class Run:
         self.network = self.parallel or self.model
 
     def _start(self) -> None:
-        """From a weights file, of this or of a smaller model, or from principal components, or as torch leaves it."""
+        """The first weights: of a weights file (of this or a smaller model), principal components, or torch's own."""
         options = self.options
         if options.init:
             model, _, file = weights.load_model(weights.find(options.init))

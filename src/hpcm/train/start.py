@@ -79,7 +79,7 @@ def _fill(parameter: Tensor | None, values: Tensor) -> None:
 
 
 def knot_steps(config: Config) -> Tensor:
-    """The gain (natural units per quantisation step, inverted) that is right at each knot's lambda, [KNOTS]."""
+    """The gain that is right at the lambda of each knot, in quantisation steps per natural unit, [KNOTS]."""
     levels = torch.linspace(0, config.levels - 1, KNOTS)
     step = torch.tensor([math.sqrt(18 / (config.lambda_of(float(v)) * math.log(2))) for v in levels])
     return UNIT * 255 / (step * STEP_SHRINK)

@@ -42,6 +42,11 @@ class Team:
         dist.broadcast(told, 0)
         return told.tolist()
 
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.size > 1:
+            dist.all_reduce(torch.zeros(1))
+
 
 @contextmanager
 def join(device: str) -> Iterator[Team]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,10 +12,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 
+from .. import atomic
 from ..errors import UsageError
-from .device import flops_per_crop, matrix_speed
+from ..metrics import psnr_of_mse
+from .device import flops_per_crop, matrix_peak
 from .judge import Row, png
 from .options import learning_rate
 from .run import Run
@@ -38,7 +38,7 @@ class Watch:
         self.evaluated = -1  # step of the last evaluation
         self.first_crop = run.crops
         self.start: float | None = None  # progress at the first step
-        self.board: Any = _board(folder) if run.options.tensorboard and self.first else None
+        self.board: Any = _board(folder, run.step) if run.options.tensorboard and self.first else None
 
     def __enter__(self) -> Watch:
         if self.live:
@@ -82,7 +82,7 @@ class Watch:
         """Of the steps since the last line of the log."""
         loss, bpp, mse, count = self.run.totals.tolist()
         loss, bpp, mse = (value / max(count, 1) for value in (loss, bpp, mse))
-        psnr = -10 * math.log10(mse) if mse > 0 else math.nan
+        psnr = psnr_of_mse(mse) if mse > 0 else math.nan
         return {"loss": loss, "bpp": bpp, "mse": mse, "psnr": psnr}
 
     def _line(self, means: dict[str, float], progress: float, now: float) -> str:
@@ -115,9 +115,7 @@ class Watch:
         """Tells of an evaluation: rate and quality on real files, and a grid of pictures."""
         self.evaluated = self.run.step
         _append(self.folder / EVALUATIONS, {"step": self.run.step, "evaluation": rows})
-        temporary = self.folder / f"{PICTURES}.part"
-        temporary.write_bytes(png(grid))
-        os.replace(temporary, self.folder / PICTURES)
+        atomic.write(self.folder / PICTURES, png(grid))
         self.say("held out: " + "   ".join(f"{row['bpp']:.3f} bpp {row['psnr']:.2f} dB" for row in rows))
         if self.board:
             self.board.add_image("pictures", grid, self.run.step, dataformats="HWC")
@@ -127,7 +125,7 @@ class Watch:
                 )
 
     def away(self, seconds: float) -> None:
-        """So much time wasn't spent on steps."""
+        """Takes time that wasn't spent on steps out of the speed and of the time that is left."""
         self.begin += seconds
         self.last_time += seconds
 
@@ -137,7 +135,7 @@ class Watch:
         crops = (run.crops - self.first_crop) / seconds
         if not self.first or run.step == self.first_step:
             return
-        peak = matrix_speed(run.team.device, torch.bfloat16 if run.bf16 else torch.float32) * run.team.size
+        peak = matrix_peak(run.team.device, run.bf16) * run.team.size
         needed = crops * flops_per_crop(run.config, run.options.crop)
         share = f"{needed / 1e9:.0f} GFLOP/s, {100 * needed / peak:.0f}% of what its matrix products reach"
         self.say(f"step {run.step}, {crops:.1f} crops/s: {share}")
@@ -152,12 +150,13 @@ def _live() -> Any:
     return Console(highlight=False, markup=False).status("starting")
 
 
-def _board(folder: Path) -> Any:
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer; it hides what was written there after `step`. Raises UsageError."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("--tensorboard needs a package: pip install tensorboard") from error
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
 
 def _time(seconds: float) -> str:
@@ -190,9 +189,7 @@ def _forget(path: Path, step: int) -> None:
     """Drops the rows of a log that came after a step."""
     if path.exists():
         rows = [row for row in read_log(path) if row["step"] <= step]
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, path)
+        atomic.write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def plot(folder: Path) -> Path:
@@ -209,7 +206,7 @@ def plot(folder: Path) -> Path:
     curves = {
         "loss": [row["loss"] for row in rows],
         "bits per pixel": [row["bpp"] for row in rows],
-        "PSNR in dB": [-10 * math.log10(row["mse"]) for row in rows],
+        "PSNR in dB": [psnr_of_mse(row["mse"]) for row in rows],
     }
     for axis, (name, values) in zip(axes, curves.items(), strict=False):
         axis.plot([row["step"] for row in rows], values)
@@ -224,5 +221,6 @@ def plot(folder: Path) -> Path:
     if evaluations:
         axes[3].legend()
     path = folder / CURVES
-    figure.savefig(path)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary)
     return path

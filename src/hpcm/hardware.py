@@ -1,0 +1,98 @@
+"""What this machine has to give: free memory, and the speed at which it multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices that are multiplied, by type of device
+TRIALS = 5
+UNKNOWN_MEMORY = 4 << 30  # bytes, a guess where the system doesn't say
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process can take: what is free, shared with the other processes that torchrun started here.
+
+    Free is what the machine has left or, if that is less, a control group (container) that the process is in. Memory
+    that holds copies of files counts as free, for the system gives it up. `root` is where proc and sys are mounted.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min([_machine_memory(root), *_group_memory(root)]) // processes
+
+
+def _machine_memory(root: Path) -> int:
+    meminfo = root / "proc/meminfo"
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return UNKNOWN_MEMORY
+
+
+def _group_memory(root: Path) -> Iterator[int]:
+    """Bytes that are left of each limit on the memory of this process's control groups and of those that hold them.
+
+    /proc/self/cgroup has lines "number:controllers:path"; controllers are empty in version 2. In a container the path
+    may be the host's, and what is mounted is the container's own group.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = mount / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(mount):
+                yield from _left_of(folder, *names)
+
+
+def _left_of(group: Path, limit: str, usage: str, files: str) -> Iterator[int]:
+    """What is left of a limit, if there is one; `files` is the line of memory.stat that counts copies of files."""
+    try:
+        most, used = ((group / name).read_text().strip() for name in (limit, usage))
+        stat = dict(line.split(" ", 1) for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group here, or one without the memory controller
+        return
+    if most != "max":
+        yield max(int(most) - int(used) + int(stat.get(files, 0)), 0)
+
+
+def matrix_speed(
+    device: torch.device, dtype: torch.dtype, side: int | None = None, *, processor_time: bool = False
+) -> float:
+    """Multiplications and additions per second of a product of matrices [side, side]: the best of TRIALS.
+
+    Elapsed time, a GPU being waited for; on a CPU with `processor_time` instead what its threads spent on it, which
+    tells more about the processor where other programs run beside this one. By default `side` suits the device.
+    """
+    import torch
+
+    side = side or SIDE.get(device.type, 1024)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    spent = processor_time and device.type == "cpu"
+    now, threads = (time.process_time, torch.get_num_threads()) if spent else (time.perf_counter, 1)
+    best = float("inf")
+    for _ in range(TRIALS + 1):  # one to warm up
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        begin = now()
+        product = a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, (now() - begin) / threads)
+    return 2 * side * side * product.shape[1] / best
