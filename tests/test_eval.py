@@ -184,7 +184,7 @@ def test_a_browser_shows_the_report(report, tmp_path):
         (["none.png"], "none.png: no such picture, or a folder without"),
         ([str(KODIM), "--codecs", "jpeg,png"], "unknown codec png: choose from jpeg"),
         ([str(KODIM), "--codecs", ""], "nothing to evaluate: name codecs or models"),
-        ([str(KODIM), "--model", "none.safetensors"], "no model 'none.safetensors'"),
+        ([str(KODIM), "--model", "none.safetensors"], "no model at none.safetensors"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(tmp_path, capsys, words, message):

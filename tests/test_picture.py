@@ -10,11 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
-from hpcm.cli.files import save_picture
+from hpcm.cli.files import open_picture, save_picture
 from hpcm.container import MAX_METADATA
 from hpcm.errors import CorruptError, PictureError, PictureNotice
-from hpcm.picture import CONVERTED, PLAIN, UPRIGHT, WIDE, Picture, from_image, pack_alpha, to_image, unpack_alpha
+from hpcm.picture import (
+    CONVERTED,
+    PLAIN,
+    UPRIGHT,
+    WIDE,
+    Picture,
+    comments_of,
+    from_image,
+    pack_alpha,
+    to_image,
+    unpack_alpha,
+)
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 WIDTH, HEIGHT = 24, 16
@@ -292,6 +304,79 @@ def test_damaged_exif_does_not_cost_the_picture(exif):
     assert np.array_equal(np.asarray(result), np.asarray(image))
     assert len(said) == (exif != b"Exif\0\0")  # the second one is of Pillow, which has found no tags
     assert all("EXIF" in str(warning.message) for warning in said)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_xmp_is_kept(suffix):
+    """In and out of every format that has it, with and without EXIF beside it."""
+    xmp = XMP.replace(b' tiff:Orientation="6"', b"")
+    for exif in (None, full_exif().tobytes()):
+        image = Image.fromarray(RGB)
+        image.info.update({"xmp": xmp} | ({"exif": exif} if exif else {}))
+        stored_by_us = Image.open(io.BytesIO(save_picture(to_image(from_image(image)), suffix)))
+        picture = from_image(stored_by_us)
+        assert picture.xmp == xmp
+        assert (picture.exif is not None) == (exif is not None)
+        assert to_image(picture).info["xmp"] == xmp
+
+
+def test_the_orientation_of_xmp_is_not_applied_twice():
+    image = Image.fromarray(RGB)
+    image = stored(image, "JPEG", xmp=XMP, exif=tags(Orientation=6))
+    picture = from_image(image)
+    assert picture.size == (WIDTH, HEIGHT)
+    assert picture.xmp == XMP.replace(b' tiff:Orientation="6"', b"")
+    kept = from_image(stored(Image.fromarray(RGB), "JPEG", xmp=XMP.replace(b'"6"', b'"1"')))
+    assert b"Orientation" in kept.xmp
+
+
+def test_cicp_is_kept():
+    """Pillow passes over the chunk: the command line reads and writes it."""
+    image = Image.fromarray(RGB)
+    image.info["cicp"] = bytes([9, 16, 0, 1])  # BT.2020, PQ
+    picture = from_image(open_picture(save_picture(to_image(from_image(image)), ".png")))
+    assert picture.cicp == bytes([9, 16, 0, 1])
+    image.info["cicp"] = b"too long"
+    assert from_image(image).cicp is None
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "comments"),
+    [
+        ("JPEG", {"comment": "a comment"}, {"Comment": "a comment"}),
+        ("GIF", {"comment": "a comment"}, {"Comment": "a comment"}),
+        ("PNG", {"pnginfo": {"Author": "me", "Title": "ünï"}}, {"Author": "me", "Title": "ünï"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the picture's mode P was converted")
+def test_comments_are_kept(format, options, comments):
+    if format == "PNG":
+        chunks = PngInfo()
+        for keyword, text in options["pnginfo"].items():
+            chunks.add_itxt(keyword, text)
+        options = {"pnginfo": chunks}
+    image = to_image(from_image(stored(Image.fromarray(RGB), format, **options)))
+    assert image.info["comments"] == comments
+    back = Image.open(io.BytesIO(save_picture(image, ".png")))
+    back.load()
+    assert back.text == comments
+    again = Image.open(io.BytesIO(save_picture(image, ".jpg")))
+    assert again.info["comment"].decode() == "\n".join(comments.values())
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"a\0b\0c", b"\xff\0\xfe", b"\0" * 9])
+def test_forged_comments(data):
+    assert all(isinstance(text, str) for pair in comments_of(data).items() for text in pair)
+
+
+def test_iptc_is_not_kept():
+    image = Image.fromarray(RGB)
+    image.info["photoshop"] = {0x0404: b"\x1c\x02x\0\x04word"}
+    with pytest.warns(PictureNotice, match="the picture's IPTC is not kept"):
+        from_image(image)
 
 
 def test_metadata_beyond_what_a_file_has_room_for():

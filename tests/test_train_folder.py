@@ -143,5 +143,6 @@ def test_what_is_written_appears_whole(data, run, monkeypatch):
     monkeypatch.setattr(atomic, "replacing", lambda path, *rest: (written.append(path.name), real(path, *rest))[1])
     train(replace(OPTIONS, evaluate=100, held_out=str(data)), [data], run, steps=1, say=silent)
     train(OPTIONS, [data], run, steps=2, say=silent, resume=True)
-    assert {FILE, checkpoint.FILE, watch.LOG, watch.PICTURES, watch.EVALUATIONS} == set(written)
+    names = {FILE, checkpoint.FILE, weights.RUN_WEIGHTS, watch.LOG, watch.PICTURES, watch.EVALUATIONS}
+    assert names == set(written)
     assert not list(run.glob("*.part"))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .container import CICP, XMP, Box, Container, Tile, unpack
+from .container import CICP, COMMENTS, XMP, Box, Container, Tile, unpack
 from .encoding import Encoding
 from .entropy.coder import Decoder, checksum
 from .errors import CorruptError, FormatError, MismatchError, PictureNotice, UsageError
@@ -120,7 +120,8 @@ class Codec:
             pixels = tiling.synthesise(latent, depth, grey)
         alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
         extra = dict(container.ancillary)
-        return to_image(Picture(pixels, alpha, container.icc, container.exif, extra.get(XMP), extra.get(CICP)))
+        extras = (extra.get(kind) for kind in (XMP, CICP, COMMENTS))
+        return to_image(Picture(pixels, alpha, container.icc, container.exif, *extras))
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> level. Raises UsageError."""

@@ -36,7 +36,8 @@ with data of up to 16 MiB. Their types are lower-case letters, each at most once
 decoded the same without them: a reader skips a type that it doesn't know, and keeps it where it writes the file again.
 
     "c"      cICP, the 4 bytes of PNG's chunk: colour primaries, transfer, matrix (ITU-T H.273), full range
-    "x"      XMP, as UTF-8
+    "t"      comments: keyword, NUL, text, NUL, keyword, ...; UTF-8
+    "x"      XMP, UTF-8
 
 Table of tiles. The picture is cut into squares of 2^t pixels from the top left, row by row; those at the right and the
 bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile:
@@ -82,7 +83,7 @@ MODEL_HASH_BYTES = 8
 TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-CICP, XMP = "c", "x"  # types of ancillary chunks
+CICP, COMMENTS, XMP = "c", "t", "x"  # types of ancillary chunks
 
 _SMALLEST_TILE_BYTES = 1 + 4 + 4  # of an empty payload: length, checksum, CRC
 _FLAG_GREY, _FLAG_16_BITS = 1 << 0, 1 << 1

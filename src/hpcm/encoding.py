@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from torch import Tensor
 
-from .container import CICP, XMP, Box, Container, Tile, pack
+from .container import CICP, COMMENTS, XMP, Box, Container, Tile, pack
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
 from .metrics import psnr_of_mse
@@ -40,6 +40,7 @@ class Encoding:
                 total = checksum(values, total)
             tiles.append(Tile(encoder.finish(), total))
         picture, weights = self.picture, self.weights
+        ancillary = ((CICP, picture.cicp), (COMMENTS, picture.comments), (XMP, picture.xmp))
         container = Container(
             width=picture.size[1],
             height=picture.size[0],
@@ -52,7 +53,7 @@ class Encoding:
             icc=picture.icc,
             exif=picture.exif,
             alpha=self._alpha,
-            ancillary=tuple((kind, data) for kind, data in ((CICP, picture.cicp), (XMP, picture.xmp)) if data),
+            ancillary=tuple((kind, data) for kind, data in ancillary if data),
             tiles=tuple(tiles),
         )
         return pack(container)

@@ -12,8 +12,8 @@
 Pillow reads 16-bit colour as 8-bit, so that is what is kept of it. The ICC profile is carried along untouched, except
 for CMYK and LAB, whose profile wouldn't fit the converted pixels. The EXIF orientation is applied to the pixels; the
 other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail. XMP is kept but for its
-own orientation, and so are the four numbers of PNG's cICP chunk where `info["cicp"]` holds them (Pillow doesn't read
-them; the command line does). Comments and IPTC are not kept, with a notice.
+own orientation, and so are comments, and the four numbers of PNG's cICP chunk where `info["cicp"]` holds them (Pillow
+doesn't read them; the command line does). IPTC is not kept, with a notice.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ BULKY_TAGS = (IPTC_TAG, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop'
 IPTC_RESOURCE = 0x0404  # among the resources of Photoshop in a JPEG
 XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d+"|\s*<tiff:Orientation>\d+</tiff:Orientation>')
 CICP_BYTES = 4
+COMMENT = "Comment"  # PNG's keyword
+NO_COMMENTS = ("XML:com.adobe.xmp", "Raw profile type")  # texts of a PNG that are other metadata
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     cicp: bytes | None = None  # primaries, transfer, matrix, full range (ITU-T H.273)
+    comments: bytes | None = None  # keyword NUL text NUL keyword ..., UTF-8
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,6 +102,7 @@ def from_image(image: Image.Image) -> Picture:
         icc = None if image.mode in FOREIGN_PROFILE else image.info.get("icc_profile")
         xmp = _xmp(image.info.get("xmp"), upright=orientation in UPRIGHT)
         cicp = image.info.get("cicp")
+        comments = _comments(image)
         _tell_losses(image)
         image = _plain(image)
         planes = np.asarray(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
@@ -110,8 +114,9 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    metadata = (_bounded(icc, "ICC profile"), _bounded(exif, "EXIF"), _bounded(xmp, "XMP"))
-    return Picture(planes, alpha, *metadata, cicp if cicp and len(cicp) == CICP_BYTES else None)
+    cicp = cicp if cicp and len(cicp) == CICP_BYTES else None
+    icc, exif, xmp = _bounded(icc, "ICC profile"), _bounded(exif, "EXIF"), _bounded(xmp, "XMP")
+    return Picture(planes, alpha, icc, exif, xmp, cicp, _bounded(comments, "comment"))
 
 
 def _frames(image: Image.Image) -> int:
@@ -149,11 +154,23 @@ def _xmp(data: object, *, upright: bool) -> bytes | None:
     return XMP_ORIENTATION.sub(b"", data) if upright else data
 
 
+def _comments(image: Image.Image) -> bytes | None:
+    """A PNG's texts under their keywords, another format's comment under COMMENT."""
+    texts = {key: str(text) for key, text in getattr(image, "text", {}).items() if not key.startswith(NO_COMMENTS)}
+    if comment := image.info.get("comment"):
+        texts.setdefault(COMMENT, comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment))
+    fields = [field.replace("\0", " ") for pair in texts.items() for field in pair]
+    return "\0".join(fields).encode("utf-8", "replace") or None
+
+
+def comments_of(data: bytes) -> dict[str, str]:
+    """The reverse; whatever the bytes are, they give keywords and texts."""
+    fields = data.decode("utf-8", "replace").split("\0")
+    return dict(zip(fields[::2], fields[1::2], strict=False))
+
+
 def _tell_losses(image: Image.Image) -> None:
-    """Notices of metadata that has no place in a .hpcm file."""
-    texts = {key for key in getattr(image, "text", {}) if key != "XML:com.adobe.xmp"}
-    if texts or image.info.get("comment"):
-        _note("the picture's comments are not kept")
+    """A notice of metadata that has no place in a .hpcm file."""
     resources = image.info.get("photoshop")
     if IPTC_TAG in getattr(image, "tag_v2", {}) or (isinstance(resources, dict) and IPTC_RESOURCE in resources):
         _note("the picture's IPTC is not kept")
@@ -193,13 +210,15 @@ def _note(text: str) -> None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The Pillow image of a picture; metadata in `info`: icc_profile, exif, xmp, cicp."""
+    """The Pillow image of a picture; metadata in `info`: icc_profile, exif, xmp, cicp, comments (keyword: text)."""
     planes = picture.pixels
     image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
     metadata = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp, "cicp": picture.cicp}
     for key, value in metadata.items():
         if value:
             image.info[key] = value
+    if picture.comments:
+        image.info["comments"] = comments_of(picture.comments)
     return image
 
 

@@ -186,14 +186,17 @@ def picture_format(suffix: str) -> str:
 
 
 def save_picture(image: Image.Image, suffix: str) -> bytes:
-    """The bytes of a picture file, with the picture's ICC profile, EXIF and XMP if the format has a place for them.
+    """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
     Lossless where the format can be. A cICP chunk goes into PNG. Raises PictureError, UsageError.
     """
     name = picture_format(suffix)
     metadata = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
+    comments = image.info.get("comments", {})
     if name == "PNG":
-        metadata["pnginfo"] = _png_chunks(metadata.pop("xmp", None), image.info.get("cicp"))
+        metadata["pnginfo"] = _png_chunks(metadata.pop("xmp", None), image.info.get("cicp"), comments)
+    elif comments and name in ("JPEG", "GIF"):
+        metadata["comment"] = "\n".join(comments.values()).encode()
     if name == "TIFF" and "xmp" in metadata:
         metadata["exif"] = _exif_with(metadata.pop("xmp"), metadata.get("exif"))
     plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
@@ -207,7 +210,7 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
     return out.getvalue()
 
 
-def _png_chunks(xmp: bytes | None, cicp: bytes | None) -> PngInfo:
+def _png_chunks(xmp: bytes | None, cicp: bytes | None, comments: dict[str, str]) -> PngInfo:
     """What Pillow doesn't write into a PNG by itself."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -216,6 +219,8 @@ def _png_chunks(xmp: bytes | None, cicp: bytes | None) -> PngInfo:
         chunks.add(b"cICP", cicp)
     if xmp:
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    for keyword, text in comments.items():
+        chunks.add_text(keyword, text)
     return chunks
 
 
