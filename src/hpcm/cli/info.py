@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..container import Container, unpack
+from ..container import CICP, COMMENTS, XMP, Container, unpack
 from ..errors import ModelNotFoundError
 from ..weights import WeightsFile, find_hash
 from .files import STREAM, Job
 from .messages import attempt
+
+ANCILLARY = {XMP: "xmp", CICP: "cicp", COMMENTS: "comments"}
+BESIDES = {"alpha": "alpha", "icc": "ICC profile", "exif": "EXIF", "xmp": "XMP", "cicp": "cICP", "comments": "comments"}
 
 
 def info(options: argparse.Namespace) -> bool:
@@ -40,6 +43,7 @@ def at_hand(container: Container) -> WeightsFile | None:
 def fields(container: Container, size: int, weights: WeightsFile | None) -> dict[str, Any]:
     """What `--json` prints; sizes in bytes, None for what there isn't."""
     sizes = {name: getattr(container, name) for name in ("alpha", "icc", "exif")}
+    sizes |= {name: dict(container.ancillary).get(kind) for kind, name in ANCILLARY.items()}
     return {
         "bytes": size,
         "bpp": 8 * size / (container.width * container.height),
@@ -62,7 +66,7 @@ def lines(container: Container, size: int, weights: WeightsFile | None) -> list[
     told = fields(container, size, weights)
     extras = ", ".join(
         f"{name} {told[f'{field}_bytes']:,} bytes"
-        for field, name in (("alpha", "alpha"), ("icc", "ICC profile"), ("exif", "EXIF"))
+        for field, name in BESIDES.items()
         if told[f"{field}_bytes"] is not None
     )
     where = "not at hand" if weights is None else f"at hand: {weights.path}"
