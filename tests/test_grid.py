@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.errors import MismatchError, WeightsError
+from hpcm.errors import WeightsError
 from hpcm.model import grid
+from hpcm.model.bound import check, rows_of
 from hpcm.model.drivers import Estimating, latent_places
 from hpcm.model.exact import _quantise, make_exact, make_floating
 from hpcm.model.hpcm import HPCM
@@ -287,7 +288,7 @@ def test_one_bad_scale_is_refused(small, bad):
     with torch.no_grad():
         exact.priors[0].head.input_scale[3] = bad
     with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
-        grid.check(exact)
+        check(exact, "float32")
 
 
 @pytest.mark.parametrize("spoil", ["weight", "bias", "limit", "input_scale"])
@@ -305,34 +306,53 @@ def test_a_model_that_breaks_the_bound_is_refused(small, spoil):
         else:
             layer.input_scale.fill_(3.0)
     with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
-        grid.check(exact)
+        check(exact, "float32")
 
 
 def test_bounds_are_tight_enough_to_matter(exact):
     """Inputs keep at least 9 bits, and the check passes with the numbers at hand."""
-    grid.check(exact)
+    check(exact, "float32")
     assert min(float(module.limit) for _, _, _, module in grid.convolutions(exact)) >= 512
 
 
-def test_probe_finds_inexact_arithmetic(monkeypatch):
-    grid.probe(torch.device("cpu"))
-    real = torch.nn.functional.conv2d
-    monkeypatch.setattr(grid.F, "conv2d", lambda x, *a, **k: real(x.bfloat16().float() * (1 + 2**-20), *a, **k))
-    with pytest.raises(MismatchError, match="isn't exact"):
-        grid.probe.__wrapped__(torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("q_scale", float("nan")),
+        ("k_scale", 3.0),
+        ("v_scale", 0.0),
+        ("exp_table", 0.5),
+        ("exp_table", float("nan")),
+        ("exp_table", -1.0),
+        ("exp_table", 2.0**21),
+    ],
+)
+def test_damaged_attention_is_refused(small, name, bad, tmp_path):
+    """Not by an IndexError while a picture is decoded."""
+    model, batches = small("base")
+    exact = make_exact(model, batches, "float64")
+    values = getattr(exact.fusions[1], name)
+    values.view(-1)[len(values.view(-1)) // 2] = bad
+    with pytest.raises(WeightsError, match=r"attention fusions\.1 breaks the bound"):
+        check(exact, "float64")
+    save(exact, tmp_path / "damaged.safetensors", {})
+    with pytest.raises(WeightsError, match=r"attention fusions\.1 breaks the bound"):
+        load_model(describe(tmp_path / "damaged.safetensors"))
 
 
-def test_arithmetic_restores_what_was_set(exact, recorded):
-    before = torch.backends.cudnn.enabled
-    conv = getattr(torch.backends.mkldnn, "conv", None)
-    reference = replay(exact, recorded[0])
-    if conv is not None:
-        conv.fp32_precision = "bf16"
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            assert replay(exact, recorded[0]) == reference
-        assert conv is None or conv.fp32_precision == "bf16"
-    finally:
-        if conv is not None:
-            conv.fp32_precision = "none"
-    assert torch.backends.cudnn.enabled == before
+def test_transposed_convolutions_have_a_sum_for_each_tap(small):
+    """The bound is that of one tap: inputs are as fine as their own sums allow, and the sums stay exact."""
+    model, batches = small("nano")
+    exact = make_exact(model, batches).requires_grad_(False)
+    layer = exact.h_s[0]
+    rows = rows_of(layer)
+    assert rows.shape == (4 * layer.out_channels, layer.in_channels)
+    reach = np.abs(rows).sum(1) * float(layer.limit) + np.repeat(layer.bias.detach().abs().double().numpy(), 4)
+    together = reach.reshape(-1, 4).sum(1)
+    assert together.max() > 1.5 * reach.max()  # what all four taps would be taken for
+    x = torch.randn(1, layer.in_channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    single = layer(x)
+    wide = torch.nn.functional.conv_transpose2d(
+        layer.integers(x).double(), layer.weight.double(), layer.bias.double(), layer.stride
+    )
+    assert torch.equal(single.double(), wide)

@@ -22,10 +22,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from .entropy.tables import Tables, make_tables
-from .errors import WeightsError
-from .model import grid
+from .errors import UsageError, WeightsError
+from .model.bound import check
 from .model.config import Config
+from .model.grid import convolutions
 from .model.hpcm import HPCM
+from .model.probe import probe
 
 TABLES = ("scales", "radius", "frequencies")
 EXPONENT = ".exponent"  # behind the name of weights that are stored as integers
@@ -36,8 +38,9 @@ def pack(model: HPCM, metadata: dict[str, str], *, half: bool) -> bytes:
     """The bytes of a weights file; see `weights.save`."""
     exact = set()
     if model.config.carrier:
-        exact = {name for name in model.state_dict() if name.startswith(grid.PARTS)}
-    integers = {f"{name}.weight": module for name, _, _, module in grid.convolutions(model)} if exact else {}
+        parts = tuple(f"{name}." for name, _ in model.entropy_path())
+        exact = {name for name in model.state_dict() if name.startswith(parts)}
+    integers = {f"{name}.weight": module for name, _, _, module in convolutions(model)} if exact else {}
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous().float()
@@ -82,11 +85,15 @@ def build(
         model.load_state_dict(_floats(tensors), assign=True)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: the weights don't fit their configuration: {error}") from error
+    if model.config.carrier == "float64" and torch.device(device).type == "mps":
+        raise UsageError(f"{path}: device {device} has no float64, which this model's sums need: take the cpu")
     if model.config.carrier:
-        grid.check(model)
-        grid.probe(torch.device(device))
+        check(model, model.config.carrier)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval().requires_grad_(False), tables
+    model = model.eval().requires_grad_(False)
+    if model.config.carrier:
+        probe(model, torch.device(device))
+    return model, tables
 
 
 def _floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

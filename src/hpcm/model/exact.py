@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .bound import CARRIER_BITS, biases_of, check, rows_of, taps_of
 from .context import WindowAttention
-from .grid import CARRIER_BITS, GridAttention, GridConv2d, by_input, check, convolutions, weights_by_output
+from .grid import GridAttention, GridConv2d, by_input, convolutions
 from .hpcm import HPCM
 
 WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
@@ -67,7 +68,7 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
             for key in ("q", "k", "v"):
                 largest = max(float(ranges[f"{name}.{key}>"].max()), TINY)
                 getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
-    check(exact)
+    check(exact, carrier)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -117,13 +118,13 @@ def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     shares = _input_shares(convolution, ranges)
     largest = float((ranges.double() * shares).max())
     convolution.weight.div_(by_input(convolution, shares.float()))
-    channels_first = weights_by_output(convolution)  # [out, fan in], float64
+    rows, taps = rows_of(convolution), taps_of(convolution)  # float64 [out * taps, fan in of a sum]
     peak = 2 ** (WEIGHT_BITS[carrier] - 1) - 1
-    top = np.abs(channels_first).max(1)
-    exponent = np.floor(np.log2(peak / np.maximum(top, TINY))).clip(max=24)  # a, per output channel
-    k = np.round(channels_first * 2.0 ** exponent[:, None])
+    top = np.abs(rows).max(1).reshape(-1, taps).max(1)
+    exponent = np.repeat(np.floor(np.log2(peak / np.maximum(top, TINY))).clip(max=24), taps)  # a, of each channel
+    k = np.round(rows * 2.0 ** exponent[:, None])
     room = 2.0 ** CARRIER_BITS[carrier] - 1
-    bias = convolution.bias.double().cpu().numpy()
+    bias = biases_of(convolution)
     for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
         scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
         limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(np.abs(k).sum(1), 1)).min())
@@ -132,7 +133,7 @@ def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     limit = min(limit, 2.0**23)
     unit = 2.0 ** -(exponent + bits)
     _set_weights(convolution, k * unit[:, None])
-    convolution.bias.copy_(torch.from_numpy(scaled_bias * unit))
+    convolution.bias.copy_(torch.from_numpy((scaled_bias * unit)[::taps].copy()))
     convolution.input_scale.copy_(2.0**bits * shares)
     convolution.limit.fill_(limit)
 

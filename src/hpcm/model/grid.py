@@ -25,42 +25,24 @@ the exact sum is rounded to float32 once, so that a model whose sums fit float32
 carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
 
 **What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
-as sums of products of its inputs. Winograd and FFT kernels don't, and TF32 or bfloat16 products throw bits away, so
-`arithmetic()` switches them off for the time of the loop, and puts back what was set:
-
-- CPU, oneDNN: convolutions run as direct or GEMM kernels (PyTorch never asks for its Winograd); reduced precision only
-  after `fp32_precision` was lowered, which is undone here.
-- CPU, MKL and native kernels: sums of products; MKL_CBWR and instruction sets change the order only.
-- CUDA, cuDNN: switched off here, because its choice of algorithms includes Winograd, FFT and TF32.
-- CUDA, cuBLAS: TF32 and reduced-precision reductions are switched off here; autocast as well.
-
-`probe()` convolves numbers that fill all 24 bits and compares with integers: a machine set up in a way that nobody
-thought of is found out before it decodes anything. g_a, h_a and g_s stay in plain floating point: the encoder may
-choose other symbols elsewhere, and pixels may differ in the last bit, but the decoded latents may not.
+as sums of products of its inputs. arithmetic.py switches off those that don't; bound.py checks the bound of every layer
+when a model is loaded; probe.py then runs the model's hardest layers and compares with integers. g_a, h_a and g_s stay
+in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in the last bit, but the
+decoded latents may not.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
 from collections.abc import Iterator
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import MismatchError, WeightsError
 from .context import WindowAttention
 
-if TYPE_CHECKING:
-    from .hpcm import HPCM
-
-CARRIER_BITS = {"float32": 24, "float64": 53}
-PARTS = ("h_s", "adaptors", "priors", "context_nets", "fusions")  # of HPCM: what leads from z_hat to means and scales
 EXP_STEPS = 1024  # entries of the table of exp(-t) per unit of t
 EXP_END = 14  # units of t; exp(-14) is below a millionth
 EXP_ONE = 1 << 20  # the integer that stands for exp(0)
@@ -89,6 +71,16 @@ class _OnGrid:
         m = x.float().mul(self.input_scale[:, None, None]).round_()
         return torch.minimum(torch.maximum(m, -self.limit), self.limit)
 
+    def convolve(self: Any, m: Tensor) -> Tensor:
+        """The exact sums of integers m [B, in, h, w], in the carrier's type."""
+        m, weight = m.to(self.carrier), self.weight.to(self.carrier)
+        bias = None if self.bias is None else self.bias.to(self.carrier)
+        if isinstance(self, nn.ConvTranspose2d):
+            return F.conv_transpose2d(m, weight, bias, self.stride)
+        if self.groups > 1 and self.carrier == torch.float64:
+            return _depthwise(m, weight, bias)  # the library's kernel is far slower than nine shifts
+        return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
 
 class GridConv2d(_OnGrid, nn.Conv2d):
     """A convolution whose sums are exact; the weights act on integers."""
@@ -99,11 +91,7 @@ class GridConv2d(_OnGrid, nn.Conv2d):
         self._add_grid(carrier)
 
     def forward(self, input: Tensor) -> Tensor:
-        m, weight = self.integers(input).to(self.carrier), self.weight.to(self.carrier)
-        bias = None if self.bias is None else self.bias.to(self.carrier)
-        if self.groups > 1 and self.carrier == torch.float64:
-            return _depthwise(m, weight, bias).float()  # the library's kernel is far slower than nine shifts
-        return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups).float()
+        return self.convolve(self.integers(input)).float()
 
 
 class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
@@ -114,9 +102,7 @@ class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
         self._add_grid(carrier)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        m, weight = self.integers(input).to(self.carrier), self.weight.to(self.carrier)
-        bias = None if self.bias is None else self.bias.to(self.carrier)
-        return F.conv_transpose2d(m, weight, bias, self.stride).float()
+        return self.convolve(self.integers(input)).float()
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -133,10 +119,16 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
-def convolutions(model: HPCM) -> Iterator[tuple[str, nn.Module, str, Convolution]]:
+class Model(Protocol):
+    """What these functions need of an HPCM."""
+
+    def entropy_path(self) -> Iterator[tuple[str, nn.Module]]: ...
+
+
+def convolutions(model: Model) -> Iterator[tuple[str, nn.Module, str, Convolution]]:
     """(full name, parent, name in the parent, convolution) of all convolutions that lead to means and scales."""
-    for part in PARTS:
-        for name, parent in getattr(model, part).named_modules(prefix=part):
+    for part, network in model.entropy_path():
+        for name, parent in network.named_modules(prefix=part):
             for child_name, child in parent.named_children():
                 if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
                     yield f"{name}.{child_name}", parent, child_name, child
@@ -175,118 +167,18 @@ def _integers(x: Tensor, scale: Tensor) -> Tensor:
     return x.double().mul(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
 
 
-def attach(model: HPCM, carrier: str) -> None:
+def attach(model: Model, carrier: str) -> None:
     """Puts grid modules into a model, to be filled by `load_state_dict` or `make_exact`."""
-    for index, fusion in enumerate(model.fusions):
-        model.fusions[index] = GridAttention(cast(WindowAttention, fusion))
+    for _, network in model.entropy_path():
+        for name, child in list(network.named_children()):
+            if isinstance(child, WindowAttention):
+                setattr(network, name, GridAttention(child))
     for _, parent, name, convolution in list(convolutions(model)):
         kind = GridConv2d if isinstance(convolution, nn.Conv2d) else GridConvTranspose2d
         setattr(parent, name, kind(convolution, carrier))  # type: ignore[arg-type]
-
-
-def weights_by_output(convolution: Any) -> np.ndarray:
-    """The weights as float64 [out, fan in]."""
-    weight = convolution.weight.detach().double().cpu()
-    if isinstance(convolution, nn.ConvTranspose2d):  # [in, out, 2, 2]; each output pixel sees one of the 2x2 taps
-        weight = weight.permute(1, 2, 3, 0).reshape(weight.shape[1], -1)
-    return weight.reshape(weight.shape[0], -1).numpy()
 
 
 def by_input(convolution: Any, values: Tensor) -> Tensor:
     """Values [in] in a shape that multiplies the weight."""
     first = isinstance(convolution, nn.ConvTranspose2d) or convolution.groups > 1
     return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
-
-
-# ---- checking --------------------------------------------------------------------------------------------------------
-
-
-def check(model: HPCM) -> None:
-    """Computes the bound of every layer from its actual numbers. Raises WeightsError with the layer's name."""
-    for name, _, _, convolution in convolutions(model):
-        weights, bias = weights_by_output(convolution), convolution.bias
-        assert isinstance(convolution, _OnGrid)
-        assert bias is not None
-        limit = float(convolution.limit)
-        rows = np.concatenate((weights, bias.detach().double().cpu().numpy()[:, None]), 1)
-        reach = np.abs(weights).sum(1) * limit + np.abs(rows[:, -1])
-        room = 2.0 ** CARRIER_BITS[model.config.carrier] * _units(rows)
-        scales = convolution.input_scale.double().cpu().numpy()
-        whole = limit == np.floor(limit) > 0 and (np.frexp(scales)[0] == 0.5).all()
-        if not whole or not np.isfinite(reach).all() or (reach > room).any():
-            raise WeightsError(
-                f"layer {name} breaks the bound of exact arithmetic: its sums reach {(reach / room).max():.3g} of "
-                f"what a {model.config.carrier} holds; make the model exact again"
-            )
-
-
-def _units(rows: np.ndarray) -> np.ndarray:
-    """The largest power of two that divides every number of a row, [rows]; 1 for zeros."""
-    mantissa, exponent = np.frexp(rows)
-    digits = (mantissa * 2.0**53).astype(np.int64)
-    lowest = (digits & -digits).astype(np.float64)
-    units = np.where(digits != 0, np.ldexp(lowest, exponent - 53), np.inf).min(1)
-    return np.where(np.isfinite(units), units, 1.0)
-
-
-class _Switches:
-    """The process's settings that `arithmetic` changes; the first thread to enter changes them, the last restores."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.saved: list[tuple[Any, str, Any]] = []
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.inside += 1
-            if self.inside == 1:
-                self.saved = [(place, name, getattr(place, name)) for place, name, _ in _settings()]
-                for place, name, value in _settings():
-                    setattr(place, name, value)
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
-                for place, name, value in self.saved:
-                    setattr(place, name, value)
-
-
-def _settings() -> Iterator[tuple[Any, str, Any]]:
-    """(module, attribute, value while arithmetic must be exact), as far as this version of torch has them."""
-    yield torch.backends.cudnn, "enabled", False
-    matmul = torch.backends.cuda.matmul
-    yield (matmul, "fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else (matmul, "allow_tf32", False)
-    for name in ("conv", "matmul"):
-        place = getattr(torch.backends.mkldnn, name, None)
-        if hasattr(place, "fp32_precision"):
-            yield place, "fp32_precision", "ieee"
-
-
-_switches = _Switches()
-
-
-@contextlib.contextmanager
-def arithmetic(device: torch.device) -> Iterator[None]:
-    """Switches off what would make sums inexact, see the module's docstring, and restores it afterwards."""
-    with torch.autocast(device.type, enabled=False), _switches:
-        yield
-
-
-@cache
-def probe(device: torch.device) -> None:
-    """Convolves numbers whose sums fill 24 bits. Raises MismatchError where the result isn't exact."""
-    rng = np.random.default_rng(0)
-    m = rng.integers(-511, 512, (1, 64, 12, 12))
-    k = rng.integers(-127, 128, (32, 64, 3, 3))
-    padded = np.pad(m, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[0]  # [64, 12, 12, 3, 3]
-    expected = np.einsum("cijuv,ocuv->oij", windows, k)
-    with arithmetic(device):
-        x, weight = (torch.from_numpy(a).float().to(device) for a in (m, k))
-        found = F.conv2d(x * 2.0**-6, weight * 2.0**-9, padding=1)[0].double().cpu().numpy() * 2.0**15
-    if not np.array_equal(found, expected):
-        raise MismatchError(
-            f"this machine's {device.type} arithmetic isn't exact (reduced precision is switched on somewhere, "
-            "ONEDNN_DEFAULT_FPMATH_MODE perhaps): files can't be made or read safely"
-        )

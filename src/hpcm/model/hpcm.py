@@ -8,19 +8,20 @@ at hand and adds up bits, `Recording` also keeps the symbols, `Replaying` takes 
 Shapes: x [B, 3, H, W] in 0..1 with H, W multiples of `config.multiple`; y [B, M, H/16, W/16]; z [B, N, H/64, W/64];
 hyper, context, psi [B, 2M, ...] (scales first, then means); level [B].
 
-Units: with several quality levels the networks see y at its natural size; only what is rounded is multiplied by the
-level's gain, and divided again (by a learned inverse) at once.
+Units: with several quality levels the networks see y in the same units at every level. Only for rounding it is
+multiplied by the level's gain; the rounded values are multiplied by a learned inverse of the gain right away.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from . import grid
+from .arithmetic import arithmetic
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
 from .context import Adaptor, Gain, ParameterNet, WindowAttention
 from .drivers import Estimating, Places, Pop, Recording, Replaying, Symbols, hyper_places, latent_places
@@ -57,6 +58,11 @@ class HPCM(nn.Module):
             self.z_gain, self.z_inverse = Gain(config.levels, config.N), Gain(config.levels, config.N)
         if config.carrier:
             grid.attach(self, config.carrier)
+
+    def entropy_path(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks that lead from z_hat to means and scales, by name: those that must be exact."""
+        for name in ("h_s", "adaptors", "priors", "context_nets", "fusions"):
+            yield name, getattr(self, name)
 
     def drop_encoder(self) -> None:
         """Leaves only what decoding needs: g_a and h_a are gone."""
@@ -196,7 +202,7 @@ class HPCM(nn.Module):
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[None]:
         """Exact, for an exact model."""
-        return grid.arithmetic(self.z_means.device) if self.config.carrier else contextlib.nullcontext()
+        return arithmetic(self.z_means.device) if self.config.carrier else contextlib.nullcontext()
 
     def _hyper_places(self, size: tuple[int, int], inside: tuple[int, int] | None) -> list[Places]:
         """The places of z for y of `size`, of which `inside` rows and columns touch the picture."""

@@ -1,0 +1,216 @@
+"""The probe of the machine's arithmetic: exact kernels pass, and every inexact kind is found, each emulated here."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import hpcm
+from hpcm.errors import MismatchError
+from hpcm.model import grid
+from hpcm.model.arithmetic import arithmetic
+from hpcm.model.bound import CARRIER_BITS, biases_of, rows_of, units
+from hpcm.model.exact import make_exact
+from hpcm.model.probe import cases, probe
+
+CPU = torch.device("cpu")
+conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d
+
+
+@pytest.fixture(scope="module", params=["nano", "lite"])
+def bundled(request):
+    return hpcm.load(request.param).model
+
+
+@pytest.fixture
+def wide(build, tiny_base):
+    """A model with attention and float64 carriers."""
+    x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    return make_exact(build(tiny_base), [(x, torch.zeros(1))], "float64")
+
+
+def shortened(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Rounded to so many bits of mantissa, the leading one included."""
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp((mantissa * 2.0**bits).round(), exponent - bits)
+
+
+def reduced(convolve, bits, x, weight, bias=None, *rest, **options):
+    """Operands of fewer bits, sums in full: TF32 has 11, bfloat16 8."""
+    return convolve(shortened(x, bits), shortened(weight, bits), bias, *rest, **options)
+
+
+def short_sums(convolve, kind, x, weight, bias=None, *rest, **options):
+    """Sums in fewer bits than the operands: channel by channel, rounded after each."""
+    total = None
+    if options.get("groups", 1) > 1 or (len(rest) > 3 and rest[3] > 1):
+        return convolve(x, weight, bias, *rest, **options)
+    transposed = convolve is conv_transpose2d
+    for channel in range(x.shape[1]):
+        part = weight[channel : channel + 1] if transposed else weight[:, channel : channel + 1]
+        term = convolve(x[:, channel : channel + 1], part, None, *rest, **options)
+        total = term.to(kind) if total is None else (total + term.to(kind))
+    total = total.to(x.dtype)
+    return total if bias is None else total + bias[:, None, None]
+
+
+def winograd(tile, x, weight, bias=None, stride=1, padding=0, *rest):
+    """F(tile x tile, 3x3) of Lavin and Gray (2015), for 3x3 convolutions; the others are left alone."""
+    if weight.shape[-1] != 3 or weight.shape[1] == 1:
+        return conv2d(x, weight, bias, stride, padding, *rest)
+    if tile == 2:
+        b_t = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
+        g = [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]
+        a_t = [[1, 1, 1, 0], [0, 1, -1, -1]]
+    else:
+        b_t = [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+        g = [[1 / 4, 0, 0], [-1 / 6] * 3, [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6]]
+        g = [*g, [0, 0, 1]]
+        a_t = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+    b_t, g, a_t = (torch.tensor(matrix, dtype=x.dtype) for matrix in (b_t, g, a_t))
+    height, width = x.shape[2:]
+    down, across = -height % tile, -width % tile
+    padded = torch.nn.functional.pad(x, (1, 1 + across, 1, 1 + down))
+    pieces = padded.unfold(2, tile + 2, tile).unfold(3, tile + 2, tile)  # [B, C, rows, columns, tile + 2, tile + 2]
+    pieces, kernels = b_t @ pieces @ b_t.T, g @ weight @ g.T
+    sums = torch.einsum("bcrsij,ocij->borsij", pieces, kernels)
+    out = (a_t @ sums @ a_t.T).permute(0, 1, 2, 4, 3, 5)
+    out = out.reshape(*out.shape[:2], height + down, width + across)[:, :, :height, :width]
+    return out if bias is None else out + bias[:, None, None]
+
+
+def fourier(x, weight, bias=None, stride=1, padding=0, *rest):
+    """By the fast Fourier transform, for 3x3 convolutions; the others are left alone."""
+    if weight.shape[-1] != 3 or weight.shape[1] == 1:
+        return conv2d(x, weight, bias, stride, padding, *rest)
+    height, width = x.shape[2:]
+    size = (height + 2, width + 2)
+    spectra = torch.fft.rfft2(x, size), torch.fft.rfft2(weight.flip(2, 3), size)
+    product = torch.einsum("bchw,ochw->bohw", *spectra)
+    out = torch.fft.irfft2(product, size)[:, :, 1 : height + 1, 1 : width + 1]
+    return out if bias is None else out + bias[:, None, None]
+
+
+INEXACT = {
+    "TF32": {
+        "conv2d": partial(reduced, conv2d, 11),
+        "conv_transpose2d": partial(reduced, conv_transpose2d, 11),
+    },
+    "bfloat16 in 1x1 and 3x3": {"conv2d": partial(reduced, conv2d, 8)},
+    "bfloat16 in transposed": {"conv_transpose2d": partial(reduced, conv_transpose2d, 8)},
+    "float16 sums": {"conv2d": partial(short_sums, conv2d, torch.float16)},
+    "float16 sums in transposed": {"conv_transpose2d": partial(short_sums, conv_transpose2d, torch.float16)},
+    "Winograd F(2x2, 3x3)": {"conv2d": partial(winograd, 2)},
+    "Winograd F(4x4, 3x3)": {"conv2d": partial(winograd, 4)},
+    "Fourier": {"conv2d": fourier},
+}
+
+
+def test_exact_kernels_pass(bundled, wide):
+    for model in (bundled, wide):
+        probe(model, CPU)
+
+
+@pytest.mark.parametrize("name", INEXACT)
+def test_inexact_kernels_are_found(bundled, monkeypatch, name):
+    for function, kernel in INEXACT[name].items():
+        monkeypatch.setattr(grid.F, function, kernel)
+    with pytest.raises(MismatchError, match="isn't exact in layer"):
+        probe(bundled, CPU)
+
+
+@pytest.mark.parametrize("name", ["TF32", "Winograd F(4x4, 3x3)", "Fourier", "float32 sums", "float32 products"])
+def test_inexact_kernels_are_found_in_float64(wide, monkeypatch, name):
+    kernels = INEXACT.get(name, {})
+    if name == "float32 sums":
+        kernels = {"conv2d": partial(short_sums, conv2d, torch.float32)}
+    if name == "float32 products":
+        kernels = {"_depthwise": lambda x, weight, bias: real(x.float(), weight.float(), bias.float()).double()}
+        real = grid._depthwise
+    for function, kernel in kernels.items():
+        monkeypatch.setattr(grid if function == "_depthwise" else grid.F, function, kernel)
+    with pytest.raises(MismatchError, match="isn't exact in layer"):
+        probe(wide, CPU)
+
+
+def test_inexact_products_of_matrices_are_found(wide, monkeypatch):
+    real = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: real(a.float(), b.float()).double())
+    with pytest.raises(MismatchError, match="isn't exact in a product of matrices"):
+        probe(wide, CPU)
+
+
+def test_cases_are_as_hard_as_the_bound(bundled, wide):
+    """Sums come within a quarter of what the layer's bound allows, and use their last bit."""
+    for model in (bundled, wide):
+        bits = CARRIER_BITS[model.config.carrier]
+        for case in cases(model, model.config.carrier):
+            rows, biases = rows_of(case.layer), biases_of(case.layer)
+            unit = units(np.concatenate((rows, biases[:, None]), 1))
+            reach = (np.abs(rows).sum(1) * float(case.layer.limit) + np.abs(biases)) / unit
+            taps = len(rows) // case.layer.out_channels
+            sums = np.abs(case.expected) / unit[case.channels * taps][:, None, None]
+            assert sums.max() > 0.75 * reach.max(), case.name
+            assert (sums % 2 == 1).any(), case.name
+            assert np.abs(case.m).max() == float(case.layer.limit) or float(case.layer.limit) > 1 << 8
+            if model.config.carrier == "float32" and taps == 1:  # 16 bits times 20 don't fill a float64
+                assert sums.max() > 0.75 * 2**bits, case.name
+
+
+# ---- what the process has set up ------------------------------------------------------------------------------------
+
+settings = pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="an older torch")
+
+
+@pytest.fixture
+def precision():
+    """torch's settings of precision, as they were."""
+    yield torch.backends
+    for place in (torch.backends, torch.backends.mkldnn, torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul):
+        place.fp32_precision = "none"
+
+
+@settings
+def test_what_is_inherited_stays_inherited(precision):
+    precision.fp32_precision = "bf16"
+    with arithmetic(CPU):
+        assert precision.mkldnn.conv.fp32_precision == "ieee"
+        assert precision.mkldnn.matmul.fp32_precision == "ieee"
+    assert precision.mkldnn.conv.fp32_precision == "bf16"
+    precision.fp32_precision = "ieee"
+    assert precision.mkldnn.conv.fp32_precision == "ieee"
+    assert precision.mkldnn.matmul.fp32_precision == "ieee"
+
+
+@settings
+def test_what_is_set_is_set_again(precision):
+    precision.mkldnn.matmul.fp32_precision = "bf16"
+    with arithmetic(CPU):
+        assert precision.mkldnn.matmul.fp32_precision in ("ieee", "none")
+    assert precision.mkldnn.matmul.fp32_precision == "bf16"
+    precision.fp32_precision = "ieee"
+    assert precision.mkldnn.matmul.fp32_precision == "bf16"
+
+
+def test_cudnn_and_autocast_are_back(bundled):
+    before = torch.backends.cudnn.enabled
+    with torch.autocast("cpu", torch.bfloat16):
+        with arithmetic(CPU):
+            assert not torch.backends.cudnn.enabled
+            assert not torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.backends.cudnn.enabled == before
+
+
+def test_tf32_by_force_is_refused(monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    with pytest.raises(MismatchError, match="NVIDIA_TF32_OVERRIDE=1"), arithmetic(torch.device("cuda")):
+        pass
