@@ -249,7 +249,7 @@ def test_a_configuration_survives_json(config):
         ({"fusion": "sum"}, "attention, psi, none"),
         ({"hyper_placement": "elsewhere"}, "aligned, released"),
         ({"M": 100}, "multiple of 8"),
-        ({"fusion": "attention", "heads": 7}, "7 heads"),
+        ({"fusion": "attention", "heads": 7}, "heads is 7"),
     ],
 )
 def test_a_configuration_that_cannot_be(tiny, changes, complaint):
@@ -270,3 +270,30 @@ def test_lambdas_are_spaced_evenly_in_the_exponent():
     ratios = [after / before for before, after in pairwise(lambdas)]
     assert ratios == pytest.approx([ratios[0]] * len(ratios))
     assert BASE.lambda_of(0) == BASE.lambda_min
+
+
+FORGED = [
+    *(
+        (name, value)
+        for name in ("M", "N", "partial", "ratio", "heads", "levels")
+        for value in (0, -8, 1e9, 10**9, "8")
+    ),
+    *((name, None) for name in ("name", "stem", "analysis", "steps", "prior_coarse", "windows", "lambda_min")),
+    *((name, [[10**9, 8]]) for name in ("analysis", "synthesis", "hyper_analysis", "hyper_synthesis")),
+    *(("analysis", value) for value in ([], [[1]], [["1", 8]], [[1, 0]], [[1, 2]], [1, 2], {"a": 1})),
+    ("analysis", [[1, 8]] * 99),
+    *(("prior_coarse", {"before": value, "after": 1}) for value in (-1, 10**9, None, "1", [1])),
+    *(("steps", value) for value in ([2, 3], [0, 3, 6], [2, 3, 5], [2, 2, 6], ["2", 3, 6], [True, 3, 6])),
+    *(("name", value) for value in ("", "A", "a/b", "a" * 33, "-a", 5)),
+    *(("lambda_max", value) for value in (0, -1, float("nan"), float("inf"), "1")),
+    *(("hierarchy", 2), ("levels", 65), ("M", 12), ("fusion", ["psi"]), ("windows", [4, 8, 0]), ("carrier", 1)),
+    *(("nonsense", 1), ("adaptor_blocks", [1, 2]), ("adaptor_blocks", [10**9, 1, 1]), ("prior_fine", [1, 1])),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), FORGED)
+@pytest.mark.parametrize("config", [NANO, BASE])
+def test_forged_configurations(config, field, value):
+    """A weights file says what it is; nothing that it may say gives another error, or a network without end."""
+    with pytest.raises((TypeError, ValueError), match=r"Config|must be|unexpected keyword|missing"):
+        Config.from_dict({**json.loads(json.dumps(config.to_dict())), field: value})

@@ -13,15 +13,21 @@ ours. An ablation is one `replace()`:
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..container import MAX_LEVEL, MODEL_NAME
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW = 8192, 64, 8, 64  # of what a weights file may ask for
 GROUPS = 8  # the channels of the latent are scheduled in eight equal groups
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
+STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
+MAX_LEVELS = MAX_LEVEL + 1
 
 Level = TypeVar("Level", float, "Tensor")
 Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
@@ -83,12 +89,46 @@ class Config:
             "carrier": ("", "float32", "float64"),
         }
         for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"Config.{field} is {getattr(self, field)!r}; it must be one of {', '.join(allowed)}")
-        if self.M % GROUPS:
-            raise ValueError(f"Config.M is {self.M}; it must be a multiple of {GROUPS}")
-        if self.fusion == "attention" and 2 * self.M % self.heads:
-            raise ValueError(f"{self.heads} heads don't divide 2M = {2 * self.M}")
+            self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
+        self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME.pattern)
+        self._check_sizes()
+        for field in ("hierarchy", "context_net", "refine"):
+            self._expect(field, isinstance(getattr(self, field), bool), "true or false")
+        three = isinstance(self.steps, tuple) and len(self.steps) == len(STEPS)
+        scheduled = three and all(_whole(n, 1, 12) and n in may for n, may in zip(self.steps, STEPS, strict=True))
+        self._expect("steps", scheduled, f"one of each of {STEPS}")
+        self._expect("M", self.M % GROUPS == 0, f"a multiple of {GROUPS}")
+        self._expect("levels", 1 <= self.levels <= MAX_LEVELS, f"1 to {MAX_LEVELS}")
+        lambdas = (self.lambda_min, self.lambda_max)
+        sound = all(isinstance(value, float | int) and 0 < value < math.inf for value in lambdas)
+        self._expect("lambda_min", sound, "positive and finite, as lambda_max")
+        if self.fusion == "attention":
+            self._expect("heads", 2 * self.M % self.heads == 0, f"a divisor of 2M = {2 * self.M}")
+
+    def _check_sizes(self) -> None:
+        """Counts and widths, whose bounds keep a forged file from asking for a network that takes hours to build."""
+        for field in ("M", "N", "partial", "ratio", "prior_width", "heads", "levels"):
+            self._expect(field, _whole(getattr(self, field), 1, MAX_WIDTH), f"a whole number from 1 to {MAX_WIDTH}")
+        for field in ("analysis", "synthesis", "hyper_analysis", "hyper_synthesis"):
+            stages = getattr(self, field)
+            pairs = isinstance(stages, tuple) and 0 < len(stages) <= MAX_STAGES and all(map(_is_stage, stages))
+            self._expect(field, pairs, f"1 to {MAX_STAGES} pairs of blocks, up to {MAX_BLOCKS}, and width")
+            fits = all(width >= self.partial for blocks, width in stages if blocks)
+            self._expect("partial", fits, f"at most the widths of {field}")
+        for field in ("prior_coarse", "prior_fine"):
+            prior = getattr(self, field)
+            counts = dataclasses.astuple(prior) if isinstance(prior, Prior) else (None,)
+            sound = all(_whole(count, 0, MAX_BLOCKS) for count in counts)
+            optional = field == "prior_fine" and prior is None
+            self._expect(field, sound or optional, f"counts of blocks up to {MAX_BLOCKS}")
+        for field, low, high in (("adaptor_blocks", 0, MAX_BLOCKS), ("windows", 1, MAX_WINDOW)):
+            counts = getattr(self, field)
+            sound = isinstance(counts, tuple) and len(counts) == 3 and all(_whole(n, low, high) for n in counts)
+            self._expect(field, sound, f"three whole numbers from {low} to {high}")
+
+    def _expect(self, field: str, fulfilled: bool, allowed: str) -> None:
+        if not fulfilled:
+            raise ValueError(f"Config.{field} is {getattr(self, field)!r}; it must be {allowed}")
 
     @property
     def multiple(self) -> int:
@@ -118,6 +158,15 @@ class Config:
             if isinstance(fields.get(key), dict):
                 values[key] = Prior(**fields[key])
         return cls(**values)
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_stage(stage: Any) -> bool:
+    sound = isinstance(stage, tuple) and len(stage) == 2
+    return sound and _whole(stage[0], 0, MAX_BLOCKS) and _whole(stage[1], 1, MAX_WIDTH)
 
 
 def _frozen(value: Any) -> Any:

@@ -78,11 +78,9 @@ def table(steps: tuple[int, int, int]) -> np.ndarray:
     """The coding order, int [8 groups, 8, 8], generated from the number of steps on each scale.
 
     Scale 1 takes 1, 2 (a checkerboard) or 4 (its four phases) steps, scale 2 takes 1 or 3, scale 3 any divisor of 12
-    (six patterns of two positions, merged or split).
+    (six patterns of two positions, merged or split); `Config` refuses others.
     """
     coarse, middle, fine = steps
-    if coarse not in (1, 2, 4) or middle not in (1, 3) or fine < 1 or 12 % fine:
-        raise ValueError(f"steps {steps}: scale 1 takes 1, 2 or 4, scale 2 takes 1 or 3, scale 3 a divisor of 12")
     order = np.full((GROUPS, PERIOD, PERIOD), -1)
     for g in range(GROUPS):
         for turn in range(2, 8):
