@@ -370,7 +370,7 @@ def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
 
 
 def test_a_picture_of_too_many_pixels(run, at, monkeypatch, capsys):
-    monkeypatch.setattr(picture, "MAX_PIXELS", 27_199)
+    monkeypatch.setattr(picture, "MAX_ENCODED", 27_199)
     assert run("compress", "photo.png", "-f") == 1
     assert capsys.readouterr().err == "hpcm: error: photo.png: it has more than 27,199 pixels\n"
 
@@ -477,7 +477,7 @@ def test_without_torch_and_pillow(run, line):
 
 def test_constants_that_stand_twice():
     assert (arguments.DEFAULT_QUALITY, arguments.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
-    assert arguments.MAX_PIXELS == codec.MAX_PIXELS
+    assert arguments.MAX_DECODED == codec.MAX_DECODED
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'\nversion = "{hpcm.__version__}"\n' in project
 

@@ -16,7 +16,7 @@ from PIL import Image
 import hpcm
 from hpcm import codec as module
 from hpcm import weights
-from hpcm.codec import MAX_PIXELS, MAX_TILE_SIDE, QUALITIES, Codec
+from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
 from hpcm.container import Container, Tile, pack, unpack
 from hpcm.errors import (
     FormatError,
@@ -437,7 +437,7 @@ def test_forged_symbols_are_just_wrong_pixels(codec):
 @pytest.mark.parametrize(
     ("width", "height", "side", "message"),
     [
-        (1 << 14, (1 << 14) + 1, 1024, f"claims 16384 x 16385 pixels, over {MAX_PIXELS:,}: allow more"),
+        (1 << 14, (1 << 14) + 1, 1024, f"claims 16384 x 16385 pixels, over {MAX_DECODED:,}: allow more"),
         (1 << 16, 1 << 16, 1 << 16, "claims 65536 x 65536 pixels"),
         (1 << 14, 1 << 14, 1 << 16, f"tiles of 65536 pixels, this hpcm reads {MAX_TILE_SIDE}"),
     ],

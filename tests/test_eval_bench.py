@@ -75,7 +75,7 @@ def test_macs_by_group():
     assert "context fusion" not in found  # psi is the context
     base = bench.kmacs(BASE)
     assert sum(base.values()) == pytest.approx(911.840, abs=0.001)
-    assert list(base) == list(bench.GROUPS.values())
+    assert list(base) == list(bench.NETWORKS.values())
 
 
 def test_bench(weights_file, tmp_path, capsys, monkeypatch):

@@ -153,9 +153,9 @@ CHILD = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 import hpcm, test_grid
-from hpcm.model.drivers import Symbols
+from hpcm.model.drivers import StepSymbols
 data = np.load({data!r})
-symbols = [Symbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
+symbols = [StepSymbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
 print(test_grid.replay(hpcm.load().model, symbols))
 """
 

@@ -32,7 +32,7 @@ from .weights import DEFAULT_MODEL, Loaded, WeightsFile, find, find_hash, load_m
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
-MAX_PIXELS = 1 << 28  # of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
+MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
 
 class Codec:
@@ -47,7 +47,7 @@ class Codec:
     another default dtype, has no influence.
     """
 
-    def __init__(self, loaded: Loaded, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, loaded: Loaded, max_pixels: int = MAX_DECODED) -> None:
         self.loaded = loaded
         self.model, self.tables, self.weights = loaded
         self.max_pixels = max_pixels
@@ -183,7 +183,7 @@ def _undisturbed(model: HPCM) -> Iterator[None]:
 # ---- the shortest way ------------------------------------------------------------------------------------------------
 
 
-def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu", *, max_pixels: int = MAX_PIXELS) -> Codec:
+def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu", *, max_pixels: int = MAX_DECODED) -> Codec:
     """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
 
     A string is a name unless it has a separator or ends in .safetensors. `max_pixels`: of files that are decoded.
@@ -224,7 +224,7 @@ def compress(
     return _codec(find(model), "cpu").compress(image, quality=quality, bpp=bpp, psnr=psnr)
 
 
-def decompress(data: bytes, *, model: str | Path | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decompress(data: bytes, *, model: str | Path | None = None, max_pixels: int = MAX_DECODED) -> Image.Image:
     """Decodes a .hpcm file with the model that it names, or with `model`; see `Codec.decompress`."""
     container = unpack(data)
     codec = load_for(container) if model is None else _codec(find(model), "cpu")

@@ -13,7 +13,7 @@ from .container import CICP, COMMENTS, XMP, Box, Container, Tile, pack
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
 from .metrics import psnr_of_mse
-from .model.drivers import Symbols
+from .model.drivers import StepSymbols
 from .picture import Picture, pack_alpha
 from .tiles import Tiling, latents_inside
 from .weights import Loaded
@@ -83,7 +83,7 @@ class Encoding:
     def _keep_latents(self) -> None:
         self._latents = {box: self.tiling.analyse(self.picture, box) for box in self.tiling}
 
-    def _encode(self, box: Box, level: int) -> tuple[list[Symbols], Tensor]:
+    def _encode(self, box: Box, level: int) -> tuple[list[StepSymbols], Tensor]:
         y = self.tiling.analyse(self.picture, box) if self._latents is None else self._latents[box]
         return self.model.encode(y, level, latents_inside(box))
 

@@ -32,7 +32,7 @@ from PIL.PngImagePlugin import PngImageFile
 from .container import MAX_METADATA
 from .errors import CorruptError, PictureError, PictureNotice
 
-MAX_PIXELS = 1 << 29  # of a picture that is compressed
+MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
@@ -92,8 +92,8 @@ def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
     if not isinstance(image, Image.Image):
         raise TypeError(f"a PIL.Image.Image is wanted, not {type(image).__name__}: see PIL.Image.open and fromarray")
-    if not 1 <= image.width * image.height <= MAX_PIXELS:  # known before the pixels are read
-        raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_PIXELS:,} are allowed")
+    if not 1 <= image.width * image.height <= MAX_ENCODED:  # known before the pixels are read
+        raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_ENCODED:,} are allowed")
     try:
         if _frames(image) > 1:
             _note(f"the picture has {_frames(image)} frames: only the current one is kept")

@@ -39,7 +39,7 @@ FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
 RETIRED = ASSETS / "retired"
-DEFAULT_MODEL = "nano"
+DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
 

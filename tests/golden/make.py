@@ -1,14 +1,18 @@
-"""Makes the files of this folder anew: only needed when the format or the meaning of weights files changes.
+"""Makes the files of this folder, from the root of the project.
 
-python tests/golden/make.py      (from the root of the project)
+python tests/golden/make.py           the tiny models and their files: when the format of weights files changes
+python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model is released
 """
 
 import importlib.util
+import io
+import sys
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from hpcm import atomic
 from hpcm.codec import load
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
@@ -20,14 +24,30 @@ spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftes
 conftest = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(conftest)
 
-if __name__ == "__main__":
-    photograph = Image.open(HERE.parent / "data" / "kodim23.png")
+
+def tiny(photograph: Image.Image) -> None:
     x = crop_tensor(from_image(photograph), (0, 0, 512, 256), torch.device("cpu"))
     for config, carrier in ((conftest.TINY, "float32"), (conftest.TINY_BASE, "float64")):
         exact = make_exact(conftest._build(config), [(x, torch.tensor([30.0]))], carrier)
-        path = HERE / f"{config.name}.safetensors"
-        save(exact, path, {})
-        codec = load(path)
+        save(exact, HERE / f"{config.name}.safetensors", {})
+        codec = load(HERE / f"{config.name}.safetensors")
         picture = photograph.crop((300, 100, 300 + 201, 100 + 137))
         (HERE / f"{config.name}.hpcm").write_bytes(codec.compress(picture, quality=50))
-        print(path.name, path.stat().st_size, len((HERE / f"{config.name}.hpcm").read_bytes()))
+
+
+def released(name: str, photograph: Image.Image) -> None:
+    codec = load(name)
+    data = codec.compress(photograph.crop((130, 90, 130 + 153, 90 + 101)), quality=75)
+    pixels = io.BytesIO()
+    codec.decompress(data).save(pixels, "png", optimize=True)
+    atomic.write(HERE / f"{name}.hpcm", data, force=False)  # what was released stays
+    atomic.write(HERE / f"{name}.png", pixels.getvalue(), force=False)
+    print(name, codec.weights.hash.hex(), len(data), "bytes")
+
+
+if __name__ == "__main__":
+    photograph = Image.open(HERE.parent / "data" / "kodim23.png")
+    for name in sys.argv[1:]:
+        released(name, photograph)
+    if not sys.argv[1:]:
+        tiny(photograph)

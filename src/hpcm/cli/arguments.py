@@ -16,7 +16,7 @@ from .info import info
 from .models import exact, import_, models
 from .training import train
 
-DEFAULT_QUALITY, MAX_QUALITY, MAX_PIXELS = 50, 100, 1 << 28  # as in codec.py
+DEFAULT_QUALITY, MAX_QUALITY, MAX_DECODED = 50, 100, 1 << 28  # as in codec.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
 EXAMPLES = """examples:
@@ -69,7 +69,7 @@ def _decompress(commands: Commands) -> None:
     text = "instead of the model that the file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
     text = "refuse files that claim more pixels, by default %(default)s"
-    command.add_argument("--max-pixels", type=_whole, default=MAX_PIXELS, metavar="N", help=text)
+    command.add_argument("--max-pixels", type=_whole, default=MAX_DECODED, metavar="N", help=text)
 
 
 def _files(command: Any, source: str, target: str) -> None:

@@ -143,12 +143,12 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
 
 
 def lift_pillows_bound() -> None:
-    """Makes Pillow open what `picture.MAX_PIXELS` allows; its own bound, 2^28 / 3, stops at large photographs."""
+    """Makes Pillow open what `picture.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
     from PIL import Image
 
-    from ..picture import MAX_PIXELS
+    from ..picture import MAX_ENCODED
 
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_ENCODED
 
 
 def open_picture(data: bytes) -> Image.Image:

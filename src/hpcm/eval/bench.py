@@ -36,15 +36,15 @@ SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
 QUALITY = 50
 GEMM_SIDE = 2048  # of the matrices whose product is the peak
-GROUPS = {  # attribute of HPCM -> what it is called here
+NETWORKS = {  # attribute of HPCM -> what it is called here
     **{name: name for name in ("g_a", "h_a", "h_s", "g_s")},
     "adaptors": "adaptors",
     "priors": "parameter networks",
     "fusions": "context fusion",
     "context_nets": "context between scales",
 }
-ENCODING = frozenset(GROUPS.values()) - {"g_s"}
-DECODING = frozenset(GROUPS.values()) - {"g_a", "h_a"}
+ENCODING = frozenset(NETWORKS.values()) - {"g_s"}
+DECODING = frozenset(NETWORKS.values()) - {"g_a", "h_a"}
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,15 @@ def opened(model: str, device: str) -> Iterator[Codec]:
 
 
 def kmacs(config: Config) -> dict[str, float]:
-    """kMACs per pixel of a forward pass, by group, in the order of GROUPS; groups without any are left out."""
+    """kMACs per pixel of a forward pass, by group, in the order of NETWORKS; groups without any are left out."""
     plain = replace(config, carrier="")  # an exact model convolves as often
     with torch.device("meta"):
         model = HPCM(plain).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, SIDE, SIDE, device="meta"))
-    found = dict.fromkeys(GROUPS.values(), 0.0)
+    found = dict.fromkeys(NETWORKS.values(), 0.0)
     counts = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
-    for name, group in GROUPS.items():
+    for name, group in NETWORKS.items():
         part = getattr(model, name)  # a list of networks isn't called itself: its members are
         called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
         found[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000

@@ -23,7 +23,7 @@ from .rate import likelihood, likelihood_by_cdf, round_through, uniform_noise
 from .schedule import Plan, Step
 
 
-class Symbols(NamedTuple):
+class StepSymbols(NamedTuple):
     """The symbols of one step, int32 [n], and the scales they are coded with, float32 [n]."""
 
     values: np.ndarray
@@ -81,12 +81,12 @@ class Recording:
 
     def __init__(self, pyramid: Sequence[Tensor], places: Sequence[Places]) -> None:
         self.pyramid, self.places = pyramid, places
-        self.symbols: list[Symbols] = []
+        self.symbols: list[StepSymbols] = []
 
     def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places = self.places[step.index]
         values = _pick((self.pyramid[step.scale] - means).round(), places)
-        self.symbols.append(Symbols(values.to(torch.int32).cpu().numpy(), _pick(scales, places).cpu().numpy()))
+        self.symbols.append(StepSymbols(values.to(torch.int32).cpu().numpy(), _pick(scales, places).cpu().numpy()))
         return _decoded(values, means, places)
 
 

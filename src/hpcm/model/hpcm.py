@@ -24,7 +24,7 @@ from . import grid
 from .arithmetic import arithmetic
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
 from .context import Adaptor, Gain, ParameterNet, WindowAttention
-from .drivers import Estimating, Places, Pop, Recording, Replaying, Symbols, hyper_places, latent_places
+from .drivers import Estimating, Places, Pop, Recording, Replaying, StepSymbols, hyper_places, latent_places
 from .schedule import Plan, Step, plan_for
 from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
 
@@ -110,7 +110,7 @@ class HPCM(nn.Module):
 
     # ---- latents and symbols ----------------------------------------------------------------------------------------
 
-    def encode(self, y: Tensor, level: int, inside: tuple[int, int] | None = None) -> tuple[list[Symbols], Tensor]:
+    def encode(self, y: Tensor, level: int, inside: tuple[int, int] | None = None) -> tuple[list[StepSymbols], Tensor]:
         """The symbols of one picture's latent, in the order in which the decoder asks for them, and y_hat.
 
         Args:
