@@ -327,7 +327,7 @@ def test_targets_out_of_reach(bundled):
     with pytest.warns(PictureNotice, match=r"no level takes 0.001 bits per pixel or less: the smallest file has \d+"):
         data = bundled.compress(image, bpp=0.001)
     assert unpack(data).level == 0
-    with pytest.warns(PictureNotice, match="no level of nano reaches 90 dB on this picture"):
+    with pytest.warns(PictureNotice, match=rf"no level of {bundled.weights.name} reaches 90 dB on this picture"):
         data = bundled.compress(image, psnr=90)
     assert unpack(data).level == bundled.levels - 1
 

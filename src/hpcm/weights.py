@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from . import atomic
-from .container import MODEL_HASH_BYTES
+from .container import MODEL_HASH_BYTES, MODEL_NAME
 from .errors import ModelNotFoundError, WeightsError
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
         if not isinstance(provenance, dict):
             raise TypeError(f"provenance is {provenance!r} instead of names and values")
         name = str(metadata.get("name") or config["name"])
+        if not MODEL_NAME.fullmatch(name):
+            raise ValueError(f"the model's name is {name!r}, which .hpcm files can't hold")
         replaced = bytes.fromhex(metadata.get("stands_for", ""))
         if len(replaced) not in (0, hashlib.sha256().digest_size):
             raise ValueError(f"stands_for has {len(replaced)} bytes instead of a SHA-256")

@@ -115,7 +115,7 @@ def _exact(commands: Commands) -> None:
 
 def _train(commands: Commands) -> None:
     command = _command(commands, "train", train, "a model on photographs")
-    text = f"by default {DEFAULT_MODEL}, or that of --init or of the run"
+    text = "by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
     text = "folders, tar archives or files of photographs"
     command.add_argument("--data", nargs="+", metavar="DIR|TAR", help=text)

@@ -37,11 +37,10 @@ def chosen(options: argparse.Namespace) -> Options:
     """What is given, and for the rest what the run was trained with before, or the model's defaults."""
     from ..model.config import MODELS
     from ..train.options import Options, config_at, defaults, remembered
-    from ..weights import DEFAULT_MODEL
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}
     given = {name: value for name, value in given.items() if value is not None}
     before = remembered(Path(options.out)) if options.resume else None
     if before is None and "init" in given:
         before = defaults(config_at(given["init"]), fine_tuning=True)
-    return replace(before or defaults(MODELS[given.get("config", DEFAULT_MODEL)]), **given)
+    return replace(before or defaults(MODELS[given.get("config", Options.config)]), **given)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .. import atomic
-from ..container import MODEL_NAME
 from ..errors import UsageError, WeightsError
 from ..metrics import SMALLEST
 from ..model.config import MODELS, Config
@@ -76,17 +75,12 @@ def config_at(name_or_path: str) -> Config:
 def config_of(options: Options, before: Config | None = None) -> Config:
     """The model that is trained: of the run that goes on, `before`, or what the options name.
 
-    Raises UsageError where the options don't fit it or where no .hpcm file could name it.
+    Raises UsageError where the options don't fit it.
     """
     config = before or _chosen(options)
     if options.config != config.name:
         source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
-    if not MODEL_NAME.fullmatch(str(config.name)):
-        raise UsageError(
-            f"the model's name is {config.name!r}, which .hpcm files can't hold: 1 to 32 of a-z 0-9 . _ - are allowed, "
-            "first a letter or digit; give the model another name"
-        )
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if config.levels > 1:
         config = replace(config, interpolation="paired")  # older models have "separate", which trains worse
