@@ -400,6 +400,7 @@ def test_info(run, material, capsys, monkeypatch):
     expected = {"file": "standard input", "bytes": len(data), "width": 200, "height": 136, "colour": "rgb"}
     expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 31}
     expected |= {"tile_side": 1024, "tiles": 1, "alpha_bytes": None, "icc_bytes": None, "exif_bytes": None}
+    expected |= {"xmp_bytes": None, "cicp_bytes": None, "comments_bytes": None}
     assert told == expected
 
 
