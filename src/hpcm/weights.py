@@ -238,7 +238,8 @@ def save_decoder(weights: WeightsFile, path: Path) -> None:
     from .storage import pack
 
     loaded = load_model(weights)
-    loaded.model.drop_encoder()
+    if not weights.decodes_only:
+        loaded.model.drop_encoder()
     metadata = {"hpcm": FORMAT, "config": json.dumps(weights.config), "provenance": json.dumps(weights.provenance)}
     metadata |= {"name": weights.name, "stands_for": loaded.weights.digest.hex()}
     atomic.write(path, pack(loaded.model, metadata, half=True))

@@ -56,7 +56,7 @@ def conditions(results: Results) -> str:
     )
     computer, commit = results["machine"], results["commit"] or "unknown"
     return (
-        f"{results['date'][:10]}, {computer['cpu']}, {computer['cores']} cores, Python {computer['python']}, "
+        f"{results['date'][:10]}, {computer['cpu']}, {computer['cores']} core{'s' * (computer['cores'] != 1)}, Python {computer['python']}, "
         f"torch {results['versions']['torch']}, commit {commit}; timed in {timed}."
     )
 

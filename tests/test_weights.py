@@ -1,0 +1,306 @@
+"""Weights files: found by name, read once, stored without loss where it matters, and decoders when they retire."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import hpcm
+from hpcm import atomic, storage, weights
+from hpcm.container import unpack
+from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
+from hpcm.model.exact import make_exact
+from hpcm.model.grid import convolutions
+from hpcm.weights import RUN_WEIGHTS, describe, find, load_model, save, save_decoder
+
+PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The user's weights folder, nothing bundled, and an empty working directory."""
+    (tmp_path / "weights" / "retired").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.setattr(weights, "ASSETS", tmp_path / "none")
+    monkeypatch.setattr(weights, "RETIRED", tmp_path / "weights" / "retired")
+    monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def exact(build, tiny):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return make_exact(build(tiny), [(x, torch.tensor([30.0]))], "float32")
+
+
+def changed(path: Path, **metadata: str) -> Path:
+    """Puts other metadata into a weights file."""
+    with safe_open(path, "pt") as file:
+        before = file.metadata()
+    save_file(load_file(path), path, before | metadata)
+    return path
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-2"])
+def test_a_name_is_a_name_whatever_lies_in_the_working_directory(folder, build, tiny, name):
+    save(build(tiny), folder / f"{name}.safetensors", {}, name=name)
+    Path(name).mkdir()
+    save(build(tiny), Path(name, RUN_WEIGHTS), {"other": 1})
+    assert find(name).path == folder / f"{name}.safetensors"
+    for other in (f"./{name}", Path(name), f"{name}/{RUN_WEIGHTS}", Path(name).absolute()):
+        assert find(other).path.samefile(Path(name, RUN_WEIGHTS))
+    shutil.copy(Path(name, RUN_WEIGHTS), "mine.safetensors")
+    assert find("mine.safetensors").provenance == {"other": 1}
+
+
+def test_a_run_is_named_by_a_path(folder, build, tiny):
+    Path("run").mkdir()
+    save(build(tiny), Path("run", RUN_WEIGHTS), {})
+    with pytest.raises(ModelNotFoundError, match=r"no model 'run': .* for a file or folder write \./run"):
+        find("run")
+    assert find("./run").name == "tiny"
+    with pytest.raises(ModelNotFoundError, match=r"no model '': the models at hand are none$"):
+        find("")
+
+
+def test_the_newest_version_has_the_plain_name(folder, build, tiny):
+    for name in ("tiny-2", "tiny-10", "tiny-9", "tiny-x", "other-11"):
+        save(build(tiny), folder / f"{name}.safetensors", {}, name=name)
+    save(build(tiny), folder / "retired" / "tiny-11.safetensors", {}, name="tiny-11")
+    save_decoder(describe(folder / "retired" / "tiny-11.safetensors"), folder / "retired" / "tiny-11.safetensors")
+    assert find("tiny").name == "tiny-10"
+    assert {weights.alias_of(file): file.name for file in weights.available() if weights.alias_of(file)} == {
+        "tiny": "tiny-10",
+        "other": "other-11",
+    }
+    assert find("tiny-11").decodes_only
+    assert "tiny-11" not in [file.name for file in weights.available()]
+    assert "tiny-11" in [file.name for file in weights.available(retired=True)]
+
+
+def test_the_bundled_default_is_at_hand():
+    assert weights.default() is not None
+    assert {weights.alias_of(file) for file in weights.available()} >= {"nano", "lite"}
+
+
+# ---- read once ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_hashed_is_what_is_loaded(folder, build, tiny, monkeypatch):
+    """A training run may replace the file at any moment: also between its description and its tensors."""
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {"version": 1})
+    file = find("tiny")
+    first = path.read_bytes()
+    other = build(tiny)
+    with torch.no_grad():
+        other.h_s[0].weight.mul_(2)
+    save(other, path, {"version": 2})
+    second = path.read_bytes()
+    read = Path.read_bytes
+
+    def replaced_after(self):
+        data = read(self)
+        if self == path:
+            self.write_bytes(first)
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", replaced_after)
+    loaded = load_model(file)
+    assert loaded.weights.digest == hashlib.sha256(second).digest()
+    assert loaded.weights.provenance == {"version": 2}
+    assert torch.equal(loaded.model.h_s[0].weight, other.h_s[0].weight.half().float())
+
+
+def test_a_file_is_hashed_once(folder, build, tiny, monkeypatch):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    data = hpcm.compress(PHOTO, model="tiny")
+    hpcm.decompress(data)
+    hashed = []
+    monkeypatch.setattr(weights, "_sha256", lambda file: hashed.append(file.name))
+    monkeypatch.setattr(hashlib, "sha256", hashed.append)
+    for _ in range(3):
+        hpcm.decompress(data)
+    assert hashed == []
+
+
+def test_a_file_that_was_written_anew_is_described_anew(folder, build, tiny):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {"steps": 1})
+    before = describe(path)
+    assert before.digest
+    save(build(tiny), path, {"steps": 2})
+    assert describe(path).provenance == {"steps": 2}
+    assert describe(path).digest == hashlib.sha256(path.read_bytes()).digest()
+
+
+# ---- forged and damaged ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"provenance": "[1]"}, "provenance is .* instead of names and values"),
+        ({"provenance": "nonsense"}, "can't be read as a weights file"),
+        ({"config": "[]"}, "can't be read as a weights file"),
+        ({"config": "{}"}, "can't be read as a weights file"),
+        ({"config": "[" * 100_000}, "can't be read as a weights file"),
+        ({"name": "a/b"}, "the model's name is 'a/b'"),
+        ({"hpcm": "99"}, "no hpcm weights file of format 1"),
+        ({"stands_for": "xyz"}, "can't be read as a weights file"),
+        ({"stands_for": "abcd"}, "stands_for has 2 bytes instead of a SHA-256"),
+    ],
+)
+def test_forged_descriptions(folder, build, tiny, metadata, message):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    changed(path, **metadata)
+    with pytest.raises(WeightsError, match=message):
+        describe(path)
+    assert list(weights.available()) == []  # `hpcm models` passes over it
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 8, b"\x08" + bytes(7) + b"nonsense", bytes(100)])
+def test_what_is_no_weights_file(folder, data):
+    (folder / "none.safetensors").write_bytes(data)
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        describe(folder / "none.safetensors")
+
+
+@pytest.mark.parametrize("change", [{"heads": 0}, {"partial": 0}, {"M": 24}, {"analysis": [[10**9, 16]]}, {"new": 1}])
+def test_forged_configurations_are_refused_in_a_line(folder, build, tiny, change):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    changed(path, config=json.dumps(tiny.to_dict() | change))
+    with pytest.raises(WeightsError, match="the weights don't fit their configuration"):
+        load_model(describe(path))
+
+
+def test_missing_and_damaged_tensors(folder, build, tiny):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(WeightsError, match="don't fit"):
+        load_model(describe(path))
+    path.write_bytes(whole)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    del tensors["h_s.0.weight"]
+    save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match=r"h_s\.0\.weight"):
+        load_model(describe(path))
+
+
+# ---- storage --------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_that_overflow_in_16_bits_are_stored_in_32(folder, build, tiny):
+    model = build(tiny)
+    with torch.no_grad():
+        model.g_s[0].weight[0, 0] = 1e6
+    path = folder / "tiny.safetensors"
+    save(model, path, {})
+    assert load_file(path)["g_s.0.weight"].dtype == torch.float32
+    assert load_file(path)["g_a.1.weight"].dtype == torch.float16
+    assert torch.equal(load_model(describe(path)).model.g_s[0].weight, model.g_s[0].weight)
+
+
+def test_exact_weights_are_8_bit_integers_and_come_back_to_the_bit(folder, exact):
+    path = folder / "tiny.safetensors"
+    save(exact, path, {})
+    stored = load_file(path)
+    names = [f"{name}.weight" for name, *_ in convolutions(exact)]
+    assert names
+    assert {stored[name].dtype for name in names} == {torch.int8}
+    loaded = load_model(describe(path)).model.state_dict()
+    parts = tuple(f"{name}." for name, _ in exact.entropy_path())
+    for name, value in exact.state_dict().items():
+        if name.startswith(parts):
+            assert torch.equal(loaded[name], value), name
+
+
+def test_what_8_bits_do_not_hold_is_stored_otherwise(folder, exact):
+    """float32 carriers with other splits of the 24 bits: weights of 9 bits, as older files may have them."""
+    name, *_, module = next(iter(convolutions(exact)))
+    weight = module.weight.data
+    fine = torch.where(weight.abs() == weight.abs().amax(), weight * (1 + 2**-8), weight)
+    assert storage._integers(weight, transposed=False) is not None
+    assert storage._integers(fine, transposed=False) is None
+    module.weight.data = fine
+    packed = storage.pack(exact, {"hpcm": "1"}, half=True)
+    (folder / "a.safetensors").write_bytes(packed)
+    assert load_file(folder / "a.safetensors")[f"{name}.weight"].dtype != torch.int8
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_integers_with_channels_of_zeros_and_of_all_sizes(transposed):
+    k = torch.randint(-127, 128, (5, 4, 3, 3), generator=torch.Generator().manual_seed(1)).float()
+    axis = 1 if transposed else 0
+    exponents = torch.arange(k.shape[axis]).float() * 9 - 20
+    weight = k * 2 ** exponents.reshape([-1 if place == axis else 1 for place in range(4)])
+    weight.select(axis, 2).zero_()
+    values, powers = storage._integers(weight, transposed=transposed)
+    assert torch.equal(torch.ldexp(values.float(), powers.int()), weight)
+
+
+# ---- retired models -------------------------------------------------------------------------------------------------
+
+
+def test_a_retired_model_decodes_and_no_more(folder, exact):
+    path, retired = folder / "tiny-1.safetensors", folder / "retired" / "tiny-1.safetensors"
+    save(exact, path, {"steps": 7}, name="tiny-1")
+    data = hpcm.compress(PHOTO, model="tiny-1", quality=60)
+    before = hpcm.decompress(data)
+    whole, digest = describe(path), describe(path).digest
+    save_decoder(whole, retired)
+    assert not any(name.startswith(("g_a.", "h_a.")) for name in load_file(retired))
+    path.unlink()
+    left = find("tiny-1")
+    assert (left.path, left.digest, left.provenance, left.decodes_only) == (retired, digest, {"steps": 7}, True)
+    assert hpcm.decompress(data) == before
+    assert unpack(data).model_hash == left.hash
+    with pytest.raises(UsageError, match="tiny-1 is a retired model, of which only the decoder is left"):
+        hpcm.compress(PHOTO, model="tiny-1")
+    save_decoder(left, folder / "again.safetensors")
+    once, twice = load_file(retired), load_file(folder / "again.safetensors")
+    assert all(torch.equal(once[name], twice[name]) for name in once | twice)
+
+
+def test_a_decoder_is_not_taken_for_a_whole_model(folder, build, tiny):
+    """Its metadata says what it lacks: a file without it is refused."""
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    save_decoder(describe(path), path)
+    changed(path, stands_for="")
+    with pytest.raises(WeightsError, match=r"g_a\."):
+        load_model(describe(path))
+
+
+def test_saving_is_whole_or_not_at_all(folder, build, tiny, monkeypatch):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(atomic, "_flush", full)
+    with pytest.raises(OSError, match=os.strerror(28)):
+        save(build(replace(tiny, prior_width=24)), path, {})
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(folder)) == ["retired", "tiny.safetensors"]
