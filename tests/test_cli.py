@@ -49,6 +49,7 @@ def at(tmp_path, material, monkeypatch) -> Path:
     """An empty current folder; the model is at hand."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(material))
     monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
+    monkeypatch.setattr(weights, "RETIRED", material / "none")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -226,7 +227,13 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("compress photo.png -o a --model note.txt", "no model 'note.txt': .*; for a file or folder write ./note.txt"),
         ("compress photo.png -o a --model ./note.txt", "note.txt .*"),
         ("compress photo.png -o a --device cuda", "device cuda can't be used: .*"),
+        ("compress @", "the name of an input or output is empty"),
+        ("compress photo.png -o @", "the name of an input or output is empty"),
         ("decompress none.hpcm", f"none.hpcm: {NO_FILE}"),
+        (
+            "decompress photo.hpcm -o a.png --max-pixels 27199",
+            "photo.hpcm: .*200 x 136 pixels, over 27,199: .*",
+        ),
         ("decompress photo.png -o a.png", r"photo.png: no .hpcm file: it begins with .*"),
         ("decompress torn.hpcm", r"torn.hpcm: cut short or damaged: .*; fetch it again"),
         ("decompress bad.hpcm", r"bad.hpcm: tile 0 of 1 or the header was changed: .*; fetch the file again"),
@@ -255,7 +262,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
     (at / "bad.hpcm").write_bytes(data[:-50] + bytes([data[-50] ^ 1]) + data[-49:])
     (at / "foreign.hpcm").write_bytes(pack(replace(unpack(data), model_hash=b"12345678")))
     before = {path: path.read_bytes() for path in at.rglob("*") if path.is_file()}
-    assert run(*line.split()) == 1
+    assert run(*("" if word == "@" else word for word in line.split())) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(f"hpcm: error: {message}\n", err), err
@@ -443,6 +450,36 @@ def test_models(run, material, capsys, monkeypatch):
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("models") == 0
     assert capsys.readouterr().out == f"no models are at hand; weights files belong into {material / 'none'}\n"
+
+
+def test_retired_models(run, at, material, capsys):
+    folder = at / "weights"
+    folder.mkdir()
+    weights.save_decoder(weights.find("tiny"), folder / "tiny.safetensors")
+    data = (at / "photo.hpcm").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HPCM_WEIGHTS", str(folder))
+        assert run("models") == 0
+        assert "no models are at hand" in capsys.readouterr().out
+        assert run("models", "--all") == 0
+        assert capsys.readouterr().out.startswith("tiny  (retired: decodes only)")
+        assert run("models", "--all", "--json") == 0
+        assert json.loads(capsys.readouterr().out)[0]["decodes_only"]
+        assert run("decompress", "photo.hpcm", "-o", "retired.png") == 0
+        assert run("compress", "photo.png", "-o", "b.hpcm", "--model", "tiny") == 1
+        assert "only the decoder is left" in capsys.readouterr().err
+    assert run("decompress", "photo.hpcm", "-o", "whole.png") == 0
+    assert (at / "retired.png").read_bytes() == (at / "whole.png").read_bytes()
+    assert (at / "photo.hpcm").read_bytes() == data
+
+
+def test_exact_gives_a_name(run, at, material, capsys):
+    assert run("exact", "tiny", "photo.png", "--name", "Mine!", "-o", "mine.safetensors") == 1
+    assert "a model's name is 1 to 32 of a-z" in capsys.readouterr().err
+    assert run("exact", "tiny", "photo.png", "--name", "mine-1", "-o", "mine.safetensors") == 0
+    assert weights.find("mine.safetensors").name == "mine-1"
+    assert run("compress", "photo.png", "-o", "c.hpcm", "--model", "./mine.safetensors") == 0
+    assert unpack((at / "c.hpcm").read_bytes()).model == "mine-1"
 
 
 def test_import(run, at, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The codec: pictures of every size there and back, tiles without seams, padding without cost, and no garbage."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hpcm import weights
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
 from hpcm.container import Container, Tile, pack, unpack
 from hpcm.errors import (
+    CorruptError,
     FormatError,
     HPCMError,
     MismatchError,
@@ -332,6 +334,16 @@ def test_targets_out_of_reach(bundled):
     assert unpack(data).level == bundled.levels - 1
 
 
+@pytest.mark.filterwarnings("default::hpcm.errors.PictureNotice")
+def test_a_model_that_is_not_exact_says_so_once(codec, bundled):
+    with pytest.warns(PictureNotice, match=r"tiny isn't exact: its files may not decode on another machine"):
+        codec.compress(photo(8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codec.compress(photo(8, 8))
+        bundled.compress(photo(8, 8))
+
+
 def test_every_level_has_a_quality(codec):
     assert {codec.level_of(quality) for quality in range(1, QUALITIES + 1)} == set(range(codec.levels))
 
@@ -450,6 +462,43 @@ def test_bombs(codec, monkeypatch, width, height, side, message):
     monkeypatch.setattr(module, "Tiling", None)
     with pytest.raises(FormatError, match=message):
         codec.decompress(bomb)
+
+
+def test_the_caller_bounds_the_pixels(codec, make, tiny, monkeypatch):
+    data = codec.compress(photo(40, 30))
+    assert codec.decompress(data, max_pixels=1200).size == (40, 30)
+    refused = pytest.raises(FormatError, match=r"claims 40 x 30 pixels, over 1,199: .* \(max_pixels, --max-pixels\)")
+    with refused:
+        codec.decompress(data, max_pixels=1199)
+    with refused:
+        hpcm.load(codec.weights.path, max_pixels=1199).decompress(data)
+    monkeypatch.setenv("HPCM_WEIGHTS", str(codec.weights.path.parent))
+    with refused:
+        hpcm.decompress(data, max_pixels=1199)
+
+
+def test_memory_is_taken_for_what_was_decoded(codec, monkeypatch):
+    """A file within the bounds whose first tile is wrong: 0.8 GB of pixels are never asked for."""
+    small = unpack(codec.compress(photo(1, 1)))
+    container: Container = replace(small, width=1 << 14, height=1 << 14, tile_side=4096)
+    bomb = pack(replace(container, tiles=(Tile(b"", 0),) * len(container.tile_boxes())))
+    assert len(bomb) < 1000
+    taken = []
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, *rest: (taken.append(np.prod(shape)), empty(shape, *rest))[1])
+    monkeypatch.setattr(codec.model, "decode", lambda *_: (_ for _ in ()).throw(CorruptError("no more symbols")))
+    with pytest.raises(MismatchError, match=r"tile at \(0, 0\)"):
+        codec.decompress(bomb)
+    assert max(taken, default=0) < 1 << 20
+
+
+def test_a_container_is_unpacked_once(codec, monkeypatch):
+    data = codec.compress(photo(40, 30))
+    monkeypatch.setenv("HPCM_WEIGHTS", str(codec.weights.path.parent))
+    unpacked = []
+    monkeypatch.setattr(module, "unpack", lambda data: (unpacked.append(data), unpack(data))[1])
+    assert hpcm.decompress(data).size == (40, 30)
+    assert unpacked == [data]
 
 
 def test_level_out_of_range(make, tiny_base):

@@ -186,7 +186,7 @@ def default() -> WeightsFile | None:
 def alias_of(weights: WeightsFile) -> str | None:
     """The name without a version, if it stands for this model."""
     family = weights.name.rpartition("-")[0]
-    if not family or not version_of(weights, family):
+    if weights.decodes_only or not family or not version_of(weights, family):
         return None
     return family if find(family).path == weights.path else None
 

@@ -55,8 +55,9 @@ def conditions(results: Results) -> str:
         for c in results["timed_with"]
     )
     computer, commit = results["machine"], results["commit"] or "unknown"
+    cores = f"{computer['cores']} core{'s' * (computer['cores'] != 1)}"
     return (
-        f"{results['date'][:10]}, {computer['cpu']}, {computer['cores']} core{'s' * (computer['cores'] != 1)}, Python {computer['python']}, "
+        f"{results['date'][:10]}, {computer['cpu']}, {cores}, Python {computer['python']}, "
         f"torch {results['versions']['torch']}, commit {commit}; timed in {timed}."
     )
 
