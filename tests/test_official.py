@@ -1,7 +1,9 @@
 """The authors' checkpoints: parity with the released code, the names of every architecture, and files that are wrong.
 
-parity/base-256x256.npz is what the released code (LIC-HPCM at c271cfe, float32 on a CPU) computes from weights and a
-picture that parity/recipe.py makes; parity/manifest_*.json are its parameter names and shapes, in its own order.
+parity/ARCH-256x256.npz is what the released code (LIC-HPCM at c271cfe, float32 on a CPU) computes from weights and a
+picture that parity/recipe.py makes; parity/manifest_*.json are its parameter names and shapes, in its own order. Of
+Base, all tensors are compared; of the others, which parity/make.py made, all symbols, the rates and a part of the
+tensors. The 1B model takes 9 GB and half a minute, so its test is one of the slow ones.
 """
 
 import json
@@ -43,11 +45,15 @@ def hollow(arch):
 # ---- parity ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def reference():
-    with np.load(PARITY / "base-256x256.npz") as file:
+def reference_of(arch):
+    with np.load(PARITY / f"{arch}-256x256.npz") as file:
         arrays = dict(file)
     return SimpleNamespace(**{**arrays, **json.loads(str(arrays.pop("meta")))})
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return reference_of("base")
 
 
 class Guided(Estimating):
@@ -64,9 +70,13 @@ class Guided(Estimating):
 
 @pytest.fixture(scope="module")
 def ours(reference):
+    return computed("base", reference)
+
+
+def computed(arch, reference):
     """What our network computes from the same weights and picture, guided by the released code's symbols."""
-    drawn = RECIPE["reference_weights"](manifest("base"), reference.weight_seed)
-    model = from_official({name: torch.from_numpy(value) for name, value in drawn.items()}, "base")
+    drawn = RECIPE["reference_weights"](manifest(arch), reference.weight_seed)
+    model = from_official({name: torch.from_numpy(value) for name, value in drawn.items()}, arch)
     picture = RECIPE["reference_image"](reference.height, reference.width, reference.image_seed)
     x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
     symbols_y, symbols_z = (torch.from_numpy(s).float() for s in (reference.y_symbols, reference.z_symbols))
@@ -131,6 +141,26 @@ def test_parity_of_forward(ours, reference):
     assert bits(likelihoods["y"]).item() == pytest.approx(reference.bits_y, rel=1e-4)
     assert bits(likelihoods["z"]).item() == pytest.approx(reference.bits_z, rel=1e-4)
     assert np.sqrt(np.square(ours.forward["x_hat"].numpy() - reference.x_hat).mean()) < 0.02
+
+
+@pytest.mark.parametrize("arch", ["large", "base-phi", pytest.param("1b", marks=pytest.mark.slow)])
+def test_parity_of_the_other_models(arch):
+    reference = reference_of(arch)
+    ours = computed(arch, reference)
+    assert np.count_nonzero(ours.y_symbols.numpy() != reference.y_symbols) <= FLIPS
+    assert np.count_nonzero(ours.z_symbols.numpy() != reference.z_symbols) <= FLIPS
+    assert close(ours.hyper[:, :: reference.channels].numpy(), reference.hyper_params)
+    assert close(ours.scales[:, :: reference.channels].numpy(), reference.scales)
+    assert close(ours.y_hat[:, :: reference.channels].numpy(), reference.y_hat)
+    assert close(ours.x_hat[:, :, :: reference.pixels, :: reference.pixels].numpy(), reference.x_hat)
+    assert bits(ours.y_likelihoods).item() == pytest.approx(reference.bits_y, rel=1e-5)
+    assert bits(ours.z_likelihoods).item() == pytest.approx(reference.bits_z, rel=1e-4)
+
+
+def close(ours, theirs):
+    """Within float noise, by the spread of the values."""
+    assert theirs.std() > 0.1
+    return np.abs(ours - theirs).max() < 1e-4 * theirs.std()
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
