@@ -2,8 +2,9 @@
 
     python tests/parity/make.py CHECKOUT large base-phi 1b      (CHECKOUT: LIC-HPCM at c271cfe; 1b takes 9 GB)
 
-Nothing of the released code is in this project; it needs einops and scipy. Its entropy coder isn't needed here and needn't be compiled; its
-constructors ask for CUDA and get the CPU. Of the tensors every 16th channel and every 4th pixel are kept.
+Nothing of the released code is in this project; it needs einops and scipy. Its entropy coder isn't needed here and
+needn't be compiled; its constructors ask for CUDA and get the CPU. Of the tensors every 16th channel and every 4th
+pixel are kept.
 
     y_symbols [1, M, h, w], z_symbols [1, N, h/4, w/4]    integers, all of them
     y_hat, scales, hyper_params, x_hat                    float32, by CHANNELS or PIXELS
