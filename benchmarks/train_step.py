@@ -26,8 +26,8 @@ from pathlib import Path
 
 import torch
 
-from hpcm.model import drivers
-from hpcm.model.config import MODELS
+from hpcm.coding.config import MODELS
+from hpcm.model import estimating
 from hpcm.train.data import Photographs
 from hpcm.train.device import flops_per_crop, matrix_peak
 from hpcm.train.options import config_of, defaults
@@ -69,9 +69,9 @@ def measure(run: Run, steps: int) -> dict[str, float]:
     """Seconds per step of each part."""
     watch = Stopwatch(run.team.device)
     with ExitStack() as stack:
-        likelihood = drivers.likelihood
-        drivers.likelihood = watch.watched("rate", likelihood)
-        stack.callback(setattr, drivers, "likelihood", likelihood)
+        likelihood = estimating.likelihood
+        estimating.likelihood = watch.watched("rate", likelihood)
+        stack.callback(setattr, estimating, "likelihood", likelihood)
         for step in range(WARM_UP + steps):
             if step == WARM_UP:
                 watch.seconds.clear()

@@ -23,10 +23,11 @@ import torch
 from PIL import Image
 
 from hpcm import weights
+from hpcm.coding.config import LITE, MODELS, NANO
+from hpcm.engine.torch import load_model
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.report import markdown
-from hpcm.model.config import LITE, MODELS, NANO
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.train.loop import train
@@ -123,7 +124,7 @@ def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         options = replace(Options(config=folder.name, decay=0.5, evaluate=0, seed=seed), **training)
         steps = round(given.steps * PIXELS / (options.batch * options.crop**2))
         train(options, given.data, folder, steps=steps, resume=True)
-        network = weights.load_model(weights.find(folder)).model
+        network = load_model(weights.find(folder)).model
         points, loss = measure(network, find_pictures(given.pictures))
         seconds = weights.find(folder).provenance["seconds"]
         file.write_text(json.dumps({"points": points, "loss": loss, "seconds": seconds}), encoding="utf-8")

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import torch
 
+from hpcm.coding.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 from hpcm.eval.bench import kmacs
 from hpcm.eval.report import markdown
-from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 from hpcm.model.hpcm import HPCM
 
 # Model, millions of parameters of the released code, published kMACs per pixel (arXiv 2507.19125; 1B: its poster).

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from hpcm.coding.config import LATENT_STRIDE
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.report import markdown
-from hpcm.model.config import LATENT_STRIDE
 from hpcm.train.data import Photographs
 from hpcm.train.start import components
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm.model.config import B1, BASE, NANO, Config, Prior
+from hpcm.coding.config import B1, BASE, NANO, Config, Prior
 from hpcm.model.context import Gain
 from hpcm.model.hpcm import HPCM
 

@@ -20,6 +20,7 @@ import hpcm
 from hpcm import atomic, cli, codec, official, picture, weights
 from hpcm.cli import arguments, convert, files
 from hpcm.container import pack, unpack
+from hpcm.engine.torch import save, save_decoder
 from hpcm.errors import WeightsError
 from hpcm.model.exact import make_exact
 from hpcm.model.hpcm import HPCM
@@ -37,7 +38,7 @@ def material(tmp_path_factory, tiny) -> Path:
     folder = tmp_path_factory.mktemp("material")
     torch.manual_seed(0)
     model = make_exact(HPCM(tiny).eval(), [(torch.rand(1, 3, 128, 128), torch.tensor([30.0]))])
-    weights.save(model, folder / "tiny.safetensors", {"steps": 7, "crops": 56})
+    save(model, folder / "tiny.safetensors", {"steps": 7, "crops": 56})
     picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
     picture.save(folder / "photo.png")
     (folder / "photo.hpcm").write_bytes(codec.load(folder / "tiny.safetensors").compress(picture))
@@ -118,7 +119,7 @@ def test_model_by_path_and_for_a_file_that_names_another(run, at, material, caps
     model = material / "tiny.safetensors"
     assert run("compress", "photo.png", "-o", "a.hpcm", "--model", model) == 0
     assert run("decompress", "a.hpcm", "--model", model) == 0
-    weights.save(HPCM(tiny), at / "other.safetensors", {})
+    save(HPCM(tiny), at / "other.safetensors", {})
     assert run("decompress", "a.hpcm", "-o", "b.png", "--model", at / "other.safetensors") == 1
     assert "hpcm: error: a.hpcm: the file was made with model 'tiny' of hash" in capsys.readouterr().err
 
@@ -455,7 +456,7 @@ def test_models(run, material, capsys, monkeypatch):
 def test_retired_models(run, at, material, capsys):
     folder = at / "weights"
     folder.mkdir()
-    weights.save_decoder(weights.find("tiny"), folder / "tiny.safetensors")
+    save_decoder(weights.find("tiny"), folder / "tiny.safetensors")
     data = (at / "photo.hpcm").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HPCM_WEIGHTS", str(folder))

@@ -16,9 +16,10 @@ from PIL import Image
 
 import hpcm
 from hpcm import codec as module
-from hpcm import weights
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
+from hpcm.coding.config import LATENT_STRIDE, Config
 from hpcm.container import Container, Tile, pack, unpack
+from hpcm.engine.torch import save
 from hpcm.errors import (
     CorruptError,
     FormatError,
@@ -29,7 +30,6 @@ from hpcm.errors import (
     TruncatedError,
     UsageError,
 )
-from hpcm.model.config import LATENT_STRIDE, Config
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.picture import Picture, from_image
@@ -47,7 +47,7 @@ def make(build, tmp_path) -> Callable[[Config], Codec]:
 
     def make(config: Config) -> Codec:
         path = tmp_path / f"{config.name}.safetensors"
-        weights.save(build(config), path, {})
+        save(build(config), path, {})
         return hpcm.load(path)
 
     return make
@@ -89,10 +89,10 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 def encoded(codec: Codec, picture: Picture, side: int = 1024, level: int = 0) -> Iterator[tuple[list, torch.Tensor]]:
     """The symbols and y_hat of each tile."""
-    tiling = Tiling(codec.model, picture.size, side)
+    tiling = Tiling(codec.networks, picture.size, side)
     with torch.no_grad():
         for box in tiling:
-            yield codec.model.encode(tiling.analyse(picture, box), level, latents_inside(box))
+            yield codec.networks.encode(tiling.analyse(picture, box), level, latents_inside(box))
 
 
 # ---- there and back -------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def check_round_trip(codec: Codec, width: int, height: int) -> None:
     image = photo(width, height)
     decoded = codec.decompress(codec.compress(image))
     ((_, y_hat),) = encoded(codec, from_image(image), level=codec.level_of(50))
-    expected = Tiling(codec.model, (height, width)).synthesise(lambda _: y_hat, 8, grey=False)
+    expected = Tiling(codec.networks, (height, width)).synthesise(lambda _: y_hat, 8, grey=False)
     assert np.array_equal(np.asarray(decoded), expected)
     assert (decoded.mode, decoded.size) == ("RGB", (width, height))
 
@@ -210,7 +210,7 @@ def test_tiles_there_and_back(make, request, small_tiles, name):
     data = codec.compress(image)
     container = unpack(data)
     assert (container.tile_side, len(container.tiles)) == (SMALL_TILE, 6)
-    tiling = Tiling(codec.model, (300, 520), SMALL_TILE)
+    tiling = Tiling(codec.networks, (300, 520), SMALL_TILE)
     parts = [part for _, part in encoded(codec, from_image(image), SMALL_TILE, container.level)]
     y_hat = dict(zip(tiling, parts, strict=True))
     assert np.array_equal(np.asarray(codec.decompress(data)), tiling.synthesise(y_hat.__getitem__, 8, False))
@@ -245,7 +245,7 @@ def test_only_what_touches_the_picture_is_coded(make, request, name, width, heig
     codec = make(request.getfixturevalue(name))
     ((symbols, _),) = encoded(codec, from_image(photo(width, height)))
     cells, hyper_cells = (-(-width // side) * -(-height // side) for side in (16, 64))
-    config = codec.model.config
+    config = codec.networks.config
     assert len(symbols[0].values) == config.N * hyper_cells
     assert sum(len(step.values) for step in symbols[1:]) == config.M * cells
 
@@ -254,7 +254,7 @@ def test_only_what_touches_the_picture_is_coded(make, request, name, width, heig
 def test_one_pixel_is_few_bytes(make, request, name):
     codec = make(request.getfixturevalue(name))
     container = unpack(codec.compress(photo(1, 1)))
-    config = codec.model.config
+    config = codec.networks.config
     assert len(container.tiles[0].payload) <= config.M + config.N  # at most 8 bits each on random weights
     whole = unpack(codec.compress(photo(256, 256)))
     assert len(container.tiles[0].payload) < len(whole.tiles[0].payload) / 10
@@ -295,8 +295,9 @@ def test_coded_size_is_the_estimate(bundled, name, quality):
     container = unpack(data)
     payload = 8 * sum(len(tile.payload) for tile in container.tiles)
     x = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
+    model = hpcm.load(engine="torch").networks
     with torch.no_grad():
-        likelihoods = bundled.model(x, torch.tensor([container.level]))["likelihoods"]
+        likelihoods = model(x, torch.tensor([container.level]))["likelihoods"]
     estimate = float(sum(bits(values.double()) for values in likelihoods.values()))
     assert 0.995 * estimate < payload < 1.005 * estimate
     assert len(data) - payload / 8 < 40
@@ -380,7 +381,7 @@ def test_another_model(codec, make, tiny):
 def test_other_arithmetic_is_no_garbage(codec, factor):
     """The right model by its hash, whose numbers differ: the checksum notices."""
     data = codec.compress(photo(100, 60))
-    for parameter in codec.model.priors.parameters():
+    for parameter in codec.networks.priors.parameters():
         parameter.mul_(factor)
     with pytest.raises(MismatchError, match="arithmetic"):
         codec.decompress(data)
@@ -426,7 +427,7 @@ def test_forged_payloads(codec):
 def test_forged_symbols_are_just_wrong_pixels(codec):
     """Even the checksum may be right: huge latents give pixels, not errors and not warnings."""
     container = unpack(codec.compress(photo(40, 30)))
-    for parameter in codec.model.g_s.parameters():
+    for parameter in codec.networks.g_s.parameters():
         parameter.mul_(1e20)  # infinities, and their differences
 
     class Huge:
@@ -486,7 +487,7 @@ def test_memory_is_taken_for_what_was_decoded(codec, monkeypatch):
     taken = []
     empty = np.empty
     monkeypatch.setattr(np, "empty", lambda shape, *rest: (taken.append(np.prod(shape)), empty(shape, *rest))[1])
-    monkeypatch.setattr(codec.model, "decode", lambda *_: (_ for _ in ()).throw(CorruptError("no more symbols")))
+    monkeypatch.setattr(codec.networks, "decode", lambda *_: (_ for _ in ()).throw(CorruptError("no more symbols")))
     with pytest.raises(MismatchError, match=r"tile at \(0, 0\)"):
         codec.decompress(bomb)
     assert max(taken, default=0) < 1 << 20
@@ -559,7 +560,7 @@ def test_under_another_default_dtype(make, tiny, double):
 )
 def test_under_another_mode(codec, context):
     """Neither the file nor the picture depends on the caller's mode."""
-    codec.model.requires_grad_(True)
+    codec.networks.requires_grad_(True)
     image = photo(70, 50)
     data = codec.compress(image, psnr=1)
     with context():

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from hpcm import cli, weights
+from hpcm.engine.torch import save
 from hpcm.errors import PictureError, UsageError
 from hpcm.eval import measure, rivals, yuv
 from hpcm.eval.measure import Subject, open_codec
@@ -59,7 +60,7 @@ def report(pictures, tmp_path_factory, tiny):
     """A folder with a model of random weights and the report of an evaluation, made in two processes."""
     folder = tmp_path_factory.mktemp("report")
     torch.manual_seed(0)
-    weights.save(HPCM(tiny), folder / "tiny.safetensors", {})
+    save(HPCM(tiny), folder / "tiny.safetensors", {})
     assert evaluated(pictures, folder, folder / "out", "--jobs", "2", "--show", "1") == 0
     return folder
 

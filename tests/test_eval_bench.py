@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm import cli, weights
+from hpcm import cli
+from hpcm.coding.config import BASE, LARGE, NANO
+from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench, released
-from hpcm.model.config import BASE, LARGE, NANO
 from hpcm.model.hpcm import HPCM
 from hpcm.official import official_names
 
@@ -52,7 +53,7 @@ def weights_file(tmp_path, tiny_base):
     torch.manual_seed(0)
     model = HPCM(tiny_base)
     model.z_means.data.fill_(3)
-    weights.save(model, tmp_path / "tiny.safetensors", {})
+    save(model, tmp_path / "tiny.safetensors", {})
     return tmp_path / "tiny.safetensors"
 
 
@@ -86,7 +87,7 @@ def test_bench(weights_file, tmp_path, capsys, monkeypatch):
     (found,) = json.loads((tmp_path / "out.json").read_text())["models"]
     assert [(speed["width"], speed["height"]) for speed in found["speeds"]] == [(256, 256), (300, 200)]
     assert out.startswith("tiny.safetensors\n  parameters        ")
-    assert len(out.splitlines()) == 3 + len(found["kmacs"]) + 1 + 2 * 3
+    assert len(out.splitlines()) == 3 + len(found["kmacs"]) + 2 + 2 * 3
     for speed in found["speeds"]:
         assert 0 < speed["encode_share"] < 2
         assert speed["encode_s"] > 0 < speed["decode_s"]

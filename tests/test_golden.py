@@ -59,7 +59,7 @@ def test_golden_files(name):
 def coded_again(codec, data):
     """Decodes the symbols of a file of one tile and codes them: the payload's bytes."""
     container = unpack(data)
-    tiling = Tiling(codec.model, (container.height, container.width), container.tile_side)
+    tiling = Tiling(codec.networks, (container.height, container.width), container.tile_side)
     (box,), (tile,) = list(tiling), container.tiles
     decoder, encoder = Decoder(codec.tables, tile.payload), Encoder(codec.tables)
 
@@ -68,5 +68,5 @@ def coded_again(codec, data):
         encoder.push(symbols := decoder.pop(indexes), indexes)
         return symbols
 
-    codec.model.decode(pop, tiling.padded(extent(box)), container.level, latents_inside(box))
+    codec.networks.decode(pop, tiling.padded(extent(box)), container.level, latents_inside(box))
     assert encoder.finish() == tile.payload

@@ -11,13 +11,20 @@ import torch
 from PIL import Image
 
 import hpcm
+from hpcm.coding import bound
+from hpcm.coding.drivers import latent_places
+from hpcm.engine.torch import load_model, save
 from hpcm.errors import WeightsError
 from hpcm.model import grid
-from hpcm.model.bound import check, rows_of
-from hpcm.model.drivers import Estimating, latent_places
+from hpcm.model.estimating import Estimating
 from hpcm.model.exact import _quantise, make_exact, make_floating
 from hpcm.model.hpcm import HPCM
-from hpcm.weights import describe, load_model, save
+from hpcm.weights import describe
+
+
+def check(model):
+    return bound.check(model.arrays_by_name(), model.config)
+
 
 LEVEL = 40
 ENVIRONMENTS = {
@@ -40,7 +47,7 @@ def photograph(name, box=(0, 0, 768, 512)):
 @pytest.fixture(scope="module")
 def exact():
     """The bundled model."""
-    model = hpcm.load().model
+    model = hpcm.load(engine="torch").networks
     assert model.config.carrier == "float32"
     return model
 
@@ -153,10 +160,10 @@ CHILD = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 import hpcm, test_grid
-from hpcm.model.drivers import StepSymbols
+from hpcm.coding.drivers import StepSymbols
 data = np.load({data!r})
 symbols = [StepSymbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
-print(test_grid.replay(hpcm.load().model, symbols))
+print(test_grid.replay(hpcm.load(engine="torch").networks, symbols))
 """
 
 
@@ -288,7 +295,7 @@ def test_one_bad_scale_is_refused(small, bad):
     with torch.no_grad():
         exact.priors[0].head.input_scale[3] = bad
     with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
-        check(exact, "float32")
+        check(exact)
 
 
 @pytest.mark.parametrize("spoil", ["weight", "bias", "limit", "input_scale"])
@@ -306,12 +313,12 @@ def test_a_model_that_breaks_the_bound_is_refused(small, spoil):
         else:
             layer.input_scale.fill_(3.0)
     with pytest.raises(WeightsError, match=r"priors\.0\.head breaks the bound"):
-        check(exact, "float32")
+        check(exact)
 
 
 def test_bounds_are_tight_enough_to_matter(exact):
     """Inputs keep at least 9 bits, and the check passes with the numbers at hand."""
-    check(exact, "float32")
+    check(exact)
     assert min(float(module.limit) for _, _, _, module in grid.convolutions(exact)) >= 512
 
 
@@ -334,7 +341,7 @@ def test_damaged_attention_is_refused(small, name, bad, tmp_path):
     values = getattr(exact.fusions[1], name)
     values.view(-1)[len(values.view(-1)) // 2] = bad
     with pytest.raises(WeightsError, match=r"attention fusions\.1 breaks the bound"):
-        check(exact, "float64")
+        check(exact)
     save(exact, tmp_path / "damaged.safetensors", {})
     with pytest.raises(WeightsError, match=r"attention fusions\.1 breaks the bound"):
         load_model(describe(tmp_path / "damaged.safetensors"))
@@ -345,7 +352,8 @@ def test_transposed_convolutions_have_a_sum_for_each_tap(small):
     model, batches = small("nano")
     exact = make_exact(model, batches).requires_grad_(False)
     layer = exact.h_s[0]
-    rows = rows_of(layer)
+    numbers = grid.layer_of("", layer)
+    rows = numbers.rows(numbers.weight)
     assert rows.shape == (4 * layer.out_channels, layer.in_channels)
     reach = np.abs(rows).sum(1) * float(layer.limit) + np.repeat(layer.bias.detach().abs().double().numpy(), 4)
     together = reach.reshape(-1, 4).sum(1)

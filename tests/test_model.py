@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config
+from hpcm.coding.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config, receptive_halo
+from hpcm.coding.gains import pair
 from hpcm.model.context import KNOTS, Gain
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits, likelihood
-from hpcm.model.transforms import receptive_halo
 
 SIDE = 256  # pixels, of the pictures that published costs refer to
 
@@ -203,7 +203,8 @@ def test_paired_gains_multiply_to_the_same_between_knots():
     gain.knots.data = (1.5 ** torch.arange(KNOTS))[:, None].expand(KNOTS, 2).contiguous()
     inverse.knots.data = torch.tensor([1.0, 0.5]) / gain.knots
     levels = torch.linspace(0, 63, 50)
-    paired = gain(levels) * gain.inverse(inverse, levels)
+    forth, back = pair(gain.knots, inverse.knots, levels, 64, "paired")
+    paired = forth * back
     assert torch.allclose(paired[:, :, 0, 0], torch.tensor([1.0, 0.5]).expand(50, 2))
     separate = gain(levels) * inverse(levels)
     assert separate[:, 0].max() > 1.04

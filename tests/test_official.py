@@ -18,10 +18,12 @@ import pytest
 import torch
 
 from hpcm import weights
+from hpcm.coding.drivers import hyper_places, latent_places
+from hpcm.coding.schedule import table
+from hpcm.engine.torch import load_model
 from hpcm.errors import UsageError, WeightsError
-from hpcm.model.drivers import Estimating, hyper_places, latent_places
+from hpcm.model.estimating import Estimating
 from hpcm.model.rate import bits, likelihood, likelihood_by_cdf
-from hpcm.model.schedule import table
 from hpcm.official import ARCHS, from_official, import_checkpoint, official_names
 
 PARITY = Path(__file__).parent / "parity"
@@ -84,7 +86,7 @@ def computed(arch, reference):
         y = model.analyse(x)
         z, level = model.h_a(y), torch.zeros(1)
         plan = model.plan((16, 16))
-        drive_z = Guided([z], hyper_places(model.config.N, (4, 4), None, x.device), None, [symbols_z])
+        drive_z = Guided([z], hyper_places(model.config.N, (4, 4), None, model.arrays), None, [symbols_z])
         hyper = model.hyper_decode(drive_z, (4, 4), level)
         drive_y = Guided(plan.pyramid(y), latent_places(plan, None), plan, plan.pyramid(symbols_y))
         y_hat = model.code_latent(hyper, drive_y, level)
@@ -252,7 +254,7 @@ def test_a_checkpoint_becomes_a_weights_file(small, key, tmp_path):
     found = weights.find(tmp_path / "base-0013.safetensors")
     assert found.name == "base-0013"
     assert found.provenance["source"] == "theirs.pth.tar"
-    again = weights.load_model(found).model
+    again = load_model(found).model
     assert again.config == replace(model.config, name="base-0013")
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

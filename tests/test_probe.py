@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import hpcm
+from hpcm.coding.bound import CARRIER_BITS
+from hpcm.coding.layers import layers
+from hpcm.coding.probe import cases
 from hpcm.errors import MismatchError
 from hpcm.model import grid
 from hpcm.model.arithmetic import arithmetic
-from hpcm.model.bound import CARRIER_BITS, biases_of, rows_of, units
 from hpcm.model.exact import make_exact
-from hpcm.model.probe import cases, probe
 
 CPU = torch.device("cpu")
 conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d
@@ -20,7 +21,7 @@ conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_
 
 @pytest.fixture(scope="module", params=["nano", "lite"])
 def bundled(request):
-    return hpcm.load(request.param).model
+    return hpcm.load(request.param, engine="torch").networks
 
 
 @pytest.fixture
@@ -28,6 +29,14 @@ def wide(build, tiny_base):
     """A model with attention and float64 carriers."""
     x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     return make_exact(build(tiny_base), [(x, torch.zeros(1))], "float64")
+
+
+def cases_of(model):
+    return cases(layers(model.arrays_by_name()), model.config.carrier)
+
+
+def probe(model, device):
+    grid.probe(model, cases_of(model), device)
 
 
 def shortened(x: torch.Tensor, bits: int) -> torch.Tensor:
@@ -152,17 +161,14 @@ def test_cases_are_as_hard_as_the_bound(bundled, wide):
     """Sums come within a quarter of what the layer's bound allows, and use their last bit."""
     for model in (bundled, wide):
         bits = CARRIER_BITS[model.config.carrier]
-        for case in cases(model, model.config.carrier):
-            rows, biases = rows_of(case.layer), biases_of(case.layer)
-            unit = units(np.concatenate((rows, biases[:, None]), 1))
-            reach = (np.abs(rows).sum(1) * float(case.layer.limit) + np.abs(biases)) / unit
-            taps = len(rows) // case.layer.out_channels
-            sums = np.abs(case.expected) / unit[case.channels * taps][:, None, None]
-            assert sums.max() > 0.75 * reach.max(), case.name
-            assert (sums % 2 == 1).any(), case.name
+        for case in cases_of(model):
+            reach, taps = case.layer.reach, case.layer.taps
+            sums = np.abs(case.expected) / case.layer.unit[case.channels * taps][:, None, None]
+            assert sums.max() > 0.75 * reach.max(), case.layer.name
+            assert (sums % 2 == 1).any(), case.layer.name
             assert np.abs(case.m).max() == float(case.layer.limit) or float(case.layer.limit) > 1 << 8
             if model.config.carrier == "float32" and taps == 1:  # 16 bits times 20 don't fill a float64
-                assert sums.max() > 0.75 * 2**bits, case.name
+                assert sums.max() > 0.75 * 2**bits, case.layer.name
 
 
 # ---- what the process has set up ------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 
 import hpcm
 from hpcm import weights
+from hpcm.coding.config import MODELS
+from hpcm.engine.torch import load_model, save
 from hpcm.errors import PictureNotice, TrainingError, UsageError, WeightsError
-from hpcm.model import drivers
-from hpcm.model.config import MODELS
+from hpcm.model import estimating
 from hpcm.model.exact import make_exact, make_floating
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
@@ -62,7 +63,7 @@ def data(tmp_path_factory) -> Path:
 def init(tiny, tmp_path) -> Path:
     """A weights file of a tiny model."""
     torch.manual_seed(0)
-    weights.save(HPCM(tiny), tmp_path / "tiny.safetensors", {})
+    save(HPCM(tiny), tmp_path / "tiny.safetensors", {})
     return tmp_path / "tiny.safetensors"
 
 
@@ -227,7 +228,7 @@ def test_an_average_of_the_weights(data, tmp_path):
 
 
 def without_noise(monkeypatch):
-    monkeypatch.setattr(drivers, "uniform_noise", lambda x: x)
+    monkeypatch.setattr(estimating, "uniform_noise", lambda x: x)
 
 
 def difference(a, b):
@@ -280,7 +281,7 @@ def test_two_processes_that_share_the_state(data, init, tmp_path):
     for folder in (one, two):
         train(options, [data], folder, steps=4, say=silent, resume=True)
     assert difference(one, two) < 1e-4
-    one, two = (weights.load_model(weights.find(folder))[0].state_dict() for folder in (one, two))
+    one, two = (load_model(weights.find(folder))[0].state_dict() for folder in (one, two))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3  # of 16 bits
 
 
@@ -437,7 +438,7 @@ def test_the_lambda_of_a_single_level(tiny_base, loss, given, expected):
 def test_fine_tuning(data, init, tmp_path):
     options = replace(OPTIONS, init=str(init), rate=1e-9)
     tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
-    start = weights.load_model(weights.find(init)).model
+    start = load_model(weights.find(init)).model
     for name, value in start.state_dict().items():
         assert torch.allclose(tuned.model.state_dict()[name], value, atol=1e-6)
     assert weights.find(tmp_path / "run").provenance["init"] == f"tiny {weights.find(init).hash.hex()}"
@@ -452,7 +453,7 @@ def test_growing(data, init, tiny, tmp_path, monkeypatch):
     options = replace(OPTIONS, config="wider", init=str(init), rate=1e-9)
     grown = train(options, [data], tmp_path / "run", steps=1, say=silent)
     assert grown.config == MODELS["wider"]
-    start = weights.load_model(weights.find(init)).model
+    start = load_model(weights.find(init)).model
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(grown.model.eval()(x)["x_hat"], start(x)["x_hat"], atol=1e-3)
@@ -466,12 +467,12 @@ def test_fine_tuning_an_exact_model(data, tmp_path, tiny, build):
     """Its weights are on a grid; training goes on in plain floating point."""
     batches = [(torch.rand(2, 3, 64, 64), torch.tensor([10.0, 50.0]))]
     exact = make_exact(build(tiny), batches)
-    weights.save(exact, tmp_path / "exact.safetensors", {})
+    save(exact, tmp_path / "exact.safetensors", {})
     options = replace(OPTIONS, init=str(tmp_path / "exact.safetensors"), rate=1e-9)
     tuned = train(options, [data], tmp_path / "run", steps=1, say=silent)
     assert exact.config.carrier
     assert tuned.config == tiny
-    loaded = weights.load_model(weights.find(options.init))[0]
+    loaded = load_model(weights.find(options.init))[0]
     theirs = make_floating(loaded).state_dict()
     for name, value in tuned.model.state_dict().items():
         assert torch.allclose(theirs[name], value, atol=1e-6), name

@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from hpcm import cli, weights
-from hpcm.model.config import BASE, NANO
+from hpcm import cli
+from hpcm.coding.config import BASE, NANO
+from hpcm.engine.torch import save
 from hpcm.model.hpcm import HPCM
 from hpcm.train import loop, watch
 from hpcm.train.options import Options, defaults, remember
@@ -44,7 +45,7 @@ def test_options_arrive(asked):
 def test_defaults_depend_on_the_model(asked, tmp_path, tiny):
     train("--config base --lambda 0.025 --data a --out c --steps 9")
     torch.manual_seed(0)
-    weights.save(HPCM(tiny), tmp_path / "mine.safetensors", {})
+    save(HPCM(tiny), tmp_path / "mine.safetensors", {})
     train(f"--init {tmp_path}/mine.safetensors --data a --out c --steps 9")
     (((base, *_), _), ((tuned, *_), _)) = asked
     assert base == replace(defaults(BASE), lmbda=0.025)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from hpcm import atomic, weights
+from hpcm.coding.config import MODELS
 from hpcm.errors import UsageError
-from hpcm.model.config import MODELS
 from hpcm.train import checkpoint, watch
 from hpcm.train.folder import clear, refusal, tidy
 from hpcm.train.loop import train

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hpcm.coding.config import LITE, NANO, Config, Prior
 from hpcm.errors import UsageError
-from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.train.grow import Growth, can_grow, grow

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import official
     from .codec import Codec, compress, decompress, load
+    from .coding.config import Config
     from .errors import HPCMError
-    from .model.config import Config
     from .model.hpcm import HPCM
     from .weights import WeightsFile
 
@@ -38,7 +38,7 @@ __all__ = [
 _MODULES = {  # public name: the module that it is found in
     **dict.fromkeys(["compress", "decompress", "load", "Codec"], "codec"),
     "HPCM": "model.hpcm",
-    "Config": "model.config",
+    "Config": "coding.config",
     "HPCMError": "errors",
 }
 

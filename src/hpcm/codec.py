@@ -9,25 +9,23 @@ Latents that touch no real pixel, only padding, are not coded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from .coding.arrays import Array
 from .container import CICP, COMMENTS, XMP, Box, Container, Tile, unpack
 from .encoding import Encoding
+from .engine.choice import Loaded
+from .engine.choice import load as load_model
 from .entropy.coder import Decoder, checksum
 from .errors import CorruptError, FormatError, MismatchError, PictureNotice, UsageError
-from .model.hpcm import HPCM
 from .picture import Picture, from_image, to_image, unpack_alpha
 from .tiles import Tiling, extent, latents_inside
-from .weights import DEFAULT_MODEL, Loaded, WeightsFile, find, find_hash, load_model
+from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash
 
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
@@ -49,10 +47,10 @@ class Codec:
 
     def __init__(self, loaded: Loaded, max_pixels: int = MAX_DECODED) -> None:
         self.loaded = loaded
-        self.model, self.tables, self.weights = loaded
+        self.networks, self.tables, self.weights = loaded
         self.max_pixels = max_pixels
-        self.levels = self.model.config.levels
-        self._told = bool(self.model.config.carrier)  # that files may not decode elsewhere
+        self.levels = self.networks.config.levels
+        self._told = bool(self.networks.config.carrier)  # that files may not decode elsewhere
 
     def compress(
         self,
@@ -89,7 +87,7 @@ class Codec:
                 PictureNotice,
                 stacklevel=2,
             )
-        with _undisturbed(self.model):
+        with self.networks.undisturbed():
             if bpp is not None:
                 return job.smaller_than(bpp)
             return job.at(level) if psnr is None else job.at(job.level_for(psnr))
@@ -108,15 +106,15 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(data)
         self._check(container, self.max_pixels if max_pixels is None else max_pixels)
         size = (container.height, container.width)
-        tiling = Tiling(self.model, size, container.tile_side)
+        tiling = Tiling(self.networks, size, container.tile_side)
         tiles = iter(container.tiles)
 
-        def latent(box: Box) -> Tensor:
+        def latent(box: Box) -> Array:
             return self._decode_tile(next(tiles), box, tiling.padded(extent(box)), container.level)
 
         grey = container.colour == "grey"
         depth = container.bit_depth if grey and container.alpha is None else 8  # Pillow has no more for the others
-        with _undisturbed(self.model):
+        with self.networks.undisturbed():
             pixels = tiling.synthesise(latent, depth, grey)
         alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
         extra = dict(container.ancillary)
@@ -146,7 +144,7 @@ class Codec:
         if container.tile_side > MAX_TILE_SIDE:
             raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
 
-    def _decode_tile(self, tile: Tile, box: Box, size: tuple[int, int], level: int) -> Tensor:
+    def _decode_tile(self, tile: Tile, box: Box, size: tuple[int, int], level: int) -> Array:
         """y_hat [1, M, h, w] of a tile. Raises CorruptError, MismatchError."""
         decoder = Decoder(self.tables, tile.payload)
         total, impossible = 0, None
@@ -158,7 +156,7 @@ class Codec:
             return values
 
         try:
-            y_hat = self.model.decode(pop, size, level, latents_inside(box))
+            y_hat = self.networks.decode(pop, size, level, latents_inside(box))
         except CorruptError as error:  # the payload's CRC is right, so that the symbols were asked for wrongly
             impossible = error
         if impossible or total != tile.checksum:
@@ -170,46 +168,46 @@ class Codec:
         return y_hat
 
 
-@contextmanager
-def _undisturbed(model: HPCM) -> Iterator[None]:
-    """Without gradients, and without an autocast that the caller may have switched on: it changes the numbers.
-
-    Nor is it an inference mode, whoever set it: masks that are made here are cached, and training may use them later.
-    """
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.z_means.device.type, enabled=False):
-        yield
-
-
 # ---- the shortest way ------------------------------------------------------------------------------------------------
 
 
-def load(name_or_path: str | Path = DEFAULT_MODEL, device: str = "cpu", *, max_pixels: int = MAX_DECODED) -> Codec:
+def load(
+    name_or_path: str | Path = DEFAULT_MODEL,
+    device: str = "cpu",
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    max_pixels: int = MAX_DECODED,
+) -> Codec:
     """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
 
-    A string is a name unless it has a separator or ends in .safetensors. `max_pixels`: of files that are decoded.
-    Raises ModelNotFoundError, WeightsError, and UsageError for a device that can't be used.
+    A string is a name unless it has a separator or ends in .safetensors.
+
+    Args:
+        device: "cpu", or one of torch's, such as "cuda".
+        engine: "onnx" (ONNX Runtime: exact models on the CPU), "torch", or "auto": the first where it can, which starts
+            faster and needs no torch. Files are the same: either opens the other's.
+        threads: of the CPU; by default one for each core. Torch's are the whole process's.
+        max_pixels: of files that are decoded.
+
+    Raises ModelNotFoundError, WeightsError, and UsageError for a device or engine that can't be used.
     """
-    weights = find(name_or_path)
-    try:
-        torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, CUDA without a GPU, no name of a device
-        raise UsageError(f"device {device} can't be used: {error}") from error
-    return Codec(load_model(weights, device), max_pixels)
+    return Codec(load_model(find(name_or_path), engine, device, threads), max_pixels)
 
 
 @lru_cache(maxsize=4)
-def _cached(path: Path, modified: int, device: str) -> Codec:
-    return load(path, device)
+def _cached(path: Path, modified: int, device: str, engine: str, threads: int | None) -> Codec:
+    return load(path, device, engine=engine, threads=threads)
 
 
-def _codec(weights: WeightsFile, device: str) -> Codec:
+def _codec(weights: WeightsFile, device: str = "cpu", engine: str = "auto", threads: int | None = None) -> Codec:
     """Loads a model once per process; a file that was written anew is loaded anew."""
-    return _cached(weights.path, weights.path.stat().st_mtime_ns, device)
+    return _cached(weights.path, weights.path.stat().st_mtime_ns, device, engine, threads)
 
 
-def load_for(container: Container, device: str = "cpu") -> Codec:
+def load_for(container: Container, device: str = "cpu", *, engine: str = "auto", threads: int | None = None) -> Codec:
     """The model that a .hpcm file names, loaded once per process. Raises ModelNotFoundError."""
-    return _codec(find_hash(container.model, container.model_hash), device)
+    return _codec(find_hash(container.model, container.model_hash), device, engine, threads)
 
 
 def compress(
@@ -221,11 +219,11 @@ def compress(
     model: str | Path = DEFAULT_MODEL,
 ) -> bytes:
     """Compresses a Pillow image; see `Codec.compress`. The model is loaded once per process."""
-    return _codec(find(model), "cpu").compress(image, quality=quality, bpp=bpp, psnr=psnr)
+    return _codec(find(model)).compress(image, quality=quality, bpp=bpp, psnr=psnr)
 
 
 def decompress(data: bytes, *, model: str | Path | None = None, max_pixels: int = MAX_DECODED) -> Image.Image:
     """Decodes a .hpcm file with the model that it names, or with `model`; see `Codec.decompress`."""
     container = unpack(data)
-    codec = load_for(container) if model is None else _codec(find(model), "cpu")
+    codec = load_for(container) if model is None else _codec(find(model))
     return codec.decompress(container, max_pixels=max_pixels)

@@ -7,27 +7,27 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 
 import numpy as np
-from torch import Tensor
 
+from .coding.arrays import Array
+from .coding.drivers import StepSymbols
 from .container import CICP, COMMENTS, XMP, Box, Container, Tile, pack
+from .engine.choice import Loaded
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
 from .metrics import psnr_of_mse
-from .model.drivers import StepSymbols
 from .picture import Picture, pack_alpha
 from .tiles import Tiling, latents_inside
-from .weights import Loaded
 
 
 class Encoding:
     """One picture on its way to bytes; while levels are tried, its latents are computed once."""
 
     def __init__(self, loaded: Loaded, picture: Picture) -> None:
-        self.model, self.tables, self.weights = loaded
+        self.networks, self.tables, self.weights = loaded
         self.picture = picture
-        self.levels = self.model.config.levels
-        self.tiling = Tiling(self.model, picture.size)
-        self._latents: dict[Box, Tensor] | None = None
+        self.levels = self.networks.config.levels
+        self.tiling = Tiling(self.networks, picture.size)
+        self._latents: dict[Box, Array] | None = None
 
     def at(self, level: int) -> bytes:
         """The file at a level."""
@@ -83,9 +83,9 @@ class Encoding:
     def _keep_latents(self) -> None:
         self._latents = {box: self.tiling.analyse(self.picture, box) for box in self.tiling}
 
-    def _encode(self, box: Box, level: int) -> tuple[list[StepSymbols], Tensor]:
+    def _encode(self, box: Box, level: int) -> tuple[list[StepSymbols], Array]:
         y = self.tiling.analyse(self.picture, box) if self._latents is None else self._latents[box]
-        return self.model.encode(y, level, latents_inside(box))
+        return self.networks.encode(y, level, latents_inside(box))
 
     def _psnr(self, level: int) -> float:
         picture = self.picture

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .coding.config import B1, BASE, BASE_PHI, LARGE, Config, Stages
 from .container import MODEL_NAME
+from .engine.torch import save
 from .errors import UsageError, WeightsError
-from .model.config import B1, BASE, BASE_PHI, LARGE, Config, Stages
 from .model.hpcm import HPCM
 from .model.layers import PConvRB
-from .weights import save
 
 ARCHS = {
     name: replace(config, hyper_placement="released", likelihood="cdf")

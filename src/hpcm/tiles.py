@@ -16,47 +16,41 @@ repeated. Shapes: y, y_hat [1, M, h, w].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from torch import Tensor
 
+from .coding.arrays import Array
+from .coding.config import LATENT_STRIDE, receptive_halo
+from .coding.loop import Loop
 from .container import Box, tile_boxes
-from .model.config import LATENT_STRIDE
-from .model.hpcm import HPCM
-from .model.transforms import receptive_halo
 from .picture import Picture
 
 TILE_SIDE = 1024  # pixels
 
-Latent = Callable[[Box], Tensor]  # a tile's box -> its y_hat, padded to the model's multiple
+Latent = Callable[[Box], Array]  # a tile's box -> its y_hat, padded to the model's multiple
 
 
 class Tiling:
     """The tiles of a picture of (height, width) pixels under a model."""
 
-    def __init__(self, model: HPCM, size: tuple[int, int], side: int = TILE_SIDE) -> None:
-        self.model, self.size, self.side = model, size, side
-        self._halo = receptive_halo(model.config)
-        self._device = model.z_means.device
+    def __init__(self, networks: Loop, size: tuple[int, int], side: int = TILE_SIDE) -> None:
+        self.networks, self.size, self.side = networks, size, side
+        self._halo = receptive_halo(networks.config)
 
     def __iter__(self) -> Iterator[Box]:
         """The boxes of the tiles in pixels, row by row."""
         height, width = self.size
         return tile_boxes(width, height, self.side)
 
-    @torch.no_grad()
-    def analyse(self, picture: Picture, box: Box) -> Tensor:
+    def analyse(self, picture: Picture, box: Box) -> Array:
         """y of a tile, padded to the model's multiple."""
         outer, inner = self._outer(box)
-        x = crop_tensor(picture, outer, self._device).contiguous(memory_format=torch.channels_last)
-        y = self.model.analyse(x)[:, :, inner[1] : inner[3], inner[0] : inner[2]]
-        return y.contiguous(memory_format=torch.channels_last)
+        y = self.networks.analyse(self.networks.arrays.put(cropped(picture, outer)))
+        return y[:, :, inner[1] : inner[3], inner[0] : inner[2]]
 
-    @torch.no_grad()
     def synthesise(self, latent: Latent, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Pixels [H, W, 3] or, for grey, [H, W].
 
@@ -67,22 +61,27 @@ class Tiling:
         for box in self:
             outer, inner = self._outer(box)
             cells = [side // LATENT_STRIDE for side in outer]
-            x_hat = self.model.synthesise(rows.between(cells[1], cells[3])[:, :, :, cells[0] : cells[2]])[0]
+            x_hat = self.networks.synthesise(rows.between(cells[1], cells[3])[:, :, :, cells[0] : cells[2]])[0]
             if pixels is None:
                 pixels = np.empty(self.size if grey else (*self.size, 3), np.uint8 if bit_depth == 8 else np.uint16)
             left, top, right, bottom = box
             down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
             x_hat = x_hat[:, down : down + bottom - top, across : across + right - left]
-            x_hat = x_hat.mean(0) if grey else x_hat.permute(1, 2, 0)
-            peak = 2**bit_depth - 1
-            values = x_hat.mul(peak).nan_to_num_().round_().clamp_(0, peak)  # a forged file may give anything
-            pixels[top:bottom, left:right] = values.cpu().numpy().astype(pixels.dtype)
+            pixels[top:bottom, left:right] = self._pixels(x_hat, 2**bit_depth - 1, grey)
         assert pixels is not None  # a picture has a tile
         return pixels
 
+    def _pixels(self, x_hat: Array, peak: int, grey: bool) -> NDArray[np.float32]:
+        """x_hat [3, h, w] as whole numbers 0..peak, [h, w, 3] or [h, w]."""
+        xp = array_namespace(x_hat)
+        x_hat = xp.mean(x_hat, axis=0) if grey else xp.permute_dims(x_hat, (1, 2, 0))
+        values = xp.clip(xp.round(x_hat * peak), 0, peak)
+        values = xp.where(xp.isnan(values), xp.zeros_like(values), values)  # a forged file may give anything
+        return self.networks.arrays.get(values)
+
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of latents of `size` pixels, padded to the model's multiple."""
-        multiple = self.model.config.multiple
+        multiple = self.networks.config.multiple
         rows, columns = (-(-side // multiple) * multiple // LATENT_STRIDE for side in size)
         return rows, columns
 
@@ -104,18 +103,18 @@ class _Rows:
     def __init__(self, tiling: Tiling, latent: Latent) -> None:
         self.latent, self.waiting = latent, iter(tiling)
         self.last_column = (tiling.size[1] - 1) // tiling.side * tiling.side
-        self.held: list[Tensor] = []  # [1, M, rows, w], one behind the other
+        self.held: list[Array] = []  # [1, M, rows, w], one behind the other
         self.top = self.bottom = 0  # the rows of latents that are held
-        self.whole: tuple[tuple[int, int], Tensor] | None = None
+        self.whole: tuple[tuple[int, int], Array] | None = None
 
-    def between(self, top: int, bottom: int) -> Tensor:
+    def between(self, top: int, bottom: int) -> Array:
         """Rows of latents, which only ever move down: [1, M, bottom - top, w]."""
         if self.whole is None or self.whole[0] != (top, bottom):
             while self.bottom < bottom:
                 self._add()
             while self.top + self.held[0].shape[2] <= top:
                 self.top += self.held.pop(0).shape[2]
-            whole = torch.cat(self.held, 2) if len(self.held) > 1 else self.held[0]
+            whole = _joined(self.held, 2)
             self.whole = (top, bottom), whole[:, :, top - self.top : bottom - self.top]
         return self.whole[1]
 
@@ -126,7 +125,7 @@ class _Rows:
             tiles.append(self.latent(box))
             if box[0] == self.last_column:
                 break
-        self.held.append(torch.cat(tiles, 3) if len(tiles) > 1 else tiles[0])
+        self.held.append(_joined(tiles, 3))
         self.bottom += self.held[-1].shape[2]
 
 
@@ -141,11 +140,16 @@ def latents_inside(box: Box) -> tuple[int, int]:
     return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
 
 
-def crop_tensor(picture: Picture, box: Box, device: torch.device) -> Tensor:
+def cropped(picture: Picture, box: Box) -> NDArray[np.float32]:
     """The pixels of a box that may reach beyond the picture, there repeating its edge: [1, 3, h, w] in 0..1."""
     left, top, right, bottom = box
     pixels = picture.pixels[top : min(bottom, picture.size[0]), left : min(right, picture.size[1])]
     planes = pixels if pixels.ndim == 3 else pixels[..., None]
-    x = torch.from_numpy(planes.astype(np.float32)).to(device).permute(2, 0, 1)[None].div_(picture.peak)
-    x = F.pad(x, (0, right - left - x.shape[3], 0, bottom - top - x.shape[2]), mode="replicate")
-    return x.expand(-1, 3, -1, -1)
+    x = planes.transpose(2, 0, 1)[None].astype(np.float32, order="C")
+    x /= picture.peak
+    beyond = ((0, 0), (0, 0), (0, bottom - top - x.shape[2]), (0, right - left - x.shape[3]))
+    return np.broadcast_to(np.pad(x, beyond, mode="edge"), (1, 3, bottom - top, right - left))
+
+
+def _joined(arrays: Sequence[Array], axis: int) -> Array:
+    return array_namespace(*arrays).concat(arrays, axis=axis) if len(arrays) > 1 else arrays[0]

@@ -1,4 +1,4 @@
-"""Weights files: a name or a path -> a model.
+"""Weights files: a name or a path -> what the file says of itself, and its bytes.
 
 A weights file is a safetensors file that describes itself. Its tensors are the parameters (under their names in
 `HPCM`) and the integer tables of the entropy coder (`tables.scales`, `tables.radius`, `tables.frequencies`); storage.py
@@ -12,7 +12,7 @@ it. Such a file has no g_a and h_a, and its metadata says whose files it decodes
 model).
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
-~/.local/share/hpcm). Importing this module doesn't import torch.
+~/.local/share/hpcm).
 """
 
 from __future__ import annotations
@@ -25,20 +25,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from . import atomic
 from .container import MODEL_HASH_BYTES, MODEL_NAME
 from .errors import ModelNotFoundError, WeightsError
-
-if TYPE_CHECKING:
-    from .entropy.tables import Tables
-    from .model.hpcm import HPCM
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
 RETIRED = ASSETS / "retired"
+GRAPHS = ASSETS / "graphs"  # of the released architectures, for ONNX Runtime
 DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
@@ -64,14 +60,6 @@ class WeightsFile:
     def hash(self) -> bytes:
         """The 8 bytes that name the model in a .hpcm file."""
         return self.digest[:MODEL_HASH_BYTES]
-
-
-class Loaded(NamedTuple):
-    """A model that is ready to use; `weights` describes the very bytes that it was made of."""
-
-    model: HPCM
-    tables: Tables
-    weights: WeightsFile
 
 
 def describe(path: Path) -> WeightsFile:
@@ -207,7 +195,8 @@ def _at(path: Path) -> WeightsFile:
 
 def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     """The model that a .hpcm file names. Raises ModelNotFoundError, which names it and says where to put it."""
-    for weights in available(retired=True):
+    at_hand = sorted(available(retired=True), key=lambda weights: weights.name != name)  # hashing takes time
+    for weights in at_hand:
         if weights.hash == short_hash:
             return weights
     raise ModelNotFoundError(
@@ -216,49 +205,11 @@ def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     )
 
 
-# ---- writing and loading ---------------------------------------------------------------------------------------------
-
-
-def save(model: HPCM, path: Path, provenance: dict[str, Any], *, name: str | None = None, half: bool = True) -> None:
-    """Writes a weights file, whole or not at all.
-
-    Args:
-        name: of the model, by default its configuration's.
-        half: 16-bit parameters where nothing may depend on more, else float32. What leads to means and scales in an
-            exact model is always stored without loss.
-    """
-    from .storage import pack
-
-    metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
-    atomic.write(path, pack(model, metadata | ({"name": name} if name else {}), half=half))
-
-
-def save_decoder(weights: WeightsFile, path: Path) -> None:
-    """Writes the half of a model that decodes, which opens the files that were made with the whole."""
-    from .storage import pack
-
-    loaded = load_model(weights)
-    if not weights.decodes_only:
-        loaded.model.drop_encoder()
-    metadata = {"hpcm": FORMAT, "config": json.dumps(weights.config), "provenance": json.dumps(weights.provenance)}
-    metadata |= {"name": weights.name, "stands_for": loaded.weights.digest.hex()}
-    atomic.write(path, pack(loaded.model, metadata, half=True))
-
-
-def load_model(weights: WeightsFile, device: str = "cpu") -> Loaded:
-    """The network in evaluation mode, float32 and channels-last, and its entropy coder's tables.
-
-    The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
-    WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds don't
-    hold, and MismatchError where this machine's arithmetic isn't exact.
-    """
-    from .storage import build
-
+def read(weights: WeightsFile) -> tuple[WeightsFile, bytes]:
+    """The bytes of a weights file, and its description made of the very same. Raises WeightsError."""
     try:
         data = weights.path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{weights.path} can't be read as a weights file: {error}") from error
     weights = _describe(weights.path, io.BytesIO(data))
-    weights = replace(weights, known_digest=weights.known_digest or hashlib.sha256(data).digest())
-    model, tables = build(weights.path, weights.config, data, device, decodes_only=weights.decodes_only)
-    return Loaded(model, tables, weights)
+    return replace(weights, known_digest=weights.known_digest or hashlib.sha256(data).digest()), data

@@ -14,10 +14,10 @@ from PIL import Image
 
 from hpcm import atomic
 from hpcm.codec import load
+from hpcm.engine.torch import save
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import crop_tensor
-from hpcm.weights import save
 
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftest.py")

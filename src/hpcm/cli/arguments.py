@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
-from ..model.config import MODELS
+from ..coding.config import MODELS
 from ..weights import DEFAULT_MODEL
 from .convert import compress, decompress
 from .evaluate import bench, evaluate
@@ -17,6 +17,7 @@ from .models import exact, import_, models
 from .training import train
 
 DEFAULT_QUALITY, MAX_QUALITY, MAX_DECODED = 50, 100, 1 << 28  # as in codec.py
+ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
 EXAMPLES = """examples:
@@ -77,7 +78,18 @@ def _files(command: Any, source: str, target: str) -> None:
     text = f"the {target}, a folder, or - for stdout; by default beside the input"
     command.add_argument("-o", "--output", metavar="OUT", help=text)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    _where(command)
+
+
+def _where(command: Any) -> None:
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute, by default cpu")
+    _engine(command)
+
+
+def _engine(command: Any) -> None:
+    text = "what computes; auto, the default: ONNX Runtime where it can, else torch"
+    command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
+    command.add_argument("--threads", type=_whole, metavar="N", help="CPU threads, by default one for each core")
 
 
 def _info(commands: Commands) -> None:
@@ -219,7 +231,7 @@ def _bench(commands: Commands) -> None:
     command.add_argument("--size", type=_size, action="append", metavar="WxH", help=text)
     command.add_argument("--repeats", type=_whole, default=5, metavar="N", help="of which the median is taken")
     command.add_argument("--device", choices=DEVICES, help="where to compute, by default everywhere")
-    command.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
+    _engine(command)
     text = "a checkout of the authors' code, to run on the same weights and picture"
     command.add_argument("--against", metavar="PATH", help=text)
     command.add_argument("--json", metavar="FILE", help="write the numbers there too")

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
-from ..errors import UsageError
 from . import files
 from .files import Job
 from .messages import attempt
@@ -27,7 +26,7 @@ def compress(options: argparse.Namespace) -> bool:
     if not sound:
         return False
     files.lift_pillows_bound()
-    codec = load(options.model, options.device)
+    codec = load(options.model, where(options))
     target = {"quality": options.quality, "bpp": options.bpp, "psnr": options.psnr}
     return each(sound, partial(compress_one, codec, target=target, force=options.force)) and len(sound) == len(jobs)
 
@@ -50,8 +49,8 @@ def decompress(options: argparse.Namespace) -> bool:
     if not sound:
         return False
     files.lift_pillows_bound()
-    prepare(options.device)
-    codec = load(options.model, options.device) if options.model else None
+    keep_pages()
+    codec = load(options.model, where(options)) if options.model else None
     return each(sound, partial(decompress_one, codec, options=options)) and len(sound) == len(jobs)
 
 
@@ -60,7 +59,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
 
     data = job.read()
     container = unpack(data)
-    image = (codec or load_for(container, options.device)).decompress(container, max_pixels=options.max_pixels)
+    image = (codec or load_for(container, **where(options))).decompress(container, max_pixels=options.max_pixels)
     picture = files.save_picture(image, job.suffix(options.format))
     job.write(picture, options.force)
     if job.target is not None:
@@ -100,26 +99,20 @@ def progress(jobs: Sequence[Job]) -> Iterator[Iterable[Job]]:
 # ---- the process ----------------------------------------------------------------------------------------------------
 
 
-def load(model: str, device: str) -> Codec:
+def where(options: argparse.Namespace) -> dict[str, Any]:
+    """What computes, from the command line."""
+    return {"device": options.device, "engine": options.engine, "threads": options.threads}
+
+
+def load(model: str, where: dict[str, Any]) -> Codec:
     """A model by name or path. Raises HPCMError."""
     from ..weights import find
 
     weights = find(model)  # cheap, and most likely to fail
-    prepare(device)
+    keep_pages()
     from ..codec import load as load_codec
 
-    return load_codec(weights.path, device)
-
-
-def prepare(device: str) -> None:
-    """Sets the process up for large tensors. Raises UsageError if the device can't be used."""
-    keep_pages()
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, and CUDA without a GPU
-        raise UsageError(f"device {device} can't be used: {error}") from error
+    return load_codec(weights.path, **where)
 
 
 def keep_pages() -> None:

@@ -89,7 +89,8 @@ def bench(options: argparse.Namespace) -> None:
     found = []
     for model, device in product(models, devices):
         print(bench_.heading(model))
-        benched = bench_.bench(model, options.size, device, options.repeats, options.against)
+        where = {"engine": options.engine, "threads": options.threads}
+        benched = bench_.bench(model, options.size, device, options.repeats, options.against, **where)
         print(benched.text())
         found.append(asdict(benched))
     if options.json:

@@ -62,18 +62,20 @@ def exact(options: argparse.Namespace) -> None:
     """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
     import torch
 
-    from ..codec import load
     from ..container import MODEL_NAME
+    from ..engine.export import graphs
+    from ..engine.onnx import unsuited
+    from ..engine.torch import load_model, save
     from ..errors import PictureError, UsageError
     from ..model.exact import make_exact
     from ..picture import from_image
-    from ..tiles import crop_tensor
-    from ..weights import save
+    from ..tiles import cropped
+    from ..weights import find
 
     if options.name and not MODEL_NAME.fullmatch(options.name):
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
-    codec = load(options.model)
-    config = codec.model.config
+    model, _, weights = load_model(find(options.model))
+    config = model.config
     carrier = options.carrier or ("float64" if config.fusion == "attention" else "float32")
     levels = torch.linspace(0, config.levels - 1, CALIBRATION_LEVELS if config.levels > 1 else 1)
     batches = []
@@ -83,14 +85,12 @@ def exact(options: argparse.Namespace) -> None:
         if min(sides) == 0:
             raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
         top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
-        x = crop_tensor(picture, (left, top, left + sides[1], top + sides[0]), torch.device("cpu"))
+        x = model.arrays.put(cropped(picture, (left, top, left + sides[1], top + sides[0])))
         batches += [(x, level[None]) for level in levels]
     with replacing(Path(options.output), options.force) as temporary:
-        provenance = {
-            **codec.weights.provenance,
-            "exact": carrier,
-            "calibrated on": f"{len(options.pictures)} pictures",
-        }
-        name = options.name or codec.weights.name
-        save(make_exact(codec.model, batches, carrier), temporary, provenance, name=name)
+        pictures = f"{len(options.pictures)} pictures"
+        provenance = {**weights.provenance, "exact": carrier, "calibrated on": pictures}
+        exact = make_exact(model, batches, carrier)
+        found = {} if unsuited(exact.config) else graphs(exact)
+        save(exact, temporary, provenance, name=options.name or weights.name, graphs=found)
     print(f"{options.model} -> {options.output}")

@@ -35,7 +35,7 @@ def train(options: argparse.Namespace) -> None:
 
 def chosen(options: argparse.Namespace) -> Options:
     """What is given, and for the rest what the run was trained with before, or the model's defaults."""
-    from ..model.config import MODELS
+    from ..coding.config import MODELS
     from ..train.options import Options, config_at, defaults, remembered
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}

@@ -2,6 +2,8 @@
 
 - kMACs per pixel: multiplications with addition in convolutions and matrix products of one forward pass over a picture
   of 256 x 256, counted by torch on the meta device, split by the parts of the network;
+- start: a process of its own that imports hpcm and loads the model, until it has decoded a picture of 64 x 64; the
+  median of several. Encoding and decoding don't include it;
 - encode, decode: a picture in memory to a file's bytes, and back; the median of several runs after one to warm up. The
   picture is smooth noise, so that its symbols cost bits;
 - peak: the fastest of several products of two float32 matrices of 2048 x 2048, in elapsed time, measured in the same
@@ -11,6 +13,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,16 +29,19 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import Codec, load
+from ..coding.config import MODELS, Config
+from ..engine.onnx import cores
+from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError
 from ..hardware import matrix_speed
-from ..model.config import MODELS, Config
 from ..model.hpcm import HPCM
-from ..weights import find, save
+from ..weights import find
 from .released import Released
 
 SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
 QUALITY = 50
+STARTS = 3
 GEMM_SIDE = 2048  # of the matrices whose product is the peak
 NETWORKS = {  # attribute of HPCM -> what it is called here
     **{name: name for name in ("g_a", "h_a", "h_s", "g_s")},
@@ -67,16 +74,19 @@ class Bench:
 
     model: str
     device: str
+    engine: str
     threads: int
     parameters: int
     kmacs: dict[str, float]  # per pixel, by group
     peak: float  # GFLOP/s
+    start_s: float
     speeds: list[Speed] = field(default_factory=list)
 
     def text(self) -> str:
         total = sum(self.kmacs.values())
         lines = [f"  parameters        {self.parameters / 1e6:.3f} M", f"  kMACs per pixel   {total:.3f}"]
         lines += [f"    {name:22} {value:9.3f}  {value / total:4.0%}" for name, value in self.kmacs.items()]
+        lines.append(f"  start             {self.start_s:.3f} s, engine {self.engine}")
         lines.append(f"  peak              {self.peak:.0f} GFLOP/s in float32, {self.device}, {self.threads} threads")
         for speed in self.speeds:
             lines.append(f"  {speed.width} x {speed.height}, {speed.bytes:,} bytes")
@@ -113,39 +123,63 @@ def bench(
     device: str = "cpu",
     repeats: int = 5,
     against: str | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
 ) -> Bench:
     """Measures a model: by name, by weights file, or an architecture with random weights.
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
         against: a checkout of the authors' code; see released.py.
+        engine, threads: as for `hpcm.load`.
 
     Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used.
     """
-    with opened(model, device) as codec:
-        groups = kmacs(codec.model.config)
+    with opened(model, device, engine, threads) as codec:
+        networks = codec.networks
+        count, groups = cost(networks.config)
         peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
-        released = Released(Path(against), codec.model, device) if against else None
-        speeds = [_speed(codec, size, groups, peak, repeats, released) for size in sizes or [SIZE]]
-        count = sum(parameter.numel() for parameter in codec.model.parameters())
-        return Bench(codec.weights.name, device, torch.get_num_threads(), count, groups, peak, speeds)
+        used = "torch" if isinstance(networks, HPCM) else "onnx"
+        threads = threads or (torch.get_num_threads() if used == "torch" else cores())
+        started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
+        released = Released(Path(against), load_model(codec.weights, device).model, device) if against else None
+        speeds = [_speed(codec, size, groups, peak, repeats, released, device) for size in sizes or [SIZE]]
+        return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
 
 
 @contextmanager
-def opened(model: str, device: str) -> Iterator[Codec]:
+def opened(model: str, device: str, engine: str = "auto", threads: int | None = None) -> Iterator[Codec]:
     """A codec; with random weights if it names an architecture that isn't at hand."""
     if not is_random(model):
-        yield load(model, device)
+        yield load(model, device, engine=engine, threads=threads)
         return
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         path = Path(folder, f"{model}.safetensors")
         save(HPCM(MODELS[model]), path, {"weights": "random"})
-        yield load(path, device)
+        yield load(path, device, engine=engine, threads=threads)
+
+
+def _start(codec: Codec, device: str, engine: str, threads: int) -> float:
+    """Seconds that a new process takes until it has decoded its first, small, picture."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "small.hpcm")
+        path.write_bytes(codec.compress(picture((64, 64)), quality=QUALITY))
+        call = f"load({str(codec.weights.path)!r}, {device!r}, engine={engine!r}, threads={threads})"
+        code = f"import hpcm; hpcm.{call}.decompress(open({str(path)!r}, 'rb').read())"
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+        return time.perf_counter() - start
 
 
 def kmacs(config: Config) -> dict[str, float]:
     """kMACs per pixel of a forward pass, by group, in the order of NETWORKS; groups without any are left out."""
+    return cost(config)[1]
+
+
+def cost(config: Config) -> tuple[int, dict[str, float]]:
+    """Parameters, and `kmacs`."""
     plain = replace(config, carrier="")  # an exact model convolves as often
     with torch.device("meta"):
         model = HPCM(plain).eval().requires_grad_(False)
@@ -157,7 +191,8 @@ def kmacs(config: Config) -> dict[str, float]:
         part = getattr(model, name)  # a list of networks isn't called itself: its members are
         called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
         found[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
-    return {group: value for group, value in found.items() if value}
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return count, {group: value for group, value in found.items() if value}
 
 
 def _speed(
@@ -167,8 +202,9 @@ def _speed(
     peak: float,
     repeats: int,
     released: Released | None,
+    device: str,
 ) -> Speed:
-    image, device = picture(size), codec.model.z_means.device.type
+    image = picture(size)
     data = codec.compress(image, quality=QUALITY)  # warm up
     codec.decompress(data)
     encode_s = median(_timed(lambda: codec.compress(image, quality=QUALITY), device)[0] for _ in range(repeats))

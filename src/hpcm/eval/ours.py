@@ -27,7 +27,7 @@ class Ours:
         self.scale: Sequence[Setting] = range(1, QUALITIES + 1) if self.codec.levels > 1 else (1,)
         self._device = device
         self._spent = {"network": 0.0, "symbols": 0.0}  # seconds of the last call
-        model = self.codec.model
+        model = self.codec.networks
         for name in ("analyse", "encode", "synthesise"):
             setattr(model, name, self._timed(getattr(model, name), "network"))
         decode = model.decode  # calls back into the entropy decoder, step by step

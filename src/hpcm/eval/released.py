@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..coding.config import MODELS, Config
 from ..errors import UsageError
-from ..model.config import MODELS, Config
 from ..model.hpcm import HPCM
 from ..official import official_names
 

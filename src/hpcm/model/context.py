@@ -10,17 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import Config, Prior
+from ..coding.config import Config, Prior
+from ..coding.gains import KNOTS, between
 from .layers import dwconv_blocks
-
-KNOTS = 6  # a variable-rate model learns its gains at so many levels and interpolates between them
 
 
 class Gain(nn.Module):
-    """Learned per-channel factors, one set or a set that depends on the quality level.
-
-    With several levels the factors are learned at KNOTS evenly spaced levels and interpolated linearly.
-    """
+    """Learned per-channel factors, one set or a set that depends on the quality level; see coding/gains.py."""
 
     def __init__(self, levels: int, channels: int) -> None:
         super().__init__()
@@ -29,23 +25,7 @@ class Gain(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """level [B] in 0..levels-1 -> factors [B, C, 1, 1]."""
-        return self._between(self.knots, level)
-
-    def inverse(self, partner: Gain, level: Tensor) -> Tensor:
-        """The factors of `partner`, whose product with these is interpolated: [B, C, 1, 1].
-
-        Interpolated by themselves, the two would multiply to several percent more between the knots than at them.
-        """
-        return self._between(self.knots * partner.knots, level) / self(level)
-
-    def _between(self, knots: Tensor, level: Tensor) -> Tensor:
-        if self.levels == 1:
-            return knots[:, :, None, None]
-        place = level.to(knots.dtype) * ((KNOTS - 1) / (self.levels - 1))
-        low = place.floor().clamp(0, KNOTS - 2)
-        share = (place - low)[:, None]
-        index = low.long()
-        return (knots[index] * (1 - share) + knots[index + 1] * share)[:, :, None, None]
+        return between(self.knots, level, self.levels)
 
 
 class Adaptor(nn.Sequential):

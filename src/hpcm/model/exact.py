@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..coding.bound import CARRIER_BITS, check
 from ..errors import WeightsError
-from .bound import CARRIER_BITS, biases_of, check, rows_of, taps_of
 from .context import WindowAttention
-from .grid import GridAttention, GridConv2d, by_input, convolutions
+from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
 from .hpcm import HPCM
 
 WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
@@ -68,7 +68,7 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
             for key in ("q", "k", "v"):
                 largest = max(float(ranges[f"{name}.{key}>"].max()), TINY)
                 getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
-    check(exact, carrier)
+    check(exact.arrays_by_name(), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -118,13 +118,14 @@ def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     shares = _input_shares(convolution, ranges)
     largest = float((ranges.double() * shares).max())
     convolution.weight.div_(by_input(convolution, shares.float()))
-    rows, taps = rows_of(convolution), taps_of(convolution)  # float64 [out * taps, fan in of a sum]
+    layer = layer_of("", convolution)
+    rows, taps = layer.rows(layer.weight), layer.taps  # float64 [out * taps, fan in of a sum]
     peak = 2 ** (WEIGHT_BITS[carrier] - 1) - 1
     top = np.abs(rows).max(1).reshape(-1, taps).max(1)
     exponent = np.repeat(np.floor(np.log2(peak / np.maximum(top, TINY))).clip(max=24), taps)  # a, of each channel
     k = np.round(rows * 2.0 ** exponent[:, None])
     room = 2.0 ** CARRIER_BITS[carrier] - 1
-    bias = biases_of(convolution)
+    bias = np.repeat(layer.bias, taps)
     for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
         scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
         limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(np.abs(k).sum(1), 1)).min())

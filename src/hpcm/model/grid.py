@@ -25,27 +25,28 @@ the exact sum is rounded to float32 once, so that a model whose sums fit float32
 carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
 
 **What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
-as sums of products of its inputs. arithmetic.py switches off those that don't; bound.py checks the bound of every layer
-when a model is loaded; probe.py then runs the model's hardest layers and compares with integers. g_a, h_a and g_s stay
-in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in the last bit, but the
-decoded latents may not.
+as sums of products of its inputs. arithmetic.py switches off those that don't; coding/bound.py checks the bound of
+every layer when a model is loaded; coding/probe.py then runs the model's hardest layers and compares with integers.
+g_a, h_a and g_s stay in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in
+the last bit, but the decoded latents may not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..coding.bound import EXP_END, EXP_ONE, EXP_STEPS
+from ..coding.layers import Layer
+from ..coding.probe import Case, compare, compare_products
+from .arithmetic import arithmetic
 from .context import WindowAttention
-
-EXP_STEPS = 1024  # entries of the table of exp(-t) per unit of t
-EXP_END = 14  # units of t; exp(-14) is below a millionth
-EXP_ONE = 1 << 20  # the integer that stands for exp(0)
 
 
 class _OnGrid:
@@ -182,3 +183,31 @@ def by_input(convolution: Any, values: Tensor) -> Tensor:
     """Values [in] in a shape that multiplies the weight."""
     first = isinstance(convolution, nn.ConvTranspose2d) or convolution.groups > 1
     return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
+
+
+def layer_of(name: str, convolution: Any) -> Layer:
+    """A convolution's numbers as they are, in float64; one in floating point has no grid of inputs yet."""
+    ones = torch.ones(convolution.in_channels), torch.ones(())
+    scale, limit = getattr(convolution, "input_scale", ones[0]), getattr(convolution, "limit", ones[1])
+    parts = (convolution.weight, convolution.bias, scale, limit)
+    return Layer(name, *(part.detach().double().cpu().numpy() for part in parts))
+
+
+def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
+    """Runs the cases on a model's device. Raises MismatchError where a sum isn't exact."""
+    carrier = getattr(torch, model.config.carrier)
+
+    def run(case: Case) -> np.ndarray:
+        m = torch.from_numpy(case.m).to(device=device, dtype=carrier)
+        m = m.to(memory_format=torch.channels_last)
+        sums = model.get_submodule(case.layer.name).convolve(m)
+        return sums[:, torch.from_numpy(case.channels).to(device)].double().cpu().numpy()
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        left, right = (torch.from_numpy(x).to(device).double() for x in (a, b))
+        return (left @ right).cpu().numpy()
+
+    with torch.no_grad(), arithmetic(device):
+        compare(cases, run, device.type)
+        if any(isinstance(module, GridAttention) for module in model.modules()):
+            compare_products(product, device.type)

@@ -10,11 +10,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from .config import Config
+from ..coding.config import CELL, PICTURE_CHANNELS, Config
 from .layers import down, pconv_blocks, up
-
-PICTURE_CHANNELS = 3
-CELL = 8  # side in pixels of the cells of the "unshuffle8" stem
 
 
 def analysis(config: Config) -> nn.Sequential:
@@ -65,18 +62,3 @@ def hyper_synthesis(config: Config) -> nn.Sequential:
     for (before, width), (blocks, _) in zip(pairwise(widths), config.hyper_synthesis, strict=True):
         layers += [up(before, width), *pconv_blocks(blocks, width, config.partial, config.ratio)]
     return nn.Sequential(*layers)
-
-
-def receptive_halo(config: Config) -> int:
-    """Latents next to a region that its pixels can depend on through g_a or g_s, rounded up.
-
-    Counts one position per 3x3 convolution at its own stride, and one for a 4x4 stem; the transforms have no other
-    reach, so a picture analysed or synthesised in pieces with this halo equals one done whole.
-    """
-    stride = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}[config.stem]
-    analysis_reach = synthesis_reach = 2 if config.stem == "conv4" else 0  # pixels
-    for stage, (blocks, _) in enumerate(config.analysis):
-        analysis_reach += blocks * stride * 2**stage
-    for stage, (blocks, _) in enumerate(reversed(config.synthesis)):
-        synthesis_reach += blocks * stride * 2**stage
-    return -(-max(analysis_reach, synthesis_reach) // 16)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import torch
 
 from .. import atomic
+from ..coding.config import MODELS, Config
 from ..errors import TrainingError
-from ..model.config import MODELS, Config
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

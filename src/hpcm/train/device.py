@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..coding.config import Config
 from ..errors import UsageError
 from ..hardware import matrix_speed
-from ..model.config import Config
 from ..model.hpcm import HPCM
 
 WORTH_IT = 1.3  # times that bf16 must be faster than float32 to be chosen

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..coding.config import Config
 from ..errors import UsageError
-from ..model.config import Config
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
 from .checkpoint import State

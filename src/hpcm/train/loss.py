@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..coding.config import Config
 from ..metrics import ms_ssim
-from ..model.config import Config
 
 LOSSES = ("mse", "ms-ssim")
 MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)

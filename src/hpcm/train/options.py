@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .. import atomic
+from ..coding.config import MODELS, Config
 from ..errors import UsageError, WeightsError
 from ..metrics import SMALLEST
-from ..model.config import MODELS, Config
 from ..weights import find
 from .grow import can_grow
 from .loss import LOSSES, MS_SSIM_WEIGHT
@@ -79,7 +79,7 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     """
     config = before or _chosen(options)
     if options.config != config.name:
-        source = "the run" if before else options.init or "hpcm.model.config.MODELS"
+        source = "the run" if before else options.init or "hpcm.coding.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if config.levels > 1:

@@ -20,8 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from .. import weights
+from ..coding.config import Config
+from ..engine.torch import load_model, save
 from ..errors import TrainingError, UsageError
-from ..model.config import Config
 from ..model.exact import make_floating
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
@@ -86,7 +87,7 @@ class Run:
         """The first weights: of a weights file (of this or a smaller model), principal components, or torch's own."""
         options = self.options
         if options.init:
-            model, _, file = weights.load_model(weights.find(options.init))
+            model, _, file = load_model(weights.find(options.init))
             self.origin = f"{file.name} {file.hash.hex()}"
             model = make_floating(model)
             if model.config.name != self.config.name:
@@ -229,7 +230,7 @@ class Run:
         if self.origin:
             provenance["init"] = self.origin
         average = fsdp.model_of(self.config, state["average"]) if self.shared_out else self.average
-        weights.save(average, folder / weights.RUN_WEIGHTS, provenance)
+        save(average, folder / weights.RUN_WEIGHTS, provenance)
 
 
 def _compile(model: HPCM) -> None:

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.config import Config
-from ..model.context import KNOTS, ParameterNet
+from ..coding.config import CELL, Config
+from ..coding.gains import KNOTS
+from ..model.context import ParameterNet
 from ..model.hpcm import HPCM
 from ..model.layers import DWConvRB, PConvRB
-from ..model.transforms import CELL
 
 UNIT = 45 / 255  # one natural unit of a latent in pixel values: about the best quantisation step at lambda 0.01
 STEP_SHRINK = 0.85  # a little finer than the high-rate optimum, which dead zones make too coarse

@@ -15,21 +15,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from ..container import MAX_LEVEL, MODEL_NAME
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW = 8192, 64, 8, 64  # of what a weights file may ask for
 GROUPS = 8  # the channels of the latent are scheduled in eight equal groups
+PICTURE_CHANNELS = 3
+CELL = 8  # side in pixels of the cells of the "unshuffle8" stem
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
 STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
 MAX_LEVELS = MAX_LEVEL + 1
 
-Level = TypeVar("Level", float, "Tensor")
 Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
 
 
@@ -138,7 +136,7 @@ class Config:
         strides = (64, 32, 16) if self.hierarchy else (16, 16, 16)
         return max(HYPER_STRIDE, *(w * s for w, s in zip(self.windows, strides, strict=True)))
 
-    def lambda_of(self, level: Level) -> Level:
+    def lambda_of(self, level: Any) -> Any:
         """The weight of the distortion in the loss (lambda * 255^2 * MSE + bpp) of a quality level, or of each [B].
 
         Levels are spaced logarithmically. A model of one level has one lambda, in units of the loss it is trained for.
@@ -171,6 +169,21 @@ def _is_stage(stage: Any) -> bool:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def receptive_halo(config: Config) -> int:
+    """Latents next to a region that its pixels can depend on through g_a or g_s, rounded up.
+
+    Counts one position per 3x3 convolution at its own stride, and one for a 4x4 stem; the transforms have no other
+    reach, so a picture analysed or synthesised in pieces with this halo equals one done whole.
+    """
+    stride = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}[config.stem]
+    analysis_reach = synthesis_reach = 2 if config.stem == "conv4" else 0  # pixels
+    for stage, (blocks, _) in enumerate(config.analysis):
+        analysis_reach += blocks * stride * 2**stage
+    for stage, (blocks, _) in enumerate(reversed(config.synthesis)):
+        synthesis_reach += blocks * stride * 2**stage
+    return -(-max(analysis_reach, synthesis_reach) // 16)
 
 
 BASE = Config(

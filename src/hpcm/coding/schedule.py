@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from array_api_compat import array_namespace
 
+from .arrays import Array, Arrays
 from .config import GROUPS, Config
 
 PERIOD = 8  # the table repeats every 8 places
@@ -111,10 +110,10 @@ def _lattice_table(steps: tuple[int, int, int], hierarchy: bool, scale: int) -> 
 
 
 class Plan:
-    """The schedule for latents of one size. Use `plan_for`, which caches."""
+    """The schedule for latents of one size, where an engine computes. Use `plan_for`, which caches."""
 
-    def __init__(self, config: Config, height: int, width: int, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: Config, height: int, width: int, arrays: Arrays) -> None:
+        self.config, self.arrays = config, arrays
         self.strides = (4, 2, 1) if config.hierarchy else (1, 1, 1)
         if height % self.strides[0] or width % self.strides[0]:
             raise ValueError(f"latents of {height} x {width} can't be scheduled: both must be multiples of 4")
@@ -129,51 +128,54 @@ class Plan:
             for order, first, size in zip(self.tables, firsts, self.sizes, strict=True)
         ]
         self.misplaced = (
-            _released_sources(self.tables[1] < firsts[1], self.sizes[1]).to(device)
+            arrays.put(_released_sources(self.tables[1] < firsts[1], self.sizes[1]))
             if config.hyper_placement == "released" and config.hierarchy
             else None
         )
 
-    def _spread(self, pattern: np.ndarray, size: tuple[int, int]) -> Tensor:
-        """A mask [1, M, height, width] in channels-last order from a pattern per group [8, period, period]."""
+    def _spread(self, pattern: np.ndarray, size: tuple[int, int]) -> Array:
+        """A mask [1, M, height, width] from a pattern per group [8, period, period]."""
         period = pattern.shape[1]
         tiles = [-(-side // period) for side in size]
         whole = np.tile(pattern, (1, *tiles))[:, : size[0], : size[1]]
-        mask = torch.from_numpy(np.repeat(whole, self.config.M // GROUPS, axis=0))[None]
-        return mask.to(self.device).contiguous(memory_format=torch.channels_last)
+        return self.arrays.put(np.repeat(whole, self.config.M // GROUPS, axis=0)[None])
 
-    def _doubled(self, mask: Tensor, x: Tensor) -> Tensor:
-        return torch.cat([mask] * (x.shape[1] // mask.shape[1]), 1) if x.shape[1] != mask.shape[1] else mask
+    def _inherited(self, scale: int, x: Array) -> Array:
+        """The mask for x, which has M or 2M channels."""
+        mask = self.inherited[scale]
+        times = x.shape[1] // mask.shape[1]
+        return mask if times == 1 else array_namespace(x).concat([mask] * times, axis=1)
 
-    def gather(self, x: Tensor, scale: int) -> Tensor:
+    def gather(self, x: Array, scale: int) -> Array:
         """From the lattice of `scale` to that of `scale - 1`; x has M or 2M channels.
 
         The coarse lattice holds one of each 2x2 cell: a sum over the cell with the other three at zero is exact.
         """
         if not self.config.hierarchy:
             return x
-        kept = x * self._doubled(self.inherited[scale], x)
-        return F.avg_pool2d(kept, 2, divisor_override=1)
+        kept = x * self._inherited(scale, x)
+        upper, lower = kept[:, :, ::2], kept[:, :, 1::2]
+        return upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]
 
-    def scatter(self, coarse: Tensor, fill: Tensor, scale: int) -> Tensor:
+    def scatter(self, coarse: Array, fill: Array, scale: int) -> Array:
         """From the lattice of `scale - 1` to that of `scale`: `fill` at the places that the coarser one doesn't see."""
-        if not self.config.hierarchy:
-            return torch.where(self._doubled(self.inherited[scale], coarse), coarse, fill)
-        wide = F.interpolate(coarse, scale_factor=2, mode="nearest")
-        return torch.where(self._doubled(self.inherited[scale], coarse), wide, fill)
+        xp = array_namespace(coarse)
+        wide = xp.repeat(xp.repeat(coarse, 2, axis=2), 2, axis=3) if self.config.hierarchy else coarse
+        return xp.where(self._inherited(scale, coarse), wide, fill)
 
-    def pyramid(self, y: Tensor) -> list[Tensor]:
+    def pyramid(self, y: Array) -> list[Array]:
         """y on the lattices of scales 1, 2, 3."""
         half = self.gather(y, 2)
         return [self.gather(half, 1), half, y]
 
-    def hyper_pyramid(self, hyper: Tensor) -> list[Tensor]:
+    def hyper_pyramid(self, hyper: Array) -> list[Array]:
         """The hyper parameters [B, 2M, h, w] as each scale is given them; see `Config.hyper_placement`."""
         quarter, half, full = self.pyramid(hyper)
         if self.misplaced is not None:
-            groups = half.reshape(half.shape[0], 2, GROUPS, -1, half.shape[2] * half.shape[3])
-            source = self.misplaced[None, None, :, None].expand_as(groups)
-            half = groups.gather(-1, source).reshape(half.shape)
+            xp = array_namespace(half)
+            groups = xp.reshape(half, (half.shape[0], 2, GROUPS, -1, half.shape[2] * half.shape[3]))
+            moved = [xp.take(groups[:, :, g], self.misplaced[g, :], axis=-1) for g in range(GROUPS)]
+            half = xp.reshape(xp.stack(moved, axis=2), half.shape)
         return [quarter, half, full]
 
 
@@ -181,7 +183,7 @@ class Plan:
 RELEASED_CODED = ((0, 0), (1, 1), (0, 1), (1, 0), (0, 2), (1, 3), (0, 3), (1, 2))
 
 
-def _released_sources(coded: np.ndarray, size: tuple[int, int]) -> Tensor:
+def _released_sources(coded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Where scale 2 of the released code takes its hyper parameters from, int64 [8, height * width].
 
     Per group, the places of the half-resolution lattice that it believes to be free are read row by row and written
@@ -195,10 +197,10 @@ def _released_sources(coded: np.ndarray, size: tuple[int, int]) -> Tensor:
         believed[i // 2 :: 2, j // 2 :: 2] = True
         really = np.tile(coded[g], (-(-height // 4), -(-width // 4)))[:height, :width]
         sources[g, ~really.ravel()] = np.flatnonzero(~believed)
-    return torch.from_numpy(sources)
+    return sources
 
 
 @lru_cache(maxsize=32)
-def plan_for(config: Config, height: int, width: int, device: torch.device) -> Plan:
-    """The plan for latents of height x width on a device, computed once per size."""
-    return Plan(config, height, width, device)
+def plan_for(config: Config, height: int, width: int, arrays: Arrays) -> Plan:
+    """The plan for latents of height x width, computed once per size and place."""
+    return Plan(config, height, width, arrays)

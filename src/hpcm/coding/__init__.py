@@ -1,0 +1,1 @@
+"""Coding a latent, whatever computes: configuration, schedule, drivers, THE loop, and what makes sums exact."""

@@ -1,0 +1,39 @@
+"""Where an engine's arrays live: numpy's, or torch's on a device.
+
+What this room computes with is the array API standard (data-apis.org/array-api) by way of array-api-compat, so that the
+same lines run on numpy arrays and, with gradients, on torch tensors. Beyond the standard an engine brings arrays in and
+out, in the layout that its networks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any  # a numpy array or a torch tensor
+
+
+class Arrays(Hashable, Protocol):
+    """Equal and with equal hashes where arrays of one can be used with the other's."""
+
+    def put(self, array: np.ndarray) -> Array:
+        """A numpy array to where the engine computes."""
+        ...
+
+    def get(self, array: Array) -> np.ndarray:
+        """An engine's array as a numpy array."""
+        ...
+
+
+@dataclass(frozen=True)
+class NumpyArrays:
+    """The arrays of engines that take numpy's."""
+
+    def put(self, array: np.ndarray) -> Array:
+        return np.asarray(array, order="C")
+
+    def get(self, array: Array) -> np.ndarray:
+        return np.asarray(array)

@@ -1,0 +1,118 @@
+"""The probe: are this machine's sums exact? Found out with the loaded model's own hardest layers, before any decoding.
+
+For each kind of layer in the model (kernel, stride, groups, channels) a `Case` holds integers as large as the layer
+allows, arranged so that sums reach the bound: around the middle of each picture the inputs have the signs of the
+weights of one output, so that this sum is the largest that the bound lets through, and the last bits of the inputs are
+random, so that all bits of it are in use. For 3x3 kernels there are as many pictures with one sign in each channel.
+What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64.
+
+A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
+(Winograd, FFT) gives other numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import MismatchError
+from .bound import CARRIER_BITS, EXP_ONE, share
+from .layers import Layer
+
+IMAGES = 8  # pictures of a case; each leads one sum to the bound
+SIDE = 7  # their rows and columns: a 3x3 window in the middle touches no edge
+LOW_BITS = 8  # of an input that are random, at most; the others are those of the limit
+
+
+@dataclass(frozen=True)
+class Case:
+    """Integers m [B, in, h, w] for a layer, and what its outputs `channels` must be, float64 [B, n, h, w]."""
+
+    layer: Layer
+    m: np.ndarray
+    channels: np.ndarray
+    expected: np.ndarray
+
+
+def cases(layers: Iterable[Layer], carrier: str) -> Iterator[Case]:
+    """One for each kind of convolution: that whose sums come nearest to the bound."""
+    hardest: dict[tuple[int, ...], tuple[float, Layer]] = {}
+    for layer in layers:
+        known = hardest.get(layer.weight.shape, (0.0, layer))
+        hardest[layer.weight.shape] = max(known, (share(layer, carrier), layer), key=lambda found: found[0])
+    rng = np.random.default_rng(0)
+    for _, layer in hardest.values():
+        yield _case(layer, rng, np.float64 if CARRIER_BITS[carrier] < 53 else np.int64)
+
+
+def _case(layer: Layer, rng: np.random.Generator, dtype: type) -> Case:
+    k, bias, taps = layer.integers, layer.bias_integers, layer.taps
+    limit = int(layer.limit)
+    chosen = np.argsort(-layer.reach)[:IMAGES]  # the largest sums
+    low = rng.integers(0, min(1 << LOW_BITS, limit // 2 + 1), (len(chosen), layer.inputs, SIDE, SIDE))
+    m = (limit - low) * rng.choice((-1, 1), low.shape)
+    side = layer.weight.shape[-1]
+    middle, reach = SIDE // 2, 0 if layer.transposed else side // 2
+    window = slice(middle - reach, middle + reach + 1)
+    for image, row in enumerate(chosen):
+        signs = np.where(k[row] < 0, -1, 1) * (-1 if bias[row] < 0 else 1)
+        channels = slice(row, row + 1) if layer.depthwise else slice(None)
+        patch = m[image, channels, window, window]
+        m[image, channels, window, window] = np.abs(patch) * signs.reshape(patch.shape)
+    if reach and not layer.depthwise:
+        m = np.concatenate((m, _flat(m, k[chosen], layer.weight.shape[1])))
+    outputs = np.unique(chosen // taps)
+    wanted = (outputs[:, None] * taps + np.arange(taps)).ravel()
+    sums = _sums(layer, m.astype(dtype), k[wanted].astype(dtype), outputs) + bias[wanted][:, None, None]
+    return Case(layer, m, outputs, _shuffled(sums * layer.unit[wanted][:, None, None], taps))
+
+
+def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
+    """The same sizes with one sign in each channel, that of its weights' sum: where Winograd's sums are largest."""
+    signs = np.where(k.reshape(len(k), channels, -1).sum(2) < 0, -1, 1)
+    return np.abs(m) * signs[:, :, None, None]
+
+
+def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The sums of rows k [rows, fan in], [B, rows, h, w]."""
+    side = layer.weight.shape[-1]
+    if side == 1 or layer.transposed:
+        return np.einsum("bchw,rc->brhw", m, k, optimize=True)
+    padded = np.pad(m, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))  # [B, in, h, w, side, side]
+    if layer.depthwise:
+        return np.einsum("brhwij,rij->brhw", windows[:, outputs], k.reshape(-1, side, side))
+    return np.einsum("bchwij,rcij->brhw", windows, k.reshape(len(k), -1, side, side), optimize=True)
+
+
+def _shuffled(sums: np.ndarray, taps: int) -> np.ndarray:
+    """Rows of taps [B, n * 4, h, w] to their places [B, n, 2h, 2w]; nothing to do for one tap."""
+    if taps == 1:
+        return sums
+    images, rows, height, width = sums.shape
+    sums = sums.reshape(images, rows // 4, 2, 2, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return sums.reshape(images, rows // 4, 2 * height, 2 * width)
+
+
+def compare(these: Iterable[Case], run: Callable[[Case], np.ndarray], engine: str) -> None:
+    """Raises MismatchError where `run` gives other sums than integers do."""
+    for case in these:
+        if not np.array_equal(run(case), case.expected):
+            raise inexact(engine, f"layer {case.layer.name}")
+
+
+def compare_products(run: Callable[[np.ndarray, np.ndarray], np.ndarray], engine: str) -> None:
+    """The products of matrices in attention: 64 keys, operands of 20 bits. Raises as `compare`."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-EXP_ONE, EXP_ONE + 1, (2, 3, 64, 64))
+    if not np.array_equal(run(a, b), a @ b):
+        raise inexact(engine, "a product of matrices")
+
+
+def inexact(engine: str, what: str) -> MismatchError:
+    return MismatchError(
+        f"this machine's {engine} arithmetic isn't exact in {what} (reduced precision is switched on somewhere, "
+        "ONEDNN_DEFAULT_FPMATH_MODE perhaps): files can't be made or read safely"
+    )

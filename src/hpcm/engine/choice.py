@@ -1,0 +1,85 @@
+"""Which engine runs a model: `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from .. import storage
+from ..coding.config import Config
+from ..coding.loop import Loop
+from ..entropy.tables import Tables
+from ..errors import UsageError, WeightsError
+from ..weights import GRAPHS, WeightsFile, read
+
+ENGINES = ("auto", "onnx", "torch")
+
+
+class Loaded(NamedTuple):
+    """A model that is ready to use; `weights` describes the very bytes that it was made of."""
+
+    networks: Loop
+    tables: Tables
+    weights: WeightsFile
+
+
+def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", threads: int | None = None) -> Loaded:
+    """A model, run by an engine.
+
+    Args:
+        engine: "onnx", "torch", or "auto": ONNX Runtime on the CPU for models that it can run, else torch.
+        device: "cpu", or one of torch's.
+        threads: of the CPU; by default one for each core. Torch's are the whole process's.
+
+    The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
+    UsageError where the engine or device can't be used, WeightsError where the file doesn't hold what its configuration
+    asks for or an exact model's bounds don't hold, and MismatchError where this machine's arithmetic isn't exact.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"engine is {engine!r}: it must be one of {', '.join(ENGINES)}")
+    weights, data = read(weights)
+    stored = storage.unpack(data, str(weights.path))
+    try:
+        config = Config.from_dict(weights.config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    graphs, against = _graphs(config, stored.graphs, device)
+    if engine == "onnx" and against:
+        raise UsageError(f"ONNX Runtime can't run {weights.name}: {against}")
+    if engine == "torch" or against:
+        networks = _torch(weights, stored.parameters, device, threads, against)
+    else:
+        from .onnx import OnnxNetworks
+
+        networks = OnnxNetworks(config, stored.parameters, graphs, threads, str(weights.path))
+    return Loaded(networks, stored.tables, weights)
+
+
+def _graphs(config: Config, stored: Mapping[str, bytes], device: str) -> tuple[Mapping[str, bytes], str | None]:
+    """The graphs of a model, and what speaks against ONNX Runtime, if anything does."""
+    from .onnx import bundled_graphs, unsuited
+
+    if device != "cpu":
+        return {}, f"it computes on the CPU, not on {device}"
+    if why := unsuited(config):
+        return {}, why
+    graphs = stored or bundled_graphs(config, GRAPHS)
+    if not graphs:
+        return {}, "its weights file has no graphs (`hpcm exact` writes them)"
+    return graphs, None if find_spec("onnxruntime") else "onnxruntime isn't installed"
+
+
+def _torch(
+    weights: WeightsFile, parameters: Mapping[str, Any], device: str, threads: int | None, against: str | None
+) -> Loop:
+    if not find_spec("torch"):
+        why = f" ({against})" if against else ""
+        raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm[torch]'")
+    import torch
+
+    from .torch import build
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return build(weights, parameters, device)

@@ -1,0 +1,192 @@
+"""The engine without torch: ONNX Runtime on the CPU, for exact models without attention.
+
+A *graph* is a network as ONNX, exported by `engine.export`, without its weights: what it needs of them it names, and is
+given from the weights file, so that weights are stored once. A model has these graphs, for any batch and size:
+
+    g_a, h_a, h_s, g_s      x -> out
+    adaptor-SCALE           context, y_hat -> adapted; the same graph for all steps of a scale, with each one's weights
+    prior-INDEX             adapted, gain, context -> psi
+    context-INDEX           x -> out, a 1x1 convolution between scales, where a model has them
+    layer-SHAPE             the bare sums of a kind of exact convolution, for the probe
+
+They are in the weights file if `hpcm exact` wrote it; those of the released architectures lie in assets/graphs.
+
+**Exactness.** ONNX Runtime may fuse operations and choose layouts. A convolution's sums stay exact in any order; what
+must not happen is that something inexact is added into them before they are complete. The residual additions are never
+fused into a convolution here: ONNX Runtime does that in its blocked layout only if both operands have it, and rounding,
+which every exact convolution begins with, forces the plain one (tests/test_onnx.py looks at the optimised graphs).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import storage
+from ..coding.arrays import Array, Arrays, NumpyArrays
+from ..coding.bound import check
+from ..coding.config import MODELS, Config
+from ..coding.gains import between
+from ..coding.layers import EXPONENT, Layer
+from ..coding.loop import Loop
+from ..coding.probe import Case, cases, compare
+from ..coding.schedule import Step
+from ..errors import UsageError, WeightsError
+
+OPSET = 17
+PREFIX = "net."  # of weights' names in a graph; behind it the name in the module
+OLDEST = "1.20"  # ONNX Runtime that is known to do
+
+
+def unsuited(config: Config) -> str | None:
+    """Why a model can't be run by this engine; None if it can."""
+    if not config.carrier:
+        return "it isn't exact (`hpcm exact` makes it so)"
+    if config.fusion == "attention":
+        return "it has attention"
+    if config.carrier != "float32":
+        return "its sums need float64, for which ONNX Runtime has no convolutions"
+    return None
+
+
+def layer_graph(layer: Layer) -> str:
+    return "layer-" + "x".join(map(str, layer.weight.shape))
+
+
+class OnnxNetworks(Loop):
+    """The networks of an exact model. Sessions are made when they are first used; several threads may use one."""
+
+    arrays: Arrays = NumpyArrays()
+
+    def __init__(
+        self,
+        config: Config,
+        parameters: Mapping[str, np.ndarray],
+        graphs: Mapping[str, bytes],
+        threads: int | None = None,
+        what: str = "the model",
+    ) -> None:
+        """Raises WeightsError where bounds don't hold, MismatchError where this machine's sums aren't exact."""
+        self.config, self.what = config, what
+        self.threads = threads or cores()
+        self._parameters, self._graphs = parameters, graphs
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        try:
+            found = check(parameters, config)
+        except KeyError as error:
+            raise WeightsError(f"{what}: the weights don't fit their configuration: no {error}") from error
+        self._probe(cases(found, config.carrier))
+
+    def analyse(self, x: Array) -> Array:
+        return self._run("g_a", "g_a", x=x)
+
+    def hyper_analyse(self, y: Array) -> Array:
+        return self._run("h_a", "h_a", x=y)
+
+    def hyper_synthesise(self, z_hat: Array) -> Array:
+        return self._run("h_s", "h_s", x=z_hat)
+
+    def parameters_of(self, step: Step, context: Array, y_hat: Array, level: Array) -> Array:
+        later = step.index - 1
+        adapted = self._run(f"adaptor-{step.scale}", f"adaptors.{later}", context=context, y_hat=y_hat)
+        gain = between(self.numbers(f"gains.{later}"), level, self.config.levels)
+        index = 1 if step.scale == 2 and self.config.prior_fine else 0
+        feeds = {"context": context} if self.config.refine else {}
+        return self._run(f"prior-{index}", f"priors.{index}", adapted=adapted, gain=gain, **feeds)
+
+    def between_scales(self, scale: int, context: Array) -> Array:
+        return self._run(f"context-{scale - 1}", f"context_nets.{scale - 1}", x=context)
+
+    def fuse(self, step: Step, psi: Array, context: Array) -> Array:
+        raise NotImplementedError("models with attention are run by torch")
+
+    def synthesise(self, y_hat: Array) -> Array:
+        return self._run("g_s", "g_s", x=y_hat)
+
+    def numbers(self, name: str) -> Array:
+        return self._number(name if name in self._parameters else f"{name}.knots")
+
+    # ---- sessions ---------------------------------------------------------------------------------------------------
+
+    def _number(self, name: str) -> np.ndarray:
+        try:
+            return storage.floats(self._parameters, name)
+        except KeyError as error:
+            raise WeightsError(f"{self.what}: the weights don't fit their configuration: no {error}") from error
+
+    def _run(self, graph: str, module: str, **feeds: Array) -> Array:
+        session = self._sessions.get(module)
+        if session is None:
+            with self._lock:
+                session = self._sessions.get(module) or self._session(graph, f"{module}.")
+                self._sessions[module] = session
+        return session.run(None, feeds)[0]
+
+    def _session(self, graph: str, prefix: str, only: Sequence[str] | None = None) -> Any:
+        """A graph with the weights of a module, all or `only` some. Raises WeightsError where they don't fit."""
+        names = [name for name in self._parameters if name.startswith(prefix) and not name.endswith(EXPONENT)]
+        names = names if only is None else [prefix + name for name in only]
+        weights = {PREFIX + name.removeprefix(prefix): self._number(name) for name in names}
+        if graph not in self._graphs:
+            raise WeightsError(f"{self.what} has no graph {graph}: make it exact again")
+        try:
+            return session(self._graphs[graph], weights, self.threads)
+        except UsageError:
+            raise
+        except Exception as error:  # ONNX Runtime's own, of several kinds
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"{self.what}: graph {graph} doesn't fit its weights: {reason}") from error
+
+    def _probe(self, these: Iterable[Case]) -> None:
+        def run(case: Case) -> np.ndarray:
+            prober = self._session(layer_graph(case.layer), f"{case.layer.name}.", ("weight", "bias"))
+            sums = prober.run(None, {"x": case.m.astype(np.float32)})[0]
+            return sums[:, case.channels].astype(np.float64)
+
+        compare(these, run, "ONNX Runtime")
+
+
+def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **settings: Any) -> Any:
+    """An ONNX Runtime session on the CPU; `settings` are attributes of its options. Raises UsageError, and its own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if not hasattr(options, "add_external_initializers"):
+        raise UsageError(f"onnxruntime {onnxruntime.__version__} is too old: {OLDEST} or later is needed")
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is told by an exception
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others share the machine
+    for name, value in settings.items():
+        setattr(options, name, value)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    made = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    made.weights = values  # which it doesn't copy
+    return made
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:
+    """The graphs of a released architecture; none for others. Raises WeightsError."""
+    for path in sorted(folder.glob("*.safetensors")):
+        if _shape(MODELS[path.stem]) == _shape(config):
+            return storage.unpack_graphs(path.read_bytes(), str(path))
+    return {}
+
+
+def _shape(config: Config) -> Config:
+    """The same for all configurations that have the same graphs."""
+    return replace(config, name="any", levels=1, lambda_min=1.0, lambda_max=1.0, interpolation="paired", carrier="")

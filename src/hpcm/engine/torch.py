@@ -1,0 +1,107 @@
+"""The torch engine: weights files to and from `HPCM` models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import atomic, storage
+from ..coding.bound import check
+from ..coding.config import Config
+from ..coding.layers import EXPONENT
+from ..coding.probe import cases
+from ..entropy.tables import Tables
+from ..errors import UsageError, WeightsError
+from ..model.grid import convolutions, probe
+from ..model.hpcm import HPCM
+from ..weights import FORMAT, WeightsFile, read
+
+
+class LoadedModel(NamedTuple):
+    """A model that is ready to use; `weights` describes the very bytes that it was made of."""
+
+    model: HPCM
+    tables: Tables
+    weights: WeightsFile
+
+
+def load_model(weights: WeightsFile, device: str = "cpu") -> LoadedModel:
+    """The network in evaluation mode, float32 and channels-last, and its entropy coder's tables.
+
+    The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
+    WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds don't
+    hold, and MismatchError where this machine's arithmetic isn't exact.
+    """
+    weights, data = read(weights)
+    stored = storage.unpack(data, str(weights.path))
+    return LoadedModel(build(weights, stored.parameters, device), stored.tables, weights)
+
+
+def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str) -> HPCM:
+    """A model from the numbers of its weights file; see `load_model`. Raises UsageError for a device."""
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, CUDA without a GPU, no name of a device
+        raise UsageError(f"device {device} can't be used: {error}") from error
+    try:
+        with torch.device("meta"):
+            model = HPCM(Config.from_dict(weights.config))
+        if weights.decodes_only:
+            model.drop_encoder()
+        names = [name for name in parameters if not name.endswith(EXPONENT)]
+        state = {name: torch.from_numpy(storage.floats(parameters, name)) for name in names}
+        model.load_state_dict(state, assign=True)
+        layers = check(parameters, model.config) if model.config.carrier else []
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    if model.config.carrier == "float64" and torch.device(device).type == "mps":
+        raise UsageError(f"{weights.path}: device {device} has no float64, which this model's sums need: take the cpu")
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().requires_grad_(False)
+    if model.config.carrier:
+        probe(model, cases(layers, model.config.carrier), torch.device(device))
+    return model
+
+
+def save(
+    model: HPCM,
+    path: Path,
+    provenance: dict[str, Any],
+    *,
+    name: str | None = None,
+    half: bool = True,
+    graphs: Mapping[str, bytes] | None = None,
+    stands_for: str | None = None,
+) -> None:
+    """Writes a weights file, whole or not at all.
+
+    Args:
+        name: of the model, by default its configuration's.
+        half: 16-bit parameters where nothing may depend on more, else float32. What leads to means and scales in an
+            exact model is always stored without loss.
+        graphs: of `engine.export`, so that ONNX Runtime can run the model.
+        stands_for: the SHA-256 of the whole model whose files this one decodes.
+    """
+    metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
+    metadata |= ({"name": name} if name else {}) | ({"stands_for": stands_for} if stands_for else {})
+    parameters = model.arrays_by_name()
+    exact: set[str] = set()
+    integers: set[str] = set()
+    if model.config.carrier:
+        parts = tuple(f"{part}." for part, _ in model.entropy_path())
+        exact = {key for key in parameters if key.startswith(parts)}
+        integers = {f"{layer}.weight" for layer, _, _, _ in convolutions(model)}
+    data = storage.pack(parameters, metadata, exact=exact, integers=integers, graphs=graphs, half=half)
+    atomic.write(path, data)
+
+
+def save_decoder(weights: WeightsFile, path: Path) -> None:
+    """Writes the half of a model that decodes, which opens the files that were made with the whole."""
+    model, _, weights = load_model(weights)
+    if not weights.decodes_only:
+        model.drop_encoder()
+    save(model, path, weights.provenance, name=weights.name, stands_for=weights.digest.hex())

@@ -1,0 +1,23 @@
+"""Torch's tensors on a device as the coding loop's arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TorchArrays:
+    """Pictures and latents are channels-last, which convolutions like."""
+
+    device: torch.device
+
+    def put(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+    def get(self, array: Tensor) -> np.ndarray:
+        return array.cpu().numpy()
