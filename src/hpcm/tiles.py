@@ -19,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from .coding.arrays import Array
+from .coding.arrays import Array, namespace
 from .coding.config import LATENT_STRIDE, receptive_halo
 from .coding.loop import Loop
 from .container import Box, tile_boxes
@@ -73,7 +72,7 @@ class Tiling:
 
     def _pixels(self, x_hat: Array, peak: int, grey: bool) -> NDArray[np.float32]:
         """x_hat [3, h, w] as whole numbers 0..peak, [h, w, 3] or [h, w]."""
-        xp = array_namespace(x_hat)
+        xp = namespace(x_hat)
         x_hat = xp.mean(x_hat, axis=0) if grey else xp.permute_dims(x_hat, (1, 2, 0))
         values = xp.clip(xp.round(x_hat * peak), 0, peak)
         values = xp.where(xp.isnan(values), xp.zeros_like(values), values)  # a forged file may give anything
@@ -152,4 +151,4 @@ def cropped(picture: Picture, box: Box) -> NDArray[np.float32]:
 
 
 def _joined(arrays: Sequence[Array], axis: int) -> Array:
-    return array_namespace(*arrays).concat(arrays, axis=axis) if len(arrays) > 1 else arrays[0]
+    return namespace(arrays[0]).concat(arrays, axis=axis) if len(arrays) > 1 else arrays[0]

@@ -17,7 +17,7 @@ from hpcm.codec import load
 from hpcm.engine.torch import save
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
-from hpcm.tiles import crop_tensor
+from hpcm.tiles import cropped
 
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftest.py")
@@ -26,7 +26,7 @@ spec.loader.exec_module(conftest)
 
 
 def tiny(photograph: Image.Image) -> None:
-    x = crop_tensor(from_image(photograph), (0, 0, 512, 256), torch.device("cpu"))
+    x = torch.from_numpy(cropped(from_image(photograph), (0, 0, 512, 256)))
     for config, carrier in ((conftest.TINY, "float32"), (conftest.TINY_BASE, "float64")):
         exact = make_exact(conftest._build(config), [(x, torch.tensor([30.0]))], carrier)
         save(exact, HERE / f"{config.name}.safetensors", {})

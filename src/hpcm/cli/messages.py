@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ..errors import HPCMError, PictureNotice
 
+WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
 
 
@@ -15,13 +16,18 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
     """Whether `work` went well; its returning False says that it has complained already.
 
     A failure, and every notice, becomes a line on stderr that begins with `name`, the input's. What is no expected
-    failure is raised, and so is a broken pipe.
+    failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", PictureNotice)
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
             return work() is not False
+        except ModuleNotFoundError as error:
+            if error.name not in WITH_TORCH:
+                raise
+            say("error", f"this needs {error.name}: pip install 'hpcm[torch]'", name)
+            return False
         except Exception as error:
             if isinstance(error, BrokenPipeError) or not (isinstance(error, (HPCMError, OSError)) or ran_out(error)):
                 raise

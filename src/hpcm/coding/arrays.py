@@ -1,8 +1,8 @@
 """Where an engine's arrays live: numpy's, or torch's on a device.
 
-What this room computes with is the array API standard (data-apis.org/array-api) by way of array-api-compat, so that the
-same lines run on numpy arrays and, with gradients, on torch tensors. Beyond the standard an engine brings arrays in and
-out, in the layout that its networks like.
+What this room computes with is the array API standard (data-apis.org/array-api), so that the same lines run on numpy
+arrays and, with gradients, on torch tensors. Beyond the standard an engine brings arrays in and out, in the layout that
+its networks like.
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from array_api_compat import array_namespace
 
 Array = Any  # a numpy array or a torch tensor
+
+
+def namespace(array: Array) -> Any:
+    """The functions of the standard for an array. numpy 2 has them itself, so that its wrapper isn't imported."""
+    return np if isinstance(array, np.ndarray) else array_namespace(array)
 
 
 class Arrays(Hashable, Protocol):

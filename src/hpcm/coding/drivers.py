@@ -17,9 +17,8 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, namespace
 from .schedule import Plan, Step
 
 Driver = Callable[[Step, Array, Array], Array]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
@@ -55,11 +54,11 @@ class Places:
 
     def pick(self, x: Array) -> Array:
         """The values of x [1, C, h, w] at the coded places, [n]."""
-        return array_namespace(x).take(x.reshape(-1), self.index, axis=0)
+        return namespace(x).take(x.reshape(-1), self.index, axis=0)
 
     def decoded(self, values: Array, means: Array) -> Array:
         """symbol + mean at the step's places; where a place isn't coded the symbol is 0, so that it takes its mean."""
-        xp = array_namespace(means)
+        xp = namespace(means)
         latent = xp.zeros_like(means).reshape(-1)
         latent[self.index] = values
         return (latent.reshape(means.shape) + means) * self.mask
@@ -74,7 +73,7 @@ class Recording:
 
     def __call__(self, step: Step, means: Array, scales: Array) -> Array:
         places, y = self.places[step.index], self.pyramid[step.scale]
-        values = array_namespace(y).round(places.pick(y) - places.pick(means))
+        values = namespace(y).round(places.pick(y) - places.pick(means))
         get = places.arrays.get
         self.symbols.append(StepSymbols(get(values).astype(np.int32), get(places.pick(scales))))
         return places.decoded(values, means)

@@ -7,9 +7,7 @@ Shapes: knots [KNOTS or 1, C]; level [B] in 0..levels-1; factors [B, C, 1, 1].
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from .arrays import Array
+from .arrays import Array, namespace
 
 KNOTS = 6
 
@@ -18,7 +16,7 @@ def between(knots: Array, level: Array, levels: int) -> Array:
     """The factors at `level`; one set of knots serves them all."""
     if levels == 1:
         return knots[:, :, None, None]
-    xp = array_namespace(knots)
+    xp = namespace(knots)
     place = xp.astype(level, knots.dtype) * ((KNOTS - 1) / (levels - 1))
     low = xp.clip(xp.floor(place), 0, KNOTS - 2)
     share = (place - low)[:, None]

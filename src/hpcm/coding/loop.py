@@ -19,10 +19,9 @@ import contextlib
 from abc import abstractmethod
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from . import gains
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, namespace
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
 from .drivers import Driver, Places, Pop, Recording, Replaying, StepSymbols, hyper_places, latent_places
 from .schedule import Plan, Step, plan_for
@@ -119,7 +118,7 @@ class Loop:
         """Codes z of `size` in one step and gives the hyper parameters, [B, 2M, h, w]."""
         gain, inverse = self._gains("z", level)
         shape = (level.shape[0], self.config.N, *size)
-        xp = array_namespace(level)
+        xp = namespace(level)
         means, scales = (xp.broadcast_to(self.numbers(f"z_{key}") * gain, shape) for key in ("means", "scales"))
         with self.exactly():
             return self.hyper_synthesise(drive(HYPER_STEP, means, scales) * inverse)
@@ -138,7 +137,7 @@ class Loop:
             return self._code_latent(self.plan(_size(hyper)), hyper, drive, level)
 
     def _code_latent(self, plan: Plan, hyper: Array, drive: Driver, level: Array) -> Array:
-        xp, M = array_namespace(hyper), self.config.M
+        xp, M = namespace(hyper), self.config.M
         hypers = plan.hyper_pyramid(hyper)
         gain, inverse = self._gains("y", level)
         context = hypers[0]

@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, namespace
 from .config import GROUPS, Config
 
 PERIOD = 8  # the table repeats every 8 places
@@ -144,7 +143,7 @@ class Plan:
         """The mask for x, which has M or 2M channels."""
         mask = self.inherited[scale]
         times = x.shape[1] // mask.shape[1]
-        return mask if times == 1 else array_namespace(x).concat([mask] * times, axis=1)
+        return mask if times == 1 else namespace(x).concat([mask] * times, axis=1)
 
     def gather(self, x: Array, scale: int) -> Array:
         """From the lattice of `scale` to that of `scale - 1`; x has M or 2M channels.
@@ -159,7 +158,7 @@ class Plan:
 
     def scatter(self, coarse: Array, fill: Array, scale: int) -> Array:
         """From the lattice of `scale - 1` to that of `scale`: `fill` at the places that the coarser one doesn't see."""
-        xp = array_namespace(coarse)
+        xp = namespace(coarse)
         wide = xp.repeat(xp.repeat(coarse, 2, axis=2), 2, axis=3) if self.config.hierarchy else coarse
         return xp.where(self._inherited(scale, coarse), wide, fill)
 
@@ -172,7 +171,7 @@ class Plan:
         """The hyper parameters [B, 2M, h, w] as each scale is given them; see `Config.hyper_placement`."""
         quarter, half, full = self.pyramid(hyper)
         if self.misplaced is not None:
-            xp = array_namespace(half)
+            xp = namespace(half)
             groups = xp.reshape(half, (half.shape[0], 2, GROUPS, -1, half.shape[2] * half.shape[3]))
             moved = [xp.take(groups[:, :, g], self.misplaced[g, :], axis=-1) for g in range(GROUPS)]
             half = xp.reshape(xp.stack(moved, axis=2), half.shape)

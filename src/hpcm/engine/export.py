@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import onnx
@@ -100,13 +101,16 @@ def _networks(model: HPCM) -> Iterator[_Network]:
 
 
 def _graph(network: _Network) -> bytes:
+    module = deepcopy(network.module).eval()
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = torch.rand(tensor.shape)  # the exporter merges weights that are equal
     inputs = {name: torch.rand(shape) for name, shape in network.inputs.items()}
     traced = io.BytesIO()
     export: Callable[..., Any] = torch.onnx.export
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is deprecated; the other one needs another package
         export(
-            network.module.eval(),
+            module,
             tuple(inputs.values()),
             traced,
             opset_version=OPSET,

@@ -1,0 +1,100 @@
+"""What works without torch: compressing, opening, `info` and `models`; what doesn't says so in one line.
+
+`make check` runs this file a second time, alone (--noconftest), in an environment that has no torch. Here commands run in
+processes where importing it fails.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+
+HERE = Path(__file__).parent
+PICTURE = HERE / "data" / "kodim20.png"
+GOLDEN = sorted((HERE / "golden").glob("*-?.hpcm"))
+BLOCKED = """
+import sys
+for name in ("torch", "onnx"):
+    sys.modules[name] = None  # so that importing it raises ModuleNotFoundError
+from hpcm.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(*arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of an `hpcm` command without torch."""
+    line = [sys.executable, "-c", BLOCKED, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("model", ["nano", "lite"])
+def test_there_and_back(tmp_path, model):
+    small, back = tmp_path / "a.hpcm", tmp_path / "a.png"
+    assert command("compress", PICTURE, "-o", small, "--model", model, "--quality", "60", "--threads", "1")[0] == 0
+    assert command("decompress", small, "-o", back)[0] == 0
+    original, restored = (np.asarray(Image.open(path).convert("RGB"), float) for path in (PICTURE, back))
+    assert 10 * np.log10(255**2 / np.mean((original - restored) ** 2)) > 30
+    assert small.stat().st_size < PICTURE.stat().st_size / 8
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_files(path, tmp_path):
+    assert command("decompress", path, "-o", tmp_path / "now.png")[0] == 0
+    now, before = (np.asarray(Image.open(file), int) for file in (tmp_path / "now.png", path.with_suffix(".png")))
+    assert np.abs(now - before).max() <= 1
+
+
+def test_golden_files_are_there():
+    assert len(GOLDEN) >= 6
+
+
+def test_what_a_file_and_the_models_say():
+    assert "nano-4" in command("info", GOLDEN[-1])[1]
+    code, out, _ = command("models", "--all")
+    assert code == 0
+    assert {"nano-1", "nano-4", "lite-2"} <= {line.split()[0] for line in out.splitlines() if line[0] != " "}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            ["compress", PICTURE, "-o", "OUT", "--engine", "torch"],
+            "lite-2 needs PyTorch here: pip install 'hpcm[torch]'",
+        ),
+        (["compress", PICTURE, "-o", "OUT", "--device", "cuda"], "it computes on the CPU, not on cuda"),
+        (["compress", PICTURE, "-o", "OUT", "--model", HERE / "golden" / "tiny.safetensors"], "needs PyTorch here"),
+        (["exact", "nano", PICTURE, "-o", "OUT"], "this needs torch: pip install 'hpcm[torch]'"),
+        (["import", PICTURE, "--arch", "base", "-o", "OUT"], "this needs torch: pip install 'hpcm[torch]'"),
+        (["train", "--data", HERE, "--out", "OUT", "--steps", "1"], "this needs torch: pip install 'hpcm[torch]'"),
+        (["eval", PICTURE, "-o", "OUT"], "this needs torch: pip install 'hpcm[torch]'"),
+        (["bench"], "this needs torch: pip install 'hpcm[torch]'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_needs_torch_says_so(tmp_path, line, says):
+    out = tmp_path / "out"
+    code, _, error = command(*(out if part == "OUT" else part for part in line))
+    assert (code, len(error.splitlines())) == (1, 1), error
+    assert says in error
+    assert not out.exists()
+
+
+def test_nothing_imports_torch():
+    code = """
+import sys, hpcm
+from PIL import Image
+hpcm.decompress(hpcm.compress(Image.open(sys.argv[1])))
+print({"torch", "onnx", "array_api_compat.numpy"} & {*sys.modules})"""
+    done = subprocess.run([sys.executable, "-c", code, str(PICTURE)], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_the_engine_of_a_bundled_model():
+    assert type(hpcm.load("nano").networks).__name__ == "OnnxNetworks"
