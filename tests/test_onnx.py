@@ -185,7 +185,7 @@ def test_a_weights_file_without_graphs(exact, tmp_path, monkeypatch):
     path = tmp_path / "mine.safetensors"
     save(exact, path, {})
     assert not isinstance(load(path).networks, onnx.OnnxNetworks)
-    with pytest.raises(UsageError, match="can't run .*: its weights file has no graphs"):
+    with pytest.raises(UsageError, match=r"can't run .*: its weights file has no graphs"):
         load(path, engine="onnx")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UsageError, match=r"needs PyTorch here \(its weights file has no graphs .*pip install 'hpcm"):
@@ -240,7 +240,7 @@ def test_a_gpu_is_torchs(monkeypatch):
         with pytest.raises(UsageError, match="device cuda can't be used"):
             hpcm.load("nano", "cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match="nano-4 needs PyTorch here .*not on cuda"):
+    with pytest.raises(UsageError, match=r"nano-4 needs PyTorch here .*not on cuda"):
         hpcm.load("nano", "cuda")
 
 

@@ -15,7 +15,10 @@ from typing import Any
 from .. import __version__
 from .rivals import program_version
 
-PACKAGES = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "imagecodecs", "pillow_heif", "lpips")
+PACKAGES = (
+    *("torch", "onnxruntime", "numpy", "pillow", "constriction"),
+    *("bjontegaard", "imagecodecs", "pillow_heif", "lpips"),
+)
 PACKAGE = Path(__file__).resolve().parents[1]
 FRONTENDS = ("cli", "eval", "train", "web")  # parts of the package that no coded byte depends on
 
