@@ -41,7 +41,7 @@ PICTURES = frozenset(
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_TAG = 700
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
-    "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, 5% more bytes
+    "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
     "WEBP": {"lossless": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
     "JPEG": {"quality": 95, "subsampling": 0},
