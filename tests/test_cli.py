@@ -20,6 +20,7 @@ import hpcm
 from hpcm import atomic, cli, codec, official, picture, weights
 from hpcm.cli import arguments, convert, files
 from hpcm.container import pack, unpack
+from hpcm.engine import choice
 from hpcm.engine.torch import save, save_decoder
 from hpcm.errors import WeightsError
 from hpcm.model.exact import make_exact
@@ -517,6 +518,7 @@ def test_without_torch_and_pillow(run, line):
 def test_constants_that_stand_twice():
     assert (arguments.DEFAULT_QUALITY, arguments.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
     assert arguments.MAX_DECODED == codec.MAX_DECODED
+    assert arguments.ENGINES == choice.ENGINES
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'\nversion = "{hpcm.__version__}"\n' in project
 

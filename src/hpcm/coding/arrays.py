@@ -2,7 +2,7 @@
 
 What this room computes with is the array API standard (data-apis.org/array-api), so that the same lines run on numpy
 arrays and, with gradients, on torch tensors. Beyond the standard an engine brings arrays in and out, in the layout that
-its networks like.
+its networks like, and has two moves between resolutions.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ class Arrays(Hashable, Protocol):
         """An engine's array as a numpy array."""
         ...
 
+    def sum_cells(self, x: Array) -> Array:
+        """The sum over each cell of 2x2 places: [B, C, 2h, 2w] -> [B, C, h, w]."""
+        ...
+
+    def repeat_cells(self, x: Array) -> Array:
+        """Each place four times, as a cell of 2x2: [B, C, h, w] -> [B, C, 2h, 2w]."""
+        ...
+
 
 @dataclass(frozen=True)
 class NumpyArrays:
@@ -43,3 +51,10 @@ class NumpyArrays:
 
     def get(self, array: Array) -> np.ndarray:
         return np.asarray(array)
+
+    def sum_cells(self, x: Array) -> Array:
+        upper, lower = x[:, :, ::2], x[:, :, 1::2]
+        return upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]
+
+    def repeat_cells(self, x: Array) -> Array:
+        return x.repeat(2, axis=2).repeat(2, axis=3)

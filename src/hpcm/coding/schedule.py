@@ -152,15 +152,12 @@ class Plan:
         """
         if not self.config.hierarchy:
             return x
-        kept = x * self._inherited(scale, x)
-        upper, lower = kept[:, :, ::2], kept[:, :, 1::2]
-        return upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]
+        return self.arrays.sum_cells(x * self._inherited(scale, x))
 
     def scatter(self, coarse: Array, fill: Array, scale: int) -> Array:
         """From the lattice of `scale - 1` to that of `scale`: `fill` at the places that the coarser one doesn't see."""
-        xp = namespace(coarse)
-        wide = xp.repeat(xp.repeat(coarse, 2, axis=2), 2, axis=3) if self.config.hierarchy else coarse
-        return xp.where(self._inherited(scale, coarse), wide, fill)
+        wide = self.arrays.repeat_cells(coarse) if self.config.hierarchy else coarse
+        return namespace(coarse).where(self._inherited(scale, coarse), wide, fill)
 
     def pyramid(self, y: Array) -> list[Array]:
         """y on the lattices of scales 1, 2, 3."""

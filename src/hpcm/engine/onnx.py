@@ -14,7 +14,7 @@ They are in the weights file if `hpcm exact` wrote it; those of the released arc
 **Exactness.** ONNX Runtime may fuse operations and choose layouts. A convolution's sums stay exact in any order; what
 must not happen is that something inexact is added into them before they are complete. The residual additions are never
 fused into a convolution here: ONNX Runtime does that in its blocked layout only if both operands have it, and rounding,
-which every exact convolution begins with, forces the plain one (tests/test_onnx.py looks at the optimised graphs).
+which every exact convolution begins with, forces the plain one (tests/test_onnx.py tries it with and without).
 """
 
 from __future__ import annotations

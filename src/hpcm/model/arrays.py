@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,3 +22,9 @@ class TorchArrays:
 
     def get(self, array: Tensor) -> np.ndarray:
         return array.cpu().numpy()
+
+    def sum_cells(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2, divisor_override=1)
+
+    def repeat_cells(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
