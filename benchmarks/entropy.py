@@ -63,7 +63,7 @@ def encode(tables: Tables, symbols: np.ndarray, indexes: np.ndarray) -> bytes:
     """Bytes of one push."""
     encoder = Encoder(tables)
     encoder.push(symbols, indexes)
-    return encoder.finish()
+    return b"".join(encoder.finish())
 
 
 def decode(tables: Tables, data: bytes, indexes: np.ndarray) -> np.ndarray:

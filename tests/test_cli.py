@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, official, picture, weights
-from hpcm.cli import arguments, convert, files
+from hpcm import atomic, cli, codec, fields, official, picture, weights
+from hpcm.cli import arguments, convert, files, values
 from hpcm.container import pack, unpack
 from hpcm.engine import choice
 from hpcm.engine.torch import save, save_decoder
@@ -107,13 +107,15 @@ def test_there_and_back(run, at, material, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "argument"), [("--quality", 1, "quality"), ("--bpp", 1.5, "bpp"), ("--psnr", 7.5, "psnr")]
+    ("option", "value", "argument"),
+    [("--quality", 1, "quality"), ("--bpp", 1.5, "bpp"), ("--psnr", 7.5, "psnr"), ("--tile", 256, "tile")],
 )
 def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     asked = []
     monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: asked.append(target) or b"data")
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
-    assert asked == [{"quality": None, "bpp": None, "psnr": None, argument: value}]
+    expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
+    assert asked == [expected | {argument: value}]
 
 
 def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys, tiny):
@@ -408,7 +410,14 @@ def test_info(run, material, capsys, monkeypatch):
     assert told.pop("bpp") == pytest.approx(8 * len(data) / (200 * 136))
     expected = {"file": "standard input", "bytes": len(data), "width": 200, "height": 136, "colour": "rgb"}
     expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 31}
-    expected |= {"tile_side": 1024, "tiles": 1, "alpha_bytes": None, "icc_bytes": None, "exif_bytes": None}
+    expected |= {
+        "tile_side": 1024,
+        "tiles": 1,
+        "progressive": False,
+        "alpha_bytes": None,
+        "icc_bytes": None,
+        "exif_bytes": None,
+    }
     expected |= {"xmp_bytes": None, "cicp_bytes": None, "comments_bytes": None}
     assert told == expected
 
@@ -516,7 +525,8 @@ def test_without_torch_and_pillow(run, line):
 
 
 def test_constants_that_stand_twice():
-    assert (arguments.DEFAULT_QUALITY, arguments.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
+    assert (arguments.DEFAULT_QUALITY, values.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
+    assert [side for side in fields.TILE_SIDES if side <= codec.MAX_TILE_SIDE] == list(values.TILES)
     assert arguments.MAX_DECODED == codec.MAX_DECODED
     assert arguments.ENGINES == choice.ENGINES
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")

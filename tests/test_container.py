@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcm.container import MAGIC, MAX_METADATA, Container, Tile, is_hpcm, pack, unpack
+from hpcm.container import MAGIC, is_hpcm, pack, unpack
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
+from hpcm.fields import MAX_METADATA, Container, Part
 from hpcm.wire import chunk
 
 PLAIN = Container(
+    passes=1,
     width=300,
     height=200,
     model="lite",
@@ -22,7 +24,7 @@ PLAIN = Container(
     colour="rgb",
     bit_depth=8,
     tile_side=512,
-    tiles=(Tile(b"hello", 0xDEADBEEF),),
+    tiles=((Part(b"hello", 0xDEADBEEF),),),
 )
 FULL = replace(
     PLAIN,
@@ -34,16 +36,27 @@ FULL = replace(
     exif=b"",
     alpha=bytes(range(40)),
     ancillary=(("c", bytes([9, 16, 0, 1])), ("x", b"<x:xmpmeta/>")),
-    tiles=(Tile(b"first payload" * 5, 1), Tile(b"", 2), Tile(bytes(130), 3)),
+    tiles=((Part(b"first payload" * 5, 1),), (Part(b"", 2),), (Part(bytes(130), 3),)),
 )
-GOLDEN = (
+PROGRESSIVE = replace(
+    FULL,
+    passes=3,
+    tiles=tuple((Part(bytes([i]) * 7, i), Part(b"second" * i, 0xFFFF), Part(b"third", 1 << 31)) for i in range(3)),
+)
+GOLDEN_1 = (  # as version 1 had it
     "89485043 01 00 ac02 c801 04 6c697465 0001020304050607 05 09"  # magic to tile side
     "05 efbeadde"  # the only tile: length, checksum
     "68656c6c6f 8e832176"  # payload, CRC
 )
+GOLDEN = GOLDEN_1.replace("89485043 01", "89485043 02").replace("8e832176", "fdba0965")
+GOLDEN_PROGRESSIVE = (
+    "89485043 02 40 ac02 c801 04 6c697465 0001020304050607 05 09"
+    "02 2211 00 4433 01 efbeadde"  # the only tile: length and checksum of each part
+    "6865 279a 279a 6c 0ff9fd33"  # part, CRC of each
+)
 
 
-def head_of(width: bytes, height: bytes, *, version: int = 1, flags: int = 0, name: bytes = b"lite") -> bytes:
+def head_of(width: bytes, height: bytes, *, version: int = 2, flags: int = 0, name: bytes = b"lite") -> bytes:
     """A header put together by hand, with tiles of 256 pixels, so that it can say what `pack` refuses to."""
     return MAGIC + bytes([version, flags]) + width + height + bytes([len(name)]) + name + bytes(8) + bytes([5, 8])
 
@@ -56,6 +69,7 @@ def with_tile(head: bytes, length: bytes = b"\x00") -> bytes:
 
 @st.composite
 def containers(draw: st.DrawFn) -> Container:
+    version = draw(st.sampled_from([1, 2]))
     shape = Container(
         width=draw(st.integers(1, 1500)),
         height=draw(st.integers(1, 1500)),
@@ -69,11 +83,14 @@ def containers(draw: st.DrawFn) -> Container:
         exif=draw(st.none() | st.binary(max_size=300)),
         alpha=draw(st.none() | st.binary(max_size=300)),
         ancillary=tuple(sorted(draw(st.dictionaries(st.sampled_from("abcxyz"), st.binary(max_size=50))).items())),
+        version=version,
+        passes=draw(st.sampled_from([1, 3])) if version == 2 else 1,
         tiles=(),
     )
     payload = draw(st.binary(max_size=300))
     checksum = draw(st.integers(0, 2**32 - 1))
-    tiles = [Tile(payload[i:], checksum ^ i) for i in range(len(shape.tile_boxes()))]
+    early = [Part(payload[k:], (checksum ^ k) & 0xFFFF) for k in range(shape.passes - 1)]
+    tiles = [(*early, Part(payload[i:], checksum ^ i)) for i in range(len(shape.tile_boxes()))]
     return replace(shape, tiles=tuple(tiles))
 
 
@@ -85,13 +102,16 @@ def test_round_trip(container: Container) -> None:
 
 def test_golden_bytes() -> None:
     assert pack(PLAIN).hex() == GOLDEN.replace(" ", "")
+    assert pack(replace(PLAIN, version=1)).hex() == GOLDEN_1.replace(" ", "")
+    progressive = (Part(b"he", 0x1122), Part(b"", 0x3344), Part(b"l", 0xDEADBEEF))
+    assert pack(replace(PLAIN, passes=3, tiles=(progressive,))).hex() == GOLDEN_PROGRESSIVE.replace(" ", "")
 
 
 def test_golden_bytes_of_ancillary_chunks() -> None:
     """Between the other chunks and the table: their number, then type, length, data and CRC of each."""
     data = pack(replace(PLAIN, exif=b"E", ancillary=(("c", b"\x09\x10\x00\x01"), ("x", b"<x/>"))))
     chunks = "4501456712bd96 02 63 04 09100001 fba60bdc 78 04 3c782f3e f8d35190".replace(" ", "")
-    head = GOLDEN.replace(" ", "")[:50].replace("89485043" + "01" + "00", "89485043" + "01" + "28")
+    head = GOLDEN.replace(" ", "")[:50].replace("89485043" + "02" + "00", "89485043" + "02" + "28")
     assert data.hex()[: len(head + chunks)] == head + chunks
 
 
@@ -104,7 +124,7 @@ def test_an_ancillary_chunk_that_is_not_known_is_kept() -> None:
 @pytest.mark.parametrize("side", [1, 127, 128, 16383, 16384, 2**24])
 def test_extreme_sizes_round_trip(side: int) -> None:
     container = replace(PLAIN, width=side, height=1, tile_side=65536)
-    container = replace(container, tiles=(Tile(b"", 0),) * len(container.tile_boxes()))
+    container = replace(container, tiles=((Part(b"", 0),),) * len(container.tile_boxes()))
     assert unpack(pack(container)) == container
 
 
@@ -122,7 +142,7 @@ def test_tile_boxes_cover_the_picture_row_by_row() -> None:
 
 @pytest.mark.parametrize(("payload", "overhead"), [(100, 34), (1000, 35), (1 << 20, 36), (1 << 21, 37)])
 def test_overhead(payload: int, overhead: int) -> None:
-    container = replace(PLAIN, width=4096, height=4096, tile_side=4096, tiles=(Tile(bytes(payload), 0),))
+    container = replace(PLAIN, width=4096, height=4096, tile_side=4096, tiles=((Part(bytes(payload), 0),),))
     assert len(pack(container)) - payload == overhead
 
 
@@ -136,7 +156,7 @@ def test_is_hpcm() -> None:
 # -------------------------------------------------------------------------------------------------------------- damage
 
 
-@pytest.mark.parametrize("container", [PLAIN, FULL])
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
 def test_every_truncation_is_noticed(container: Container) -> None:
     data = pack(container)
     for size in range(len(data)):
@@ -149,7 +169,7 @@ def test_trailing_bytes_are_noticed() -> None:
         unpack(pack(FULL) + b"\x00\x00")
 
 
-@pytest.mark.parametrize("container", [PLAIN, FULL])
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
 def test_every_changed_byte_is_noticed(container: Container) -> None:
     data = bytearray(pack(container))
     for at, byte in enumerate(data):
@@ -162,7 +182,7 @@ def test_every_changed_byte_is_noticed(container: Container) -> None:
 
 def test_random_flips_in_a_larger_file_are_noticed() -> None:
     rng = random.Random(1)
-    tiles = tuple(Tile(rng.randbytes(rng.randrange(2000)), rng.getrandbits(32)) for _ in range(12))
+    tiles = tuple((Part(rng.randbytes(rng.randrange(2000)), rng.getrandbits(32)),) for _ in range(12))
     large = replace(FULL, width=1000, height=700, icc=rng.randbytes(3000), exif=None, tiles=tiles)
     data = pack(large)
     for _ in range(1000):
@@ -204,12 +224,14 @@ def test_the_hand_made_file_is_sound() -> None:
     ("data", "message"),
     [
         (b"GIF89a", "no .hpcm file"),
-        (with_tile(head_of(b"\x01", b"\x01", version=2)), "version 2 found, this hpcm reads version 1"),
-        (with_tile(head_of(b"\x01", b"\x01", flags=0x40)), "flags are 0x40"),
+        (with_tile(head_of(b"\x01", b"\x01", version=3)), "version 3 found, this hpcm reads versions 1 to 2"),
+        (with_tile(head_of(b"\x01", b"\x01", version=0)), "version 0 found"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x80)), "flags are 0x80; version 2"),
+        (with_tile(head_of(b"\x01", b"\x01", version=1, flags=0x40)), "flags are 0x40; version 1"),
         (with_tile(head_of(b"\x81\x00", b"\x01")), "width takes more bytes"),
         (with_tile(head_of(b"\x01", b"\x80\x00")), "height takes more bytes"),
         (with_tile(head_of(b"\xff\xff\xff\xff\xff\x01", b"\x01")), "width takes more bytes"),
-        (with_tile(head_of(b"\x01", b"\x01"), b"\x80\x00"), "length of a payload takes more bytes"),
+        (with_tile(head_of(b"\x01", b"\x01"), b"\x80\x00"), "length of a part takes more bytes"),
         (with_tile(head_of(b"\x00", b"\x01")), "width is 0; a .hpcm file allows 1 to 16777216"),
         (with_tile(head_of(b"\x01", b"\x81\x80\x80\x08")), "height is 16777217"),
         (with_tile(head_of(b"\x80\x80\x80\x08", b"\x81\x02")), "number of pixels"),
@@ -251,7 +273,9 @@ def test_the_same_bounds_hold_for_writing() -> None:
         "icc": bytes(MAX_METADATA + 1),
         "alpha": bytes(2 * 300 * 200 + 1025),
         "ancillary": (("x", b""), ("c", b"")),
-        "tiles": (Tile(b"", 1 << 32),),
+        "tiles": ((Part(b"", 1 << 32),),),
+        "passes": 2,
+        "version": 3,
     }
     for name, value in wrong.items():
         with pytest.raises(FormatError):

@@ -15,17 +15,17 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Module or subpackage -> floor. An import leads to the same room or to a strictly lower floor.
 FLOORS = {
-    **dict.fromkeys(["errors", "wire", "atomic", "container"], 0),
+    **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["coding", "hardware", "metrics", "picture"], 2),
+    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "sources"], 2),
     **dict.fromkeys(["model", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),
-    **dict.fromkeys(["encoding", "official"], 5),
+    **dict.fromkeys(["encoding", "decoding", "official"], 5),
     **dict.fromkeys(["codec"], 6),
-    **dict.fromkeys(["cli", "train", "eval"], 7),
+    **dict.fromkeys(["cli", "train", "eval", "pillow"], 7),
 }
 FRONTEND = 7  # the top floor; only it may use the public API, `import hpcm`
-EVERYWHERE = {"errors", "wire"}  # rooms that their own floor may enter: container raises what errors names
+EVERYWHERE = {"errors", "wire", "fields"}  # rooms that their own floor may enter: container fills what fields names
 DISPATCHES = {"cli": {"train", "eval"}}  # `hpcm train` starts another frontend: inside a function, when asked
 EXEMPT = {"", "__main__"}  # hpcm/__init__.py and the entry point: no order, but no torch when they are imported
 LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction"}}  # beyond the standard library; higher floors: anything

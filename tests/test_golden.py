@@ -14,7 +14,7 @@ from PIL import Image
 import hpcm
 from hpcm.codec import load
 from hpcm.container import unpack
-from hpcm.entropy.coder import Decoder, Encoder
+from hpcm.entropy.coder import Decoder, Encoder, backwards
 from hpcm.tiles import Tiling, extent, latents_inside
 from hpcm.weights import ASSETS, RETIRED, describe
 
@@ -61,7 +61,9 @@ def coded_again(codec, data):
     container = unpack(data)
     tiling = Tiling(codec.networks, (container.height, container.width), container.tile_side)
     (box,), (tile,) = list(tiling), container.tiles
-    decoder, encoder = Decoder(codec.tables, tile.payload), Encoder(codec.tables)
+    payload = b"".join(part.payload for part in tile)
+    payload = backwards(payload) if container.version == 1 else payload
+    decoder, encoder = Decoder(codec.tables, payload), Encoder(codec.tables)
 
     def pop(scales):
         indexes = codec.tables.index(scales)
@@ -69,4 +71,4 @@ def coded_again(codec, data):
         return symbols
 
     codec.networks.decode(pop, tiling.padded(extent(box)), container.level, latents_inside(box))
-    assert encoder.finish() == tile.payload
+    assert b"".join(encoder.finish()) == payload

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import official
-    from .codec import Codec, compress, decompress, load
+    from .codec import Codec, compress, decompress, load, preview
     from .coding.config import Config
     from .errors import HPCMError
     from .model.hpcm import HPCM
@@ -25,6 +25,7 @@ __version__ = "0.1.0"  # as in pyproject.toml
 __all__ = [
     "compress",
     "decompress",
+    "preview",
     "load",
     "models",
     "Codec",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "load", "Codec"], "codec"),
+    **dict.fromkeys(["compress", "decompress", "preview", "load", "Codec"], "codec"),
     "HPCM": "model.hpcm",
     "Config": "coding.config",
     "HPCMError": "errors",

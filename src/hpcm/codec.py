@@ -1,7 +1,7 @@
 """Codec: picture <-> bytes. The only module that knows both the networks and the file format.
 
-    compress:    picture -> tiles -> y -> symbols, step by step -> bytes of each tile -> container
-    decompress:  container -> symbols, step by step -> y_hat of each tile -> y_hat of the picture -> picture
+    compress:    picture -> tiles -> y -> symbols, step by step -> bytes of each tile -> container     encoding.py
+    decompress:  container -> symbols, step by step -> y_hat of each tile -> picture                   decoding.py
 
 Latents that touch no real pixel, only padding, are not coded.
 """
@@ -11,25 +11,27 @@ from __future__ import annotations
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from .coding.arrays import Array
-from .container import CICP, COMMENTS, XMP, Box, Container, Tile, unpack
+from .container import unpack
+from .decoding import Decoding
 from .encoding import Encoding
 from .engine.choice import Loaded
 from .engine.choice import load as load_model
-from .entropy.coder import Decoder, checksum
-from .errors import CorruptError, FormatError, MismatchError, PictureNotice, UsageError
-from .picture import Picture, from_image, to_image, unpack_alpha
-from .tiles import Tiling, extent, latents_inside
+from .errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
+from .fields import PASSES, TILE_SIDES, Box, Container
+from .picture import from_image, to_image
+from .sources import File, Source, bytes_of, image_of
+from .tiles import TILE_SIDE
 from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash
 
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
+MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
+COARSE, COARSE_SCALE = 64, 2  # drafts reduced so far need no more scales: 37 dB then (docs/log.md)
 MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
 
@@ -54,18 +56,25 @@ class Codec:
 
     def compress(
         self,
-        image: Image.Image,
+        image: Source,
         *,
         quality: int | None = None,
         bpp: float | None = None,
         psnr: float | None = None,
+        tile: int = TILE_SIDE,
+        progressive: bool | None = None,
     ) -> bytes:
-        """Compresses a Pillow image to a .hpcm file.
+        """Compresses a picture to a .hpcm file.
 
         Args:
+            image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `sources.image_of`.
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
             bpp: the best level whose file, all included, takes at most so many bits per pixel.
             psnr: the lowest level that reaches so many dB (RGB or grey, over all pixels).
+            tile: the side of the tiles in pixels, a power of two, 256 to 4096. Smaller ones cost bytes; they make
+                regions faster and need less memory on both sides.
+            progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
+                a tile; by default if that is little.
 
         Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
         that isn't exact gives a PictureNotice (a warning).
@@ -77,8 +86,10 @@ class Codec:
         for name, target in (("bpp", bpp), ("psnr", psnr)):
             if target is not None and not 0 < target < float("inf"):
                 raise UsageError(f"{name} is {target}: it must be a positive number")
+        if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
+            raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        job = Encoding(self.loaded, from_image(image))
+        job = Encoding(self.loaded, from_image(image_of(image)), tile, progressive)
         if not self._told:
             self._told = True
             warnings.warn(
@@ -92,34 +103,81 @@ class Codec:
                 return job.smaller_than(bpp)
             return job.at(level) if psnr is None else job.at(job.level_for(psnr))
 
-    def decompress(self, data: bytes | Container, *, max_pixels: int | None = None) -> Image.Image:
+    def decompress(
+        self,
+        data: File | Container,
+        *,
+        box: Box | None = None,
+        draft: tuple[int, int] | None = None,
+        scale: int = PASSES,
+        max_pixels: int | None = None,
+    ) -> Image.Image:
         """Decodes a .hpcm file made with this model.
 
         Args:
-            data: the file's bytes, or what `container.unpack` has made of them.
-            max_pixels: a file that claims more is refused; by default what the codec was loaded with.
+            data: the file as bytes, a path or an open file, or what `container.unpack` has made of it.
+            box: (left, top, right, bottom) in pixels: only this part, of which every pixel is within one level of that
+                of the whole picture. Only the tiles that it depends on are decoded.
+            draft: (width, height): the picture reduced by the largest power of two that leaves it no smaller than this,
+                in little memory.
+            scale: 1 or 2: a coarse picture from the first scales of a progressive file; others are decoded whole.
+            max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
+                with.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
-        are not those that were encoded.
+        are not those that were encoded, and UsageError for a box that isn't inside the picture.
         """
-        container = data if isinstance(data, Container) else unpack(data)
-        self._check(container, self.max_pixels if max_pixels is None else max_pixels)
-        size = (container.height, container.width)
-        tiling = Tiling(self.networks, size, container.tile_side)
-        tiles = iter(container.tiles)
+        container = data if isinstance(data, Container) else unpack(bytes_of(data))
+        if container.progress < 1:
+            raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` shows what that gives")
+        return self._decoded(container, box, draft, scale, max_pixels)
 
-        def latent(box: Box) -> Array:
-            return self._decode_tile(next(tiles), box, tiling.padded(extent(box)), container.level)
+    def preview(
+        self,
+        data: File | Container,
+        *,
+        box: Box | None = None,
+        draft: tuple[int, int] | None = None,
+        max_pixels: int | None = None,
+    ) -> Image.Image:
+        """The best picture that the beginning of a .hpcm file allows.
 
-        grey = container.colour == "grey"
-        depth = container.bit_depth if grey and container.alpha is None else 8  # Pillow has no more for the others
-        with self.networks.undisturbed():
-            pixels = tiling.synthesise(latent, depth, grey)
-        alpha = None if container.alpha is None else unpack_alpha(container.alpha, size)
-        extra = dict(container.ancillary)
-        extras = (extra.get(kind) for kind in (XMP, CICP, COMMENTS))
-        return to_image(Picture(pixels, alpha, container.icc, container.exif, *extras))
+        What isn't there takes its mean. In `info` of the result, "progress" tells how much of the tiles' parts were
+        there, 0 to 1, and "scale" how many of the three scales of every tile.
+
+        Args:
+            data: as for `decompress`; what `container.unpack` makes of it with `partial=True`.
+            box, draft, max_pixels: as for `decompress`.
+
+        Raises as `decompress`, and TruncatedError if not even the first scale of the first tile is there.
+        """
+        container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=True)
+        image = self._decoded(container, box, draft, PASSES, max_pixels)
+        image.info["progress"] = container.progress
+        image.info["scale"] = min(map(len, container.tiles)) * PASSES // container.passes
+        return image
+
+    def _decoded(
+        self,
+        container: Container,
+        box: Box | None,
+        draft: tuple[int, int] | None,
+        scale: int,
+        max_pixels: int | None,
+    ) -> Image.Image:
+        if scale not in (1, 2, PASSES):
+            raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
+        if box is not None and draft is not None:
+            raise UsageError("box and draft exclude one another: give one")
+        width, height = container.width, container.height
+        if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
+            raise UsageError(f"box is {tuple(box)}: it must be inside the picture of {width} x {height} pixels")
+        left, top, right, bottom = box or (0, 0, width, height)
+        self._check(container, (right - left, bottom - top), self.max_pixels if max_pixels is None else max_pixels)
+        factor = 1 if draft is None else reduction((width, height), draft)
+        scale = min(scale, COARSE_SCALE) if factor >= COARSE else scale
+        return to_image(Decoding(self.loaded, container, scale).picture(box, factor))
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> level. Raises UsageError."""
@@ -127,7 +185,7 @@ class Codec:
             raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
         return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
 
-    def _check(self, container: Container, max_pixels: int) -> None:
+    def _check(self, container: Container, size: tuple[int, int], max_pixels: int) -> None:
         """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""
         if container.model_hash != self.weights.hash:
             raise MismatchError(
@@ -136,36 +194,21 @@ class Codec:
             )
         if container.level >= self.levels:
             raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
-        if container.width * container.height > max_pixels:
+        if size[0] * size[1] > max_pixels:
             raise FormatError(
-                f"the file claims {container.width} x {container.height} pixels, over {max_pixels:,}: "
+                f"the file claims {size[0]} x {size[1]} pixels, over {max_pixels:,}: "
                 "allow more (max_pixels, --max-pixels) if you trust it"
             )
         if container.tile_side > MAX_TILE_SIDE:
             raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
 
-    def _decode_tile(self, tile: Tile, box: Box, size: tuple[int, int], level: int) -> Array:
-        """y_hat [1, M, h, w] of a tile. Raises CorruptError, MismatchError."""
-        decoder = Decoder(self.tables, tile.payload)
-        total, impossible = 0, None
 
-        def pop(scales: NDArray[np.float32]) -> NDArray[np.int32]:
-            nonlocal total
-            values = decoder.pop(self.tables.index(scales))
-            total = checksum(values, total)
-            return values
-
-        try:
-            y_hat = self.networks.decode(pop, size, level, latents_inside(box))
-        except CorruptError as error:  # the payload's CRC is right, so that the symbols were asked for wrongly
-            impossible = error
-        if impossible or total != tile.checksum:
-            raise MismatchError(
-                f"the decoded symbols of the tile at {box[:2]} are not those that were encoded: the model's arithmetic "
-                "gave other numbers here; decode on the machine where the file was made"
-            ) from impossible
-        decoder.finish()
-        return y_hat
+def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
+    """The largest power of two, up to MAX_REDUCTION, by which `size` can be divided and be no less than `draft`."""
+    if min(draft) < 1:
+        raise UsageError(f"draft is {draft}: width and height must be positive")
+    times = min(have // want for have, want in zip(size, draft, strict=True))
+    return min(1 << max(times.bit_length() - 1, 0), MAX_REDUCTION)
 
 
 # ---- the shortest way ------------------------------------------------------------------------------------------------
@@ -210,20 +253,22 @@ def load_for(container: Container, device: str = "cpu", *, engine: str = "auto",
     return _codec(find_hash(container.model, container.model_hash), device, engine, threads)
 
 
-def compress(
-    image: Image.Image,
-    *,
-    quality: int | None = None,
-    bpp: float | None = None,
-    psnr: float | None = None,
-    model: str | Path = DEFAULT_MODEL,
-) -> bytes:
-    """Compresses a Pillow image; see `Codec.compress`. The model is loaded once per process."""
-    return _codec(find(model)).compress(image, quality=quality, bpp=bpp, psnr=psnr)
+def compress(image: Source, *, model: str | Path = DEFAULT_MODEL, **how: Any) -> bytes:
+    """Compresses a picture with a model that is loaded once per process; for the rest see `Codec.compress`."""
+    return _codec(find(model)).compress(image, **how)
 
 
-def decompress(data: bytes, *, model: str | Path | None = None, max_pixels: int = MAX_DECODED) -> Image.Image:
-    """Decodes a .hpcm file with the model that it names, or with `model`; see `Codec.decompress`."""
-    container = unpack(data)
-    codec = load_for(container) if model is None else _codec(find(model))
-    return codec.decompress(container, max_pixels=max_pixels)
+def decompress(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
+    """Decodes a .hpcm file with the model that it names, or with `model`; for the rest see `Codec.decompress`."""
+    container = unpack(bytes_of(data))
+    return _named(container, model).decompress(container, **how)
+
+
+def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
+    """The picture that the beginning of a .hpcm file allows; for the rest see `Codec.preview`."""
+    container = unpack(bytes_of(data), partial=True)
+    return _named(container, model).preview(container, **how)
+
+
+def _named(container: Container, model: str | Path | None) -> Codec:
+    return load_for(container) if model is None else _codec(find(model))

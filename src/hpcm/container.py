@@ -1,7 +1,10 @@
-"""The .hpcm byte format, version 1. This docstring is its specification.
+"""The .hpcm byte format, version 2. This docstring is its specification; docs/format.md walks through a file.
 
-    │ header │ chunks │ table of tiles │ payload 0 │ CRC │ payload 1 │ CRC │ ... end of file
+    │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
     └────────────── head ──────────────┘
+
+A beginning of a *progressive* file shows the whole picture coarsely: it has three passes over the tiles, one for each
+scale of the coding loop, and each pass adds a *part* to each tile. Other files have one pass, and tiles of one part.
 
 Fixed-width integers are little-endian. A *varint* is LEB128: seven bits per byte, lowest first, the top bit set on all
 bytes but the last, at most 5 bytes, and never longer than its value needs. A CRC is the CRC-32 of zlib and PNG. Code
@@ -11,10 +14,10 @@ Header. Offsets are those of a picture whose sides take two bytes each (128 to 1
 
     offset   size   field
     0        4      magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
-    4        1      version, 1
+    4        1      version, 2
     5        1      flags: bit 0 colour (0 rgb, 1 grey), bit 1 depth (0: 8 bits, 1: 16 bits),
                     bits 2, 3, 4: a chunk ICC, EXIF, ALPHA follows; bit 5: ancillary chunks follow;
-                    bits 6 and 7 are reserved and 0
+                    bit 6: progressive; bit 7 is reserved and 0
     6        1..4   width in pixels, varint, 1 to 2^24
     8        1..4   height in pixels, varint, 1 to 2^24; width * height <= 2^32
     10       1      n, the length of the model's name, 1 to 32
@@ -40,96 +43,64 @@ decoded the same without them: a reader skips a type that it doesn't know, and k
     "x"      XMP, UTF-8
 
 Table of tiles. The picture is cut into squares of 2^t pixels from the top left, row by row; those at the right and the
-bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile:
+bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile, and for
+each of its parts:
 
-    1..5     length of the payload, varint, 0 to 2^35 - 1
-    4        checksum of the symbols that the payload decodes to, as the codec defines it
+    1..5     length of the part, varint, 0 to 2^35 - 1
+    2 or 4   checksum of all symbols of the tile that its parts so far decode to: the CRC-32 of them as int32, in the
+             order in which they are coded. Of the tile's last part all 4 bytes, of the others the low 2
 
-Payloads. In the order of the table; the last CRC ends the file. For each tile:
+Parts. Pass by pass, in each pass in the order of the table; the last CRC ends the file. For each part:
 
-    length   payload, the entropy coder's bytes
-    4        CRC of the head followed by this payload
+    length   the entropy coder's bytes (entropy/coder.py). A tile's parts, one behind the other, are one stream
+    2 or 4   CRC of the head followed by the tile's parts up to this one; of the last part 4 bytes, of others the low 2
+
+What is coded (coding/loop.py): the hyper latent and the steps of scale 1 in the first pass, those of scale 2 and of
+scale 3 in the other two; with one pass, all of that. Latents that touch only padding are left out.
 
 Every file has a tile and every tile's CRC covers the head, so the head needs no CRC of its own: four bytes saved. The
-CRC of the head is computed once and goes on over each payload; any tile can be checked and decoded without the others.
+CRC of the head is computed once and goes on over each tile; any tile can be checked and decoded without the others.
 
 What is detected: a file that is cut is always too short for what its head announces, and one with bytes after its last
 CRC is too long. A changed byte breaks a bound, moves fields, or leaves all of them in place; a CRC notices the last for
-certain, and wider damage but for one case in 2^32. A CRC is no signature, so each field is checked against its bound
-before anything depends on it, and `unpack` takes memory in proportion to its input. The picture's size stays a claim:
-2^32 pixels fit in 40 bytes, so whoever decodes the files of strangers sets a lower limit of their own.
+certain, and wider damage but for one case in 2^32. A preview, which has the short CRCs alone, misses one case in 2^16.
+A CRC is no signature, so each field is checked against its bound before anything depends on it, and `unpack` takes
+memory in proportion to its input. The picture's size stays a claim: 2^32 pixels fit in 40 bytes, so whoever decodes the
+files of strangers sets a lower limit of their own.
+
+Version 1 differs in three things: the byte at 4 is 1, bit 6 of the flags is 0, and the words of the entropy coder's
+bytes stand in reverse order.
 
 Cost of a plain RGB picture of 4096x4096 in one tile, by a model with a name of four letters: 25 bytes of header, 4 + 4
-in the table (one less if the payload is under 2 MiB), 4 of CRC; 37 bytes in all besides the payload.
+in the table (one less if the part is under 2 MiB), 4 of CRC; 37 bytes in all besides the parts. Being progressive costs
+a tile 10 to 14 bytes more: two lengths, two short checksums, two short CRCs.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 from zlib import crc32
 
-from .errors import CorruptError, FormatError
-from .wire import MAX_VARINT, UINT32, Reader, check_range, chunk, varint
+from .errors import CorruptError, FormatError, TruncatedError
+from .fields import (
+    CHUNKS,
+    MAX_METADATA,
+    MODEL_HASH_BYTES,
+    PASSES,
+    VERSION,
+    Container,
+    Part,
+    Tile,
+    check_header,
+    check_kinds,
+    chunk_limit,
+)
+from .wire import MAX_VARINT, UINT16, UINT32, Reader, check_range, chunk, varint
 
 MAGIC = b"\x89HPC"
-VERSION = 1
-MAX_SIDE = 1 << 24  # pixels
-MAX_PIXELS = 1 << 32
-MAX_LEVEL = 63
-MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
-ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
-MODEL_HASH_BYTES = 8
-TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-CICP, COMMENTS, XMP = "c", "t", "x"  # types of ancillary chunks
-
-_SMALLEST_TILE_BYTES = 1 + 4 + 4  # of an empty payload: length, checksum, CRC
 _FLAG_GREY, _FLAG_16_BITS = 1 << 0, 1 << 1
-_FLAG_ANCILLARY = 1 << 5
-_CHUNKS = {"icc": (1 << 2, b"I"), "exif": (1 << 3, b"E"), "alpha": (1 << 4, b"A")}  # field: (flag, type), in order
-_KNOWN_FLAGS = _FLAG_GREY | _FLAG_16_BITS | _FLAG_ANCILLARY | sum(flag for flag, _ in _CHUNKS.values())
-_ANCILLARY_TYPE = re.compile("[a-z]")
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One square of the picture: the entropy coder's bytes and the checksum (uint32) of the symbols they decode to."""
-
-    payload: bytes = field(repr=False)
-    checksum: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """All that a .hpcm file says, before any of it is decoded. Bounds are checked by `pack` and `unpack`."""
-
-    width: int  # pixels
-    height: int  # pixels
-    model: str
-    model_hash: bytes  # the first 8 bytes of the SHA-256 of the weights file
-    level: int
-    colour: Literal["rgb", "grey"]
-    bit_depth: Literal[8, 16]
-    tile_side: int  # pixels, a power of two
-    icc: bytes | None = field(default=None, repr=False)
-    exif: bytes | None = field(default=None, repr=False)
-    alpha: bytes | None = field(default=None, repr=False)
-    ancillary: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (type, data), by type
-    tiles: tuple[Tile, ...]
-
-    def tile_boxes(self) -> list[Box]:
-        """Where each tile lies, row by row."""
-        return list(tile_boxes(self.width, self.height, self.tile_side))
-
-
-def tile_boxes(width: int, height: int, side: int) -> Iterator[Box]:
-    """The squares of `side` pixels that a picture is cut into, row by row; the last ones may be smaller."""
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            yield left, top, min(left + side, width), min(top + side, height)
+_FLAG_ANCILLARY, _FLAG_PROGRESSIVE = 1 << 5, 1 << 6
+_KNOWN_FLAGS = {1: 0x3F, 2: 0x7F}  # by version
 
 
 def is_hpcm(data: bytes) -> bool:
@@ -139,74 +110,73 @@ def is_hpcm(data: bytes) -> bool:
 
 def pack(container: Container) -> bytes:
     """The bytes of a .hpcm file. Raises `FormatError` for a field out of its bounds or a wrong number of tiles."""
-    _check_header(container)
+    check_header(container)
     head = _pack_header(container)
-    for name, (_, kind) in _CHUNKS.items():
+    for name, (_, kind) in CHUNKS.items():
         data: bytes | None = getattr(container, name)
         if data is not None:
-            check_range(f"length of the {name} chunk", len(data), 0, _chunk_limit(container, name))
+            check_range(f"length of the {name} chunk", len(data), 0, chunk_limit(container, name))
             head += chunk(kind, data)
     head += _pack_ancillary(container.ancillary)
-    if len(container.tiles) != _tile_count(container):
-        raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {_tile_count(container)}")
+    if len(container.tiles) != container.tile_count:
+        raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {container.tile_count}")
     for tile in container.tiles:
-        check_range("length of a payload", len(tile.payload), 0, MAX_VARINT)
-        check_range("checksum of a tile", tile.checksum, 0, (1 << 32) - 1)
-        head += varint(len(tile.payload)) + UINT32.pack(tile.checksum)
-    head_crc = crc32(head)
-    parts = [bytes(head)]
-    for tile in container.tiles:
-        parts += [tile.payload, UINT32.pack(crc32(tile.payload, head_crc))]
-    return b"".join(parts)
+        if len(tile) != container.passes:
+            raise FormatError(f"a tile has {len(tile)} of its {container.passes} parts: the file was cut")
+        for i, part in enumerate(tile):
+            short = i + 1 < container.passes
+            check_range("length of a part", len(part.payload), 0, MAX_VARINT)
+            check_range("checksum of a part", part.checksum, 0, (1 << (16 if short else 32)) - 1)
+            head += varint(len(part.payload)) + _seal(part.checksum, short)
+    pieces = [bytes(head)]
+    crcs = [crc32(head)] * len(container.tiles)
+    for turn in range(container.passes):
+        for i, tile in enumerate(container.tiles):
+            crcs[i] = crc32(tile[turn].payload, crcs[i])
+            pieces += [tile[turn].payload, _seal(crcs[i], turn + 1 < container.passes)]
+    return b"".join(pieces)
 
 
-def unpack(data: bytes) -> Container:
+def _seal(value: int, short: bool) -> bytes:
+    """A checksum or CRC: all of it, or the low half."""
+    return UINT16.pack(value & 0xFFFF) if short else UINT32.pack(value)
+
+
+def unpack(data: bytes, *, partial: bool = False) -> Container:
     """What a .hpcm file says. Every byte of `data` is accounted for; `pack` of the result gives `data` again.
 
-    Raises `TruncatedError` if `data` ends before the file does, `CorruptError` if a CRC differs, and `FormatError` if
-    it is no .hpcm file, has another version or a field out of its bounds, or goes on after the end.
+    Args:
+        partial: `data` may be the beginning of a file; tiles then have the parts that are there as a whole.
+
+    Raises `TruncatedError` if `data` ends before the file does (or, if `partial`, before its first part does),
+    `CorruptError` if a CRC differs, and `FormatError` if it is no .hpcm file, has another version or a field out of its
+    bounds, or goes on after the end.
     """
     reader = Reader(data)
+    header = _read_head(reader)
+    return replace(header, tiles=_read_tiles(reader, header, partial))
+
+
+def unpack_head(data: bytes) -> Container:
+    """The same without the tiles, of the beginning of a file. Raises as `unpack` does."""
+    return _read_head(Reader(data))
+
+
+def _read_head(reader: Reader) -> Container:
+    """Header and chunks."""
     header, flags = _read_header(reader)
-    present = [name for name, (flag, _) in _CHUNKS.items() if flags & flag]
+    present = [name for name, (flag, _) in CHUNKS.items() if flags & flag]
     chunks: dict[str, Any] = {name: _read_chunk(reader, header, name) for name in present}
     if flags & _FLAG_ANCILLARY:
         chunks["ancillary"] = _read_ancillary(reader)
-    return replace(header, **chunks, tiles=_read_tiles(reader, _tile_count(header)))
-
-
-def _check_header(container: Container) -> None:
-    """Raise `FormatError` for a field of the header that is out of its bounds."""
-    check_range("width", container.width, 1, MAX_SIDE)
-    check_range("height", container.height, 1, MAX_SIDE)
-    check_range("number of pixels", container.width * container.height, 1, MAX_PIXELS)
-    check_range("quality level", container.level, 0, MAX_LEVEL)
-    check_range("length of the model hash", len(container.model_hash), MODEL_HASH_BYTES, MODEL_HASH_BYTES)
-    if not MODEL_NAME.fullmatch(container.model):
-        raise FormatError(f"model name is {container.model!r}; allowed are 1 to 32 of a-z 0-9 ._- and no ._- in front")
-    if container.colour not in ("rgb", "grey") or container.bit_depth not in (8, 16):
-        found = f"{container.colour!r} of {container.bit_depth} bits"
-        raise FormatError(f"the picture is {found}; a .hpcm file allows 'rgb' and 'grey' of 8 and 16 bits")
-    if container.tile_side not in TILE_SIDES:
-        raise FormatError(f"tile side is {container.tile_side}; a .hpcm file allows {TILE_SIDES}")
-
-
-def _chunk_limit(container: Container, name: str) -> int:
-    """The most bytes that the data of a chunk may have."""
-    raw_plane = container.width * container.height * container.bit_depth // 8
-    return 2 * raw_plane + ALPHA_SLACK if name == "alpha" else MAX_METADATA
-
-
-def _tile_count(container: Container) -> int:
-    """The length of `tile_boxes()`, which a damaged header can make long."""
-    return -(-container.width // container.tile_side) * -(-container.height // container.tile_side)
+    return replace(header, **chunks)
 
 
 def _pack_header(container: Container) -> bytearray:
     flags = _FLAG_GREY * (container.colour == "grey") + _FLAG_16_BITS * (container.bit_depth == 16)
-    flags += sum(flag for name, (flag, _) in _CHUNKS.items() if getattr(container, name) is not None)
-    flags += _FLAG_ANCILLARY * bool(container.ancillary)
-    header = bytearray(MAGIC + bytes([VERSION, flags]) + varint(container.width) + varint(container.height))
+    flags += sum(flag for name, (flag, _) in CHUNKS.items() if getattr(container, name) is not None)
+    flags += _FLAG_ANCILLARY * bool(container.ancillary) + _FLAG_PROGRESSIVE * (container.passes == PASSES)
+    header = bytearray(MAGIC + bytes([container.version, flags]) + varint(container.width) + varint(container.height))
     header += bytes([len(container.model)]) + container.model.encode("ascii") + container.model_hash
     header += bytes([container.level, container.tile_side.bit_length() - 1])
     return header
@@ -215,16 +185,11 @@ def _pack_header(container: Container) -> bytearray:
 def _pack_ancillary(chunks: tuple[tuple[str, bytes], ...]) -> bytes:
     """Nothing if there are none."""
     kinds = [kind for kind, _ in chunks]
-    _check_kinds(kinds)
+    check_kinds(kinds)
     for kind, data in chunks:
         check_range(f"length of the ancillary chunk {kind!r}", len(data), 0, MAX_METADATA)
     count = bytes([len(chunks)]) if chunks else b""
     return count + b"".join(chunk(kind.encode("ascii"), data) for kind, data in chunks)
-
-
-def _check_kinds(kinds: list[str]) -> None:
-    if kinds != sorted(set(kinds)) or not all(map(_ANCILLARY_TYPE.fullmatch, kinds)):
-        raise FormatError(f"ancillary chunks are of types {kinds}; allowed is each of a to z once, in this order")
 
 
 def _read_header(reader: Reader) -> tuple[Container, int]:
@@ -234,12 +199,14 @@ def _read_header(reader: Reader) -> tuple[Container, int]:
         raise FormatError(f"no .hpcm file: it begins with {start!r}, and a .hpcm file with {MAGIC!r}")
     reader.take(len(MAGIC), "magic")
     version = reader.byte("version")
-    if version != VERSION:
-        raise FormatError(f"format version {version} found, this hpcm reads version {VERSION}; try a newer hpcm")
-    flags = reader.byte("flags")
-    if flags & ~_KNOWN_FLAGS:
-        raise FormatError(f"flags are {flags:#04x}; version {VERSION} of the .hpcm format has {_KNOWN_FLAGS:#04x}")
+    if version not in _KNOWN_FLAGS:
+        raise FormatError(f"format version {version} found, this hpcm reads versions 1 to {VERSION}; try a newer hpcm")
+    flags, known = reader.byte("flags"), _KNOWN_FLAGS[version]
+    if flags & ~known:
+        raise FormatError(f"flags are {flags:#04x}; version {version} of the .hpcm format has {known:#04x}")
     header = Container(
+        version=version,
+        passes=PASSES if flags & _FLAG_PROGRESSIVE else 1,
         width=reader.varint("width"),
         height=reader.varint("height"),
         model=str(reader.take(reader.byte("length of the model name"), "model name"), "latin-1"),  # checked below
@@ -250,16 +217,16 @@ def _read_header(reader: Reader) -> tuple[Container, int]:
         tile_side=1 << reader.byte("tile side"),
         tiles=(),
     )
-    _check_header(header)
+    check_header(header)
     return header, flags
 
 
 def _read_chunk(reader: Reader, header: Container, name: str) -> bytes:
     start = reader.at
     kind = bytes(reader.take(1, f"{name} chunk"))
-    if kind != _CHUNKS[name][1]:
-        raise FormatError(f"the {name} chunk begins with {kind!r} instead of {_CHUNKS[name][1]!r}; the file is damaged")
-    return reader.chunk(name, start, _chunk_limit(header, name))
+    if kind != CHUNKS[name][1]:
+        raise FormatError(f"the {name} chunk begins with {kind!r} instead of {CHUNKS[name][1]!r}; the file is damaged")
+    return reader.chunk(name, start, chunk_limit(header, name))
 
 
 def _read_ancillary(reader: Reader) -> tuple[tuple[str, bytes], ...]:
@@ -269,23 +236,41 @@ def _read_ancillary(reader: Reader) -> tuple[tuple[str, bytes], ...]:
     for _ in range(count):
         start = reader.at
         kind = str(reader.take(1, "an ancillary chunk"), "latin-1")
-        _check_kinds([*(known for known, _ in chunks), kind])
+        check_kinds([*(known for known, _ in chunks), kind])
         chunks.append((kind, reader.chunk(f"ancillary {kind!r}", start, MAX_METADATA)))
     return tuple(chunks)
 
 
-def _read_tiles(reader: Reader, count: int) -> tuple[Tile, ...]:
-    """The table and the payloads of `count` tiles, up to the end of the file."""
-    reader.require(count * _SMALLEST_TILE_BYTES, f"its {count} tiles")
-    table = [(reader.varint("length of a payload"), reader.uint32("checksum of a tile")) for _ in range(count)]
-    head_crc = crc32(reader.data[: reader.at])
-    tiles = []
-    reader.require(sum(size + 4 for size, _ in table), "its payloads")
-    for i, (size, checksum) in enumerate(table):
-        payload = bytes(reader.take(size, "payload"))
-        if reader.uint32("CRC of a tile") != crc32(payload, head_crc):
-            raise CorruptError(f"tile {i} of {count} or the header was changed: a CRC differs; fetch the file again")
-        tiles.append(Tile(payload, checksum))
+def _read_tiles(reader: Reader, header: Container, partial: bool) -> tuple[Tile, ...]:
+    """The table and the parts of the tiles, up to the end of the file."""
+    count, passes = header.tile_count, header.passes
+    smallest = 9 + 5 * (passes - 1)  # bytes of a tile without payload: lengths, checksums, CRCs
+    reader.require(count * (smallest - (4 + 2 * (passes - 1) if partial else 0)), f"its {count} tiles")
+    table = [[_read_entry(reader, turn + 1 < passes) for turn in range(passes)] for _ in range(count)]
+    crcs = [crc32(reader.data[: reader.at])] * count
+    tiles: list[list[Part]] = [[] for _ in range(count)]
+    if not partial:
+        reader.require(sum(size for entries in table for size, _ in entries) + count * (2 * passes + 2), "its tiles")
+    for turn in range(passes):
+        short = turn + 1 < passes
+        for i in range(count):
+            size, checksum = table[i][turn]
+            if partial and len(reader.data) - reader.at < size + (2 if short else 4):
+                if tiles[0]:
+                    return tuple(map(tuple, tiles))
+                raise TruncatedError("cut short: not even the first part of the picture is there; fetch more of it")
+            payload = bytes(reader.take(size, "a part"))
+            crcs[i] = crc32(payload, crcs[i])
+            if reader.take(2 if short else 4, "CRC of a part") != _seal(crcs[i], short):
+                where = f"tile {i} of {count} or the header"
+                raise CorruptError(f"{where} was changed: a CRC differs; fetch the file again")
+            tiles[i].append(Part(payload, checksum))
     if reader.at < len(reader.data):
         raise FormatError(f"{len(reader.data) - reader.at} bytes follow the end of the file; cut them off")
-    return tuple(tiles)
+    return tuple(map(tuple, tiles))
+
+
+def _read_entry(reader: Reader, short: bool) -> tuple[int, int]:
+    """Length and checksum of a part, from the table."""
+    size = reader.varint("length of a part")
+    return size, reader.uint16("checksum of a part") if short else reader.uint32("checksum of a part")

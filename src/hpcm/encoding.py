@@ -10,38 +10,43 @@ import numpy as np
 
 from .coding.arrays import Array
 from .coding.drivers import StepSymbols
-from .container import CICP, COMMENTS, XMP, Box, Container, Tile, pack
+from .coding.schedule import pass_ends
+from .container import pack
 from .engine.choice import Loaded
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
+from .fields import CICP, COMMENTS, PASSES, XMP, Box, Container, Part, Tile
 from .metrics import psnr_of_mse
 from .picture import Picture, pack_alpha
-from .tiles import Tiling, latents_inside
+from .tiles import TILE_SIDE, Tiling, latents_inside
+
+PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressive is worth its 10 to 14 bytes
 
 
 class Encoding:
     """One picture on its way to bytes; while levels are tried, its latents are computed once."""
 
-    def __init__(self, loaded: Loaded, picture: Picture) -> None:
+    def __init__(
+        self, loaded: Loaded, picture: Picture, tile: int = TILE_SIDE, progressive: bool | None = None
+    ) -> None:
         self.networks, self.tables, self.weights = loaded
         self.picture = picture
         self.levels = self.networks.config.levels
-        self.tiling = Tiling(self.networks, picture.size)
+        self.tiling = Tiling(self.networks, picture.size, tile)
+        self.progressive = progressive
         self._latents: dict[Box, Array] | None = None
 
     def at(self, level: int) -> bytes:
         """The file at a level."""
-        tiles = []
-        for box in self.tiling:
-            symbols, _ = self._encode(box, level)
-            encoder, total = Encoder(self.tables), 0
-            for values, scales in symbols:
-                encoder.push(values, self.tables.index(scales))
-                total = checksum(values, total)
-            tiles.append(Tile(encoder.finish(), total))
+        tiles = [self._tile(box, level) for box in self.tiling]
+        size = sum(len(part.payload) for tile in tiles for part in tile)
+        progressive = size >= PROGRESSIVE * len(tiles) if self.progressive is None else self.progressive
+        if not progressive:
+            tiles = [(Part(b"".join(part.payload for part in tile), tile[-1].checksum),) for tile in tiles]
         picture, weights = self.picture, self.weights
         ancillary = ((CICP, picture.cicp), (COMMENTS, picture.comments), (XMP, picture.xmp))
         container = Container(
+            passes=PASSES if progressive else 1,
             width=picture.size[1],
             height=picture.size[0],
             model=weights.name,
@@ -57,6 +62,21 @@ class Encoding:
             tiles=tuple(tiles),
         )
         return pack(container)
+
+    def _tile(self, box: Box, level: int) -> Tile:
+        """A tile in as many parts as there are scales."""
+        symbols, _ = self._encode(box, level)
+        encoder, total = Encoder(self.tables), 0
+        ends, checksums = pass_ends(self.networks.config), []
+        for i, (values, scales) in enumerate(symbols, 1):
+            encoder.push(values, self.tables.index(scales))
+            total = checksum(values, total)
+            if i in ends:
+                encoder.cut()
+                checksums.append(total)
+        payloads = encoder.finish()  # the last is empty: nothing comes after the last cut
+        short = [total & 0xFFFF for total in checksums[:-1]]
+        return tuple(map(Part, payloads, [*short, checksums[-1]]))
 
     def smaller_than(self, bpp: float) -> bytes:
         """The file at the best level that takes at most `bpp`, or at the lowest, with a notice."""

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from .coding.config import B1, BASE, BASE_PHI, LARGE, Config, Stages
-from .container import MODEL_NAME
 from .engine.torch import save
 from .errors import UsageError, WeightsError
+from .fields import MODEL_NAME
 from .model.hpcm import HPCM
 from .model.layers import PConvRB
 

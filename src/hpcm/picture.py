@@ -22,15 +22,15 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 
-from .container import MAX_METADATA
 from .errors import CorruptError, PictureError, PictureNotice
+from .fields import CICP, COMMENTS, MAX_METADATA, XMP, Container
 
 MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
@@ -90,8 +90,6 @@ class Picture:
 
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"a PIL.Image.Image is wanted, not {type(image).__name__}: see PIL.Image.open and fromarray")
     if not 1 <= image.width * image.height <= MAX_ENCODED:  # known before the pixels are read
         raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_ENCODED:,} are allowed")
     try:
@@ -210,16 +208,36 @@ def _note(text: str) -> None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The Pillow image of a picture; metadata in `info`: icc_profile, exif, xmp, cicp, comments (keyword: text)."""
+    """The Pillow image of a picture, with metadata in `info`: see `info_of`."""
     planes = picture.pixels
     image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
-    metadata = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp, "cicp": picture.cicp}
-    for key, value in metadata.items():
-        if value:
-            image.info[key] = value
-    if picture.comments:
-        image.info["comments"] = comments_of(picture.comments)
+    kept = {name: getattr(picture, name) for name in ("icc", "exif", "xmp", "cicp", "comments")}
+    image.info.update(info_of(**kept))
     return image
+
+
+def info_of(
+    icc: bytes | None, exif: bytes | None, xmp: bytes | None, cicp: bytes | None, comments: bytes | None
+) -> dict[str, Any]:
+    """Metadata as Pillow names it: icc_profile, exif, xmp, cicp, comments (keyword: text), where there is any."""
+    info = {"icc_profile": icc, "exif": exif, "xmp": xmp, "cicp": cicp}
+    return {key: value for key, value in info.items() if value} | (
+        {"comments": comments_of(comments)} if comments else {}
+    )
+
+
+def metadata_of(container: Container) -> dict[str, bytes | None]:
+    """What a file says besides the picture, by the names that `Picture` has for it."""
+    ancillary = dict(container.ancillary)
+    named = {"xmp": ancillary.get(XMP), "cicp": ancillary.get(CICP), "comments": ancillary.get(COMMENTS)}
+    return {"icc": container.icc, "exif": container.exif, **named}
+
+
+def mode_of(container: Container) -> str:
+    """The mode of the image that a file gives. Pillow has 16 bits for grey pictures without alpha alone."""
+    if container.colour == "grey" and container.bit_depth == 16 and container.alpha is None:
+        return "I;16"
+    return ("RGB" if container.colour == "rgb" else "L") + ("" if container.alpha is None else "A")
 
 
 def pack_alpha(alpha: NDArray[np.uint8]) -> bytes:

@@ -17,6 +17,7 @@ repeated. Shapes: y, y_hat [1, M, h, w].
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from .coding.arrays import Array, namespace
 from .coding.config import LATENT_STRIDE, receptive_halo
 from .coding.loop import Loop
-from .container import Box, tile_boxes
+from .fields import Box, tile_boxes
 from .picture import Picture
 
 TILE_SIDE = 1024  # pixels
@@ -46,33 +47,44 @@ class Tiling:
 
     def analyse(self, picture: Picture, box: Box) -> Array:
         """y of a tile, padded to the model's multiple."""
-        outer, inner = self._outer(box)
-        y = self.networks.analyse(self.networks.arrays.put(cropped(picture, outer)))
-        return y[:, :, inner[1] : inner[3], inner[0] : inner[2]]
+        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
+        rows, columns = self.padded(extent(box))
+        outer = self._with_halo((left, top, left + columns, top + rows))
+        y = self.networks.analyse(self.networks.arrays.put(cropped(picture, _pixels(outer))))
+        down, across = top - outer[1], left - outer[0]
+        return y[:, :, down : down + rows, across : across + columns]
 
-    def synthesise(self, latent: Latent, bit_depth: int, grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Pixels [H, W, 3] or, for grey, [H, W].
+    def synthesise(
+        self, latent: Latent, bit_depth: int, grey: bool, box: Box | None = None, factor: int = 1
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Pixels [h, w, 3] or, for grey, [h, w]: of the picture or of `box`, or one for each `factor` x `factor`.
 
-        `latent` is asked for y_hat of each tile, row by row, just before it is needed: memory holds the latents of a
-        few rows of tiles, and none for the pixels before the first row has been decoded.
+        `latent` is asked for y_hat of each tile that is needed, row by row, just before it is: memory holds the latents
+        of a few rows of tiles, and none for the pixels before the first row has been decoded.
+
+        Args:
+            factor: a power of two up to the tiles' side; with a box it must be 1.
         """
-        rows, pixels = _Rows(self, latent), None
-        for box in self:
-            outer, inner = self._outer(box)
-            cells = [side // LATENT_STRIDE for side in outer]
-            x_hat = self.networks.synthesise(rows.between(cells[1], cells[3])[:, :, :, cells[0] : cells[2]])[0]
+        box = box or (0, 0, self.size[1], self.size[0])
+        rows, pixels = _Rows(latent, self._touching(self._with_halo(_cells(box)))), None
+        for tile in self._touching(_cells(box)):
+            left, top, right, bottom = piece = _common(tile, box)
+            outer = self._with_halo(_cells(piece))
+            x_hat = self.networks.synthesise(rows.within(outer))[0]
+            down, across = top - outer[1] * LATENT_STRIDE, left - outer[0] * LATENT_STRIDE
+            values = self._pixels(x_hat[:, down : down + bottom - top, across : across + right - left], bit_depth, grey)
             if pixels is None:
-                pixels = np.empty(self.size if grey else (*self.size, 3), np.uint8 if bit_depth == 8 else np.uint16)
-            left, top, right, bottom = box
-            down, across = inner[1] * LATENT_STRIDE, inner[0] * LATENT_STRIDE
-            x_hat = x_hat[:, down : down + bottom - top, across : across + right - left]
-            pixels[top:bottom, left:right] = self._pixels(x_hat, 2**bit_depth - 1, grey)
+                size = (-(-(box[3] - box[1]) // factor), -(-(box[2] - box[0]) // factor))
+                pixels = np.empty(size if grey else (*size, 3), np.uint8 if bit_depth == 8 else np.uint16)
+            values = values if factor == 1 else np.rint(reduced(values, factor))
+            down, across = (top - box[1]) // factor, (left - box[0]) // factor
+            pixels[down : down + values.shape[0], across : across + values.shape[1]] = values
         assert pixels is not None  # a picture has a tile
         return pixels
 
-    def _pixels(self, x_hat: Array, peak: int, grey: bool) -> NDArray[np.float32]:
-        """x_hat [3, h, w] as whole numbers 0..peak, [h, w, 3] or [h, w]."""
-        xp = namespace(x_hat)
+    def _pixels(self, x_hat: Array, bit_depth: int, grey: bool) -> NDArray[np.float32]:
+        """x_hat [3, h, w] as whole numbers, [h, w, 3] or [h, w]."""
+        xp, peak = namespace(x_hat), 2**bit_depth - 1
         x_hat = xp.mean(x_hat, axis=0) if grey else xp.permute_dims(x_hat, (1, 2, 0))
         values = xp.clip(xp.round(x_hat * peak), 0, peak)
         values = xp.where(xp.isnan(values), xp.zeros_like(values), values)  # a forged file may give anything
@@ -84,30 +96,33 @@ class Tiling:
         rows, columns = (-(-side // multiple) * multiple // LATENT_STRIDE for side in size)
         return rows, columns
 
-    def _outer(self, box: Box) -> tuple[Box, Box]:
-        """A tile with its halo, in pixels of the padded picture, and where the tile lies in that, in latents."""
+    def _with_halo(self, cells: Box) -> Box:
+        """A box in latents, widened by what its pixels depend on, as far as there are latents."""
         height, width = self.padded(self.size)
-        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
-        rows, columns = self.padded(extent(box))
-        x0, y0 = max(left - self._halo, 0), max(top - self._halo, 0)
-        x1, y1 = min(left + columns + self._halo, width), min(top + rows + self._halo, height)
-        stride = LATENT_STRIDE
-        inner = (left - x0, top - y0, left - x0 + columns, top - y0 + rows)
-        return (x0 * stride, y0 * stride, x1 * stride, y1 * stride), inner
+        left, top, right, bottom = cells
+        halo = self._halo
+        return max(left - halo, 0), max(top - halo, 0), min(right + halo, width), min(bottom + halo, height)
+
+    def _touching(self, cells: Box) -> list[Box]:
+        """The tiles that a box in latents touches, row by row."""
+        left, top, right, bottom = _pixels(cells)
+        return [t for t in self if t[0] < right and t[2] > left and t[1] < bottom and t[3] > top]
 
 
 class _Rows:
-    """y_hat of the rows of tiles that are needed at the moment, of the picture's whole width."""
+    """y_hat of those rows of tiles that are needed at the moment."""
 
-    def __init__(self, tiling: Tiling, latent: Latent) -> None:
-        self.latent, self.waiting = latent, iter(tiling)
-        self.last_column = (tiling.size[1] - 1) // tiling.side * tiling.side
+    def __init__(self, latent: Latent, tiles: Sequence[Box]) -> None:
+        self.latent, self.waiting = latent, iter(tiles)
+        self.last_column = tiles[-1][0]
         self.held: list[Array] = []  # [1, M, rows, w], one behind the other
-        self.top = self.bottom = 0  # the rows of latents that are held
+        self.left, self.top = tiles[0][0] // LATENT_STRIDE, tiles[0][1] // LATENT_STRIDE  # where they begin, in latents
+        self.bottom = self.top
         self.whole: tuple[tuple[int, int], Array] | None = None
 
-    def between(self, top: int, bottom: int) -> Array:
-        """Rows of latents, which only ever move down: [1, M, bottom - top, w]."""
+    def within(self, cells: Box) -> Array:
+        """The latents of a box, which only ever moves down: [1, M, h, w]."""
+        left, top, right, bottom = cells
         if self.whole is None or self.whole[0] != (top, bottom):
             while self.bottom < bottom:
                 self._add()
@@ -115,7 +130,7 @@ class _Rows:
                 self.top += self.held.pop(0).shape[2]
             whole = _joined(self.held, 2)
             self.whole = (top, bottom), whole[:, :, top - self.top : bottom - self.top]
-        return self.whole[1]
+        return self.whole[1][:, :, :, left - self.left : right - self.left]
 
     def _add(self) -> None:
         """The next row of tiles."""
@@ -126,6 +141,31 @@ class _Rows:
                 break
         self.held.append(_joined(tiles, 3))
         self.bottom += self.held[-1].shape[2]
+
+
+def reduced(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """The mean of each `factor` x `factor` pixels [h, w, ...], at the right and the bottom edge of those there are."""
+    sums, counts = pixels.astype(np.float32), np.ones(pixels.shape[:2], np.float32)
+    for axis in (0, 1):
+        starts = np.arange(0, pixels.shape[axis], factor)
+        sums, counts = (np.add.reduceat(values, starts, axis=axis) for values in (sums, counts))
+    return sums / counts.reshape(counts.shape + (1,) * (sums.ndim - 2))
+
+
+def _cells(box: Box) -> Box:
+    """The latents that a box of pixels touches."""
+    left, top, right, bottom = box
+    return left // LATENT_STRIDE, top // LATENT_STRIDE, -(-right // LATENT_STRIDE), -(-bottom // LATENT_STRIDE)
+
+
+def _pixels(cells: Box) -> Box:
+    """The pixels of a box of latents."""
+    left, top, right, bottom = cells
+    return left * LATENT_STRIDE, top * LATENT_STRIDE, right * LATENT_STRIDE, bottom * LATENT_STRIDE
+
+
+def _common(one: Box, other: Box) -> Box:
+    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
 
 
 def extent(box: Box) -> tuple[int, int]:

@@ -27,8 +27,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .container import MODEL_HASH_BYTES, MODEL_NAME
 from .errors import ModelNotFoundError, WeightsError
+from .fields import MODEL_HASH_BYTES, MODEL_NAME
 
 FORMAT = "1"
 SUFFIX = ".safetensors"

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from .errors import CorruptError, FormatError, TruncatedError
 
-UINT32 = Struct("<I")
+UINT16, UINT32 = Struct("<H"), Struct("<I")
 MAX_VARINT_BYTES = 5
 MAX_VARINT = (1 << 7 * MAX_VARINT_BYTES) - 1
 
@@ -58,6 +58,9 @@ class Reader:
 
     def byte(self, what: str) -> int:
         return self.take(1, what)[0]
+
+    def uint16(self, what: str) -> int:
+        return int(UINT16.unpack(self.take(2, what))[0])
 
     def uint32(self, what: str) -> int:
         return int(UINT32.unpack(self.take(4, what))[0])

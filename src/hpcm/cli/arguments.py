@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
 from ..coding.config import MODELS
 from ..weights import DEFAULT_MODEL
+from . import values
 from .convert import compress, decompress
+from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
 from .info import info
 from .models import exact, import_, models
 from .training import train
 
-DEFAULT_QUALITY, MAX_QUALITY, MAX_DECODED = 50, 100, 1 << 28  # as in codec.py
+DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--version", action="version", version=f"hpcm {__version__}")
     commands = result.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench):
+    for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench, _thumbnail, _desktop):
         add(commands)
     return result
 
@@ -54,10 +55,14 @@ def _compress(commands: Commands) -> None:
     command = _command(commands, "compress", compress, "pictures to .hpcm files")
     _files(command, "picture", ".hpcm file")
     target = command.add_mutually_exclusive_group()
-    text = f"1 (smallest) to {MAX_QUALITY} (best), by default {DEFAULT_QUALITY}"
-    target.add_argument("--quality", type=_quality, metavar="Q", help=text)
-    target.add_argument("--bpp", type=_positive, help="the best quality with at most so many bits per pixel")
-    target.add_argument("--psnr", type=_positive, help="the smallest file with at least so many dB")
+    text = f"1 (smallest) to {values.MAX_QUALITY} (best), by default {DEFAULT_QUALITY}"
+    target.add_argument("--quality", type=values.quality, metavar="Q", help=text)
+    target.add_argument("--bpp", type=values.positive, help="the best quality with at most so many bits per pixel")
+    target.add_argument("--psnr", type=values.positive, help="the smallest file with at least so many dB")
+    text = "side of the tiles in pixels, 256 to 4096, by default 1024; smaller: regions open faster, files are larger"
+    command.add_argument("--tile", type=values.tile, default=1024, metavar="N", help=text)
+    text = "whether the beginning of a file shows the whole picture, by default where that costs little"
+    command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
     text = f"model name, weights file or training run, by default {DEFAULT_MODEL}"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
 
@@ -66,11 +71,22 @@ def _decompress(commands: Commands) -> None:
     command = _command(commands, "decompress", decompress, ".hpcm files to pictures")
     _files(command, ".hpcm file", "picture, whose suffix decides its format")
     text = "of pictures whose name isn't given, by default png; also webp, tif, ppm, jpg"
-    command.add_argument("--format", type=_format, default="png", help=text)
+    command.add_argument("--format", type=values.suffix, default="png", help=text)
+    part = command.add_mutually_exclusive_group()
+    text = "only this part of the picture, X and Y pixels from the top left"
+    part.add_argument("--crop", type=values.crop, metavar="WxH+X+Y", help=text)
+    part.add_argument(
+        "--max-size", type=values.whole, metavar="N", help="reduced, so that no side has more than N pixels"
+    )
+    part = command.add_mutually_exclusive_group()
+    text = "a coarse picture, from the first one or two of three scales"
+    part.add_argument("--preview", type=int, choices=(1, 2), help=text)
+    text = "also files that were cut short: the picture as far as it goes"
+    part.add_argument("--partial", action="store_true", help=text)
     text = "instead of the model that the file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
     text = "refuse files that claim more pixels, by default %(default)s"
-    command.add_argument("--max-pixels", type=_whole, default=MAX_DECODED, metavar="N", help=text)
+    command.add_argument("--max-pixels", type=values.whole, default=MAX_DECODED, metavar="N", help=text)
 
 
 def _files(command: Any, source: str, target: str) -> None:
@@ -89,7 +105,7 @@ def _where(command: Any) -> None:
 def _engine(command: Any) -> None:
     text = "what computes; auto, the default: ONNX Runtime where it can, else torch"
     command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
-    command.add_argument("--threads", type=_whole, metavar="N", help="CPU threads, by default one for each core")
+    command.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads, by default one for each core")
 
 
 def _info(commands: Commands) -> None:
@@ -138,8 +154,8 @@ def _train(commands: Commands) -> None:
     text = "start anew in a folder that holds a run, which is lost"
     command.add_argument("-f", "--force", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=_positive, help="train so long, in this call")
-    budget.add_argument("--steps", type=_whole, help="train up to this step")
+    budget.add_argument("--minutes", type=values.positive, help="train so long, in this call")
+    budget.add_argument("--steps", type=values.whole, help="train up to this step")
     budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
     # Below: fields of train.options.Options, where the defaults are.
     _train_learning(command.add_argument_group("what is learned, and how"))
@@ -152,24 +168,28 @@ def _train_learning(group: Any) -> None:
     group.add_argument("--init", metavar="NAME|PATH", help=text)
     group.add_argument("--loss", choices=("mse", "ms-ssim"), help="the distortion, by default mse")
     text = "weight of the distortion, for models of one quality level (the others draw it)"
-    group.add_argument("--lambda", dest="lmbda", type=_positive, metavar="X", help=text)
+    group.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
     text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
-    group.add_argument("--balance", type=_not_negative, metavar="X", help=text)
-    group.add_argument("--crop", type=_whole, metavar="N", help="side of the crops in pixels")
-    group.add_argument("--batch", type=_whole, metavar="N", help="crops at a time, in each process")
-    group.add_argument("--accumulate", type=_whole, metavar="N", help="batches per step, by default 1")
+    group.add_argument("--balance", type=values.not_negative, metavar="X", help=text)
+    group.add_argument("--crop", type=values.whole, metavar="N", help="side of the crops in pixels")
+    group.add_argument("--batch", type=values.whole, metavar="N", help="crops at a time, in each process")
+    group.add_argument("--accumulate", type=values.whole, metavar="N", help="batches per step, by default 1")
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
-    group.add_argument("--downscale", type=_share, metavar="X", help=text)
+    group.add_argument("--downscale", type=values.share, metavar="X", help=text)
     text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"
     group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
-    group.add_argument("--rate", type=_positive, metavar="X", help="learning rate after the warm-up")
-    group.add_argument("--warmup", type=_whole, metavar="N", help="steps of the warm-up")
+    group.add_argument("--rate", type=values.positive, metavar="X", help="learning rate after the warm-up")
+    group.add_argument("--warmup", type=values.whole, metavar="N", help="steps of the warm-up")
     text = "of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
     group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
     text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
-    group.add_argument("--decay", type=_share, metavar="X", help=text)
-    group.add_argument("--clip", type=_positive, metavar="X", help="largest norm of the gradient; larger ones are cut")
-    group.add_argument("--average", type=_share, metavar="X", help="decay per step of the weights' moving average")
+    group.add_argument("--decay", type=values.share, metavar="X", help=text)
+    group.add_argument(
+        "--clip", type=values.positive, metavar="X", help="largest norm of the gradient; larger ones are cut"
+    )
+    group.add_argument(
+        "--average", type=values.share, metavar="X", help="decay per step of the weights' moving average"
+    )
     group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
 
 
@@ -184,18 +204,20 @@ def _train_place(group: Any) -> None:
         "share weights, gradients, Adam's moments and the average out among torchrun's processes: less memory in each"
     )
     group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
-    group.add_argument("--threads", type=_whole, metavar="N", help="CPU threads of torch")
+    group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
     text = "for decoded pictures, in each process; by default its share of half of what is free; more is read in parts"
-    group.add_argument("--memory", type=_positive, metavar="GB", help=text)
+    group.add_argument("--memory", type=values.positive, metavar="GB", help=text)
 
 
 def _train_files(group: Any) -> None:
     text = "pictures for evaluation; by default 16 of the data, which are then not trained on"
     group.add_argument("--held-out", metavar="DIR", help=text)
     text = "time between evaluations on real files, by default 60; 0: never"
-    group.add_argument("--evaluate", type=_not_negative, metavar="MINUTES", help=text)
-    group.add_argument("--save", type=_positive, metavar="MINUTES", help="time between checkpoints, by default 3")
-    group.add_argument("--shard-size", type=_positive, metavar="MB", help="write checkpoints in pieces of this size")
+    group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
+    group.add_argument("--save", type=values.positive, metavar="MINUTES", help="between checkpoints, by default 3")
+    group.add_argument(
+        "--shard-size", type=values.positive, metavar="MB", help="write checkpoints in pieces of this size"
+    )
     group.add_argument("--tensorboard", action="store_true", default=None, help="write RUN/tensorboard too")
 
 
@@ -209,13 +231,17 @@ def _eval(commands: Commands) -> None:
     command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
     text = "folder for report.html, results.json, plots, and a cache from which it can go on"
     command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)
-    command.add_argument("--qualities", type=_settings, default=(), metavar="Q,Q,...", help="of the models, 1 to 100")
+    command.add_argument(
+        "--qualities", type=values.settings, default=(), metavar="Q,Q,...", help="of the models, 1 to 100"
+    )
     text = "of a conventional codec, in its own units; may be repeated"
     command.add_argument(
-        "--settings", type=_codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
+        "--settings", type=values.codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
     )
-    command.add_argument("--jobs", type=_whole, default=1, metavar="N", help="processes; times are best taken with 1")
-    command.add_argument("--limit", type=_whole, metavar="N", help="only the first N pictures")
+    command.add_argument(
+        "--jobs", type=values.whole, default=1, metavar="N", help="processes; times are best taken with 1"
+    )
+    command.add_argument("--limit", type=values.whole, metavar="N", help="only the first N pictures")
     command.add_argument("--show", type=int, default=3, metavar="N", help="pictures side by side, by default 3")
     command.add_argument("--lpips", action="store_true", help="LPIPS as well; needs the package lpips")
     text = "compare with published curves though the pictures aren't Kodak's"
@@ -228,8 +254,8 @@ def _bench(commands: Commands) -> None:
     text = "weights files, names of models, or architectures with random weights; by default the bundled model"
     command.add_argument("models", nargs="*", metavar="MODEL", help=text)
     text = "of the picture, by default 768x512; may be repeated"
-    command.add_argument("--size", type=_size, action="append", metavar="WxH", help=text)
-    command.add_argument("--repeats", type=_whole, default=5, metavar="N", help="of which the median is taken")
+    command.add_argument("--size", type=values.size, action="append", metavar="WxH", help=text)
+    command.add_argument("--repeats", type=values.whole, default=5, metavar="N", help="of which the median is taken")
     command.add_argument("--device", choices=DEVICES, help="where to compute, by default everywhere")
     _engine(command)
     text = "a checkout of the authors' code, to run on the same weights and picture"
@@ -237,58 +263,16 @@ def _bench(commands: Commands) -> None:
     command.add_argument("--json", metavar="FILE", help="write the numbers there too")
 
 
-# ---- types of arguments ---------------------------------------------------------------------------------------------
+def _thumbnail(commands: Commands) -> None:
+    command = _command(commands, "thumbnail", thumbnail, "a small PNG of a .hpcm file, as file managers ask for it")
+    command.add_argument("file", metavar="IN", help="a .hpcm file, which may be cut short")
+    command.add_argument("output", metavar="OUT", help="the PNG, which is overwritten")
+    command.add_argument("side", type=values.whole, metavar="SIZE", help="pixels of the longer side, at most")
 
 
-def _quality(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_QUALITY:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_QUALITY}")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    return 0.0 if text == "0" else _positive(text)
-
-
-def _share(text: str) -> float:
-    value = _not_negative(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not within 0 to 1")
-    return value
-
-
-def _settings(text: str) -> tuple[float | int, ...]:
-    try:
-        return tuple(int(word) if word.isdecimal() else float(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 10,50,90") from None
-
-
-def _codec_settings(text: str) -> tuple[str, tuple[float | int, ...]]:
-    codec, _, settings = text.partition("=")
-    return codec, _settings(settings)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return _whole(width), _whole(height)
-
-
-def _format(text: str) -> str:
-    return text.lower().removeprefix(".")
+def _desktop(commands: Commands) -> None:
+    text = "makes file managers know .hpcm files, for this user (freedesktop: Linux and BSD)"
+    command = _command(commands, "desktop", desktop, text)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--install", action="store_true", help="the type image/x-hpcm and its thumbnails")
+    what.add_argument("--uninstall", action="store_true", help="removes them")

@@ -10,11 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
+from ..fields import PASSES, Container
 from . import files
 from .files import Job
 from .messages import attempt
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..codec import Codec
 
 TOP_PAD = 256 << 20  # bytes by which the heap grows at least
@@ -27,14 +30,16 @@ def compress(options: argparse.Namespace) -> bool:
         return False
     files.lift_pillows_bound()
     codec = load(options.model, where(options))
-    target = {"quality": options.quality, "bpp": options.bpp, "psnr": options.psnr}
-    return each(sound, partial(compress_one, codec, target=target, force=options.force)) and len(sound) == len(jobs)
+    how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive")}
+    return each(sound, partial(compress_one, codec, how=how, force=options.force)) and len(sound) == len(jobs)
 
 
-def compress_one(codec: Codec, job: Job, *, target: dict[str, Any], force: bool) -> None:
+def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) -> None:
+    from ..sources import open_picture
+
     data = job.read()
-    image = files.open_picture(data)
-    compressed = codec.compress(image, **target)
+    image = open_picture(data)
+    compressed = codec.compress(image, **how)
     job.write(compressed, force)
     if job.target is not None:
         bpp = 8 * len(compressed) / (image.width * image.height)
@@ -58,13 +63,44 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     from ..codec import load_for
 
     data = job.read()
-    container = unpack(data)
-    image = (codec or load_for(container, **where(options))).decompress(container, max_pixels=options.max_pixels)
+    container = unpack(data, partial=options.partial)
+    codec = codec or load_for(container, **where(options))
+    part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
+    part["draft"] = draft_of(container, options.max_size)
+    if options.partial:
+        image = codec.preview(container, **part)
+    else:
+        image = codec.decompress(container, scale=options.preview or PASSES, **part)
+    image = fitted(image, options.max_size)
     picture = files.save_picture(image, job.suffix(options.format))
     job.write(picture, options.force)
     if job.target is not None:
-        size = f"{image.width} x {image.height} pixels"
-        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(picture):,} bytes ({size})")
+        told = f"{image.width} x {image.height} pixels"
+        told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
+        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(picture):,} bytes ({told})")
+
+
+def draft_of(container: Container, side: int | None) -> tuple[int, int] | None:
+    """The picture's size when its longer side has `side` pixels."""
+    if side is None:
+        return None
+    scale = min(side / max(container.width, container.height), 1)
+    return max(round(container.width * scale), 1), max(round(container.height * scale), 1)
+
+
+def fitted(image: Image.Image, side: int | None) -> Image.Image:
+    """The image reduced so that no side is longer; none is made larger."""
+    from PIL import Image
+
+    if side is None or max(image.size) <= side:
+        return image
+    scale = side / max(image.size)
+    size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+    wide = image.mode == "I;16"  # which Pillow resizes only as 32-bit integers
+    small = (image.convert("I") if wide else image).resize(size, Image.Resampling.LANCZOS)
+    small = small.convert("I;16") if wide else small
+    small.info = image.info
+    return small
 
 
 # ---- many files -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ import errno
 import io
 import os
 import sys
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic
 from ..atomic import refuse_existing
-from ..container import is_hpcm
 from ..errors import PictureError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ SUFFIX = ".hpcm"
 PICTURES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
 )  # suffixes that are looked for in folders; a file that is named may have any
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_TAG = 700
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
@@ -152,30 +149,6 @@ def lift_pillows_bound() -> None:
     Image.MAX_IMAGE_PIXELS = MAX_ENCODED
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """A picture from the bytes of its file, decoded. Raises PictureError."""
-    from PIL import Image, UnidentifiedImageError
-
-    if is_hpcm(data):
-        raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.load()
-        if cicp := _cicp(data):
-            image.info["cicp"] = cicp
-    except UnidentifiedImageError:
-        raise PictureError("it is no picture that Pillow can read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise PictureError(f"the picture is damaged: {error}") from error
-    return image
-
-
 def picture_format(suffix: str) -> str:
     """Pillow's name of a format that is written with this suffix. Raises UsageError."""
     from PIL import Image
@@ -235,17 +208,6 @@ def _exif_with(xmp: bytes, exif: bytes | None) -> Image.Exif:
         tags.load(exif)
     tags[XMP_TAG] = xmp
     return tags
-
-
-def _cicp(data: bytes) -> bytes | None:
-    """The data of a PNG's cICP chunk, which Pillow passes over; it lies before the pixels."""
-    at = len(PNG_MAGIC)
-    while data.startswith(PNG_MAGIC) and data[at + 4 : at + 8] not in (b"", b"IDAT"):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"cICP":
-            return data[at + 8 : at + 8 + size]
-        at += 12 + size  # length, type, data, CRC
-    return None
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------

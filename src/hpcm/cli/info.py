@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..container import CICP, COMMENTS, XMP, Container, unpack
+from ..container import unpack
 from ..errors import ModelNotFoundError
+from ..fields import CICP, COMMENTS, XMP, Container
 from ..weights import WeightsFile, find_hash
 from .files import STREAM, Job
 from .messages import attempt
@@ -57,6 +58,7 @@ def fields(container: Container, size: int, weights: WeightsFile | None) -> dict
         "level": container.level,
         "tile_side": container.tile_side,
         "tiles": len(container.tiles),
+        "progressive": container.passes > 1,
         **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in sizes.items()},
     }
 
@@ -75,7 +77,8 @@ def lines(container: Container, size: int, weights: WeightsFile | None) -> list[
         f"  size     {size:,} bytes, {told['bpp']:.3f} bpp",
         f"  picture  {container.width} x {container.height} pixels, {container.colour}, {container.bit_depth} bits",
         f"  besides  {extras or 'nothing'}",
-        f"  tiles    {told['tiles']} of at most {container.tile_side} x {container.tile_side} pixels",
+        f"  tiles    {told['tiles']} of at most {container.tile_side} x {container.tile_side} pixels"
+        + ", progressive" * told["progressive"],
         f"  quality  level {container.level}{levels}",
         f"  model    {container.model}, hash {told['model_hash']}, {where}",
     ]

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..atomic import replacing
 from ..weights import WeightsFile, alias_of, available, default, user_folder
-from .files import open_picture
 
 CALIBRATION_SIDE = 512  # pixels of the crops that an exact model is calibrated on, at most
 CALIBRATION_LEVELS = 4  # quality levels of each crop
@@ -62,13 +61,14 @@ def exact(options: argparse.Namespace) -> None:
     """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
     import torch
 
-    from ..container import MODEL_NAME
     from ..engine.export import graphs
     from ..engine.onnx import unsuited
     from ..engine.torch import load_model, save
     from ..errors import PictureError, UsageError
+    from ..fields import MODEL_NAME
     from ..model.exact import make_exact
     from ..picture import from_image
+    from ..sources import open_picture
     from ..tiles import cropped
     from ..weights import find
 

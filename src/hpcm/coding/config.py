@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..container import MAX_LEVEL, MODEL_NAME
+from ..fields import MAX_LEVEL, MODEL_NAME
 
 MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW = 8192, 64, 8, 64  # of what a weights file may ask for
 GROUPS = 8  # the channels of the latent are scheduled in eight equal groups

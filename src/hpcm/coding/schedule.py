@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -69,6 +70,12 @@ class Step:
 def steps_of(config: Config) -> list[Step]:
     counts = [(scale, turn) for scale, count in enumerate(config.steps) for turn in range(count)]
     return [Step(index, scale, turn) for index, (scale, turn) in enumerate(counts)]
+
+
+def pass_ends(config: Config) -> list[int]:
+    """After how many steps, the hyper latent's among them, each scale is done: 3, 6, 12 for steps (2, 3, 6)."""
+    first, *others = config.steps
+    return list(accumulate([1 + first, *others]))
 
 
 @lru_cache

@@ -7,13 +7,16 @@ frequencies of the symbols before it adding up to c, goes onto the state and com
     pop    q <- x mod 2^24; the symbol is the one with c <= q < c + f;   x <- f * (x div 2^24) + q - c
 
 The two undo each other exactly. Only the top 64 bits of x are at hand: before a push that would overflow them the lower
-32 bits move to a list of words, and come back when a pop leaves x below 2^32. The bytes are those words, oldest first,
-then x itself, lower word first, without zero words at the end; each word is little-endian. An empty state has no bytes.
+32 bits move to a list of words, and come back when a pop leaves x below 2^32. The bytes are words of 32 bits, each
+little-endian, in the order in which a decoder needs them: x itself, upper word first, without zero words in front, then
+the words of the list, the newest first. An empty state has no bytes.
 
 THE TRAP: a stack is last in, first out. The decoder pops first what was pushed last. So `Encoder.push` only collects,
-in the order in which the decoder will ask, and `Encoder.finish` codes everything from the last symbol to the first. So
-a decoder may stop after any step, but an encoder has no byte to send before its last step, and a decoder needs the end
-of the data first.
+in the order in which the decoder will ask, and `Encoder.finish` codes everything from the last symbol to the first. An
+encoder has no byte to send before its last step; a decoder may stop after any.
+
+A beginning of the bytes decodes to a beginning of the symbols: `Encoder.cut` marks where a *part* ends, and the words
+that a decoder has taken by then are the bytes of the parts so far. Parts cost nothing.
 
 One push is laid out like this, in decoding order:
 
@@ -43,6 +46,7 @@ from hpcm.entropy.tables import Tables
 from hpcm.errors import CorruptError
 
 WORD_BYTES = 4
+WORDS_AT_HAND = 2  # of the state
 PRECISION = 24  # bits of a probability in constriction
 UNIT = 1 << (PRECISION - 16)  # of a table's frequency, in units of 2^-24
 LENGTH_BITS = 5  # an excess has 1 to 32 digits after its first
@@ -59,6 +63,7 @@ class Encoder:
         self._radius = tables.radius.tolist()
         self._models = _models(tables)
         self._runs: list[tuple[Any, Symbols]] = []  # (model, symbols) in decoding order
+        self._cuts: list[int] = []  # the number of runs before each
 
     def push(self, symbols: Symbols, indexes: Indexes) -> None:
         """Add symbols (int32 [n]) with their tables' numbers (uint8 [n]), as one later `Decoder.pop` will ask for them.
@@ -80,12 +85,22 @@ class Encoder:
         if excess:
             self._push_excess(np.concatenate(excess))
 
-    def finish(self) -> bytes:
-        """The bytes of all pushes. Codes them last to first, so that the decoder finds them first to last."""
-        coder = stream.stack.AnsCoder()
-        for model, symbols in reversed(self._runs):
-            coder.encode_reverse(symbols, model)
-        return coder.get_compressed().astype("<u4").tobytes()
+    def cut(self) -> None:
+        """A part ends after what was pushed so far."""
+        self._cuts.append(len(self._runs))
+
+    def finish(self) -> list[bytes]:
+        """The bytes of all pushes, part by part: one more than there are cuts. Codes them last to first."""
+        coder, beyond = stream.stack.AnsCoder(), []  # how many words a decoder needs only after each cut
+        end = len(self._runs)
+        for start in [*self._cuts[::-1], 0]:
+            for model, symbols in reversed(self._runs[start:end]):
+                coder.encode_reverse(symbols, model)
+            beyond.append(max(coder.num_words() - WORDS_AT_HAND, 0))
+            end = start
+        words = coder.get_compressed()[::-1].astype("<u4")
+        stops = [len(words) - later for later in beyond[-2::-1]]
+        return [part.tobytes() for part in np.split(words, stops)]
 
     def _push_excess(self, excess: NDArray[np.int64]) -> None:
         """Add the numbers >= 2 that say how far escaped symbols lie beyond their tables, int64 [escapes]."""
@@ -101,18 +116,18 @@ class Encoder:
 
 
 class Decoder:
-    """Gives symbols back in the order in which they were pushed.
+    """Gives symbols back in the order in which they were pushed. The first parts alone give their symbols.
 
     Damaged data gives wrong symbols or CorruptError, nothing else, and memory in proportion to the symbols asked for.
     """
 
     def __init__(self, tables: Tables, data: bytes) -> None:
-        """Raises CorruptError when `data` can't be a stream: it isn't whole words, or ends in a zero word."""
+        """Raises CorruptError when `data` can't be a stream: it isn't whole words, or begins with a zero word."""
         if len(data) % WORD_BYTES:
             raise CorruptError(f"entropy-coded data must be whole words of {WORD_BYTES} bytes, found {len(data)} bytes")
-        words = np.frombuffer(data, "<u4").astype(np.uint32)
+        words = np.frombuffer(data, "<u4")[::-1].astype(np.uint32, order="C")
         if len(words) and words[-1] == 0:
-            raise CorruptError("entropy-coded data never ends in a zero word: it is damaged or was cut off")
+            raise CorruptError("entropy-coded data never begins with a zero word: it is damaged")
         self._radius = tables.radius.tolist()
         self._models = _models(tables)
         self._coder = stream.stack.AnsCoder(words)
@@ -158,6 +173,11 @@ class Decoder:
         if symbols.min() < limits.min or symbols.max() > limits.max:
             raise CorruptError("entropy-coded data give a symbol that doesn't fit 32 bits: they are damaged")
         grouped[escapes] = symbols
+
+
+def backwards(data: bytes) -> bytes:
+    """The words in reverse order, which makes the state come last: so they lie in files of version 1."""
+    return np.frombuffer(data, "<u4")[::-1].tobytes() if len(data) % WORD_BYTES == 0 else data
 
 
 def checksum(symbols: Symbols, start: int = 0) -> int:

@@ -1,0 +1,78 @@
+"""Values on the command line: from text, or argparse's error in a line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+
+MAX_QUALITY = 100  # as in codec.py
+TILES = tuple(1 << t for t in range(8, 13))  # pixels; as in codec.py
+
+
+def quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_QUALITY:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_QUALITY}")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return value
+
+
+def not_negative(text: str) -> float:
+    return 0.0 if text == "0" else positive(text)
+
+
+def share(text: str) -> float:
+    value = not_negative(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not within 0 to 1")
+    return value
+
+
+def settings(text: str) -> tuple[float | int, ...]:
+    try:
+        return tuple(int(word) if word.isdecimal() else float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 10,50,90") from None
+
+
+def codec_settings(text: str) -> tuple[str, tuple[float | int, ...]]:
+    codec, _, listed = text.partition("=")
+    return codec, settings(listed)
+
+
+def size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return whole(width), whole(height)
+
+
+def suffix(text: str) -> str:
+    return text.lower().removeprefix(".")
+
+
+def tile(text: str) -> int:
+    if text not in map(str, TILES):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(map(str, TILES))}")
+    return int(text)
+
+
+def crop(text: str) -> tuple[int, int, int, int]:
+    """WxH+X+Y, as X11 and ImageMagick write it -> left, top, right, bottom."""
+    if not (found := re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text, re.ASCII)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no WxH+X+Y, such as 640x480+100+50")
+    width, height, left, top = map(int, found.groups())
+    return left, top, left + width, top + height

@@ -1,0 +1,88 @@
+"""Where pictures and .hpcm files come from: paths, open files, bytes, arrays, Pillow images."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from .container import is_hpcm
+from .errors import PictureError
+
+File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
+Source = Image.Image | NDArray[Any] | File
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def bytes_of(source: File) -> bytes:
+    """The bytes of a file, or what an open file still has. Raises OSError, TypeError."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).read_bytes()
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        raise TypeError(f"bytes, a path or a file open for reading bytes is wanted, not {type(source).__name__}")
+    return data
+
+
+def image_of(source: Source) -> Image.Image:
+    """A picture as a Pillow image.
+
+    Args:
+        source: an image; an array, uint8 [H, W] (grey), [H, W, 3] (RGB), [H, W, 2 or 4] (with alpha) or uint16 [H, W];
+            or the file of a picture in any format that Pillow reads.
+
+    Raises OSError, PictureError, TypeError.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    if not isinstance(source, np.ndarray):
+        return open_picture(bytes_of(source))
+    planes = source.shape[2] if source.ndim == 3 else 1
+    if source.ndim not in (2, 3) or (source.dtype, planes) not in (
+        *((np.dtype(np.uint8), n) for n in (1, 2, 3, 4)),
+        (np.dtype(np.uint16), 1),
+    ):
+        raise PictureError(f"an array must be uint8 [H, W, 1 to 4] or uint16 [H, W], not {source.dtype} {source.shape}")
+    return Image.fromarray(source.reshape(source.shape[:2]) if planes == 1 else source)
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """A picture from the bytes of its file, decoded. Raises PictureError."""
+    if is_hpcm(data):
+        raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            image.load()
+        if cicp := _cicp(data):
+            image.info["cicp"] = cicp
+    except UnidentifiedImageError:
+        raise PictureError("it is no picture that Pillow can read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise PictureError(f"the picture is damaged: {error}") from error
+    return image
+
+
+def _cicp(data: bytes) -> bytes | None:
+    """The data of a PNG's cICP chunk, which Pillow passes over; it lies before the pixels."""
+    at = len(PNG_MAGIC)
+    while data.startswith(PNG_MAGIC) and data[at + 4 : at + 8] not in (b"", b"IDAT"):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"cICP":
+            return data[at + 8 : at + 8 + size]
+        at += 12 + size  # length, type, data, CRC
+    return None

@@ -1,0 +1,275 @@
+"""A part of a picture from a part of its file: beginnings, regions, reduced pictures."""
+
+import contextlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+from hpcm.codec import Codec, reduction
+from hpcm.container import pack, unpack
+from hpcm.errors import FormatError, HPCMError, MismatchError, TruncatedError, UsageError
+from hpcm.fields import Part
+
+DATA, GOLDEN = Path(__file__).parent / "data", Path(__file__).parent / "golden"
+TILE = 256
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return hpcm.load("nano")
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    return Image.open(DATA / "kodim23.png").convert("RGB").crop((0, 0, 600, 300))
+
+
+@pytest.fixture(scope="module")
+def file(codec, photo) -> bytes:
+    """Six tiles."""
+    return codec.compress(photo, quality=40, tile=TILE, progressive=True)
+
+
+def psnr(a, b) -> float:
+    return float(10 * np.log10(255**2 / np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)))
+
+
+def difference(a, b) -> int:
+    return int(np.abs(np.asarray(a, int) - np.asarray(b, int)).max())
+
+
+# ---- beginnings -----------------------------------------------------------------------------------------------------
+
+
+def ends(file: bytes) -> list[int]:
+    """Where each part of a file ends: its CRC's last byte."""
+    container = unpack(file)
+    sizes = [
+        len(tile[turn].payload) + (4 if turn == container.passes - 1 else 2)
+        for turn in range(container.passes)
+        for tile in container.tiles
+    ]
+    head = len(file) - sum(sizes)
+    return [head + sum(sizes[: i + 1]) for i in range(len(sizes))]
+
+
+def test_more_of_the_file_is_a_better_picture(codec, photo, file):
+    stops = ends(file)
+    pictures = [codec.preview(file[:stop]) for stop in stops]
+    qualities = [psnr(picture, photo) for picture in pictures]
+    assert [picture.info["progress"] for picture in pictures] == [(i + 1) / 18 for i in range(18)]
+    assert [picture.info["scale"] for picture in pictures] == [0] * 5 + [1] * 6 + [2] * 6 + [3]
+    assert qualities[0] < qualities[5] < qualities[11] < qualities[17]
+    assert qualities[5] > 15
+    assert qualities[11] > 19
+    assert pictures[-1].tobytes() == codec.decompress(file).tobytes()
+
+
+def test_scales_of_a_whole_file(codec, file):
+    stops = ends(file)
+    for scale in (1, 2):
+        assert codec.decompress(file, scale=scale).tobytes() == codec.preview(file[: stops[6 * scale - 1]]).tobytes()
+    assert codec.decompress(file, scale=3).tobytes() == codec.decompress(file).tobytes()
+    for scale in (0, 4):
+        with pytest.raises(UsageError, match=f"scale is {scale}"):
+            codec.decompress(file, scale=scale)
+
+
+def test_a_cut_within_a_part_is_as_one_before_it(codec, file):
+    stops = ends(file)
+    for i in (0, 7, 16):
+        assert codec.preview(file[: stops[i + 1] - 1]).tobytes() == codec.preview(file[: stops[i]]).tobytes()
+
+
+@pytest.mark.parametrize("name", ["nano-4", "tiny", "progressive"])
+def test_every_beginning(codec, monkeypatch, name):
+    """A picture or a named error, whatever the length; and never a picture that calls itself complete."""
+    monkeypatch.setenv("HPCM_WEIGHTS", str(GOLDEN))
+    data = (GOLDEN / f"{name}.hpcm").read_bytes()
+    stops = ends(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for size in range(len(data)):
+            with pytest.raises(TruncatedError):
+                unpack(data[:size])
+            if size < stops[0]:
+                with pytest.raises(TruncatedError):
+                    hpcm.preview(data[:size])
+            elif size in (stops[0], stops[-1] - 1) or size in stops or size % 97 == 0:
+                assert (
+                    hpcm.preview(data[:size]).info["progress"] == sum(stop <= size for stop in stops) / len(stops) < 1
+                )
+    with pytest.raises(FormatError, match="1 bytes follow"):
+        hpcm.preview(data + b"x")
+
+
+def test_a_damaged_beginning_is_named(codec, file):
+    data = bytearray(file[: ends(file)[8]])
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(data), 200):
+        data[place] ^= 0x10
+        with contextlib.suppress(HPCMError):  # a length that has grown cuts the file earlier
+            assert codec.preview(bytes(data)).info["progress"] < 0.5
+        data[place] ^= 0x10
+
+
+def test_forged_parts(codec, file):
+    """With every CRC right: symbols that aren't those of the checksum are noticed at each scale."""
+    container = unpack(file)
+    for turn in range(3):
+        tile = list(container.tiles[0])
+        payload = bytearray(tile[turn].payload)
+        payload[len(payload) // 2] ^= 1
+        tile[turn] = Part(bytes(payload), tile[turn].checksum)
+        forged = pack(container.__class__(**{**container.__dict__, "tiles": (tuple(tile), *container.tiles[1:])}))
+        with pytest.raises(MismatchError, match=r"tile at \(0, 0\)"):
+            codec.decompress(forged, scale=turn + 1)
+
+
+def test_a_cut_file_is_not_whole(codec, file):
+    container = unpack(file[:-1], partial=True)
+    assert container.progress == 17 / 18
+    with pytest.raises(TruncatedError, match="only 94% of the file is there"):
+        codec.decompress(container)
+    with pytest.raises(FormatError, match="2 of its 3 parts"):
+        pack(container)
+
+
+def test_what_being_progressive_costs(codec, photo):
+    plain, progressive = (codec.compress(photo, tile=TILE, progressive=choice) for choice in (False, True))
+    assert (unpack(plain).passes, unpack(progressive).passes) == (1, 3)
+    assert 6 * 10 <= len(progressive) - len(plain) <= 6 * 14
+    assert codec.decompress(plain).tobytes() == codec.decompress(progressive).tobytes()
+    assert codec.decompress(plain, scale=1).tobytes() == codec.decompress(plain).tobytes()  # it has but one part
+    assert codec.preview(plain[:-1]).info["scale"] == 0
+
+
+def test_by_default_where_it_costs_little(codec, photo):
+    assert unpack(codec.compress(photo, quality=100)).passes == 3
+    assert unpack(codec.compress(photo, quality=1)).passes == 1
+
+
+# ---- regions --------------------------------------------------------------------------------------------------------
+
+BOXES = [
+    (0, 0, 600, 300),
+    (0, 0, 1, 1),
+    (599, 299, 600, 300),
+    (255, 255, 257, 257),
+    (256, 0, 512, 256),
+    (17, 33, 130, 41),
+    (500, 100, 600, 300),
+    (3, 250, 598, 262),
+]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_region_is_the_crop_of_the_whole(codec, file, box):
+    whole, region = codec.decompress(file), codec.decompress(file, box=box)
+    assert region.size == (box[2] - box[0], box[3] - box[1])
+    assert difference(region, whole.crop(box)) <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16"])
+def test_regions_of_every_kind(codec, photo, mode):
+    image = photo.convert("L") if mode == "I;16" else photo.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data, box = codec.compress(image, tile=TILE), (200, 100, 300, 290)
+    region, whole = codec.decompress(data, box=box), codec.decompress(data)
+    assert region.mode == whole.mode == mode
+    assert difference(region, np.asarray(whole)[100:290, 200:300]) <= (300 if mode == "I;16" else 1)
+
+
+def test_only_the_tiles_that_are_needed_are_decoded(codec, file, monkeypatch):
+    decoded, decode = [], codec.networks.decode
+    monkeypatch.setattr(
+        codec.networks, "decode", lambda pop, size, *rest: (decoded.append(size), decode(pop, size, *rest))[1]
+    )
+    for box, count in (((100, 100, 150, 150), 1), ((200, 100, 250, 110), 2), ((250, 250, 260, 260), 4)):
+        decoded.clear()
+        codec.decompress(file, box=box)
+        assert len(decoded) == count, box
+
+
+def test_a_damaged_tile_elsewhere_does_no_harm(codec, file):
+    container = unpack(file)
+    tiles = [*container.tiles]
+    tiles[5] = (*tiles[5][:2], Part(tiles[5][2].payload[:-4], 0))
+    forged = pack(container.__class__(**{**container.__dict__, "tiles": tuple(tiles)}))
+    box = (0, 0, 100, 100)
+    assert difference(codec.decompress(forged, box=box), codec.decompress(file, box=box)) == 0
+    with pytest.raises(MismatchError):
+        codec.decompress(forged)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 0, 0), (5, 5, 5, 9), (9, 5, 5, 9), (-1, 0, 5, 5), (0, 0, 601, 300), (0, 0, 600, 301), (700, 0, 800, 9)],
+)
+def test_boxes_outside(codec, file, box):
+    with pytest.raises(UsageError, match="must be inside the picture of 600 x 300 pixels"):
+        codec.decompress(file, box=box)
+
+
+def test_the_bound_counts_what_is_decoded(codec, file):
+    assert codec.decompress(file, box=(0, 0, 10, 10), max_pixels=100).size == (10, 10)
+    with pytest.raises(FormatError, match="claims 10 x 11 pixels, over 100"):
+        codec.decompress(file, box=(0, 0, 10, 11), max_pixels=100)
+
+
+@pytest.mark.parametrize("tile", [256, 512, 4096])
+def test_tiles_of_any_size(codec, photo, tile):
+    data = codec.compress(photo, tile=tile)
+    assert unpack(data).tile_side == tile
+    assert psnr(codec.decompress(data), photo) > 30
+
+
+@pytest.mark.parametrize("tile", [0, 128, 300, 8192])
+def test_tiles_of_wrong_sizes(codec, photo, tile):
+    with pytest.raises(UsageError, match=f"tile is {tile}"):
+        codec.compress(photo, tile=tile)
+
+
+# ---- reduced --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draft", "factor"), [((600, 300), 1), ((301, 10), 1), ((300, 150), 2), ((30, 60), 4), ((9, 4), 64)]
+)
+def test_reduced(codec, file, draft, factor):
+    small = codec.decompress(file, draft=draft)
+    assert small.size == (-(-600 // factor), -(-300 // factor))
+    whole = codec.decompress(file, scale=2 if factor >= 64 else 3)
+    assert difference(small, whole.reduce(factor) if factor > 1 else whole) <= 1
+
+
+def test_reduced_with_alpha_and_16_bits(codec, photo):
+    image = photo.convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = codec.compress(image)
+    alpha = np.asarray(codec.decompress(data, draft=(150, 75)))[..., 3]
+    assert difference(alpha, image.getchannel("A").reduce(4)) <= 1
+    wide = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    small = codec.decompress(codec.compress(wide), draft=(150, 75))
+    assert (small.mode, small.size) == ("I;16", (150, 75))
+
+
+def test_reduction():
+    assert reduction((600, 300), (600, 300)) == 1
+    assert reduction((600, 300), (1000, 1)) == 1
+    assert reduction((1000, 1000), (250, 251)) == 2
+    assert reduction((1 << 20, 1 << 20), (1, 1)) == 256
+    with pytest.raises(UsageError, match="must be positive"):
+        reduction((600, 300), (0, 5))
+
+
+def test_box_and_draft_exclude_one_another(codec, file):
+    with pytest.raises(UsageError, match="exclude one another"):
+        codec.decompress(file, box=(0, 0, 10, 10), draft=(5, 5))

@@ -1,0 +1,85 @@
+"""Pictures and files come as paths, open files, bytes, arrays and Pillow images, and all give the same."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+from hpcm.errors import PictureError
+from hpcm.sources import bytes_of, image_of
+
+PHOTO = Path(__file__).parent / "data" / "kodim23.png"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_a_picture_from_anywhere():
+    data = PHOTO.read_bytes()
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    with PHOTO.open("rb") as opened:
+        sources = [PHOTO, str(PHOTO), data, bytearray(data), memoryview(data), io.BytesIO(data), opened, expected]
+        for source in [*sources, Image.open(PHOTO)]:
+            assert np.array_equal(np.asarray(image_of(source)), expected), type(source)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "mode"),
+    [
+        ((5, 4), np.uint8, "L"),
+        ((5, 4, 1), np.uint8, "L"),
+        ((5, 4, 2), np.uint8, "LA"),
+        ((5, 4, 3), np.uint8, "RGB"),
+        ((5, 4, 4), np.uint8, "RGBA"),
+        ((5, 4), np.uint16, "I;16"),
+        ((5, 4, 1), np.uint16, "I;16"),
+    ],
+)
+def test_arrays(shape, dtype, mode):
+    array = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+    image = image_of(array)
+    assert image.mode == mode
+    assert np.array_equal(np.asarray(image).reshape(shape), array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros(4, np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_pictures(array):
+    with pytest.raises(PictureError, match="an array must be uint8"):
+        image_of(array)
+
+
+@pytest.mark.parametrize("source", [None, 5, [1, 2], io.StringIO("text")])
+def test_what_is_no_file(source):
+    with pytest.raises(TypeError, match="bytes, a path or a file open for reading bytes is wanted"):
+        bytes_of(source)
+    with pytest.raises(TypeError, match="is wanted"):
+        hpcm.compress(source)
+
+
+def test_bytes_that_are_no_picture():
+    with pytest.raises(PictureError, match="no picture that Pillow can read"):
+        hpcm.compress(b"bytes")
+    with pytest.raises(PictureError, match=r"it is a \.hpcm file already"):
+        hpcm.compress(GOLDEN / "nano-4.hpcm")
+    with pytest.raises(FileNotFoundError):
+        hpcm.compress("there is no such picture.png")
+
+
+def test_a_file_from_anywhere(tmp_path):
+    path = GOLDEN / "nano-4.hpcm"
+    data = path.read_bytes()
+    codec = hpcm.load("nano")
+    pictures = [codec.decompress(source) for source in (path, str(path), data, io.BytesIO(data), memoryview(data))]
+    pictures.append(hpcm.decompress(path))
+    pictures.append(hpcm.preview(io.BytesIO(data)))
+    assert len({picture.tobytes() for picture in pictures}) == 1
