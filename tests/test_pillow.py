@@ -33,7 +33,7 @@ def data(photo) -> bytes:
     image.info.update(
         exif=exif.tobytes(), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     )
-    return hpcm.compress(image, model="nano", quality=60)
+    return hpcm.compress(image, model="nano", quality=60, progressive=True)
 
 
 @pytest.fixture
