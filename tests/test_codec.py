@@ -526,6 +526,32 @@ def test_a_picture_of_too_many_pixels(codec):
         codec.compress(Huge())
 
 
+# ---- several at once ------------------------------------------------------------------------------------------------
+
+
+def test_many(codec):
+    images = [photo(30 + i, 20) for i in range(11)]
+    assert list(codec.compress_many(iter(images), quality=20, workers=3)) == [
+        codec.compress(image, quality=20) for image in images
+    ]
+    assert list(codec.compress_many([])) == []
+
+
+def test_many_are_read_as_needed(codec):
+    taken = []
+    files = codec.compress_many((taken.append(i) or photo(30, 20) for i in range(100)), workers=2)
+    next(files)
+    assert len(taken) <= 5
+    files.close()
+
+
+def test_one_of_many_fails(codec):
+    files = codec.compress_many([photo(30, 20), b"no picture", photo(30, 20)], workers=2)
+    assert next(files) == codec.compress(photo(30, 20))
+    with pytest.raises(PictureError):
+        next(files)
+
+
 # ---- whatever surrounds it ------------------------------------------------------------------------------------------
 
 
