@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+import hpcm
 from hpcm.coding.config import B1, BASE, NANO, Config, Prior
+from hpcm.container import pack, unpack
 from hpcm.model.context import Gain
 from hpcm.model.hpcm import HPCM
 
@@ -55,6 +59,14 @@ TINY_1B = replace(
 def tiny() -> Config:
     """NANO's structure: several levels, psi as the context, one parameter network."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def large() -> bytes:
+    """A .hpcm file of 100 megapixels by NANO: one tile of a photograph, 96 times."""
+    photo = Image.open(Path(__file__).parent / "data" / "kodim23.png").resize((1024, 1024))
+    one = unpack(hpcm.load("nano").compress(photo, quality=30))
+    return pack(replace(one, width=12 * 1024, height=8 * 1024, tiles=12 * 8 * one.tiles))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ WIDTH, HEIGHT = 12_500, 8_000
 ROWS = 500  # that are made and compared at once
 NOISE = 3  # of 255: a plain repetition would be too easy
 MEMORY = 4e9  # bytes
+REGION_MEMORY = 400e6
+BOX = (6000, 4000, 6512, 4512)  # on the corner of four tiles
 WORST = 26.0  # dB
 # Runs the command line and tells the most memory that this process ever had: kilobytes, on macOS bytes.
 CHILD = """
@@ -59,6 +61,7 @@ def peak_memory(*line: object) -> int:
 
 
 def test_100_megapixels_in_4_gigabytes(tmp_path):
+    """And 512 x 512 of them in a tenth of that."""
     pytest.importorskip("resource")
     photo, coded, back = tmp_path / "photo.ppm", tmp_path / "photo.hpcm", tmp_path / "back.ppm"
     write_picture(photo)
@@ -69,3 +72,9 @@ def test_100_megapixels_in_4_gigabytes(tmp_path):
     pairs = zip(samples(photo), samples(back), strict=True)
     error = np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in pairs])
     assert 10 * np.log10(255**2 / error) > WORST
+
+    left, top, right, bottom = BOX
+    crop, part = f"{right - left}x{bottom - top}+{left}+{top}", tmp_path / "part.ppm"
+    assert peak_memory("decompress", coded, "--crop", crop, "-o", part) < REGION_MEMORY
+    region = np.asarray(Image.open(part)).astype(int)
+    assert np.abs(region - samples(back)[top:bottom, left:right]).max() <= 1

@@ -198,6 +198,16 @@ def test_only_the_tiles_that_are_needed_are_decoded(codec, file, monkeypatch):
         assert len(decoded) == count, box
 
 
+def test_a_region_of_a_hundred_megapixels(codec, large):
+    """On the corner of four tiles, which are all the same one: a tile further, the same pixels."""
+    (left, top), side = (5 * 1024 - 300, 4 * 1024 - 200), 512
+    one = codec.decompress(large, box=(left, top, left + side, top + side))
+    other = codec.decompress(large, box=(left + 1024, top - 1024, left + 1024 + side, top - 1024 + side))
+    assert difference(one, other) <= 1
+    photo = Image.open(DATA / "kodim23.png").resize((1024, 1024))
+    assert psnr(one.crop((300, 200, 512, 512)), photo.crop((0, 0, 212, 312))) > 28
+
+
 def test_a_damaged_tile_elsewhere_does_no_harm(codec, file):
     container = unpack(file)
     tiles = [*container.tiles]

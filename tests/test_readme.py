@@ -101,9 +101,10 @@ def test_every_block_says_what_it_is(path):
 
 
 @pytest.mark.parametrize("block", named(PYTHON, documents=[README]))
-def test_examples_run(block, tmp_path, monkeypatch):
-    """Each by itself, in a folder where they may write; the repository's pictures are at hand."""
+def test_examples_run(block, tmp_path, monkeypatch, large):
+    """Each by itself, in a folder where they may write; the repository's pictures and a large file are at hand."""
     (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / "large.hpcm").write_bytes(large)
     monkeypatch.chdir(tmp_path)
     exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
 
