@@ -35,7 +35,7 @@ REPEATS = 3
 SIDES = (256, 512, 1024, 2048, 4096)
 BOX = 512
 WHAT = ("previews", "tiles", "many")
-# Runs a command and tells the most memory that it had, in kilobytes. (On Linux; what `resource` tells has the parent's.)
+# Runs a command and tells the most memory that it had, in kilobytes (on Linux; `resource` counts the parent's too).
 CHILD = """
 import re, sys
 from hpcm.cli import main

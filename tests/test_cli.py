@@ -239,7 +239,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
             "photo.hpcm: .*200 x 136 pixels, over 27,199: .*",
         ),
         ("decompress photo.png -o a.png", r"photo.png: no .hpcm file: it begins with .*"),
-        ("decompress torn.hpcm", r"torn.hpcm: cut short or damaged: .*; fetch it again"),
+        ("decompress torn.hpcm", r"torn.hpcm: cut short or damaged: .*; fetch it again, or take --partial .*"),
         ("decompress bad.hpcm", r"bad.hpcm: tile 0 of 1 or the header was changed: .*; fetch the file again"),
         ("decompress photo.hpcm", "photo.hpcm: photo.png exists; -f overwrites it"),
         (

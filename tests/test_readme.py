@@ -18,7 +18,22 @@ README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
 OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex"}
-OTHER_COMMANDS = {"apt", "apt-get", "cat", "cd", "curl", "export", "git", "ls", "make", "mkdir", "pip", "python", "tar"}
+OTHER_COMMANDS = {
+    "apt",
+    "apt-get",
+    "cat",
+    "cd",
+    "curl",
+    "export",
+    "git",
+    "head",
+    "ls",
+    "make",
+    "mkdir",
+    "pip",
+    "python",
+    "tar",
+}
 SEPARATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "(", ")"}
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
+from ..errors import TruncatedError
 from ..fields import PASSES, Container
 from . import files
 from .files import Job
@@ -63,7 +64,10 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     from ..codec import load_for
 
     data = job.read()
-    container = unpack(data, partial=options.partial)
+    try:
+        container = unpack(data, partial=options.partial)
+    except TruncatedError as error:
+        raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
     codec = codec or load_for(container, **where(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_of(container, options.max_size)
