@@ -22,13 +22,17 @@ MEMORY = 4e9  # bytes
 REGION_MEMORY = 400e6
 BOX = (6000, 4000, 6512, 4512)  # on the corner of four tiles
 WORST = 26.0  # dB
-# Runs the command line and tells the most memory that this process ever had: kilobytes, on macOS bytes.
+# Runs the command line and tells the most memory that it ever had. On Linux, `resource` would count its parent's too.
 CHILD = """
-import resource, sys
+import pathlib, re, resource, sys
 from hpcm.cli import main
 code = main(sys.argv[1:])
-unit = 1 if sys.platform == "darwin" else 1024
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) * 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print("peak", peak)
 sys.exit(code)
 """
 
