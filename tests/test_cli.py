@@ -108,13 +108,20 @@ def test_there_and_back(run, at, material, capsys):
 
 @pytest.mark.parametrize(
     ("option", "value", "argument"),
-    [("--quality", 1, "quality"), ("--bpp", 1.5, "bpp"), ("--psnr", 7.5, "psnr"), ("--tile", 256, "tile")],
+    [
+        ("--quality", 1, "quality"),
+        ("--bpp", 1.5, "bpp"),
+        ("--psnr", 7.5, "psnr"),
+        ("--tile", 256, "tile"),
+        ("--effort", 3, "effort"),
+    ],
 )
 def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     asked = []
     monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: asked.append(target) or b"data")
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
     expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
+    expected |= {"effort": 0, "told": None}
     assert asked == [expected | {argument: value}]
 
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hpcm
-from hpcm import codec as module
-from hpcm import decoding
+from hpcm import decoding, shortest
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
 from hpcm.coding.config import LATENT_STRIDE, Config
 from hpcm.container import pack, unpack
@@ -505,7 +504,7 @@ def test_a_container_is_unpacked_once(codec, monkeypatch):
     data = codec.compress(photo(40, 30))
     monkeypatch.setenv("HPCM_WEIGHTS", str(codec.weights.path.parent))
     unpacked = []
-    monkeypatch.setattr(module, "unpack", lambda data: (unpacked.append(data), unpack(data))[1])
+    monkeypatch.setattr(shortest, "unpack", lambda data: (unpacked.append(data), unpack(data))[1])
     assert hpcm.decompress(data).size == (40, 30)
     assert unpacked == [data]
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm.metrics import ms_ssim
+from hpcm.metrics import SCORE_MIN, ms_ssim
 from hpcm.train import device
-from hpcm.train.loss import SCORE_MIN, importances, lambdas, rate_distortion
+from hpcm.train.loss import importances, rate_distortion
 
 PUBLISHED_MSE = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 PUBLISHED_MS_SSIM = (2.4, 4.58, 8.73, 16.64, 31.73, 60.5)
@@ -61,14 +61,14 @@ def test_lambda_of_numbers_and_tensors_alike(tiny, tiny_base):
     assert isinstance(tiny.lambda_of(7), float)
 
 
-def test_lambdas(tiny, tiny_base):
-    assert lambdas(tiny_base, torch.zeros(2)).tolist() == pytest.approx([0.013, 0.013])
+def test_weights_of_levels(tiny, tiny_base):
+    assert tiny_base.weight_of(torch.zeros(2)).tolist() == pytest.approx([0.013, 0.013])
     level = torch.tensor([0.0, 31.5, 63.0])
-    assert lambdas(tiny, level).tolist() == pytest.approx([0.001, 0.008, 0.064])
+    assert tiny.weight_of(level).tolist() == pytest.approx([0.001, 0.008, 0.064])
     span = replace(tiny, lambda_min=PUBLISHED_MSE[0], lambda_max=PUBLISHED_MSE[-1])
     levels = torch.linspace(0, 63, 6)
-    assert lambdas(span, levels).tolist() == pytest.approx(PUBLISHED_MSE, rel=0.05)
-    assert lambdas(span, levels, "ms-ssim").tolist() == pytest.approx(PUBLISHED_MS_SSIM, rel=0.07)
+    assert span.weight_of(levels).tolist() == pytest.approx(PUBLISHED_MSE, rel=0.05)
+    assert span.weight_of(levels, "ms-ssim").tolist() == pytest.approx(PUBLISHED_MS_SSIM, rel=0.07)
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(3.0, True), (1.1, False)])

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import official
-    from .codec import Codec, compress, decompress, load, preview
+    from .codec import Codec, load
     from .coding.config import Config
     from .errors import HPCMError
     from .model.hpcm import HPCM
+    from .shortest import compress, decompress, preview
     from .weights import WeightsFile
 
 __version__ = "0.1.0"  # as in pyproject.toml
@@ -37,7 +38,8 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "preview", "load", "Codec"], "codec"),
+    **dict.fromkeys(["compress", "decompress", "preview"], "shortest"),
+    **dict.fromkeys(["load", "Codec"], "codec"),
     "HPCM": "model.hpcm",
     "Config": "coding.config",
     "HPCMError": "errors",

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL import Image
 
 from .container import unpack
 from .decoding import Decoding
-from .encoding import Encoding
+from .encoding import Encoding, Refine
 from .engine.choice import Loaded
 from .engine.choice import load as load_model
 from .errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
@@ -29,8 +30,9 @@ from .fields import PASSES, TILE_SIDES, Box, Container
 from .picture import from_image, to_image
 from .sources import File, Source, bytes_of, image_of
 from .tiles import TILE_SIDE
-from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash
+from .weights import DEFAULT_MODEL, find
 
+MAX_EFFORT = 9
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
@@ -67,6 +69,8 @@ class Codec:
         psnr: float | None = None,
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
+        effort: int = 0,
+        told: Callable[[float], None] | None = None,
     ) -> bytes:
         """Compresses a picture to a .hpcm file.
 
@@ -79,6 +83,8 @@ class Codec:
                 regions faster and need less memory on both sides.
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
                 a tile; by default if that is little.
+            effort: 0 to 9 for a search of so many steps after the smallest file (effort.py); it needs PyTorch.
+            told: with effort, is called again and again with the share of the search that is done, 0 to 1.
 
         Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
         that isn't exact gives a PictureNotice (a warning).
@@ -93,7 +99,8 @@ class Codec:
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        job = Encoding(self.loaded, from_image(image_of(image)), tile, progressive)
+        refine = self._refine(effort, told)
+        job = Encoding(self.loaded, from_image(image_of(image)), tile, progressive, refine)
         if not self._told:
             self._told = True
             warnings.warn(
@@ -105,7 +112,7 @@ class Codec:
         with self.networks.undisturbed():
             if bpp is not None:
                 return job.smaller_than(bpp)
-            return job.at(level) if psnr is None else job.at(job.level_for(psnr))
+            return job.at(level) if psnr is None else job.reaching(psnr)
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -209,6 +216,18 @@ class Codec:
             raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
         return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
 
+    def _refine(self, effort: int, told: Callable[[float], None] | None) -> Refine | None:
+        """The search of an effort. Raises UsageError."""
+        if effort not in range(MAX_EFFORT + 1):
+            raise UsageError(f"effort is {effort}: it must be 0 (quick) to {MAX_EFFORT} (small files)")
+        if not effort:
+            return None
+        if not find_spec("torch"):
+            raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm[torch]'")
+        from .effort import refined
+
+        return partial(refined, effort=effort, told=told)
+
     def _check(self, container: Container, size: tuple[int, int], max_pixels: int) -> None:
         """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""
         if container.model_hash != self.weights.hash:
@@ -235,9 +254,6 @@ def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
     return min(1 << max(times.bit_length() - 1, 0), MAX_REDUCTION)
 
 
-# ---- the shortest way ------------------------------------------------------------------------------------------------
-
-
 def load(
     name_or_path: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
@@ -260,39 +276,3 @@ def load(
     Raises ModelNotFoundError, WeightsError, and UsageError for a device or engine that can't be used.
     """
     return Codec(load_model(find(name_or_path), engine, device, threads), max_pixels)
-
-
-@lru_cache(maxsize=4)
-def _cached(path: Path, modified: int, device: str, engine: str, threads: int | None) -> Codec:
-    return load(path, device, engine=engine, threads=threads)
-
-
-def _codec(weights: WeightsFile, device: str = "cpu", engine: str = "auto", threads: int | None = None) -> Codec:
-    """Loads a model once per process; a file that was written anew is loaded anew."""
-    return _cached(weights.path, weights.path.stat().st_mtime_ns, device, engine, threads)
-
-
-def load_for(container: Container, device: str = "cpu", *, engine: str = "auto", threads: int | None = None) -> Codec:
-    """The model that a .hpcm file names, loaded once per process. Raises ModelNotFoundError."""
-    return _codec(find_hash(container.model, container.model_hash), device, engine, threads)
-
-
-def compress(image: Source, *, model: str | Path = DEFAULT_MODEL, **how: Any) -> bytes:
-    """Compresses a picture with a model that is loaded once per process; for the rest see `Codec.compress`."""
-    return _codec(find(model)).compress(image, **how)
-
-
-def decompress(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
-    """Decodes a .hpcm file with the model that it names, or with `model`; for the rest see `Codec.decompress`."""
-    container = unpack(bytes_of(data))
-    return _named(container, model).decompress(container, **how)
-
-
-def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
-    """The picture that the beginning of a .hpcm file allows; for the rest see `Codec.preview`."""
-    container = unpack(bytes_of(data), partial=True)
-    return _named(container, model).preview(container, **how)
-
-
-def _named(container: Container, model: str | Path | None) -> Codec:
-    return load_for(container) if model is None else _codec(find(model))

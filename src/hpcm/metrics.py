@@ -21,6 +21,7 @@ EQUAL = 100.0  # dB: stands for the infinity of equal pictures, so that means an
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first
 WINDOW, SIGMA = 11, 1.5  # pixels, of the Gaussian window
 K1, K2 = 0.01, 0.03  # steady the quotients of luminance and of contrast and structure; shares of the peak
+SCORE_MIN = 1e-6  # of a scale of MS-SSIM, where a gradient is wanted: a negative one has no power, and zero no gradient
 SMALLEST = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)  # pixels: a side must be longer for MS-SSIM
 
 

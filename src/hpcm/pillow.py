@@ -90,7 +90,7 @@ class HPCMImageFile(ImageFile.ImageFile):
         return self.fp.read()
 
     def _decoded(self) -> Image.Image:
-        from .codec import load_for
+        from .shortest import load_for
 
         try:
             container = unpack(self._read(), partial=ImageFile.LOAD_TRUNCATED_IMAGES)
@@ -117,7 +117,7 @@ def _read_head(file: IO[bytes]) -> Container:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    from .codec import compress
+    from .shortest import compress
 
     given: dict[str, Any] = image.encoderinfo
     metadata = {name: given[name] for name in METADATA if name in given}

@@ -38,7 +38,7 @@ class Tiling:
 
     def __init__(self, networks: Loop, size: tuple[int, int], side: int = TILE_SIDE) -> None:
         self.networks, self.size, self.side = networks, size, side
-        self._halo = receptive_halo(networks.config)
+        self.halo = receptive_halo(networks.config)
 
     def __iter__(self) -> Iterator[Box]:
         """The boxes of the tiles in pixels, row by row."""
@@ -47,12 +47,10 @@ class Tiling:
 
     def analyse(self, picture: Picture, box: Box) -> Array:
         """y of a tile, padded to the model's multiple."""
-        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
-        rows, columns = self.padded(extent(box))
-        outer = self._with_halo((left, top, left + columns, top + rows))
+        left, top, right, bottom = own = self.cells(box)
+        outer = self.with_halo(own)
         y = self.networks.analyse(self.networks.arrays.put(cropped(picture, _pixels(outer))))
-        down, across = top - outer[1], left - outer[0]
-        return y[:, :, down : down + rows, across : across + columns]
+        return y[:, :, top - outer[1] : bottom - outer[1], left - outer[0] : right - outer[0]]
 
     def synthesise(
         self, latent: Latent, bit_depth: int, grey: bool, box: Box | None = None, factor: int = 1
@@ -66,10 +64,10 @@ class Tiling:
             factor: a power of two up to the tiles' side; with a box it must be 1.
         """
         box = box or (0, 0, self.size[1], self.size[0])
-        rows, pixels = _Rows(latent, self._touching(self._with_halo(_cells(box)))), None
-        for tile in self._touching(_cells(box)):
+        rows, pixels = _Rows(latent, self.touching(self.with_halo(_cells(box)))), None
+        for tile in self.touching(_cells(box)):
             left, top, right, bottom = piece = _common(tile, box)
-            outer = self._with_halo(_cells(piece))
+            outer = self.with_halo(_cells(piece))
             x_hat = self.networks.synthesise(rows.within(outer))[0]
             down, across = top - outer[1] * LATENT_STRIDE, left - outer[0] * LATENT_STRIDE
             values = self._pixels(x_hat[:, down : down + bottom - top, across : across + right - left], bit_depth, grey)
@@ -90,20 +88,26 @@ class Tiling:
         values = xp.where(xp.isnan(values), xp.zeros_like(values), values)  # a forged file may give anything
         return self.networks.arrays.get(values)
 
+    def cells(self, box: Box) -> Box:
+        """The box in latents of a tile, padded to the model's multiple."""
+        left, top = box[0] // LATENT_STRIDE, box[1] // LATENT_STRIDE
+        rows, columns = self.padded(extent(box))
+        return left, top, left + columns, top + rows
+
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of latents of `size` pixels, padded to the model's multiple."""
         multiple = self.networks.config.multiple
         rows, columns = (-(-side // multiple) * multiple // LATENT_STRIDE for side in size)
         return rows, columns
 
-    def _with_halo(self, cells: Box) -> Box:
+    def with_halo(self, cells: Box) -> Box:
         """A box in latents, widened by what its pixels depend on, as far as there are latents."""
         height, width = self.padded(self.size)
         left, top, right, bottom = cells
-        halo = self._halo
+        halo = self.halo
         return max(left - halo, 0), max(top - halo, 0), min(right + halo, width), min(bottom + halo, height)
 
-    def _touching(self, cells: Box) -> list[Box]:
+    def touching(self, cells: Box) -> list[Box]:
         """The tiles that a box in latents touches, row by row."""
         left, top, right, bottom = _pixels(cells)
         return [t for t in self if t[0] < right and t[2] > left and t[1] < bottom and t[3] > top]

@@ -18,6 +18,7 @@ from .models import exact, import_, models
 from .training import train
 
 DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
+EFFORTS = range(10)  # as in codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
@@ -63,6 +64,8 @@ def _compress(commands: Commands) -> None:
     command.add_argument("--tile", type=values.tile, default=1024, metavar="N", help=text)
     text = "whether the beginning of a file shows the whole picture, by default where that costs little"
     command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
+    text = "0, the default, to 9: a search for the smallest file, of minutes at 9; needs PyTorch"
+    command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
     text = f"model name, weights file or training run, by default {DEFAULT_MODEL}"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
 
@@ -227,13 +230,15 @@ def _eval(commands: Commands) -> None:
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
     text = "weights files and names of models, none for conventional codecs only; by default the bundled one"
     command.add_argument("--model", nargs="*", metavar="NAME|PATH", help=text)
-    text = "by default %(default)s; there are also mozjpeg, avif-420, avif-iq, heic, vvenc"
+    text = "by default %(default)s; there are also mozjpeg, avif-slow, avif-420, avif-iq, heic, vvenc"
     command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
     text = "folder for report.html, results.json, plots, and a cache from which it can go on"
     command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)
     command.add_argument(
         "--qualities", type=values.settings, default=(), metavar="Q,Q,...", help="of the models, 1 to 100"
     )
+    text = "of the models, 0 to 9, by default 0; each is a curve of its own"
+    command.add_argument("--effort", type=values.efforts, default=(0,), metavar="E,E,...", help=text)
     text = "of a conventional codec, in its own units; may be repeated"
     command.add_argument(
         "--settings", type=values.codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
@@ -258,6 +263,8 @@ def _bench(commands: Commands) -> None:
     command.add_argument("--repeats", type=values.whole, default=5, metavar="N", help="of which the median is taken")
     command.add_argument("--device", choices=DEVICES, help="where to compute, by default everywhere")
     _engine(command)
+    text = "time the encoder with these efforts, too"
+    command.add_argument("--effort", type=values.efforts, default=(), metavar="E,E,...", help=text)
     text = "a checkout of the authors' code, to run on the same weights and picture"
     command.add_argument("--against", metavar="PATH", help=text)
     command.add_argument("--json", metavar="FILE", help="write the numbers there too")

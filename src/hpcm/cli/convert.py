@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..codec import Codec
 
+Told = Callable[[float], None]
 TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 
@@ -31,8 +33,15 @@ def compress(options: argparse.Namespace) -> bool:
         return False
     files.lift_pillows_bound()
     codec = load(options.model, where(options))
-    how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive")}
-    return each(sound, partial(compress_one, codec, how=how, force=options.force)) and len(sound) == len(jobs)
+    if options.effort and options.threads and find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+    how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
+    with progress(sound, search=bool(options.effort)) as (remaining, told):
+        work = partial(compress_one, codec, how={**how, "told": told}, force=options.force)
+        done = [attempt(partial(work, job), job.name) for job in remaining]
+    return all(done) and len(sound) == len(jobs)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) -> None:
@@ -61,7 +70,7 @@ def decompress(options: argparse.Namespace) -> bool:
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
-    from ..codec import load_for
+    from ..shortest import load_for
 
     data = job.read()
     try:
@@ -117,23 +126,35 @@ def checked(jobs: Iterable[Job], force: bool) -> list[Job]:
 
 def each(jobs: Sequence[Job], work: Callable[[Job], None]) -> bool:
     """Does every job, also after one that failed. Whether all went well."""
-    with progress(jobs) as remaining:
+    with progress(jobs) as (remaining, _):
         done = [attempt(partial(work, job), job.name) for job in remaining]
     return all(done)
 
 
 @contextmanager
-def progress(jobs: Sequence[Job]) -> Iterator[Iterable[Job]]:
-    """The jobs; going through them draws a bar on stderr if that is a terminal and there are several."""
-    if len(jobs) < 2 or not sys.stderr.isatty():
-        yield jobs
+def progress(jobs: Sequence[Job], search: bool = False) -> Iterator[tuple[Iterable[Job], Told | None]]:
+    """The jobs and, with `search`, what is to be told how far the one at hand is, 0 to 1.
+
+    On a stderr that is a terminal going through several draws a bar, and the search one of its own, with the time left.
+    """
+    if not sys.stderr.isatty() or (len(jobs) < 2 and not search):
+        yield jobs, None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     # Lines printed meanwhile appear above the bar, unless they go into a file or a pipe.
     with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), transient=True) as bar:
-        yield bar.track(jobs)
+        remaining = bar.track(jobs) if len(jobs) > 1 else jobs
+        task = bar.add_task("Searching...", total=1) if search else None
+
+        def told(share: float) -> None:
+            if task is not None and share < bar.tasks[task].completed:  # another file
+                bar.reset(task)
+            if task is not None:
+                bar.update(task, completed=share)
+
+        yield remaining, told if search else None
 
 
 # ---- the process ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ RESERVED = frozenset(" \t\n\"'\\><~|&;$*?#()`")  # characters for which an Exec 
 
 def thumbnail(options: argparse.Namespace) -> None:
     """As a thumbnailer is called: input, output, size. What a cut file holds is shown."""
-    from ..codec import load_for
+    from ..shortest import load_for
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
     image = load_for(container).preview(container, draft=draft_of(container, options.side))

@@ -33,6 +33,7 @@ def evaluate(options: argparse.Namespace) -> None:
         codecs=[name for name in options.codecs.split(",") if name],
         settings=dict(options.settings),
         qualities=options.qualities,
+        efforts=options.effort,
         device=options.device,
         jobs=options.jobs,
         shown=options.show,
@@ -89,7 +90,7 @@ def bench(options: argparse.Namespace) -> None:
     found = []
     for model, device in product(models, devices):
         print(bench_.heading(model))
-        where = {"engine": options.engine, "threads": options.threads}
+        where = {"engine": options.engine, "threads": options.threads, "efforts": options.effort}
         benched = bench_.bench(model, options.size, device, options.repeats, options.against, **where)
         print(benched.text())
         found.append(asdict(benched))

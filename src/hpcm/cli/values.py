@@ -50,6 +50,12 @@ def settings(text: str) -> tuple[float | int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 10,50,90") from None
 
 
+def efforts(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[0-9](,[0-9])*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of efforts from 0 to 9, such as 0,9")
+    return tuple(map(int, text.split(",")))
+
+
 def codec_settings(text: str) -> tuple[str, tuple[float | int, ...]]:
     codec, _, listed = text.partition("=")
     return codec, settings(listed)

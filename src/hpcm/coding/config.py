@@ -26,6 +26,7 @@ CELL = 8  # side in pixels of the cells of the "unshuffle8" stem
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
 STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
+MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)
 MAX_LEVELS = MAX_LEVEL + 1
 
 Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
@@ -144,6 +145,14 @@ class Config:
         if self.levels == 1:
             return self.lambda_min + 0 * level
         return self.lambda_min * (self.lambda_max / self.lambda_min) ** (level / (self.levels - 1))
+
+    def weight_of(self, level: Any, loss: str = "mse") -> Any:
+        """The weight of the distortion of a quality level, or of each [B], in units of the loss: "mse" or "ms-ssim".
+
+        The one lambda of a single-level model is in these units already.
+        """
+        weight = self.lambda_of(level)
+        return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and self.levels > 1 else weight
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -20,10 +20,10 @@ from abc import abstractmethod
 
 import numpy as np
 
-from . import gains
+from . import drivers, gains
 from .arrays import Array, Arrays, namespace
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
-from .drivers import Driver, Places, Pop, Recording, Replaying, StepSymbols, hyper_places, latent_places
+from .drivers import Driver, Places, Pop, Recording, Replaying, StepSymbols, latent_places
 from .schedule import Plan, Step, plan_for
 
 HYPER_STEP = Step(index=0, scale=0, turn=0)
@@ -84,7 +84,9 @@ class Loop:
 
     # ---- latents and symbols ----------------------------------------------------------------------------------------
 
-    def encode(self, y: Array, level: int, inside: tuple[int, int] | None = None) -> tuple[list[StepSymbols], Array]:
+    def encode(
+        self, y: Array, level: int, inside: tuple[int, int] | None = None, z: Array | None = None
+    ) -> tuple[list[StepSymbols], Array]:
         """The symbols of one picture's latent, in the order in which the decoder asks for them, and y_hat.
 
         Args:
@@ -92,13 +94,14 @@ class Loop:
             level: the quality level.
             inside: rows and columns of y that touch the picture. What lies outside is padding: it costs nothing and
                 takes its mean on both sides. By default all of y.
+            z: [1, N, h/4, w/4]; by default what `hyper_analyse` makes of y.
         """
         levels = self.arrays.put(np.array([level]))
-        z = self._gains("z", levels)[0] * self.hyper_analyse(y)
-        record_z = Recording([z], self._hyper_places(_size(y), inside))
+        z = self.gains_of("z", levels)[0] * (self.hyper_analyse(y) if z is None else z)
+        record_z = Recording([z], self.hyper_places(_size(y), inside))
         hyper = self.hyper_decode(record_z, _size(z), levels)
         plan = self.plan(_size(y))
-        record_y = Recording(plan.pyramid(self._gains("y", levels)[0] * y), latent_places(plan, inside))
+        record_y = Recording(plan.pyramid(self.gains_of("y", levels)[0] * y), latent_places(plan, inside))
         y_hat = self.code_latent(hyper, record_y, levels)
         return record_z.symbols + record_y.symbols, y_hat
 
@@ -111,12 +114,12 @@ class Loop:
         """
         levels = self.arrays.put(np.array([level]))
         hyper_size = (size[0] // LATENTS_PER_HYPER, size[1] // LATENTS_PER_HYPER)
-        hyper = self.hyper_decode(Replaying(pop, self._hyper_places(size, inside)), hyper_size, levels)
+        hyper = self.hyper_decode(Replaying(pop, self.hyper_places(size, inside)), hyper_size, levels)
         return self.code_latent(hyper, Replaying(pop, latent_places(self.plan(size), inside)), levels)
 
     def hyper_decode(self, drive: Driver, size: tuple[int, int], level: Array) -> Array:
         """Codes z of `size` in one step and gives the hyper parameters, [B, 2M, h, w]."""
-        gain, inverse = self._gains("z", level)
+        gain, inverse = self.gains_of("z", level)
         shape = (level.shape[0], self.config.N, *size)
         xp = namespace(level)
         means, scales = (xp.broadcast_to(self.numbers(f"z_{key}") * gain, shape) for key in ("means", "scales"))
@@ -139,7 +142,7 @@ class Loop:
     def _code_latent(self, plan: Plan, hyper: Array, drive: Driver, level: Array) -> Array:
         xp, M = namespace(hyper), self.config.M
         hypers = plan.hyper_pyramid(hyper)
-        gain, inverse = self._gains("y", level)
+        gain, inverse = self.gains_of("y", level)
         context = hypers[0]
         y_hat = xp.zeros_like(context[:, :M])
         for step in plan.steps:
@@ -167,13 +170,13 @@ class Loop:
         """The coding schedule for latents of (h, w)."""
         return plan_for(self.config, *size, self.arrays)
 
-    def _hyper_places(self, size: tuple[int, int], inside: tuple[int, int] | None) -> list[Places]:
+    def hyper_places(self, size: tuple[int, int], inside: tuple[int, int] | None) -> list[Places]:
         """The places of z for y of `size`, of which `inside` rows and columns touch the picture."""
         cells = None if inside is None else (-(-inside[0] // LATENTS_PER_HYPER), -(-inside[1] // LATENTS_PER_HYPER))
         hyper_size = (size[0] // LATENTS_PER_HYPER, size[1] // LATENTS_PER_HYPER)
-        return hyper_places(self.config.N, hyper_size, cells, self.arrays)
+        return drivers.hyper_places(self.config.N, hyper_size, cells, self.arrays)
 
-    def _gains(self, latent: str, level: Array) -> tuple[Array | float, Array | float]:
+    def gains_of(self, latent: str, level: Array) -> tuple[Array | float, Array | float]:
         """The gain of y or z at `level`, and its learned inverse."""
         if self.config.levels == 1:
             return 1.0, 1.0

@@ -19,9 +19,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import torch
@@ -66,6 +68,7 @@ class Speed:
     encode_share: float  # of the peak
     decode_share: float
     released: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
+    efforts: dict[int, tuple[float, int]] = field(default_factory=dict)  # seconds of encoding, bytes
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class Bench:
                     theirs = speed.released[f"{way}_s"]
                     line += f"; the authors' code {theirs:.3f} s, {theirs / seconds:.2f} times as long"
                 lines.append(line)
+            for effort, (seconds, size) in speed.efforts.items():
+                lines.append(f"    encode  {seconds:8.3f} s  with effort {effort}, {size:,} bytes")
         return "\n".join(lines)
 
 
@@ -126,12 +131,14 @@ def bench(
     *,
     engine: str = "auto",
     threads: int | None = None,
+    efforts: Sequence[int] = (),
 ) -> Bench:
     """Measures a model: by name, by weights file, or an architecture with random weights.
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
         against: a checkout of the authors' code; see released.py.
+        efforts: to time the encoder with, once each.
         engine, threads: as for `hpcm.load`.
 
     Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used.
@@ -144,7 +151,7 @@ def bench(
         threads = threads or (torch.get_num_threads() if used == "torch" else cores())
         started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
         released = Released(Path(against), load_model(codec.weights, device).model, device) if against else None
-        speeds = [_speed(codec, size, groups, peak, repeats, released, device) for size in sizes or [SIZE]]
+        speeds = [_speed(codec, size, groups, peak, repeats, released, device, efforts) for size in sizes or [SIZE]]
         return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
 
 
@@ -203,6 +210,7 @@ def _speed(
     repeats: int,
     released: Released | None,
     device: str,
+    efforts: Sequence[int],
 ) -> Speed:
     image = picture(size)
     data = codec.compress(image, quality=QUALITY)  # warm up
@@ -214,8 +222,12 @@ def _speed(
         seconds_at_peak * sum(value for group, value in groups.items() if group in parts)
         for parts in (ENCODING, DECODING)
     )
+    searched: dict[int, tuple[float, int]] = {}
+    for effort in efforts:
+        seconds, found = _timed(partial(codec.compress, image, quality=QUALITY, effort=effort), device)
+        searched[effort] = seconds, len(cast(bytes, found))
     theirs = None if released is None else released.speed(image, repeats, _timed)
-    return Speed(*size, len(data), encode_s, decode_s, encoding / encode_s, decoding / decode_s, theirs)
+    return Speed(*size, len(data), encode_s, decode_s, encoding / encode_s, decoding / decode_s, theirs, searched)
 
 
 def picture(size: tuple[int, int]) -> Image.Image:

@@ -36,6 +36,7 @@ class Options:
     codecs: Sequence[str] = ("jpeg", "webp", "avif", "jxl")
     settings: dict[str, Sequence[Setting]] = field(default_factory=dict)  # of conventional codecs; else their own
     qualities: Sequence[Setting] = ()  # of models; else their own
+    efforts: Sequence[int] = (0,)  # of models
     device: str = "cpu"
     jobs: int = 1
     shown: int = 3  # pictures side by side
@@ -121,8 +122,11 @@ def subjects_of(options: Options) -> list[Subject]:
     for model in options.models:
         files.append(find(model))
         taken = {subject.name for subject in subjects}
-        name = files[-1].name if files[-1].name not in taken else f"{files[-1].name}-{files[-1].hash.hex()[:6]}"
-        subjects.append(Subject(name, str(files[-1].path.resolve()), files[-1].digest.hex(), options.device))
+        for effort in dict.fromkeys(options.efforts):
+            name = files[-1].name + (f"-e{effort}" if effort else "")
+            name = f"{name}-{files[-1].hash.hex()[:6]}" if name in taken else name
+            path, digest = str(files[-1].path.resolve()), files[-1].digest.hex()
+            subjects.append(Subject(name, path, digest, options.device, effort))
     if not subjects:
         raise UsageError("nothing to evaluate: name codecs or models")
     return subjects

@@ -41,6 +41,7 @@ class Subject:
     weights: str | None = None
     weights_hash: str | None = None
     device: str = "cpu"
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Task:
             "picture": self.source.hash,
             "versions": codec["versions"],
             **(own if subject.weights else {}),
+            **({"effort": subject.effort} if subject.effort else {}),
             **({"lpips": True} if self.lpips else {}),
         }
 
@@ -88,7 +90,7 @@ def open_codec(subject: Subject) -> Codec:
     else:
         from .ours import Ours
 
-        codec = Ours(subject.weights, subject.device)
+        codec = Ours(subject.weights, subject.device, subject.effort)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
     codec.decompress(codec.compress(noise, codec.settings[len(codec.settings) // 2]))
     return codec
@@ -146,7 +148,7 @@ def _measured(task: Task) -> Row:
     start = time.perf_counter()
     data = codec.compress(image, task.setting)
     encode_s = time.perf_counter() - start
-    split = {"encode_split": clock.encode_split(data, encode_s)} if clock else {}
+    split = {"encode_split": clock.encode_split(data, encode_s)} if clock and not task.subject.effort else {}
     start = time.perf_counter()
     decoded = codec.decompress(data)
     decode_s = time.perf_counter() - start

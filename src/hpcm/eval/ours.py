@@ -19,10 +19,13 @@ class Ours:
 
     libraries = ("torch", "numpy", "constriction")
 
-    def __init__(self, path: str, device: str = "cpu") -> None:
+    def __init__(self, path: str, device: str = "cpu", effort: int = 0) -> None:
         self.codec = load(path, device)
-        self.label = f"hpcm {self.codec.weights.name}"
-        self.said = f"model {self.codec.weights.name}, {self.codec.levels} levels, on {device}"
+        self.effort = effort
+        self.label = f"hpcm {self.codec.weights.name}" + (f" e{effort}" if effort else "")
+        self.said = f"model {self.codec.weights.name}, {self.codec.levels} levels, on {device}" + (
+            f", effort {effort}" if effort else ""
+        )
         self.settings: Sequence[Setting] = (1, 10, 25, 40, 55, 70, 85, 100) if self.codec.levels > 1 else (1,)
         self.scale: Sequence[Setting] = range(1, QUALITIES + 1) if self.codec.levels > 1 else (1,)
         self._device = device
@@ -35,7 +38,7 @@ class Ours:
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         self._spent = dict.fromkeys(self._spent, 0.0)
-        return self.codec.compress(image, quality=int(setting))
+        return self.codec.compress(image, quality=int(setting), effort=self.effort)
 
     def decompress(self, data: bytes) -> Image.Image:
         self._spent = dict.fromkeys(self._spent, 0.0)

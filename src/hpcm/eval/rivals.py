@@ -115,10 +115,11 @@ class Avif:
     scale = range(1, 100)
     libraries = ("pillow", "avif")
 
-    def __init__(self, label: str, subsampling: str, tune: str | None) -> None:
+    def __init__(self, label: str, subsampling: str, tune: str | None, speed: int = 4) -> None:
         self.label = label
-        self.said = f"libavif with libaom, {subsampling}, speed 4, " + (f"tune={tune}" if tune else "default tuning")
-        self.options: dict[str, Any] = {"subsampling": subsampling, "speed": 4}
+        told = f"tune={tune}" if tune else "default tuning"
+        self.said = f"libavif with libaom, {subsampling}, speed {speed}, {told}"
+        self.options: dict[str, Any] = {"subsampling": subsampling, "speed": speed}
         if tune:
             self.options["advanced"] = {"tune": tune}
 
@@ -211,6 +212,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "mozjpeg": MozJpeg,
     "webp": WebP,
     "avif": partial(Avif, "AVIF", "4:4:4", "psnr"),
+    "avif-slow": partial(Avif, "AVIF speed 0", "4:4:4", "psnr", 0),
     "avif-420": partial(Avif, "AVIF 4:2:0", "4:2:0", "psnr"),
     "avif-iq": partial(Avif, "AVIF, default tuning", "4:4:4", None),
     "jxl": JpegXl,

@@ -80,12 +80,12 @@ class HPCM(nn.Module, Loop):
         if level is None:
             level = torch.full((x.shape[0],), (self.config.levels - 1) // 2, device=x.device)
         y = self.analyse(x)
-        z = self._gains("z", level)[0] * self.hyper_analyse(y)
+        z = self.gains_of("z", level)[0] * self.hyper_analyse(y)
         size, hyper_size = (y.shape[2], y.shape[3]), (z.shape[2], z.shape[3])
         estimate_z = Estimating([z], hyper_places(self.config.N, hyper_size, None, self.arrays))
         hyper = self.hyper_decode(estimate_z, hyper_size, level)
         plan = self.plan(size)
-        estimate_y = Estimating(plan.pyramid(self._gains("y", level)[0] * y), latent_places(plan, None), plan)
+        estimate_y = Estimating(plan.pyramid(self.gains_of("y", level)[0] * y), latent_places(plan, None), plan)
         y_hat = self.code_latent(hyper, estimate_y, level)
         estimates = {"y": estimate_y, "z": estimate_z}
         formula = self.config.likelihood

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from ..coding.config import Config
-from ..metrics import ms_ssim
+from ..metrics import SCORE_MIN, ms_ssim
 
 LOSSES = ("mse", "ms-ssim")
-MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)
-SCORE_MIN = 1e-6  # of a scale of MS-SSIM: a negative one has no power, and zero no gradient
 
 
 class Loss(NamedTuple):
@@ -26,15 +24,6 @@ class Loss(NamedTuple):
     total: Tensor
     bpp: Tensor
     mse: Tensor
-
-
-def lambdas(config: Config, level: Tensor, loss: str = "mse") -> Tensor:
-    """The weight of the distortion for each level [B], in units of the loss.
-
-    The one lambda of a single-level model is in these units already.
-    """
-    weight = config.lambda_of(level)
-    return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and config.levels > 1 else weight
 
 
 def importances(config: Config, level: Tensor, balance: float) -> Tensor:

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .. import atomic
-from ..coding.config import MODELS, Config
+from ..coding.config import MODELS, MS_SSIM_WEIGHT, Config
 from ..errors import UsageError, WeightsError
 from ..metrics import SMALLEST
 from ..weights import find
 from .grow import can_grow
-from .loss import LOSSES, MS_SSIM_WEIGHT
+from .loss import LOSSES
 
 FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate

@@ -31,7 +31,7 @@ from .checkpoint import State
 from .data import Photographs
 from .device import choose_precision
 from .grow import grow
-from .loss import Loss, importances, lambdas, rate_distortion
+from .loss import Loss, importances, rate_distortion
 from .muon import Muon
 from .options import Options
 from .pool import Draw
@@ -145,7 +145,7 @@ class Run:
     def loss(self, x: Tensor, level: Tensor) -> Loss:
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16):
             out: dict[str, Any] = self.network(x, level)
-        weight = lambdas(self.config, level, self.options.loss)
+        weight = self.config.weight_of(level, self.options.loss)
         importance = importances(self.config, level, self.options.balance)
         return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss, importance)
 
