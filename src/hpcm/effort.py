@@ -40,7 +40,7 @@ from .model.rate import bits, likelihood
 from .tiles import cropped, latents_inside
 from .weights import find
 
-SOFTNESS = 0.5  # temperature of the mixture: how far from a whole number it stays
+SOFTNESS = 0.85  # temperature of the mixture: how far from a whole number it stays
 EDGE = 1e-5  # a latent is at least so far from a whole number, where atanh ends
 Told = Callable[[float], None]  # is told which share of the work is done, 0 to 1
 
@@ -50,12 +50,16 @@ class Search:
     """How one tile is searched; temperatures fall exponentially."""
 
     iterations: int
-    rate: float = 0.015  # of Adam, in quantisation steps
-    hot: float = 0.5  # temperature of the choice between two numbers at the beginning
-    cold: float = 0.1  # and at the end
+    rate: float  # of Adam, in quantisation steps
+    hot: float = 0.6  # temperature of the choice between two numbers at the beginning
+    cold: float = 0.15  # and at the end
 
 
-EFFORTS = tuple(Search(n) for n in (0, 5, 10, 20, 30, 40, 60, 80, 120, 160))
+EFFORTS = (
+    Search(0, 0.0),
+    *(Search(iterations, 0.02) for iterations in (5, 10, 20, 30)),
+    *(Search(iterations, 0.015) for iterations in (45, 60, 85, 120, 160)),
+)
 
 
 class Annealing:

@@ -1,0 +1,57 @@
+"""The table of efforts in docs/effort.md: what each saves, and how long it takes.
+
+    hpcm eval KODAK --model nano --effort 0,1,2,3,4,5,6,7,8,9 --codecs "" --qualities 20,45,70,90 -o REPORT
+    python runs/efforts.py REPORT...
+
+Each REPORT is the folder of an evaluation of models with several efforts, effort 0 among them.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from update_docs import ROOT, between_marks
+
+from hpcm.effort import EFFORTS
+from hpcm.eval.report import conditions, markdown, saving
+
+HEADS = ["model", "effort", "iterations", "BD-rate (PSNR)", "BD-rate (MS-SSIM)", "encode", "times as long"]
+
+
+def rows(results: dict) -> list[list[str]]:
+    """A row for each codec that is a model with an effort, against the same without."""
+    found = []
+    for name, codec in results["codecs"].items():
+        if not (parts := re.fullmatch(r"(.+)-e([1-9])", name)) or parts[1] not in results["codecs"]:
+            continue
+        plain, effort = parts[1], int(parts[2])
+        rates = [saving(results["bd_rate"].get(q, {}).get(plain, {}).get(name)) for q in ("psnr", "ms_ssim_db")]
+        seconds, before = (middle(results["codecs"][each]) for each in (name, plain))
+        found.append(
+            [plain, str(effort), str(EFFORTS[effort].iterations), *rates, f"{seconds:.1f} s", f"{seconds / before:.0f}"]
+        )
+    return found
+
+
+def middle(codec: dict) -> float:
+    """The median over the settings of the median time of a picture."""
+    return sorted(point["encode_s"] for point in codec["points"])[len(codec["points"]) // 2]
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    parts = []
+    for report in sys.argv[1:]:
+        results = json.loads(Path(report, "results.json").read_text(encoding="utf-8"))
+        count, qualities = len(results["pictures"]), results["options"]["qualities"]
+        pictures = "Kodak's 24 pictures" if results["is_kodak"] else f"{count} pictures"
+        told = f"{pictures} at qualities {', '.join(map(str, qualities))}; {conditions(results)}"
+        parts.append(f"{markdown(HEADS, rows(results))}\n\n{told}")
+    between_marks(ROOT / "docs" / "effort.md", "\n\n".join(parts))
+    print("docs/effort.md")
+
+
+if __name__ == "__main__":
+    main()
