@@ -22,7 +22,7 @@ HEADS = ["model", "effort", "iterations", "BD-rate (PSNR)", "BD-rate (MS-SSIM)",
 def rows(results: dict) -> list[list[str]]:
     """A row for each codec that is a model with an effort, against the same without."""
     found = []
-    for name, codec in results["codecs"].items():
+    for name in results["codecs"]:
         if not (parts := re.fullmatch(r"(.+)-e([1-9])", name)) or parts[1] not in results["codecs"]:
             continue
         plain, effort = parts[1], int(parts[2])

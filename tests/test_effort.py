@@ -20,7 +20,7 @@ from hpcm.picture import from_image
 from hpcm.tiles import TILE_SIDE
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
-FEW = 8  # iterations
+FEW = 20  # iterations
 
 
 @pytest.fixture(scope="module")

@@ -40,25 +40,30 @@ from .model.rate import bits, likelihood
 from .tiles import cropped, latents_inside
 from .weights import find
 
-SOFTNESS = 0.85  # temperature of the mixture: how far from a whole number it stays
 EDGE = 1e-5  # a latent is at least so far from a whole number, where atanh ends
 Told = Callable[[float], None]  # is told which share of the work is done, 0 to 1
 
 
 @dataclass(frozen=True)
 class Search:
-    """How one tile is searched; temperatures fall exponentially."""
+    """How one tile is searched. Learning rate and temperature fall exponentially."""
 
     iterations: int
-    rate: float  # of Adam, in quantisation steps
+    fast: float = 0.03  # Adam's learning rate at the beginning, in quantisation steps
+    slow: float = 0.006  # and at the end
     hot: float = 0.6  # temperature of the choice between two numbers at the beginning
-    cold: float = 0.15  # and at the end
+    cold: float = 0.1  # and at the end
+
+    def at(self, iteration: int) -> tuple[float, float]:
+        """Learning rate and temperature of an iteration."""
+        share = iteration / max(self.iterations - 1, 1)
+        return self.fast * (self.slow / self.fast) ** share, self.hot * (self.cold / self.hot) ** share
 
 
 EFFORTS = (
-    Search(0, 0.0),
-    *(Search(iterations, 0.02) for iterations in (5, 10, 20, 30)),
-    *(Search(iterations, 0.015) for iterations in (45, 60, 85, 120, 160)),
+    Search(0),
+    *(Search(iterations, 0.02, 0.01) for iterations in (8, 14, 20)),
+    *(Search(iterations) for iterations in (30, 45, 60, 85, 120, 160)),
 )
 
 
@@ -83,7 +88,7 @@ class Annealing:
         share = (x - low).clamp(EDGE, 1 - EDGE)
         chance = torch.rand(share.shape, generator=self.random, device=x.device).clamp_(1e-6, 1 - 1e-6)
         odds = (torch.atanh(share) - torch.atanh(1 - share)) / self.temperature  # of the upper number
-        return low + torch.sigmoid((odds + torch.logit(chance)) / SOFTNESS)
+        return low + torch.sigmoid(odds + torch.logit(chance))
 
 
 def refined(job: Encoding, level: int, *, effort: int, told: Told | None = None) -> dict[Box, Latents]:
@@ -165,9 +170,9 @@ class _Refiner:
         y = self._tensor(start)
         y, z = self.gain_y * y, self.gain_z * self.model.hyper_analyse(y)
         y, z = y.clone().requires_grad_(), z.clone().requires_grad_()
-        adam = torch.optim.Adam((y, z), search.rate)
+        adam = torch.optim.Adam((y, z))
         for i in range(search.iterations):
-            temperature = search.hot * (search.cold / search.hot) ** (i / max(search.iterations - 1, 1))
+            adam.param_groups[0]["lr"], temperature = search.at(i)
             with torch.enable_grad():
                 y_hat, rate = self._mixed(y, z, inside, temperature, random)
                 loss = rate + self._distortion(window, y_hat)
