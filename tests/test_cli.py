@@ -1,5 +1,6 @@
 """The command line, end to end: outputs and their names, exact lines on stderr, exit codes, and no leftovers."""
 
+import contextlib
 import io
 import json
 import os
@@ -213,6 +214,32 @@ def test_several_inputs_have_a_progress_bar_on_a_terminal(run, at, monkeypatch, 
     monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: b"data")
     assert run("compress", "photo.png", "other.png", "-f") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_search_is_told_of_on_a_terminal(run, at, monkeypatch, capsys):
+    """Also of the next file, which begins at zero again."""
+    shutil.copy("photo.png", "other.png")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    def compress(self, image, *, told, **target):
+        for share in (0.5, 1.0):
+            told(share)
+        return b"data"
+
+    monkeypatch.setattr(codec.Codec, "compress", compress)
+    assert run("compress", "photo.png", "--effort", 2, "-f") == 0
+    assert "Searching..." in capsys.readouterr().err
+    assert run("compress", "photo.png", "other.png", "--effort", 2, "-f") == 0
+
+
+def test_a_search_that_is_interrupted_leaves_no_file(run, at, monkeypatch):
+    def stop(share):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, search: contextlib.nullcontext((jobs, stop)))
+    before = tree(at)
+    assert run("compress", "photo.png", "--effort", 1, "--threads", 1, "-o", "new.hpcm") == 130
+    assert tree(at) == before
 
 
 # ---- failures -------------------------------------------------------------------------------------------------------

@@ -108,6 +108,16 @@ def test_numbers_are_those_of_real_files(report, pictures):
     assert (point["bpp"], point["psnr"]) == (pytest.approx(np.mean(sizes)), pytest.approx(np.mean(levels)))
 
 
+def test_efforts_are_curves_of_their_own(report, pictures, capsys):
+    words = ["--codecs", "", "--effort", "0,1", "--show", "0", "--limit", "1"]
+    assert evaluated(pictures, report, report / "efforts", *words) == 0
+    found = json.loads((report / "efforts" / "results.json").read_text())["codecs"]
+    assert [codec["label"] for codec in found.values()] == ["hpcm tiny", "hpcm tiny e1"]
+    assert found["tiny-e1"]["said"].endswith("on cpu, effort 1")
+    plain, searched = ([point["pictures"][0] for point in codec["points"]] for codec in found.values())
+    assert any(one["bytes"] != other["bytes"] for one, other in zip(plain, searched, strict=True))
+
+
 def test_times_are_split(report):
     for point in results(report)["codecs"]["tiny"]["points"]:
         for row in point["pictures"]:

@@ -93,6 +93,15 @@ def test_bench(weights_file, tmp_path, capsys, monkeypatch):
         assert speed["encode_s"] > 0 < speed["decode_s"]
 
 
+def test_bench_with_efforts(weights_file, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "GEMM_SIDE", 64)
+    line = ["bench", str(weights_file), "--size", "64x64", "--repeats", "1", "--effort", "0,1"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert "s  with effort 0, " in out
+    assert "s  with effort 1, " in out
+
+
 def test_an_architecture_with_random_weights(monkeypatch, tmp_path, tiny):
     monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path))
     monkeypatch.setitem(bench.MODELS, "tiny", tiny)

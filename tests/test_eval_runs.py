@@ -86,6 +86,25 @@ def test_rd_table(script, report, capsys):
     assert "a curve has only 3 points" in ours
 
 
+def test_efforts(script, report, monkeypatch):
+    monkeypatch.syspath_prepend(report / "runs")
+    results = json.loads((report / "results.json").read_text())
+    for name, share in (("nano-4", 1.0), ("nano-4-e9", 0.9)):
+        points = [
+            {**p, "bpp": share * p["bpp"], "encode_s": p["encode_s"] / share**9}
+            for p in results["codecs"]["jpeg"]["points"]
+        ]
+        results["codecs"][name] = {"label": name, "said": "", "points": points}
+    results |= evaluate._comparisons(results["codecs"], ())
+    results["options"] = {"qualities": [20, 70]}
+    (report / "results.json").write_text(json.dumps(results))
+    (report / "docs" / "effort.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    script("efforts.py", report)
+    lines = (report / "docs" / "effort.md").read_text().splitlines()
+    assert lines[4] == "| nano-4 | 9 | 160 | -10.0% | - | 0.3 s | 3 |"
+    assert lines[6].startswith("Kodak's 24 pictures at qualities 20, 70; 2026-01-02, a processor, 2 cores")
+
+
 def test_complexity(script, capsys):
     script("complexity.py")
     out = capsys.readouterr().out
