@@ -62,8 +62,8 @@ class Search:
 
 EFFORTS = (
     Search(0),
-    *(Search(iterations, 0.02, 0.01) for iterations in (8, 14, 20)),
-    *(Search(iterations) for iterations in (30, 45, 60, 85, 120, 160)),
+    *(Search(iterations, 0.02, 0.01) for iterations in (8, 10, 13, 17, 22, 29)),
+    *(Search(iterations) for iterations in (38, 49, 64)),
 )
 
 

@@ -33,15 +33,22 @@ def compress(options: argparse.Namespace) -> bool:
         return False
     files.lift_pillows_bound()
     codec = load(options.model, where(options))
-    if options.effort and options.threads and find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(options.threads)
+    if options.effort and find_spec("torch"):
+        prepare_search(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
     with progress(sound, search=bool(options.effort)) as (remaining, told):
         work = partial(compress_one, codec, how={**how, "told": told}, force=options.force)
         done = [attempt(partial(work, job), job.name) for job in remaining]
     return all(done) and len(sound) == len(jobs)
+
+
+def prepare_search(threads: int | None) -> None:
+    """Sets up this process for a search with torch."""
+    import torch
+
+    keep_pages()
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) -> None:
