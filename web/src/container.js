@@ -1,0 +1,234 @@
+/**
+ * The .hpcm byte format, versions 1 and 2. docs/format.md walks through a file; the docstring of the Python package's
+ * container.py is the specification.
+ *
+ *     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
+ */
+import { HpcmError, checkRange } from "./errors.js";
+import { MAX_VARINT, Reader, chunk, concat, crc32, uint16, uint32, varint } from "./wire.js";
+
+const MAGIC = [0x89, 0x48, 0x50, 0x43];
+export const VERSION = 2;
+export const PASSES = 3; // of progressive files
+const MAX_SIDE = 2 ** 24;
+const MAX_PIXELS = 2 ** 32;
+const MAX_LEVEL = 63;
+const MAX_METADATA = 2 ** 24;
+const ALPHA_SLACK = 1024;
+const HASH_BYTES = 8;
+const MODEL_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+const GREY = 1;
+const DEEP = 2;
+const ANCILLARY = 32;
+const PROGRESSIVE = 64;
+const KNOWN_FLAGS = { 1: 0x3f, 2: 0x7f };
+const CHUNKS = [
+  ["icc", 4, "I"],
+  ["exif", 8, "E"],
+  ["alpha", 16, "A"],
+];
+
+/**
+ * @typedef {{payload: Uint8Array, checksum: number}} Part
+ * @typedef {object} Container
+ * @property {number} version
+ * @property {number} passes 1, or 3: progressive
+ * @property {number} width
+ * @property {number} height
+ * @property {string} model
+ * @property {string} hash the first 8 bytes of the SHA-256 of the weights file, in hexadecimal digits
+ * @property {number} level
+ * @property {"rgb"|"grey"} colour
+ * @property {8|16} bitDepth
+ * @property {number} tileSide
+ * @property {Uint8Array} [icc]
+ * @property {Uint8Array} [exif]
+ * @property {Uint8Array} [alpha] a PNG
+ * @property {[string, Uint8Array][]} ancillary (type, data)
+ * @property {Part[][]} tiles fewer parts than passes where the file was cut
+ */
+
+/** The squares that a picture is cut into, row by row: [left, top, right, bottom] in pixels. */
+export function tileBoxes({ width, height, tileSide }) {
+  const boxes = [];
+  for (let top = 0; top < height; top += tileSide) {
+    for (let left = 0; left < width; left += tileSide) {
+      boxes.push([left, top, Math.min(left + tileSide, width), Math.min(top + tileSide, height)]);
+    }
+  }
+  return boxes;
+}
+
+const tileCount = ({ width, height, tileSide }) => Math.ceil(width / tileSide) * Math.ceil(height / tileSide);
+
+/** How much of the tiles' parts is there: 1 unless the file was cut. */
+export const progressOf = (container) =>
+  container.tiles.reduce((sum, tile) => sum + tile.length, 0) / (tileCount(container) * container.passes);
+
+/**
+ * What a .hpcm file says. Throws HpcmError with the code "format", "truncated" or "corrupt".
+ * @param {Uint8Array} data
+ * @param {{partial?: boolean}} options partial: `data` may be the beginning of a file
+ * @returns {Container}
+ */
+export function unpack(data, { partial = false } = {}) {
+  const reader = new Reader(data);
+  const container = readHead(reader);
+  container.tiles = readTiles(reader, container, partial);
+  return container;
+}
+
+/** The same without the tiles, of the beginning of a file. */
+export const unpackHead = (data) => readHead(new Reader(data));
+
+/** @param {Container} container @returns {Uint8Array} */
+export function pack(container) {
+  checkHeader(container);
+  const head = [packHeader(container)];
+  for (const [name, , kind] of CHUNKS) if (container[name]) head.push(chunk(kind, container[name]));
+  if (container.ancillary.length) {
+    head.push(Uint8Array.of(container.ancillary.length), ...container.ancillary.map(([kind, data]) => chunk(kind, data)));
+  }
+  for (const tile of container.tiles) {
+    tile.forEach(({ payload, checksum }, i) => {
+      checkRange("length of a part", payload.length, 0, MAX_VARINT);
+      head.push(Uint8Array.from([...varint(payload.length), ...seal(checksum, i + 1 < container.passes)]));
+    });
+  }
+  const pieces = [concat(head)];
+  const crcs = container.tiles.map(() => crc32(pieces[0]));
+  for (let turn = 0; turn < container.passes; turn++) {
+    container.tiles.forEach((tile, i) => {
+      crcs[i] = crc32(tile[turn].payload, crcs[i]);
+      pieces.push(tile[turn].payload, Uint8Array.from(seal(crcs[i], turn + 1 < container.passes)));
+    });
+  }
+  return concat(pieces);
+}
+
+/** A checksum or CRC: all of it, or the low half. */
+const seal = (value, short) => (short ? uint16(value) : uint32(value));
+
+function packHeader(container) {
+  let flags = (container.colour === "grey" ? GREY : 0) + (container.bitDepth === 16 ? DEEP : 0);
+  for (const [name, flag] of CHUNKS) if (container[name]) flags += flag;
+  flags += (container.ancillary.length ? ANCILLARY : 0) + (container.passes === PASSES ? PROGRESSIVE : 0);
+  const name = new TextEncoder().encode(container.model);
+  const hash = container.hash.match(/../g).map((digits) => parseInt(digits, 16));
+  return Uint8Array.from([
+    ...[...MAGIC, container.version, flags, ...varint(container.width), ...varint(container.height)],
+    ...[name.length, ...name, ...hash, container.level, Math.log2(container.tileSide)],
+  ]);
+}
+
+function readHead(reader) {
+  const container = readHeader(reader);
+  const { flags } = container;
+  for (const [name, flag, kind] of CHUNKS) {
+    if (!(flags & flag)) continue;
+    const start = reader.at;
+    const found = String.fromCharCode(reader.byte(`${name} chunk`));
+    if (found !== kind) {
+      throw new HpcmError("format", `the ${name} chunk begins with "${found}" instead of "${kind}"; the file is damaged`);
+    }
+    container[name] = reader.chunk(name, start, chunkLimit(container, name));
+  }
+  if (flags & ANCILLARY) readAncillary(reader, container);
+  return container;
+}
+
+function readAncillary(reader, container) {
+  const count = reader.byte("number of ancillary chunks");
+  checkRange("number of ancillary chunks", count, 1, 26);
+  for (let i = 0; i < count; i++) {
+    const start = reader.at;
+    const kind = String.fromCharCode(reader.byte("an ancillary chunk"));
+    if (!/^[a-z]$/.test(kind) || kind <= (container.ancillary.at(-1)?.[0] ?? "")) {
+      throw new HpcmError("format", `an ancillary chunk is of type "${kind}"; allowed is each of a to z once, in order`);
+    }
+    container.ancillary.push([kind, reader.chunk(`ancillary "${kind}"`, start, MAX_METADATA)]);
+  }
+}
+
+function readHeader(reader) {
+  const start = reader.data.subarray(0, MAGIC.length);
+  if (start.some((byte, i) => byte !== MAGIC[i])) throw new HpcmError("format", "this is no .hpcm file");
+  reader.take(MAGIC.length, "magic");
+  const version = reader.byte("version");
+  if (!(version in KNOWN_FLAGS)) {
+    throw new HpcmError("format", `format version ${version} found; versions 1 to ${VERSION} are read here`);
+  }
+  const flags = reader.byte("flags");
+  if (flags & ~KNOWN_FLAGS[version]) throw new HpcmError("format", `flags are ${flags}, which version ${version} lacks`);
+  const container = {
+    ...{ version, flags, passes: flags & PROGRESSIVE ? PASSES : 1 },
+    ...{ width: reader.varint("width"), height: reader.varint("height") },
+    model: String.fromCharCode(...reader.take(reader.byte("length of the model name"), "model name")),
+    hash: [...reader.take(HASH_BYTES, "model hash")].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
+    level: reader.byte("quality level"),
+    colour: flags & GREY ? "grey" : "rgb",
+    bitDepth: flags & DEEP ? 16 : 8,
+    tileSide: 2 ** reader.byte("tile side"),
+    ...{ ancillary: [], tiles: [] },
+  };
+  checkHeader(container);
+  return container;
+}
+
+function checkHeader(container) {
+  checkRange("width", container.width, 1, MAX_SIDE);
+  checkRange("height", container.height, 1, MAX_SIDE);
+  checkRange("number of pixels", container.width * container.height, 1, MAX_PIXELS);
+  checkRange("quality level", container.level, 0, MAX_LEVEL);
+  if (!MODEL_NAME.test(container.model)) {
+    throw new HpcmError("format", "the model's name is no name: 1 to 32 of a-z 0-9 ._- and no ._- in front are allowed");
+  }
+  checkRange("tile side", container.tileSide, 2 ** 8, 2 ** 16);
+}
+
+function chunkLimit({ width, height, bitDepth }, name) {
+  return name === "alpha" ? 2 * Math.floor((width * height * bitDepth) / 8) + ALPHA_SLACK : MAX_METADATA;
+}
+
+/** The table and the parts of the tiles, up to the end of the file. */
+function readTiles(reader, container, partial) {
+  const { passes } = container;
+  const count = tileCount(container);
+  const smallest = 9 + 5 * (passes - 1); // bytes of a tile without payload: lengths, checksums, CRCs
+  reader.require(count * (smallest - (partial ? 4 + 2 * (passes - 1) : 0)), `its ${count} tiles`);
+  const table = Array.from({ length: count }, () => Array.from({ length: passes }, (_, i) => readEntry(reader, i + 1 < passes)));
+  const crcs = new Array(count).fill(crc32(reader.data.subarray(0, reader.at)));
+  const tiles = table.map(() => []);
+  if (!partial) {
+    const sizes = table.flat().reduce((total, { size }) => total + size, 0);
+    reader.require(sizes + count * (2 * passes + 2), "its tiles");
+  }
+  for (let turn = 0; turn < passes; turn++) {
+    for (let i = 0; i < count; i++) {
+      const part = readPart(reader, table[i][turn], turn + 1 < passes, crcs, i, partial);
+      if (part) tiles[i].push(part);
+      else if (tiles[0].length) return tiles;
+      else throw new HpcmError("truncated", "cut short: not even the first part of the picture is there");
+    }
+  }
+  if (reader.left) throw new HpcmError("format", `${reader.left} bytes follow the end of the file; cut them off`);
+  return tiles;
+}
+
+/** A part whose CRC is right; null where a partial file ends before it does. */
+function readPart(reader, { size, checksum }, short, crcs, i, partial) {
+  if (partial && reader.left < size + (short ? 2 : 4)) return null;
+  const payload = reader.take(size, "a part");
+  crcs[i] = crc32(payload, crcs[i]);
+  const found = short ? reader.uint16("CRC of a part") : reader.uint32("CRC of a part");
+  if (found !== (short ? crcs[i] & 0xffff : crcs[i])) {
+    throw new HpcmError("corrupt", `tile ${i} of ${crcs.length} or the header was changed: a CRC differs; fetch it again`);
+  }
+  return { payload, checksum };
+}
+
+/** Length and checksum of a part, from the table. */
+function readEntry(reader, short) {
+  const size = reader.varint("length of a part");
+  return { size, checksum: short ? reader.uint16("checksum of a part") : reader.uint32("checksum of a part") };
+}

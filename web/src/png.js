@@ -1,0 +1,75 @@
+/** The alpha channel of a file: a PNG of 8-bit grey. */
+import { HpcmError } from "./errors.js";
+import { concat, crc32 } from "./wire.js";
+import { inflate } from "./weights.js";
+
+const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+const UP = 2; // filter: the difference to the row above
+
+/** @returns {Promise<Uint8Array>} width * height values */
+export async function decodeGrey(data, width, height) {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  const pieces = [];
+  let header;
+  for (let at = SIGNATURE.length; at + 12 <= data.length; ) {
+    const size = view.getUint32(at);
+    if (at + 12 + size > data.length) break;
+    const kind = String.fromCharCode(...data.subarray(at + 4, at + 8));
+    if (kind === "IHDR") header = data.subarray(at + 8, at + 8 + size);
+    if (kind === "IDAT") pieces.push(data.subarray(at + 8, at + 8 + size));
+    at += 12 + size;
+  }
+  const [depth, colour, , , interlaced] = header?.subarray(8) ?? [];
+  if (!header || depth !== 8 || colour !== 0 || interlaced) throw new HpcmError("corrupt", "the alpha channel can't be read");
+  const rows = await inflate(concat(pieces), (width + 1) * height).catch(() => new Uint8Array());
+  if (rows.length !== (width + 1) * height) throw new HpcmError("corrupt", "the alpha channel has another size");
+  return unfiltered(rows, width, height);
+}
+
+/** @param {Uint8Array} values @returns {Promise<Uint8Array>} */
+export async function encodeGrey(values, width, height) {
+  const rows = new Uint8Array((width + 1) * height);
+  for (let y = 0, at = 0; y < height; y++) {
+    rows[at++] = UP;
+    for (let x = 0; x < width; x++, at++) rows[at] = values[y * width + x] - (y ? values[(y - 1) * width + x] : 0);
+  }
+  const stream = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
+  const header = new Uint8Array(13);
+  new DataView(header.buffer).setUint32(0, width);
+  new DataView(header.buffer).setUint32(4, height);
+  header[8] = 8;
+  const data = new Uint8Array(await new Response(stream).arrayBuffer());
+  return concat([SIGNATURE, piece("IHDR", header), piece("IDAT", data), piece("IEND", new Uint8Array())]);
+}
+
+function piece(kind, data) {
+  const body = concat([new TextEncoder().encode(kind), data]);
+  const out = new Uint8Array(body.length + 8);
+  const view = new DataView(out.buffer);
+  view.setUint32(0, data.length);
+  out.set(body, 4);
+  view.setUint32(4 + body.length, crc32(body));
+  return out;
+}
+
+/** Undoes PNG's five filters for one byte per pixel. */
+function unfiltered(rows, width, height) {
+  const out = new Uint8Array(width * height);
+  for (let y = 0; y < height; y++) {
+    const filter = rows[y * (width + 1)];
+    for (let x = 0; x < width; x++) {
+      const at = y * width + x;
+      const left = x ? out[at - 1] : 0;
+      const up = y ? out[at - width] : 0;
+      const corner = x && y ? out[at - width - 1] : 0;
+      const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter] ?? 0;
+      out[at] = rows[y * (width + 1) + 1 + x] + guess;
+    }
+  }
+  return out;
+}
+
+function paeth(left, up, corner) {
+  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
+  return a <= b && a <= c ? left : b <= c ? up : corner;
+}

@@ -1,0 +1,122 @@
+/**
+ * Weights files (safetensors) -> numbers, tables and graphs; the Python package's storage.py says how they are stored.
+ */
+import { Tables } from "./entropy.js";
+import { HpcmError } from "./errors.js";
+
+const GRAPH = "graph.";
+const EXPONENT = ".exponent";
+const MAX_GRAPH = 2 ** 24;
+const MAX_HEADER = 2 ** 24;
+
+/** A file of tensors: `metadata`, and `tensors` by name as {type, shape, bytes}. */
+export function readSafetensors(data) {
+  try {
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const size = Number(view.getBigUint64(0, true));
+    if (size > MAX_HEADER) throw new RangeError("the header is too long");
+    const header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data.subarray(8, 8 + size)));
+    const tensors = new Map();
+    for (const [name, { dtype, shape, data_offsets: offsets }] of Object.entries(header)) {
+      if (name === "__metadata__") continue;
+      const [start, stop] = offsets.map((offset) => 8 + size + offset);
+      if (!(start <= stop && stop <= data.length)) throw new RangeError(`${name} lies outside the file`);
+      tensors.set(name, { type: dtype, shape, bytes: data.slice(start, stop) });
+    }
+    return { metadata: header.__metadata__ ?? {}, tensors };
+  } catch (error) {
+    throw new HpcmError("model", `the weights file can't be read: ${error.message}`);
+  }
+}
+
+/** All that a weights file holds. */
+export class Weights {
+  /** @param {Uint8Array} data @param {string} hash of `data`, see hashOf */
+  constructor(data, hash) {
+    const { metadata, tensors } = readSafetensors(data);
+    this.hash = metadata.stands_for?.slice(0, hash.length) ?? hash; // a retired model decodes the files of the whole one
+    this.tensors = tensors;
+    try {
+      this.config = JSON.parse(metadata.config);
+    } catch {
+      throw new HpcmError("model", "the weights file doesn't say which model it is");
+    }
+    this.name = metadata.name ?? this.config.name;
+    this.decodesOnly = ![...tensors.keys()].some((name) => name.startsWith("g_a."));
+    const [scales, radius, frequencies] = ["scales", "radius", "frequencies"].map((name) => this.#array(`tables.${name}`));
+    this.tables = new Tables(scales, radius, frequencies);
+  }
+
+  /** A number as it is stored, in an array of its type. */
+  #array(name) {
+    const tensor = this.tensors.get(name);
+    const kinds = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array };
+    if (!tensor) throw new HpcmError("model", `the weights don't fit their configuration: no ${name}`);
+    if (tensor.type === "F16") return halves(new Uint16Array(tensor.bytes.buffer));
+    if (!(tensor.type in kinds)) throw new HpcmError("model", `${name} is stored as ${tensor.type}, which isn't known`);
+    return new kinds[tensor.type](tensor.bytes.buffer);
+  }
+
+  /** Names of the parameters of a module. */
+  namesOf(module) {
+    const prefix = `${module}.`;
+    return [...this.tensors.keys()].filter((name) => name.startsWith(prefix) && !name.endsWith(EXPONENT));
+  }
+
+  /** A parameter as single-precision numbers, integers with their powers of two. @returns {Float32Array} */
+  floats(name) {
+    const values = this.#array(name);
+    if (!this.tensors.has(name + EXPONENT)) return values instanceof Float32Array ? values : Float32Array.from(values);
+    const exponents = this.#array(name + EXPONENT);
+    const [first, second, ...rest] = this.tensors.get(name).shape;
+    const area = rest.reduce((product, side) => product * side, 1);
+    const transposed = this.tensors.get(name + EXPONENT).shape[0] === 1 && first !== 1;
+    return Float32Array.from(values, (k, i) => {
+      const row = Math.floor(i / (area * second));
+      return k * 2 ** exponents[transposed ? Math.floor(i / area) % second : row];
+    });
+  }
+
+  shape(name) {
+    return this.tensors.get(name).shape;
+  }
+
+  /** The graphs of this file, or of `others` where it has none. @returns {Promise<Map<string, Uint8Array>>} */
+  async graphs(others) {
+    const own = [...this.tensors].filter(([name]) => name.startsWith(GRAPH));
+    const found = own.length ? own : others ? [...readSafetensors(others).tensors] : [];
+    if (!found.length) throw new HpcmError("model", `${this.name} has no graphs: make it exact again`);
+    const inflated = await Promise.all(found.map(async ([name, { bytes }]) => [name.slice(GRAPH.length), await inflate(bytes)]));
+    return new Map(inflated);
+  }
+}
+
+/** IEEE half-precision numbers as single-precision ones. */
+function halves(values) {
+  return Float32Array.from(values, (bits) => {
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+    return (bits & 0x8000 ? -1 : 1) * (exponent === 31 ? (fraction ? NaN : Infinity) : size);
+  });
+}
+
+/** What a zlib stream holds, at most `limit` bytes. */
+export async function inflate(bytes, limit = MAX_GRAPH) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const pieces = [];
+  for (let total = 0; ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    total += value.length;
+    if (total > limit) throw new HpcmError("corrupt", "compressed data are longer than they may be");
+    pieces.push(value);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+/** The first 16 hexadecimal digits of the SHA-256, by which files name a model. */
+export async function hashOf(data) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  return [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

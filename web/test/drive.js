@@ -1,0 +1,47 @@
+/**
+ * Runs the codec in Node for another program's tests: jobs come as lines of JSON on standard input, an answer a line goes
+ * to standard output. Models are {weights, graphs}, paths.
+ *
+ *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "out": PATH}   RGBA to OUT, symbols to OUT.symbols
+ *     {"do": "encode", "model": ..., "image": PATH of RGBA, "width": W, "height": H, "levels": [L, ...], "out": PATH}   to OUT.L
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import * as ort from "onnxruntime-web";
+import { Codec } from "../src/codec.js";
+import { unpack } from "../src/container.js";
+
+ort.env.wasm.numThreads = 1;
+const bytes = (path) => new Uint8Array(readFileSync(path));
+const codecs = new Map();
+
+function opened({ weights, graphs }) {
+  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), graphs && bytes(graphs), ort));
+  return codecs.get(weights);
+}
+
+const jobs = {
+  async decode({ model, file, scale, partial, out }) {
+    const container = unpack(bytes(file), { partial });
+    const codec = await opened(model);
+    const symbols = [];
+    const picture = await codec.decode(container, { scale, onsymbols: (some) => symbols.push(Buffer.from(some.buffer)) });
+    writeFileSync(out, picture.data);
+    writeFileSync(`${out}.symbols`, Buffer.concat(symbols));
+    return { width: picture.width, height: picture.height };
+  },
+
+  async encode({ model, image, width, height, levels, progressive, out }) {
+    const codec = await opened(model);
+    const latents = await codec.analyse({ data: bytes(image), width, height });
+    for (const level of levels) writeFileSync(`${out}.${level}`, await codec.encode(latents, level, { progressive }));
+    return {};
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const job = JSON.parse(line);
+  const answer = await jobs[job.do](job).catch((error) => ({ error: error.code ?? String(error), message: error.message }));
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+process.exit(0);
