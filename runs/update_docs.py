@@ -1,16 +1,18 @@
 """Puts an evaluation into the documentation: README.md's table, docs/results.md and docs/results.svg.
 
-    python runs/update_docs.py REPORT
+    python runs/update_docs.py REPORT...
 
-REPORT is the folder of `hpcm eval KODAK -o REPORT`. In each file, what stands between the lines `<!-- results -->` and
-`<!-- /results -->` is replaced; everything else stays.
+REPORT is the folder of `hpcm eval KODAK -o REPORT`. Several reports, of other codecs or efforts, are put together in
+their order. In each file, what stands between the lines `<!-- results -->` and `<!-- /results -->` is replaced;
+everything else stays.
 """
 
 import json
 import sys
 from pathlib import Path
-from shutil import copyfile
 
+from hpcm.eval.evaluate import comparisons
+from hpcm.eval.plots import plot, save_svg
 from hpcm.eval.report import conditions, markdown, matrix, memory_and_times, summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,13 +28,25 @@ def between_marks(file: Path, text: str) -> None:
     file.write_text(f"{before}{BEGIN}{text.strip()}\n{END}{after}", encoding="utf-8")
 
 
+def together(reports: list[Path]) -> dict:
+    """The results of one or several reports on the same pictures; a codec counts where it comes first."""
+    first, *others = (json.loads((report / "results.json").read_text(encoding="utf-8")) for report in reports)
+    codecs, timed_with = dict(first["codecs"]), list(first["timed_with"])
+    for other in others:
+        if [p["hash"] for p in other["pictures"]] != [p["hash"] for p in first["pictures"]]:
+            sys.exit("the reports are of different pictures")
+        codecs |= {name: codec for name, codec in other["codecs"].items() if name not in codecs}
+        timed_with += [how for how in other["timed_with"] if how not in timed_with]
+    return first | {"codecs": codecs, "timed_with": timed_with, **comparisons(codecs, list(first["published"]))}
+
+
 def main() -> None:
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    report = Path(sys.argv[1])
-    results = json.loads((report / "results.json").read_text(encoding="utf-8"))
+    reports = [Path(report) for report in sys.argv[1:]]
+    results = together(reports)
     if not results["is_kodak"]:
-        sys.exit(f"{report} is no evaluation of Kodak's 24 pictures, which the documents speak of")
+        sys.exit("this is no evaluation of Kodak's 24 pictures, which the documents speak of")
     table = f"{markdown(*summary(results))}\n\nKodak's 24 pictures; {conditions(results)}"
     between_marks(ROOT / "README.md", table)
     parts = [
@@ -46,7 +60,8 @@ def main() -> None:
     parts += ["### Time and memory", markdown(*memory_and_times(results)), "### Settings"]
     parts.append("\n".join(f"- {codec['label']}: {codec['said']}" for codec in results["codecs"].values()))
     between_marks(ROOT / "docs" / "results.md", "\n\n".join(parts))
-    copyfile(report / "rd-psnr.svg", ROOT / "docs" / "results.svg")
+    if (figure := plot(results, "psnr")) is not None:
+        save_svg(figure, ROOT / "docs" / "results.svg")
     print("README.md  docs/results.md  docs/results.svg")
 
 

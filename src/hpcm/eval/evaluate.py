@@ -178,11 +178,11 @@ def _results(
         "codecs": codecs,
         "published": {name: published()[name] for name in rivals},
         "is_kodak": is_kodak,
-        **_comparisons(codecs, rivals),
+        **comparisons(codecs, rivals),
     }
 
 
-def _comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
+def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
     """BD-rates of all pairs in both qualities, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
     bd: dict[str, Any] = {}
     warnings: list[str] = []

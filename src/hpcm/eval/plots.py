@@ -59,5 +59,9 @@ def svg(figure: Any) -> str:
 
 def save(figure: Any, stem: Path) -> None:
     """As stem.svg and stem.png."""
-    stem.with_suffix(".svg").write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg(figure), encoding="utf-8")
+    save_svg(figure, stem.with_suffix(".svg"))
     figure.savefig(stem.with_suffix(".png"), dpi=150)
+
+
+def save_svg(figure: Any, path: Path) -> None:
+    path.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg(figure), encoding="utf-8")
