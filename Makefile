@@ -1,5 +1,6 @@
 # make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
+# make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 
@@ -12,8 +13,11 @@ BASE_PIP := $(BASE)/bin/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BASE_READY := $(BASE)/.ready
 
+WEB_READY := web/node_modules/.ready
+NPM := $(shell command -v npm)
+
 .DEFAULT_GOAL := check
-.PHONY: venv demo check format bench clean
+.PHONY: venv demo check check-web page format bench clean
 
 venv: $(READY)
 
@@ -32,7 +36,20 @@ $(BASE_READY): pyproject.toml constraints.txt
 demo: $(BASE_READY)
 	$(BASE)/bin/python examples/demo.py
 
-check: $(READY) $(BASE_READY)
+$(WEB_READY): web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+page: $(WEB_READY)
+	cd web && node build.js
+	rm -rf src/hpcm/serve/page
+	cp -r web/dist src/hpcm/serve/page
+
+# Without npm the tests of the browser's codec are skipped.
+check-web: $(if $(NPM),page)
+	$(if $(NPM),cd web && npm test,@echo "npm isn't there: the page and its codec are not tested")
+
+check: $(READY) $(BASE_READY) check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -49,5 +66,5 @@ bench: $(READY)
 	$(BIN)/python benchmarks/kodak.py $(KODAK)
 
 clean:
-	rm -rf $(VENV) $(BASE) build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BASE) build dist web/dist web/node_modules src/hpcm/serve/page .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

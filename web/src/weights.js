@@ -8,6 +8,7 @@ const GRAPH = "graph.";
 const EXPONENT = ".exponent";
 const MAX_GRAPH = 2 ** 24;
 const MAX_HEADER = 2 ** 24;
+const HALF_UNITS = Float64Array.from({ length: 32 }, (_, exponent) => 2 ** (exponent - 25)); // of the fraction
 
 /** A file of tensors: `metadata`, and `tensors` by name as {type, shape, bytes}. */
 export function readSafetensors(data) {
@@ -71,10 +72,13 @@ export class Weights {
     const [first, second, ...rest] = this.tensors.get(name).shape;
     const area = rest.reduce((product, side) => product * side, 1);
     const transposed = this.tensors.get(name + EXPONENT).shape[0] === 1 && first !== 1;
-    return Float32Array.from(values, (k, i) => {
-      const row = Math.floor(i / (area * second));
-      return k * 2 ** exponents[transposed ? Math.floor(i / area) % second : row];
-    });
+    const units = Float64Array.from(exponents, (exponent) => 2 ** exponent);
+    const out = new Float32Array(values.length);
+    for (let i = 0, row = 0; row < first * second; row++) {
+      const unit = units[transposed ? row % second : Math.floor(row / second)];
+      for (let k = 0; k < area; k++, i++) out[i] = values[i] * unit;
+    }
+    return out;
   }
 
   shape(name) {
@@ -93,12 +97,15 @@ export class Weights {
 
 /** IEEE half-precision numbers as single-precision ones. */
 function halves(values) {
-  return Float32Array.from(values, (bits) => {
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
-    return (bits & 0x8000 ? -1 : 1) * (exponent === 31 ? (fraction ? NaN : Infinity) : size);
-  });
+  const out = new Float32Array(values.length);
+  for (let i = 0; i < values.length; i++) {
+    const exponent = (values[i] >> 10) & 31;
+    const fraction = values[i] & 1023;
+    let size = exponent ? (1024 + fraction) * HALF_UNITS[exponent] : fraction * HALF_UNITS[1];
+    if (exponent === 31) size = fraction ? NaN : Infinity;
+    out[i] = values[i] & 0x8000 ? -size : size;
+  }
+  return out;
 }
 
 /** What a zlib stream holds, at most `limit` bytes. */
