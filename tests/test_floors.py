@@ -24,11 +24,11 @@ FLOORS = {
     **dict.fromkeys(["effort"], 6),
     **dict.fromkeys(["codec"], 7),
     **dict.fromkeys(["shortest"], 8),
-    **dict.fromkeys(["cli", "train", "eval", "pillow"], 9),
+    **dict.fromkeys(["cli", "train", "eval", "pillow", "serve"], 9),
 }
 FRONTEND = 9  # the top floor; only it may use the public API, `import hpcm`
 EVERYWHERE = {"errors", "wire", "fields"}  # rooms that their own floor may enter: container fills what fields names
-DISPATCHES = {"cli": {"train", "eval"}}  # `hpcm train` starts another frontend: inside a function, when asked
+DISPATCHES = {"cli": {"train", "eval", "serve"}}  # `hpcm train` starts another frontend: inside a function, when asked
 EXEMPT = {"", "__main__"}  # hpcm/__init__.py and the entry point: no order, but no torch when they are imported
 LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction"}}  # beyond the standard library; higher floors: anything
 # Those that import torch; the others start without it:

@@ -15,6 +15,8 @@ from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
 from .info import info
 from .models import exact, import_, models
+from .serving import options as serve_options
+from .serving import serve
 from .training import train
 
 DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(metavar="COMMAND", required=True)
     for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench, _thumbnail, _desktop):
         add(commands)
+    serve_options(_command(commands, "serve", serve, "a page that codes in the browser, and an HTTP API"))
     return result
 
 

@@ -20,7 +20,7 @@ PACKAGES = (
     *("bjontegaard", "imagecodecs", "pillow_heif", "lpips"),
 )
 PACKAGE = Path(__file__).resolve().parents[1]
-FRONTENDS = ("cli", "eval", "train", "web")  # parts of the package that no coded byte depends on
+FRONTENDS = ("cli", "eval", "train", "serve")  # parts of the package that no coded byte depends on
 
 
 @cache

@@ -1,0 +1,82 @@
+"""`hpcm serve`: the page and the HTTP API on this machine, or the page as a folder."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from . import values
+from .messages import say
+
+MAX_BYTES, MAX_PIXELS, TIMEOUT, QUEUE = 32 << 20, 25_000_000, 120.0, 32  # as in serve/limits.py
+MAX_PORT = 65535
+EXTRA = ("fastapi", "uvicorn")  # packages of the extra `serve`
+
+
+def options(command: Any) -> None:
+    """The command's arguments."""
+    command.add_argument("--port", type=_port, default=8000, metavar="N", help="by default 8000; 0: any that is free")
+    text = "address to listen on, by default 127.0.0.1, which only this machine reaches"
+    command.add_argument("--host", default="127.0.0.1", help=text)
+    text = "the models that compress, the first by default; without it all at hand. All at hand decode"
+    command.add_argument("--model", nargs="+", default=[], metavar="NAME|PATH", help=text)
+    command.add_argument("--open", action="store_true", help="open the page in a browser")
+    text = "write the page and its models into a folder that any file server can host, and end"
+    command.add_argument("--export", metavar="FOLDER", help=text)
+    command.add_argument("-f", "--force", action="store_true", help="export into a folder that isn't empty")
+    text = "refuse larger bodies, by default %(default)s"
+    command.add_argument("--max-bytes", type=values.whole, default=MAX_BYTES, metavar="N", help=text)
+    text = "refuse larger pictures, by default %(default)s"
+    command.add_argument("--max-pixels", type=values.whole, default=MAX_PIXELS, metavar="N", help=text)
+    text = "seconds for a body to arrive, and as many for the work, by default %(default)g"
+    command.add_argument("--timeout", type=values.positive, default=TIMEOUT, metavar="S", help=text)
+    text = "pictures that are coded side by side, by default one for each core"
+    command.add_argument("--workers", type=values.whole, metavar="N", help=text)
+    text = "requests that wait besides; more are told to try again; by default %(default)s"
+    command.add_argument("--queue", type=values.whole, default=QUEUE, metavar="N", help=text)
+    command.add_argument(
+        "--threads", type=values.whole, default=1, metavar="N", help="CPU threads of each picture, by default 1"
+    )
+
+
+def serve(options: argparse.Namespace) -> None:
+    if options.export is not None:
+        export(options)
+        return
+    if not all(map(find_spec, EXTRA)):
+        raise UsageError("this needs FastAPI and uvicorn: pip install 'hpcm[serve]'")
+    import webbrowser
+
+    from ..serve.limits import Limits
+    from ..serve.offer import Offer
+    from ..serve.run import is_private, serve
+
+    def opened(url: str) -> None:
+        print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if not is_private(options.host):
+            say("note", f"whoever reaches {options.host} can use it: there is no password (docs/serving.md)")
+        if options.open:
+            webbrowser.open(url)
+
+    chosen = {name: getattr(options, name) for name in ("max_bytes", "max_pixels", "timeout", "queue", "threads")}
+    limits = Limits(**chosen, **({"workers": options.workers} if options.workers else {}))
+    serve(Offer(options.model, options.threads), limits, options.host, options.port, opened)
+
+
+def export(options: argparse.Namespace) -> None:
+    from ..serve.export import export
+    from ..serve.offer import Offer
+
+    if not options.export:  # which Path takes for the working directory
+        raise UsageError("the name of the folder is empty")
+    files, size = export(Path(options.export), Offer(options.model), force=options.force)
+    print(f"{options.export}  {files} files, {size:,} bytes")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {MAX_PORT}")
+    return int(text)

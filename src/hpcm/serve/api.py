@@ -1,0 +1,132 @@
+"""The HTTP application: operations for programs, and the files of the page."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from .. import __version__
+from .door import Visit
+from .failures import HANDLERS
+from .limits import Limits
+from .offer import Offer
+from .pool import Pool
+from .queries import CompressQuery, DecompressQuery
+from .reference import page_of
+from .site import INDEX, Asset
+from .upload import body_of
+from .work import KIND, Answer, Worker
+
+ALL_KINDS = "image/*"
+PICTURES = ("image/png", "image/webp", "image/jpeg")
+
+
+class Problem(BaseModel):
+    error: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the body is damaged, or of a kind that isn't taken"},
+    408: {"model": Problem, "description": "the body arrives too slowly"},
+    413: {"model": Problem, "description": "too many bytes or pixels"},
+    415: {"model": Problem, "description": "the body is a form, or compressed"},
+    422: {"model": Problem, "description": "a parameter is wrong, or doesn't suit the picture"},
+    503: {"model": Problem, "description": "too many requests at once; Retry-After says when to try again"},
+    504: {"model": Problem, "description": "the work takes too long"},
+}
+
+
+def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAPI:
+    """What is behind the door; `state.pool` does the work."""
+    app = FastAPI(
+        title="hpcm",
+        version=__version__,
+        description="A learned image codec. A body is a file as it is, without a form.",
+        docs_url=None,  # FastAPI's pages need a network, and what they load from it the browser refuses here
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=HANDLERS,
+    )
+    app.state.pool = Pool(limits)
+    _add_work(app, app.state.pool, Worker(offer, limits))
+    _add_facts(app, app.state.pool, offer)
+    _add_files(app, files)
+    return app
+
+
+def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
+    @app.post("/compress", summary="A picture to a .hpcm file", **_described(ALL_KINDS, KIND))
+    async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
+        """The answer's headers X-Hpcm-Model and X-Hpcm-Bpp name the model and the bits per pixel, and X-Hpcm-Notice
+        tells what of the picture was converted or left out."""
+        work = partial(worker.compress, weights=worker.offer.encoder(query.model), how=query.how())
+        return _response(await _done(request, pool, work))
+
+    @app.post("/decompress", summary="A .hpcm file to a picture", **_described(KIND, *PICTURES))
+    async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
+        """The file's own model decodes it, also one that is retired."""
+        return _response(await _done(request, pool, partial(worker.decompress, **query.how())))
+
+    @app.post("/info", summary="What a .hpcm file says", **_described(KIND, "application/json"))
+    async def info(request: Request) -> Response:
+        """All checksums are tried; nothing is decoded."""
+        return JSONResponse(await _done(request, pool, worker.info))
+
+
+def _add_facts(app: FastAPI, pool: Pool, offer: Offer) -> None:
+    @app.get("/health", summary="Whether the server is up, and how busy")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "requests": pool.taken, "places": pool.limits.places, "working": pool.working}
+
+    @app.get("/models", summary="The models, which all decode, and which of them compress")
+    async def models() -> dict[str, Any]:
+        return {"default": offer.default.name, "models": offer.listed()}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page_of(app.openapi()))
+
+
+def _add_files(app: FastAPI, files: dict[str, Asset]) -> None:
+    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+    def file(path: str, request: Request) -> Response:
+        asset = files.get(path or INDEX)
+        if asset is None:
+            raise HTTPException(404)
+        try:
+            etag = asset.etag()
+        except OSError:  # it was deleted
+            raise HTTPException(404) from None
+        headers = {"ETag": etag, "Cache-Control": asset.cache}
+        known = [name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")]
+        if etag in known or known == ["*"]:
+            return Response(status_code=304, headers=headers)
+        if isinstance(asset.source, bytes):
+            return Response(asset.source, media_type=asset.kind, headers=headers)
+        return FileResponse(asset.source, media_type=asset.kind, headers=headers)
+
+
+async def _done(request: Request, pool: Pool, work: Any) -> Any:
+    """The result of `work` on the request's body, in a thread of the pool."""
+    visit: Visit = request.scope["visit"]
+    job = partial(work, await body_of(request, visit, pool))
+    assert visit.place is not None  # body_of has taken it
+    return await pool.run(visit.place, job, visit.gone())
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, media_type=answer.kind, headers=answer.headers)
+
+
+def _described(takes: str, *gives: str) -> dict[str, Any]:
+    """For the schema: kinds of the body and of the answer."""
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    content = {kind: {} if kind == "application/json" else raw for kind in gives}
+    body = {"required": True, "content": {takes: raw}}
+    answers: dict[int | str, dict[str, Any]] = {200: {"content": content, "description": "the result"}, **ERRORS}
+    return {"openapi_extra": {"requestBody": body}, "responses": answers, "response_class": Response}

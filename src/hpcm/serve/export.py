@@ -1,0 +1,47 @@
+"""The site as a folder that any file server can host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .. import atomic
+from ..errors import UsageError
+from .offer import Offer
+from .site import INDEX, PAGE, Asset, assets, is_built
+
+
+def export(folder: Path, offer: Offer, *, force: bool = False, page: Path = PAGE) -> tuple[int, int]:
+    """Writes the page and its models; the number of files and of bytes.
+
+    A new or empty folder takes its name when everything is in it. With `force` files of another one are overwritten one
+    by one, each whole or not at all, and index.html last; nothing is removed. Raises OSError or UsageError.
+    """
+    if not is_built(page):
+        raise UsageError("there is no page to export: `make page` in a checkout of hpcm builds it")
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if occupied and not (force and folder.is_dir()):
+        raise UsageError(
+            f"{folder} exists and is not empty; -f writes into it" if folder.is_dir() else f"{folder} exists"
+        )
+    files = assets(offer, page)
+    if occupied:
+        for name in sorted(files, key=lambda name: (name == INDEX, name)):
+            atomic.write(folder / name, files[name].read())
+    else:
+        _write_new(folder, files)
+    return len(files), sum(len(asset.read()) for asset in files.values())
+
+
+def _write_new(folder: Path, files: dict[str, Asset]) -> None:
+    target = Path(os.path.realpath(folder))  # a link stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.blamed_on(folder), TemporaryDirectory(prefix=atomic.TEMPORARY, dir=target.parent) as temporary:
+        made = Path(temporary, target.name)
+        for name, asset in files.items():
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            (made / name).write_bytes(asset.read())
+        if target.exists():
+            target.rmdir()  # it is empty
+        made.rename(target)

@@ -1,0 +1,103 @@
+"""Places for requests, and the threads that do their work.
+
+    request --> place, or 503 --> body --> thread (waits for one) --> answer sent --> place is free again
+
+A place is taken before the body is read, and free only when the answer has gone *and* the thread is done, because a
+thread can't be stopped: one that takes longer than the client is made to wait still holds its picture. So there are
+never more bodies than places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from .limits import Limits
+from .refusal import BUSY, TOO_LONG, Refused
+
+T = TypeVar("T")
+
+
+class Gone(Exception):
+    """The client has hung up."""
+
+
+class Pool:
+    """Used from one event loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.taken = 0  # places
+        self.working = 0  # threads
+        self._threads = ThreadPoolExecutor(limits.workers, "hpcm")
+
+    def enter(self) -> Place:
+        """Raises Refused where all places are taken."""
+        if self.taken == self.limits.places:
+            raise Refused(BUSY, f"{self.taken} requests are being served already: try again")
+        return Place(self)
+
+    async def run(self, place: Place, work: Callable[[threading.Event], T], gone: Awaitable[Any]) -> T:
+        """Does the work in a thread. Raises what it raises, Refused where it takes too long, Gone.
+
+        Args:
+            gone: is over when the client has hung up.
+        """
+        loop, stop, begun = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+
+        def job() -> T:
+            loop.call_soon_threadsafe(self._begin, begun)
+            return work(stop)
+
+        def over(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._end, begun, place)
+
+        place.holders += 1
+        future = self._threads.submit(job)
+        future.add_done_callback(over)
+        done, left = asyncio.wrap_future(future), asyncio.ensure_future(gone)
+        begins = asyncio.ensure_future(begun.wait())
+        try:
+            await self._first(done, left, begins)
+            if not begun.is_set() and not done.done() and not left.done():
+                raise Refused(BUSY, "no worker was free for too long: try again")
+            await self._first(done, left)
+            if done.done():
+                return done.result()
+            raise Gone if left.done() else Refused(TOO_LONG, f"it takes longer than {self.limits.timeout:g} s")
+        finally:
+            stop.set()
+            for waiting in (done, left, begins):  # a future that no thread has begun is cancelled with `done`
+                waiting.cancel()
+
+    async def _first(self, *these: asyncio.Future[Any]) -> None:
+        await asyncio.wait(these, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    def _begin(self, begun: asyncio.Event) -> None:
+        self.working += 1
+        begun.set()
+
+    def _end(self, begun: asyncio.Event, place: Place) -> None:
+        self.working -= begun.is_set()
+        place.let_go()
+
+    def close(self) -> None:
+        """Without waiting for the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Place:
+    """One of a pool's, held by the request and, while it works, by a thread."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.holders = pool, 1
+        pool.taken += 1
+
+    def let_go(self) -> None:
+        self.holders -= 1
+        self.pool.taken -= not self.holders

@@ -1,0 +1,120 @@
+"""The files of the page by their URLs.
+
+    index.html, *.js, *.css, ort/, samples/    what `make page` has put into serve/page
+    models/index.json                          which models there are; the first URL that the page asks for
+    models/NAME.safetensors                    their weights, as they are in the package
+    models/graphs/*.safetensors                the networks of the released architectures
+
+The table is made once, and a URL that isn't in it leads nowhere: no path is ever built from a URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..weights import ASSETS, GRAPHS, SUFFIX
+from .offer import Offer
+
+PAGE = Path(__file__).parent / "page"
+INDEX, MODELS = "index.html", "models/"
+KINDS = {  # by suffix; what the system says may be wrong for the page's
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".webmanifest": "application/manifest+json",
+    ".wasm": "application/wasm",
+    ".hpcm": "image/x-hpcm",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".svg": "image/svg+xml",
+    ".ico": "image/vnd.microsoft.icon",
+    ".woff2": "font/woff2",
+}
+OTHER_KIND = "application/octet-stream"
+ASK_ALWAYS, KEEP = "no-cache", "public, max-age=31536000, immutable"
+NOT_BUILT = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>hpcm</title>
+<p>The page isn't built: <code>make page</code> in a checkout of hpcm builds it, with Node.
+<p>Programs need no page: <a href="docs">the HTTP API</a>.
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What one URL gives: a file, or bytes."""
+
+    source: Path | bytes
+    kind: str
+    cache: str = ASK_ALWAYS
+
+    def read(self) -> bytes:
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+    def etag(self) -> str:
+        """Names the contents. Raises OSError."""
+        if isinstance(self.source, bytes):
+            return f'"{hashlib.sha256(self.source).hexdigest()[:16]}"'
+        status = self.source.stat()
+        return _etag(self.source, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _etag(path: Path, *version: int) -> str:
+    return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"'
+
+
+def assets(offer: Offer, page: Path = PAGE) -> dict[str, Asset]:
+    """Everything that is served, by the URL without its first slash."""
+    found = {INDEX: Asset(NOT_BUILT, KINDS[".html"])}
+    found |= {name: Asset(path, kind_of(path)) for name, path in _inside(page)}
+    return {**found, **_models(offer)}
+
+
+def is_built(page: Path = PAGE) -> bool:
+    return (page / INDEX).is_file()
+
+
+def kind_of(path: Path) -> str:
+    return KINDS.get(path.suffix.lower(), OTHER_KIND)
+
+
+def _inside(folder: Path) -> list[tuple[str, Path]]:
+    """The files of a folder by their relative names; links that lead out of it are passed over."""
+    root = folder.resolve()
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.resolve().is_relative_to(root))
+    return [(path.relative_to(root).as_posix(), path) for path in files]
+
+
+def _models(offer: Offer) -> dict[str, Asset]:
+    """Bundled models never change under their names, so a browser may keep them; a user's own may."""
+    found, listed = {}, []
+    for weights, graphs in offer.in_browsers():
+        bundled = weights.path.is_relative_to(ASSETS)
+        file = f"{weights.name}{SUFFIX}"
+        found[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
+        listed.append(
+            {
+                "name": weights.name,
+                "hash": weights.hash.hex(),
+                "file": file,
+                "bytes": weights.path.stat().st_size,
+                "graphs": f"graphs/{graphs}" if graphs else None,
+                "decodes_only": weights.decodes_only,
+            }
+        )
+    for path in GRAPHS.glob(f"*{SUFFIX}"):
+        found[f"{MODELS}graphs/{path.name}"] = Asset(path, OTHER_KIND)
+    index = json.dumps({"default": offer.page_default(), "models": listed}, indent=1).encode()
+    return {**found, f"{MODELS}index.json": Asset(index, KINDS[".json"])}

@@ -1,0 +1,115 @@
+"""What a worker does: the bytes of a body to those of an answer. It knows no HTTP but its headers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import container as format_
+from ..errors import UsageError
+from ..fields import PASSES, Box, Container
+from ..weights import WeightsFile
+from .limits import Limits
+from .notices import listening
+from .offer import Offer
+from .reading import check_file, check_picture, draft_of, fitted, written
+from .refusal import one_line
+
+KIND = "image/x-hpcm"
+CHUNKS = {"x": "xmp", "c": "cicp", "t": "comments"}
+Stop = threading.Event  # set when nobody waits for the result any more
+
+
+class Stopped(Exception):
+    """Nobody waits for the result any more."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    body: bytes
+    kind: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The codec behind the server. Methods raise HPCMError, Refused, MemoryError; several threads may call them."""
+
+    offer: Offer
+    limits: Limits
+
+    def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
+        """A picture file to a .hpcm file."""
+
+        def told(share: float) -> None:
+            if stop.is_set():
+                raise Stopped
+
+        with listening() as notices:
+            check_picture(data, self.limits.max_pixels)
+            if how["effort"]:
+                bound_torch(self.limits.threads)
+            compressed = self.offer.codec(weights).compress(data, **how, told=told if how["effort"] else None)
+        head = format_.unpack_head(compressed)
+        bpp = 8 * len(compressed) / (head.width * head.height)
+        headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
+        return Answer(compressed, KIND, headers | notice(notices))
+
+    def decompress(
+        self, data: bytes, stop: Stop, format: str, scale: int, box: Box | None, max_size: int | None
+    ) -> Answer:
+        """A .hpcm file to a picture file."""
+        with listening() as notices:
+            container = format_.unpack(data)
+            weights = self.offer.decoder(container)
+            codec = self.offer.codec(weights)
+            check_box(container, box)
+            check_file(container, codec.networks.config, box, self.limits.max_pixels)
+            draft = draft_of(container, max_size)
+            image = codec.decompress(container, box=box, draft=draft, scale=scale, max_pixels=self.limits.max_pixels)
+            if stop.is_set():
+                raise Stopped
+            body = written(fitted(image, draft), format)
+        return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
+
+    def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
+        """What a .hpcm file says; all of its CRCs are checked, nothing is decoded."""
+        container = format_.unpack(data)
+        ancillary = {CHUNKS[kind]: chunk for kind, chunk in container.ancillary if kind in CHUNKS}
+        chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")} | ancillary
+        return {
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (container.width * container.height),
+            "width": container.width,
+            "height": container.height,
+            "colour": container.colour,
+            "bit_depth": container.bit_depth,
+            "model": container.model,
+            "model_hash": container.model_hash.hex(),
+            "decodes_here": container.model_hash in self.offer.decoders,
+            "level": container.level,
+            "tile_side": container.tile_side,
+            "tiles": len(container.tiles),
+            "progressive": container.passes == PASSES,
+            "bytes_of": {name: len(chunk) for name, chunk in chunks.items() if chunk is not None},
+        }
+
+
+def check_box(container: Container, box: Box | None) -> None:
+    """Raises UsageError for a box that isn't inside the picture."""
+    width, height = container.width, container.height
+    if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
+        raise UsageError(f"box: it must be LEFT,TOP,RIGHT,BOTTOM inside the picture of {width} x {height} pixels")
+
+
+def notice(lines: list[str]) -> dict[str, str]:
+    """The header that tells what was converted, or why a target wasn't met."""
+    return {"X-Hpcm-Notice": one_line("; ".join(lines))} if lines else {}
+
+
+def bound_torch(threads: int) -> None:
+    """The search of an effort runs in torch, whose threads are the process's."""
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,658 @@
+"""The server, over real connections: what it answers, what it refuses, and that it stays up."""
+
+import http.client
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+from hpcm import cli, codec
+from hpcm.container import pack, unpack
+from hpcm.errors import UsageError
+from hpcm.serve import run, site, work
+from hpcm.serve.limits import Limits
+from hpcm.serve.offer import Offer
+from hpcm.serve.pool import Pool
+from hpcm.serve.site import KEEP
+
+HERE = Path(__file__).parent
+KODIM = Image.open(HERE / "data" / "kodim23.png")
+PATIENT = 60.0  # seconds, for what should take none
+CLIENTS = 32
+NOT_HPCM = b"GIF89a but no picture"
+
+
+@dataclass
+class Running:
+    url: str
+    port: int
+    pool: Pool
+    client: httpx.Client
+
+    def post(self, path: str, body=b"", **options) -> httpx.Response:
+        return self.client.post(path, content=body, **options)
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.client.get(path, **options)
+
+    def idle(self) -> bool:
+        """Whether the server is up and, soon, has no request left."""
+        until = time.monotonic() + PATIENT
+        while time.monotonic() < until:
+            if self.get("health").json()["requests"] == 0:
+                return True
+            time.sleep(0.02)
+        return False
+
+
+@contextmanager
+def running(offer: Offer, **limits) -> Iterator[Running]:
+    """A server in a thread, on a port that is free."""
+    server, pool = run.server(offer, Limits(**{"workers": 2, **limits}))
+    with run.listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        url, port = run.url_of(listening), listening.getsockname()[1]
+        try:
+            with httpx.Client(base_url=url, timeout=PATIENT, trust_env=False, verify=False) as client:
+                yield Running(url, port, pool, client)
+        finally:
+            server.should_exit = True
+            thread.join(PATIENT)
+            pool.close()
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pillows_bound() -> Iterator[None]:
+    """The server lifts it."""
+    before = Image.MAX_IMAGE_PIXELS
+    yield
+    Image.MAX_IMAGE_PIXELS = before
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "page"
+    for name in ("index.html", "app.mjs", "style.css", "ort/ort.wasm", "samples/a.hpcm", "models/index.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"<p>" + name.encode())
+    (folder.parent / "secret.txt").write_text("secret")
+    (folder / "link.txt").symlink_to(folder.parent / "secret.txt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offer() -> Offer:
+    return Offer(["nano"])
+
+
+@pytest.fixture(scope="module")
+def served(offer, page) -> Iterator[Running]:
+    before = run.assets
+    run.assets = lambda offer: site.assets(offer, page)
+    try:
+        with running(offer, queue=CLIENTS, max_bytes=1 << 20, max_pixels=1 << 20) as server:
+            yield server
+    finally:
+        run.assets = before
+
+
+@pytest.fixture(scope="module")
+def small(served) -> bytes:
+    """A small .hpcm file."""
+    answer = served.post("compress?quality=30", png(crop(0)))
+    assert answer.status_code == 200
+    return answer.content
+
+
+def crop(index: int, width: int = 96) -> Image.Image:
+    left, top = 37 * index % 600, 29 * index % 400
+    return KODIM.crop((left, top, left + width, top + 64))
+
+
+def png(image: Image.Image, format: str = "png", **how) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format, **how)
+    return out.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+
+
+def problem(answer: httpx.Response) -> str:
+    """The one line of a refusal."""
+    told = answer.json()
+    assert list(told) == ["error"]
+    assert "\n" not in told["error"]
+    return told["error"]
+
+
+# ---- what is answered ------------------------------------------------------------------------------------------------
+
+
+def test_there_and_back(served):
+    photo = png(crop(3))
+    answer = served.post("compress?quality=60", photo)
+    expected = hpcm.compress(photo, model="nano", quality=60)
+    assert answer.content == expected
+    assert answer.headers["content-type"] == "image/x-hpcm"
+    assert answer.headers["x-hpcm-model"] == "nano-4"
+    assert float(answer.headers["x-hpcm-bpp"]) == pytest.approx(8 * len(expected) / (96 * 64), abs=1e-4)
+    assert "x-hpcm-notice" not in answer.headers
+    back = served.post("decompress", answer.content)
+    assert back.headers["content-type"] == "image/png"
+    assert np.abs(pixels(back.content) - np.asarray(hpcm.decompress(expected), int)).max() <= 1
+
+
+def test_targets(served):
+    photo = png(crop(5))
+    for name, value in (("bpp", 2.0), ("psnr", 30.0)):
+        answer = served.post(f"compress?{name}={value}", photo)
+        assert answer.content == hpcm.compress(photo, model="nano", **{name: value})
+
+
+def test_notices_come_in_a_header(served):
+    told = served.post("compress", png(crop(0).convert("P"), "gif")).headers["x-hpcm-notice"]
+    assert told == "the picture's mode P was converted to RGB"
+    assert "bits per pixel" in served.post("compress?bpp=0.001", png(crop(0))).headers["x-hpcm-notice"]
+
+
+def test_pictures_of_other_kinds_and_parts(served, small):
+    whole = pixels(served.post("decompress", small).content)
+    webp = served.post("decompress?format=webp", small)
+    assert webp.headers["content-type"] == "image/webp"
+    assert np.array_equal(pixels(webp.content), whole)
+    jpeg = served.post("decompress?format=jpeg", small)
+    assert np.abs(pixels(jpeg.content) - whole).mean() < 3
+    box = served.post("decompress?box=10,20,50,60", small)
+    assert np.abs(pixels(box.content) - whole[20:60, 10:50]).max() <= 1
+    assert pixels(served.post("decompress?max-size=24", small).content).shape == (16, 24, 3)
+    assert pixels(served.post("decompress?max-size=1000", small).content).shape == whole.shape
+
+
+def test_a_coarse_scale_and_metadata(served):
+    icc = b"a profile"
+    file = hpcm.load("nano").compress(png(crop(1), icc_profile=icc), progressive=True)
+    coarse, whole = (served.post(f"decompress?scale={scale}", file).content for scale in (1, 3))
+    assert not np.array_equal(pixels(coarse), pixels(whole))
+    assert Image.open(io.BytesIO(whole)).info["icc_profile"] == icc
+
+
+@pytest.mark.parametrize("name", ["nano-1", "nano-3"])
+def test_retired_models_decode(served, name):
+    answer = served.post("decompress", (HERE / "golden" / f"{name}.hpcm").read_bytes())
+    assert answer.headers["x-hpcm-model"] == name
+    assert np.abs(pixels(answer.content) - pixels((HERE / "golden" / f"{name}.png").read_bytes())).max() <= 1
+
+
+def test_facts(served, small):
+    told = served.post("info", small).json()
+    assert (told["width"], told["height"], told["model"], told["decodes_here"]) == (96, 64, "nano-4", True)
+    assert told["bytes"] == len(small)
+    assert not any(isinstance(value, str) and "/" in value for value in told.values())  # no paths
+    assert served.get("health").json() == {"status": "ok", "requests": 0, "places": CLIENTS + 2, "working": 0}
+    models = served.get("models").json()
+    assert models["default"] == "nano-4"
+    assert [model["name"] for model in models["models"] if model["compresses"]] == ["nano-4"]
+
+
+def test_the_reference_needs_nothing_from_elsewhere(served):
+    text = served.get("docs").text
+    schema = served.get("openapi.json").json()
+    for path in ("/compress", "/decompress", "/info", "/health", "/models"):
+        assert path in schema["paths"]
+        assert path in text
+    for word in ("max-size", "LEFT,TOP,RIGHT,BOTTOM", "png or webp or jpeg", "413"):
+        assert word in text
+    assert "<script" not in text
+    assert "://" not in text
+
+
+def test_many_clients_at_once(served):
+    photos = [png(crop(index, width=64 - index)) for index in range(CLIENTS)]
+    alone = hpcm.load("nano", threads=1)
+    expected = [alone.compress(photo, quality=20 + index) for index, photo in enumerate(photos)]
+    ready = threading.Barrier(CLIENTS)
+
+    def client(index: int) -> tuple[bytes, bytes]:
+        ready.wait(PATIENT)
+        file = served.post(f"compress?quality={20 + index}", photos[index]).content
+        return file, served.post("decompress", file).content
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = list(clients.map(client, range(CLIENTS)))
+    assert [file for file, _ in answers] == expected
+    for photo, (_, picture) in zip(photos, answers, strict=True):
+        assert np.square(pixels(picture) - pixels(photo)).mean() < 400  # it is that one, and above 22 dB
+    assert served.idle()
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("compress?quality=0", 422, "quality: "),
+        ("compress?quality=many", 422, "quality: "),
+        ("compress?bpp=nan", 422, "bpp: "),
+        ("compress?quality=5&psnr=30", 422, "exclude one another"),
+        ("compress?qualty=5", 422, "qualty: "),
+        ("compress?effort=10", 422, "effort: "),
+        ("compress?model=lite", 422, "there is no 'lite' here"),
+        ("compress?model=nano-1", 422, "there is no 'nano-1' here"),
+        ("compress?model=/etc/passwd", 422, "there is no '/etc/passwd' here"),
+        ("decompress?format=exe", 422, "format: "),
+        ("decompress?scale=4", 422, "scale: "),
+        ("decompress?box=1,2,3", 422, "box: "),
+        ("decompress?box=0,0,97,64", 422, "inside the picture of 96 x 64"),
+        ("decompress?box=5,5,5,9", 422, "inside the picture"),
+        ("decompress?max-size=0", 422, "max-size: "),
+        ("decompress?box=0,0,9,9&max-size=5", 422, "exclude one another"),
+        ("nothing", 405, "POST is not for /nothing"),
+    ],
+)
+def test_wrong_parameters(served, small, path, status, words):
+    answer = served.post(path, small if path.startswith("decompress") else png(crop(0)))
+    assert answer.status_code == status
+    assert words in problem(answer)
+    assert served.idle()
+
+
+def test_damaged_and_foreign_bodies(served, small):
+    photo, golden = png(crop(0)), (HERE / "golden" / "nano-1.hpcm").read_bytes()
+    stranger = pack(replace(unpack(small), model="nano-9", model_hash=bytes(8)))
+    forged = pack(replace(unpack(golden), model_hash=unpack(small).model_hash))
+    bodies = [
+        ("compress", b"", "the body is empty"),
+        ("compress", NOT_HPCM, "picture"),
+        ("compress", b"no picture at all", "it is no picture of a kind that is taken here: PNG, JPEG"),
+        ("compress", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is no picture of a kind"),
+        ("compress", photo[: len(photo) // 2], "damaged"),
+        ("compress", small, "it is a .hpcm file already"),
+        ("decompress", photo, ""),
+        ("decompress", small[:-9], ""),
+        ("decompress", small[:60] + bytes(1) + small[61:], ""),
+        ("decompress", stranger, "which this server doesn't have"),
+        ("decompress", forged, ""),
+        ("info", photo, ""),
+        ("info", small[:-1], ""),
+    ]
+    for path, body, words in bodies:
+        answer = served.post(path, body)
+        assert answer.status_code == 400, (path, body[:20], answer.text)
+        assert words in problem(answer)
+    assert served.idle()
+
+
+def test_forms_and_compressed_bodies(served, small):
+    answer = served.client.post("info", files={"file": small})
+    assert answer.status_code == 415
+    assert "--data-binary" in problem(answer)
+    assert served.post("info", small, headers={"content-encoding": "gzip"}).status_code == 415
+    assert served.idle()
+
+
+def test_a_format_that_cannot_take_the_picture(served):
+    file = served.post("compress", png(crop(0).convert("RGBA"))).content
+    answer = served.post("decompress?format=jpeg", file)
+    assert answer.status_code == 422
+    assert "take png" in problem(answer)
+
+
+def test_too_many_bytes(served):
+    """Refused from Content-Length before any of it has come, and at the bound where there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENT)
+    connection.putrequest("POST", "/compress")
+    connection.putheader("Content-Length", str(10**12))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "over 1,048,576" in json.loads(answer.read())["error"]
+    connection.close()
+    for body in (bytes(8 << 20), (bytes(1 << 16) for _ in range(100))):
+        answer = served.post("compress", body)  # it gets the answer, although it sends on
+        assert answer.status_code == 413
+        assert answer.headers["connection"] == "close"
+    assert served.idle()
+
+
+def test_too_many_pixels(served, small):
+    """Both are refused from the header: the pixels aren't there."""
+    answer = served.post("compress", claiming(20_000))
+    assert (answer.status_code, problem(answer)) == (413, "the picture has 20000 x 20000 pixels, over 1,048,576")
+    assert served.post("compress", claiming(60_000)).status_code == 413  # Pillow itself refuses so many
+    one = unpack(small)
+    huge = pack(replace(one, width=8 * 1024, height=8 * 1024, tiles=64 * one.tiles))
+    answer = served.post("decompress", huge)
+    assert answer.status_code == 413
+    assert "8192 x 8192 pixels" in problem(answer)
+    answer = served.post("decompress?box=1000,1000,1040,1040", huge)  # on the corner of four tiles
+    assert (answer.status_code, "2048 x 2048" in problem(answer)) == (413, True)
+    assert served.idle()
+
+
+def claiming(side: int) -> bytes:
+    """A PNG of a few pixels whose header tells of side x side."""
+    file = bytearray(png(Image.new("L", (4, 4))))
+    file[16:24] = side.to_bytes(4, "big") * 2
+    file[29:33] = zlib.crc32(file[12:29]).to_bytes(4, "big")
+    return bytes(file)
+
+
+def test_other_sites_pages(served, small):
+    answer = served.post("info", small, headers={"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    assert served.post("info", small, headers={"sec-fetch-site": "same-origin"}).status_code == 200
+
+
+def test_requests_that_are_no_http(served):
+    for line in (b"nonsense\r\n\r\n", b"POST /info HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
+            connection.sendall(line)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert served.idle()
+
+
+# ---- slow, crowded, broken -------------------------------------------------------------------------------------------
+
+
+def test_slow_uploads(offer):
+    with running(offer, timeout=0.4) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENT)
+        connection.putrequest("POST", "/compress")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders()
+        connection.send(b"a")
+        answer = connection.getresponse()
+        assert answer.status == 408
+        assert json.loads(answer.read()) == {"error": "the body didn't arrive within 0.4 s"}
+        connection.close()
+        assert server.idle()
+
+
+def test_clients_that_hang_up(served, small, monkeypatch):
+    """Neither in the middle of a body nor while they wait do they keep a place."""
+    head = b"POST /info HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
+        connection.sendall(head % 1000 + b"a")
+    assert served.idle()
+    gate = held(monkeypatch)
+    with ThreadPoolExecutor(2) as clients:
+        first = [clients.submit(served.post, "info", small) for _ in range(2)]
+        until(lambda: served.pool.working == 2)
+        with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
+            connection.sendall(head % len(small) + small)
+            until(lambda: served.pool.taken == 3)
+        until(lambda: served.pool.taken == 2)
+        gate.set()
+        assert [one.result().status_code for one in first] == [200, 200]
+    assert served.idle()
+
+
+def test_a_crowd_and_work_that_takes_too_long(offer, small, monkeypatch):
+    gate = held(monkeypatch)
+    with running(offer, workers=1, queue=1, timeout=1.0) as server, ThreadPoolExecutor(2) as clients:
+        slow = clients.submit(server.post, "info", small)
+        until(lambda: server.pool.working == 1)
+        waiting = clients.submit(server.post, "info", small)
+        until(lambda: server.pool.taken == 2)
+        crowded = server.post("info", small)
+        assert (crowded.status_code, crowded.headers["retry-after"]) == (503, "2")
+        assert "2 requests are being served" in problem(crowded)
+        assert slow.result().status_code == 504
+        assert "longer than 1 s" in problem(slow.result())
+        assert waiting.result().status_code == 503
+        assert "no worker was free" in problem(waiting.result())
+        assert server.get("health").json()["requests"] == 1  # its thread still works
+        gate.set()
+        assert server.idle()
+        assert server.post("info", small).status_code == 200
+
+
+def test_a_search_ends_with_its_client(served, monkeypatch):
+    """Its every step calls `told`, which raises once nobody waits."""
+    told, begun, ended = [], threading.Event(), threading.Event()
+
+    def search(self, image, *, told, effort, **_):
+        begun.set()
+        try:
+            while effort == 9:
+                time.sleep(0.01)
+                told(0.5)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(codec.Codec, "compress", search)
+    monkeypatch.setattr(work, "bound_torch", told.append)
+    with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
+        photo = png(crop(0))
+        connection.sendall(b"POST /compress?effort=9 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(photo))
+        connection.sendall(photo)
+        assert begun.wait(PATIENT)
+    assert ended.wait(PATIENT)
+    assert told == [1]  # thread of torch
+    assert served.idle()
+
+
+def test_slow_readers(offer, small, monkeypatch):
+    monkeypatch.setattr(work.Worker, "decompress", lambda *_, **__: work.Answer(bytes(32 << 20), "image/png"))
+    with running(offer, timeout=0.5) as server, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(b"POST /decompress HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na")
+        until(lambda: server.pool.taken == 1)
+        assert server.idle()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("a bug, in /home/me"), 500), (MemoryError(), 503), (hpcm.HPCMError("x"), 500)]
+)
+def test_failures_of_the_server(served, small, monkeypatch, capfd, error, status):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(work.Worker, "info", fails)
+    answer = served.post("info", small)
+    assert answer.status_code == status
+    assert "/home" not in problem(answer)
+    assert served.idle()
+    assert ("a bug" in capfd.readouterr().err) == isinstance(error, RuntimeError)
+
+
+def held(monkeypatch) -> threading.Event:
+    """Work on /info waits until this is set."""
+    gate, info = threading.Event(), work.Worker.info
+    monkeypatch.setattr(work.Worker, "info", lambda self, *rest: gate.wait(PATIENT) and info(self, *rest))
+    return gate
+
+
+def until(condition) -> None:
+    end = time.monotonic() + PATIENT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "cache"),
+    [
+        ("", "text/html; charset=utf-8", "no-cache"),
+        ("app.mjs", "text/javascript; charset=utf-8", "no-cache"),
+        ("ort/ort.wasm", "application/wasm", "no-cache"),
+        ("samples/a.hpcm", "image/x-hpcm", "no-cache"),
+        ("models/index.json", "application/json", "no-cache"),
+        ("models/nano-4.safetensors", "application/octet-stream", KEEP),
+        ("models/graphs/nano.safetensors", "application/octet-stream", "no-cache"),
+    ],
+)
+def test_files(served, path, kind, cache):
+    answer = served.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == kind
+    assert answer.headers["cache-control"] == cache
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
+    again = served.get(path, headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["cross-origin-embedder-policy"] == "require-corp"
+    head = served.client.head(path)
+    assert head.headers["content-length"] == str(len(answer.content))
+
+
+def test_the_index_names_what_is_there(served):
+    index = served.get("models/index.json").json()
+    assert index["default"] == "nano-4"
+    assert {"nano-4", "lite-2", "nano-1"} <= {model["name"] for model in index["models"]}
+    for model in index["models"]:
+        answer = served.get(f"models/{model['file']}")
+        assert len(answer.content) == model["bytes"]
+        assert served.get(f"models/{model['graphs']}").status_code == 200
+        assert model["decodes_only"] == (model["name"] not in ("nano-4", "lite-2"))
+    assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/ort/../../secret.txt",
+        "/models/../../secret.txt",
+        "/models/%2e%2e/%2e%2e/secret.txt",
+        "//etc/passwd",
+        "/%2fetc%2fpasswd",
+        "/link.txt",
+        "/models/",
+        "/models/graphs",
+        "/index.html%00.txt",
+        "/%ff%fe",
+    ],
+)
+def test_no_path_leads_out(served, path):
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENT)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 404
+    assert list(json.loads(answer.read())) == ["error"]
+    connection.close()
+
+
+def test_without_a_page(offer, tmp_path):
+    assert site.assets(offer, tmp_path / "none")["index.html"].read().count(b"make page") == 1
+    assert not site.is_built(tmp_path / "none")
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_export(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hpcm.serve.export.is_built", lambda _: True)
+    monkeypatch.setattr("hpcm.serve.export.assets", lambda offer, _: site.assets(offer, page))
+    folder = tmp_path / "deep" / "public"
+    line = ["serve", "--export", str(folder), "--model", "nano"]
+    assert cli.main(line) == 0
+    assert re.fullmatch(rf"{re.escape(str(folder))}  \d+ files, [\d,]+ bytes\n", capsys.readouterr().out)
+    expected = site.assets(Offer(["nano"]), page)
+    written = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert {*written} == {*expected}
+    assert all(path.read_bytes() == expected[name].read() for name, path in written.items())
+    assert json.loads(written["models/index.json"].read_text())["default"] == "nano-4"
+
+    (folder / "mine.txt").write_text("mine")
+    written["index.html"].write_text("old")
+    assert cli.main(line) == 1
+    assert capsys.readouterr().err == f"hpcm: error: {folder} exists and is not empty; -f writes into it\n"
+    assert cli.main([*line, "-f"]) == 0
+    assert written["index.html"].read_bytes() == expected["index.html"].read()
+    assert (folder / "mine.txt").read_text() == "mine"
+    assert {path.name for path in folder.parent.iterdir()} == {"public"}  # no leftovers
+
+
+def test_export_refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hpcm.serve.export.is_built", lambda _: False)
+    assert cli.main(["serve", "--export", str(tmp_path / "a"), "--model", "nano"]) == 1
+    assert "there is no page to export: `make page`" in capsys.readouterr().err
+    assert cli.main(["serve", "--export", "", "--model", "nano"]) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_and_its_end(capsys):
+    """It says where it is, does what it should, refuses a port that is taken, and Ctrl-C ends it without a word."""
+    line = [sys.executable, "-m", "hpcm", "serve", "--port", "0", "--model", "nano", "--workers", "1"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = re.fullmatch(r"(http://127\.0\.0\.1:(\d+)/)  \(Ctrl-C ends it\)\n", process.stdout.readline())
+            assert url
+            assert httpx.get(url[1] + "health", timeout=PATIENT).json()["places"] == 33
+            assert cli.main(["serve", "--port", url[2], "--model", "nano"]) == 1
+            assert capsys.readouterr().err == f"hpcm: error: port {url[2]} is in use: name another with --port\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=PATIENT) == ("", "")
+            assert process.returncode == 130
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_without_the_extra(package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert cli.main(["serve", "--port", "0"]) == 1
+    assert capsys.readouterr() == ("", "hpcm: error: this needs FastAPI and uvicorn: pip install 'hpcm[serve]'\n")
+
+
+def test_others_are_let_in_with_a_warning(monkeypatch, capsys):
+    monkeypatch.setattr(run, "serve", lambda offer, limits, host, port, opened: opened("http://localhost:1/"))
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    assert cli.main(["serve", "--model", "nano", "--host", "0.0.0.0", "--open"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, opened) == ("http://localhost:1/  (Ctrl-C ends it)\n", ["http://localhost:1/"])
+    assert err.startswith("hpcm: note: whoever reaches 0.0.0.0 can use it")
+    assert err.count("\n") == 1
+    assert cli.main(["serve", "--model", "nano", "--host", "::1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_defaults_are_those_of_the_server(monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "serve", lambda offer, limits, *_: seen.append((offer, limits)))
+    assert cli.main(["serve"]) == 0
+    ((offer, limits),) = seen
+    assert limits == Limits()
+    assert offer.default.name.startswith("lite-")
+    assert {offer.encoder(name).name for name in ("lite", "nano", "lite-2", "nano-4")} == {"lite-2", "nano-4"}
+
+
+def test_addresses_that_are_none():
+    with pytest.raises(UsageError, match="can't be listened on"):
+        run.listen("192.0.2.1", 0)  # an address for documentation, nobody's
+    with pytest.raises(UsageError, match="retired"):
+        Offer(["nano-1"])
