@@ -1,0 +1,233 @@
+/** The page in a real browser, with the package's models: node --test test/browser.test.js */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+import { build } from "../build.js";
+import { linkModels, serve, temporary } from "./server.js";
+
+const CHROMIUM = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const executablePath = CHROMIUM.find((path) => path && existsSync(path));
+const skip = executablePath ? false : "there is no Chromium here: install the package chromium, or set CHROMIUM";
+const PATIENCE = 180_000; // milliseconds; networks take their time on a machine that is busy
+const DESKTOP = { width: 1280, height: 800 };
+const PHONE = { width: 360, height: 740 };
+const SHARE_OFF = 0.03; // by which JPEG's file may be smaller than hpcm's
+
+let folder;
+let server;
+let browser;
+
+before(async () => {
+  if (skip) return;
+  folder = await temporary();
+  await build(join(folder, "site"));
+  await linkModels(join(folder, "site"));
+  server = await serve(join(folder, "site"), "/some/path/");
+  browser = await chromium.launch({ executablePath });
+});
+
+after(async () => {
+  await browser?.close();
+  server?.close();
+  if (folder) await rm(folder, { recursive: true, force: true });
+});
+
+/** A page in a profile of its own; the test fails if it logs an error. */
+async function page(t, options = {}) {
+  const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  const opened = await context.newPage();
+  opened.setDefaultTimeout(PATIENCE);
+  const errors = [];
+  opened.on("pageerror", (error) => errors.push(error.message));
+  opened.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(errors, []);
+  });
+  await opened.goto(server.url);
+  return opened;
+}
+
+/** Waits until all that is on the screen belongs to the level of the slider. */
+const settled = (page) =>
+  page.waitForFunction(() => !document.querySelector("#save-png").disabled && !document.querySelector(".stale"));
+
+async function sample(page, name = "plane.webp") {
+  await page.click(`[data-sample="${name}"]`);
+  await settled(page);
+}
+
+/** The numbers of one side, in bytes, bits per pixel and decibels. */
+async function numbers(page, side) {
+  const texts = await page.locator(`.side[data-side="${side}"] dd`).allTextContents();
+  const [bytes, rate, psnr] = texts.map(parseFloat);
+  return { bytes: texts[0].endsWith("kB") ? bytes * 1000 : bytes, rate, psnr };
+}
+
+/** Downloads the .hpcm file. @returns {Promise<string>} its path */
+async function download(page) {
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.click("#save-hpcm")]);
+  const path = join(folder, saved.suggestedFilename());
+  await saved.saveAs(path);
+  return path;
+}
+
+const open = (page, path) => page.setInputFiles("#file", path);
+
+test("a picture is compressed, compared at equal bytes, saved and opened again", { skip }, async (t) => {
+  const p = await page(t);
+  assert.equal(await p.evaluate(() => crossOriginIsolated), true);
+  await sample(p);
+  const [jpeg, hpcm] = [await numbers(p, "left"), await numbers(p, "right")];
+  assert.ok(jpeg.bytes <= hpcm.bytes && jpeg.bytes > hpcm.bytes * (1 - SHARE_OFF), `${jpeg.bytes} against ${hpcm.bytes}`);
+  assert.ok(hpcm.psnr > jpeg.psnr + 1, `${hpcm.psnr} dB against ${jpeg.psnr} dB`);
+
+  await p.selectOption('.side[data-side="left"] select', "webp");
+  await settled(p);
+  const webp = await numbers(p, "left");
+  assert.ok(webp.bytes <= hpcm.bytes && webp.bytes > hpcm.bytes * (1 - SHARE_OFF), `${webp.bytes} against ${hpcm.bytes}`);
+
+  await p.fill("#quality", "8");
+  await settled(p);
+  const small = await numbers(p, "right");
+  assert.ok(small.bytes < hpcm.bytes / 1.5, `${small.bytes} against ${hpcm.bytes}`);
+
+  const path = await download(p);
+  assert.match(path, /plane\.hpcm$/);
+  assert.ok(Math.abs((await stat(path)).size - small.bytes) < 10);
+  await open(p, path);
+  await p.waitForSelector('body[data-view="opened"]');
+  await settled(p);
+  const facts = await p.locator("#facts").innerText();
+  assert.match(facts, /768 × 512/);
+  assert.match(facts, /nano-4/);
+  assert.match(facts, /8 of 63/);
+  assert.equal(await p.locator("#tag-right").innerText(), "hpcm");
+});
+
+test("while the slider moves, the latest level wins", { skip }, async (t) => {
+  const p = await page(t);
+  await sample(p);
+  for (let level = 60; level >= 12; level -= 6) await p.fill("#quality", String(level));
+  await settled(p);
+  const { bytes } = await numbers(p, "right");
+  await p.fill("#quality", "60");
+  await settled(p);
+  assert.ok((await numbers(p, "right")).bytes > 2 * bytes);
+  await p.fill("#quality", "12");
+  await settled(p);
+  assert.equal((await numbers(p, "right")).bytes, bytes);
+});
+
+test("what can't be opened is said in one line, and a file that was cut shows what it has", { skip }, async (t) => {
+  const p = await page(t);
+  const none = join(folder, "none.png");
+  await writeFile(none, "no picture");
+  await open(p, none);
+  await p.getByText("none.png isn't a picture that this browser can open.").waitFor();
+  assert.equal(await p.getAttribute("body", "data-view"), "start");
+
+  await sample(p);
+  const path = await download(p);
+  const data = await readFile(path);
+  await writeFile(join(folder, "cut.hpcm"), data.subarray(0, data.length * 0.8));
+  await open(p, join(folder, "cut.hpcm"));
+  await p.getByText("cut.hpcm was cut.").waitFor();
+  data[data.length - 200] ^= 1;
+  await writeFile(join(folder, "changed.hpcm"), data);
+  await open(p, join(folder, "changed.hpcm"));
+  await p.getByText("changed.hpcm: tile 0").waitFor();
+});
+
+test("the keyboard alone moves the divider, zooms and shows the difference", { skip }, async (t) => {
+  const p = await page(t);
+  await sample(p);
+  const divider = p.locator("#divider");
+  await p.locator("#stage").focus();
+  await p.keyboard.press("Tab");
+  assert.equal(await divider.evaluate((element) => element === document.activeElement), true);
+  const value = () => divider.getAttribute("aria-valuenow");
+  await p.keyboard.press("ArrowRight");
+  assert.equal(await value(), "52");
+  await p.keyboard.press("Shift+ArrowLeft");
+  assert.equal(await value(), "42");
+  await p.keyboard.press("Home");
+  assert.equal(await value(), "0");
+
+  const zoom = () => p.locator("#zoom-level").innerText();
+  const fitted = await zoom();
+  await p.keyboard.press("1");
+  assert.equal(await zoom(), "100%");
+  await p.keyboard.press("+");
+  assert.equal(await zoom(), "125%");
+  await p.keyboard.press("0");
+  assert.equal(await zoom(), fitted);
+  await p.keyboard.press("d");
+  assert.equal(await p.getAttribute("#difference", "aria-pressed"), "true");
+  assert.match(await p.getAttribute("#canvas", "aria-label"), /^Difference of JPEG/);
+});
+
+test("the divider and the picture follow the pointer, the wheel zooms where it is", { skip }, async (t) => {
+  const p = await page(t);
+  await sample(p);
+  const box = await p.locator("#stage").boundingBox();
+  await p.mouse.move(box.x + box.width / 2, box.y + 100);
+  await p.mouse.down();
+  await p.mouse.move(box.x + box.width / 4, box.y + 100, { steps: 3 });
+  await p.mouse.up();
+  assert.equal(await p.getAttribute("#divider", "aria-valuenow"), "25");
+  await p.mouse.move(box.x + box.width * 0.6, box.y + 200);
+  await p.mouse.wheel(0, -600);
+  await p.waitForFunction(() => parseInt(document.querySelector("#zoom-level").textContent) > 200);
+});
+
+test("a phone has no horizontal scroll", { skip }, async (t) => {
+  const p = await page(t, { viewport: PHONE, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
+  const wide = () => p.evaluate(() => document.documentElement.scrollWidth);
+  assert.equal(await wide(), PHONE.width);
+  await sample(p);
+  assert.equal(await wide(), PHONE.width);
+  const stage = await p.locator("#stage").boundingBox();
+  assert.ok(stage.height > PHONE.height / 2, `the picture has ${stage.height} pixels of height`);
+  for (const button of await p.locator("button:visible, select:visible, #save-hpcm").all()) {
+    const { x, width, height } = await button.boundingBox();
+    assert.ok(x >= 0 && x + width <= PHONE.width && height >= 30, await button.innerText());
+  }
+});
+
+test("dark and light follow the system, and the toggle", { skip }, async (t) => {
+  const p = await page(t, { colorScheme: "dark" });
+  const surface = () => p.evaluate(() => getComputedStyle(document.querySelector("header")).backgroundColor);
+  const dark = await surface();
+  await p.emulateMedia({ colorScheme: "light" });
+  const light = await surface();
+  assert.notEqual(dark, light);
+  await p.click("#theme");
+  assert.equal(await surface(), dark);
+  await p.reload();
+  assert.equal(await surface(), dark);
+  await p.click("#theme");
+  assert.equal(await surface(), light);
+});
+
+test("About says what the codec isn't good at", { skip }, async (t) => {
+  const p = await page(t);
+  await p.click("#about");
+  assert.match(await p.locator("#about-dialog").innerText(), /What it isn't good at\s+Text, drawings and screenshots/);
+  await p.keyboard.press("Escape");
+  assert.equal(await p.locator("#about-dialog").isVisible(), false);
+});
+
+test("after the first picture the page works offline", { skip }, async (t) => {
+  const p = await page(t);
+  await sample(p);
+  const kept = () => caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name).then((c) => c.keys()))));
+  await p.waitForFunction(`(${kept})().then((all) => all.flat().some(({ url }) => url.endsWith(".mjs")))`);
+  await p.context().setOffline(true);
+  await p.reload();
+  await sample(p, "parrots.webp");
+  assert.ok((await numbers(p, "right")).psnr > 30);
+});
