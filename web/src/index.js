@@ -51,7 +51,7 @@ export function info(data) {
  * @param {object} [options]
  * @param {1|2|3} [options.scale] of a progressive file: a coarse picture from its first scales; others are decoded whole
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
- * @param {(share: number) => void} [options.onprogress] 0 to 1
+ * @param {(share: number, bytes?: number) => void} [options.onprogress] 0 to 1; while a model loads, its bytes so far
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
  */
@@ -70,7 +70,7 @@ export async function decode(data, { scale = 3, partial = false, onprogress, sig
  * @returns {Promise<Uint8Array>}
  */
 export async function encode(image, { quality = 50, model, progressive, onprogress, signal } = {}) {
-  const half = (start) => onprogress && ((share) => onprogress(start + share / 2));
+  const half = (start) => onprogress && ((share, bytes) => onprogress(start + share / 2, bytes));
   const latents = await analyse(image, { model, onprogress: half(0), signal });
   try {
     return await latents.encode(quality, { progressive, onprogress: half(0.5), signal });
@@ -132,11 +132,11 @@ function ask(call, given, { onprogress, signal } = {}) {
   });
 }
 
-function received({ id, told, result, error }) {
+function received({ id, told, bytes, result, error }) {
   const job = waiting.get(id);
   if (!job) return;
   if (told !== undefined) {
-    job.onprogress?.(told);
+    job.onprogress?.(told, bytes);
     return;
   }
   waiting.delete(id);

@@ -1,7 +1,7 @@
 /** The page in a real browser, with the package's models: node --test test/browser.test.js */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { readFile, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
@@ -106,6 +106,50 @@ test("a picture is compressed, compared at equal bytes, saved and opened again",
   assert.match(facts, /nano-4/);
   assert.match(facts, /8 of 63/);
   assert.equal(await p.locator("#tag-right").innerText(), "hpcm");
+});
+
+test("files are dropped and pasted: a .hpcm file that Python made, and a picture", { skip }, async (t) => {
+  const p = await page(t);
+  const give = (kind, bytes, name, type) =>
+    p.evaluate(
+      ([kind, bytes, name, type]) => {
+        const given = new DataTransfer();
+        given.items.add(new File([Uint8Array.from(bytes)], name, { type }));
+        const how = { bubbles: true, cancelable: true };
+        const event = kind === "drop" ? new DragEvent("drop", { ...how, dataTransfer: given }) : new ClipboardEvent("paste", { ...how, clipboardData: given });
+        document.body.dispatchEvent(event);
+      },
+      [kind, [...bytes], name, type],
+    );
+  await give("drop", await readFile(new URL("../../tests/golden/progressive.hpcm", import.meta.url)), "golden.hpcm", "");
+  await p.waitForSelector('body[data-view="opened"]');
+  await settled(p);
+  assert.match(await p.locator("#facts").innerText(), /300 × 201/);
+  await give("paste", await readFile(new URL("../../tests/golden/nano-4.png", import.meta.url)), "pasted.png", "image/png");
+  await p.waitForSelector('body[data-view="compressing"]');
+  await settled(p);
+  assert.ok((await numbers(p, "right")).psnr > 30);
+});
+
+test("<hpcm-img> shows a file, and tells when it can't", { skip }, async (t) => {
+  const golden = new URL("../../tests/golden/", import.meta.url);
+  await copyFile(new URL("progressive.hpcm", golden), join(folder, "site", "photo.hpcm"));
+  const p = await page(t);
+  const shown = await p.evaluate(async () => {
+    await import(new URL("hpcm-img.js", document.baseURI).href);
+    const element = document.createElement("hpcm-img");
+    const told = (name) => new Promise((done) => element.addEventListener(name, (event) => done(event.detail?.message), { once: true }));
+    const loaded = told("load");
+    element.setAttribute("alt", "A parrot");
+    element.setAttribute("src", "photo.hpcm");
+    document.body.append(element);
+    await loaded;
+    const canvas = element.shadowRoot.querySelector("canvas");
+    const failed = told("error");
+    element.setAttribute("src", "icon.svg");
+    return { size: [canvas.width, canvas.height], label: canvas.ariaLabel, failure: await failed };
+  });
+  assert.deepEqual(shown, { size: [300, 201], label: "A parrot", failure: "this is no .hpcm file" });
 });
 
 test("while the slider moves, the latest level wins", { skip }, async (t) => {
