@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
-OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex", "js", "html"}
+OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex", "js"}
 OTHER_COMMANDS = {
     "apt",
     "apt-get",
