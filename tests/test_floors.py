@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "sources"], 2),
+    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "saving", "sources"], 2),
     **dict.fromkeys(["model", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),
     **dict.fromkeys(["encoding", "decoding", "official"], 5),

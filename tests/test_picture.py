@@ -12,7 +12,6 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from hpcm.cli.files import save_picture
 from hpcm.errors import CorruptError, PictureError, PictureNotice
 from hpcm.fields import MAX_METADATA
 from hpcm.picture import (
@@ -27,6 +26,7 @@ from hpcm.picture import (
     to_image,
     unpack_alpha,
 )
+from hpcm.saving import save_picture
 from hpcm.sources import open_picture
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
 from ..errors import TruncatedError
-from ..fields import PASSES, Container
+from ..fields import PASSES
 from . import files
 from .files import Job
 from .messages import attempt
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..codec import Codec
 
 Told = Callable[[float], None]
@@ -33,22 +31,15 @@ def compress(options: argparse.Namespace) -> bool:
         return False
     files.lift_pillows_bound()
     codec = load(options.model, where(options))
-    if options.effort and find_spec("torch"):
-        prepare_search(options.threads)
+    if options.effort and options.threads and find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
     with progress(sound, search=bool(options.effort)) as (remaining, told):
         work = partial(compress_one, codec, how={**how, "told": told}, force=options.force)
         done = [attempt(partial(work, job), job.name) for job in remaining]
     return all(done) and len(sound) == len(jobs)
-
-
-def prepare_search(threads: int | None) -> None:
-    """Sets up this process for a search with torch."""
-    import torch
-
-    keep_pages()
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) -> None:
@@ -64,9 +55,11 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) ->
 
 
 def decompress(options: argparse.Namespace) -> bool:
+    from ..saving import picture_format
+
     jobs = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
-        files.picture_format(job.suffix(options.format))
+        picture_format(job.suffix(options.format))
     sound = checked(jobs, options.force)
     if not sound:
         return False
@@ -77,6 +70,7 @@ def decompress(options: argparse.Namespace) -> bool:
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
+    from ..saving import draft_of, fitted, save_picture
     from ..shortest import load_for
 
     data = job.read()
@@ -92,35 +86,12 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     else:
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
-    picture = files.save_picture(image, job.suffix(options.format))
+    picture = save_picture(image, job.suffix(options.format))
     job.write(picture, options.force)
     if job.target is not None:
         told = f"{image.width} x {image.height} pixels"
         told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
         print(f"{job.name} -> {job.target}  {len(data):,} -> {len(picture):,} bytes ({told})")
-
-
-def draft_of(container: Container, side: int | None) -> tuple[int, int] | None:
-    """The picture's size when its longer side has `side` pixels."""
-    if side is None:
-        return None
-    scale = min(side / max(container.width, container.height), 1)
-    return max(round(container.width * scale), 1), max(round(container.height * scale), 1)
-
-
-def fitted(image: Image.Image, side: int | None) -> Image.Image:
-    """The image reduced so that no side is longer; none is made larger."""
-    from PIL import Image
-
-    if side is None or max(image.size) <= side:
-        return image
-    scale = side / max(image.size)
-    size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
-    wide = image.mode == "I;16"  # which Pillow resizes only as 32-bit integers
-    small = (image.convert("I") if wide else image).resize(size, Image.Resampling.LANCZOS)
-    small = small.convert("I;16") if wide else small
-    small.info = image.info
-    return small
 
 
 # ---- many files -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from .. import atomic
 from ..container import MAGIC, unpack
 from ..errors import UsageError
-from .convert import draft_of, fitted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +42,7 @@ RESERVED = frozenset(" \t\n\"'\\><~|&;$*?#()`")  # characters for which an Exec 
 
 def thumbnail(options: argparse.Namespace) -> None:
     """As a thumbnailer is called: input, output, size. What a cut file holds is shown."""
+    from ..saving import draft_of, fitted
     from ..shortest import load_for
 
     container = unpack(Path(options.file).read_bytes(), partial=True)

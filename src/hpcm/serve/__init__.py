@@ -2,7 +2,7 @@
 
     limits.py     how much is taken at once        offer.py      the models, and codecs loaded once
     site.py       the files, by their URLs         export.py     the same as a folder, for any file server
-    work.py       bytes -> bytes, in a thread      reading.py    how pictures are opened, reduced and written here
+    work.py       bytes -> bytes, in a thread      reading.py    how pictures are opened here
     pool.py       places, threads, time limits     notices.py    whose notice it is, among threads
     upload.py     a body, bounded                  door.py       what holds for every request: headers, slow clients
     refusal.py    errors as status and line        queries.py    the parameters

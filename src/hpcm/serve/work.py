@@ -6,14 +6,17 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+
 from .. import container as format_
-from ..errors import UsageError
+from ..errors import PictureError, UsageError
 from ..fields import PASSES, Box, Container
+from ..saving import draft_of, fitted, save_picture
 from ..weights import WeightsFile
 from .limits import Limits
 from .notices import listening
 from .offer import Offer
-from .reading import check_file, check_picture, draft_of, fitted, written
+from .reading import check_file, check_picture
 from .refusal import one_line
 
 KIND = "image/x-hpcm"
@@ -70,7 +73,7 @@ class Worker:
             image = codec.decompress(container, box=box, draft=draft, scale=scale, max_pixels=self.limits.max_pixels)
             if stop.is_set():
                 raise Stopped
-            body = written(fitted(image, draft), format)
+            body = written(fitted(image, max_size), format)
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
@@ -94,6 +97,14 @@ class Worker:
             "progressive": container.passes == PASSES,
             "bytes_of": {name: len(chunk) for name, chunk in chunks.items() if chunk is not None},
         }
+
+
+def written(image: Image.Image, format: str) -> bytes:
+    """The bytes of a picture file. Raises UsageError where the format, which is a parameter, can't take the picture."""
+    try:
+        return save_picture(image, f".{format}")
+    except PictureError as error:
+        raise UsageError(f"format: {error}") from error
 
 
 def check_box(container: Container, box: Box | None) -> None:
