@@ -5,11 +5,12 @@
  */
 import { decode, info } from "./index.js";
 
-const STYLE = `
+const STYLE = new CSSStyleSheet();
+STYLE.replaceSync(`
   :host { display: inline-block; }
   :host([hidden]) { display: none; }
   canvas { display: block; max-width: 100%; height: auto; }
-`;
+`);
 
 export class HpcmImage extends HTMLElement {
   static observedAttributes = ["src", "alt", "width", "height"];
@@ -18,10 +19,10 @@ export class HpcmImage extends HTMLElement {
 
   constructor() {
     super();
-    const style = document.createElement("style");
-    style.textContent = STYLE;
     this.#canvas.setAttribute("role", "img");
-    this.attachShadow({ mode: "open" }).append(style, this.#canvas);
+    const shadow = this.attachShadow({ mode: "open" });
+    shadow.adoptedStyleSheets = [STYLE]; // a <style> would be refused by pages with a strict policy of contents
+    shadow.append(this.#canvas);
   }
 
   attributeChangedCallback(name, before, value) {
