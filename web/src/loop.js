@@ -4,7 +4,7 @@
  * Exactness: what leads to means and scales is single precision, one rounded operation at a time, so every product and
  * sum here goes through Math.fround. Shapes: y [M, h, w], z [N, h/4, w/4], hyper, context, psi [2M, ...], scales first.
  */
-import { Plan, stepsOf } from "./schedule.js";
+import { Plan } from "./schedule.js";
 
 const KNOTS = 6;
 const f = Math.fround;
@@ -103,8 +103,7 @@ export class Loop {
     const hypers = [plan.gather(half, 1), half, hyper];
     let context = hypers[0];
     let yHat = new Float32Array(context.length / 2);
-    const steps = stepsOf(config);
-    for (const step of steps) {
+    for (const step of plan.steps) {
       const size = plan.sizes[step.scale];
       if (step.turn === 0 && step.scale > 0) {
         yHat = plan.scatter(yHat, new Float32Array(hypers[step.scale].length / 2), step.scale);
@@ -114,7 +113,7 @@ export class Loop {
       const psi = step.index ? await networks.parametersOf(step, context, yHat, level, size) : context;
       this.#code(plan.places[step.index], psi, yHat, drive, gains, size[0] * size[1]);
       if (step.index && config.fusion === "psi") context = psi;
-      told((step.index + 1) / steps.length);
+      told((step.index + 1) / plan.steps.length);
     }
     return yHat;
   }

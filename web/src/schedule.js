@@ -20,7 +20,7 @@ const ORDER = [
 ];
 
 /** The coding steps: {index, scale, turn}. */
-export function stepsOf(config) {
+function stepsOf(config) {
   return config.steps.flatMap((count, scale) => Array.from({ length: count }, (_, turn) => ({ scale, turn })))
     .map((step, index) => ({ index, ...step }));
 }

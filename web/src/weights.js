@@ -81,10 +81,6 @@ export class Weights {
     return out;
   }
 
-  shape(name) {
-    return this.tensors.get(name).shape;
-  }
-
   /** The graphs of this file, or of `others` where it has none. @returns {Promise<Map<string, Uint8Array>>} */
   async graphs(others) {
     const own = [...this.tensors].filter(([name]) => name.startsWith(GRAPH));
