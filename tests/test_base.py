@@ -58,7 +58,7 @@ def test_what_a_file_and_the_models_say():
     assert "nano-4" in command("info", GOLDEN[-1])[1]
     code, out, _ = command("models", "--all")
     assert code == 0
-    assert {"nano-1", "nano-4", "lite-2"} <= {line.split()[0] for line in out.splitlines() if line[0] != " "}
+    assert {"nano-1", "nano-4", "lite-3"} <= {line.split()[0] for line in out.splitlines() if line[0] != " "}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ RELEASED = {  # never changes but by a line that is added
     "nano-4": "ac32b0f36ce58924",
     "lite-1": "663434002d47a5b2",
     "lite-2": "71a86d93e6e72a63",
+    "lite-3": "bd789dd13a56c835",
 }
 
 

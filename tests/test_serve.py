@@ -526,12 +526,12 @@ def test_files(served, path, kind, cache):
 def test_the_index_names_what_is_there(served):
     index = served.get("models/index.json").json()
     assert index["default"] == "nano-4"
-    assert {"nano-4", "lite-2", "nano-1"} <= {model["name"] for model in index["models"]}
+    assert {"nano-4", "lite-3", "nano-1"} <= {model["name"] for model in index["models"]}
     for model in index["models"]:
         answer = served.get(f"models/{model['file']}")
         assert len(answer.content) == model["bytes"]
         assert served.get(f"models/{model['graphs']}").status_code == 200
-        assert model["decodes_only"] == (model["name"] not in ("nano-4", "lite-2"))
+        assert model["decodes_only"] == (model["name"] not in ("nano-4", "lite-3"))
     assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
 
 
@@ -648,7 +648,7 @@ def test_defaults_are_those_of_the_server(monkeypatch):
     ((offer, limits),) = seen
     assert limits == Limits()
     assert offer.default.name.startswith("lite-")
-    assert {offer.encoder(name).name for name in ("lite", "nano", "lite-2", "nano-4")} == {"lite-2", "nano-4"}
+    assert {offer.encoder(name).name for name in ("lite", "nano", "lite-3", "nano-4")} == {"lite-3", "nano-4"}
 
 
 def test_addresses_that_are_none():

@@ -112,7 +112,7 @@ def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.open(PHOTO).convert("RGB").crop((200, 90, 200 + width, 90 + height)).convert(mode)
 
 
-@pytest.mark.parametrize("name", ["nano-1", "nano-2", "nano-3", "nano-4", "lite-1", "lite-2"])
+@pytest.mark.parametrize("name", ["nano-1", "nano-2", "nano-3", "nano-4", "lite-1", "lite-2", "lite-3"])
 def test_golden_files(node, name, tmp_path, monkeypatch):
     same(node, (GOLDEN / f"{name}.hpcm").read_bytes(), tmp_path, monkeypatch)
 
@@ -167,7 +167,7 @@ def test_another_model_is_told(node, tmp_path):
     assert node.decode((GOLDEN / "nano-3.hpcm").read_bytes(), tmp_path, "nano-4") == "mismatch"
 
 
-@pytest.mark.parametrize(("name", "levels"), [("nano-4", [0, 1, 20, 41, 63]), ("lite-2", [30])])
+@pytest.mark.parametrize(("name", "levels"), [("nano-4", [0, 1, 20, 41, 63]), ("lite-3", [30])])
 def test_files_made_in_javascript(node, name, levels, tmp_path, monkeypatch):
     image = photo(150, 100)
     for level, data in zip(levels, node.encode(np.asarray(image.convert("RGBA")), levels, tmp_path, name), strict=True):

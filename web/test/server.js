@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/assets/", import.meta.url));
 const BUNDLED = [
   { name: "nano-4", graphs: "graphs/nano.safetensors" },
-  { name: "lite-2", graphs: "graphs/lite.safetensors" },
+  { name: "lite-3", graphs: "graphs/lite.safetensors" },
 ];
 const TYPES = {
   ".css": "text/css",
