@@ -1,16 +1,12 @@
 /** The page in a real browser, with the package's models: node --test test/browser.test.js */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { copyFile, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
 import { build } from "../build.js";
+import { launch, missing } from "./chromium.js";
 import { linkModels, serve, temporary } from "./server.js";
 
-const CHROMIUM = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-const executablePath = CHROMIUM.find((path) => path && existsSync(path));
-const skip = executablePath ? false : "there is no Chromium here: install the package chromium, or set CHROMIUM";
 const PATIENCE = 180_000; // milliseconds; networks take their time on a machine that is busy
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 360, height: 740 };
@@ -21,12 +17,12 @@ let server;
 let browser;
 
 before(async () => {
-  if (skip) return;
+  if (missing) return;
   folder = await temporary();
   await build(join(folder, "site"));
   await linkModels(join(folder, "site"));
   server = await serve(join(folder, "site"), "/some/path/");
-  browser = await chromium.launch({ executablePath });
+  browser = await launch();
 });
 
 after(async () => {
@@ -77,7 +73,7 @@ async function download(page) {
 
 const open = (page, path) => page.setInputFiles("#file", path);
 
-test("a picture is compressed, compared at equal bytes, saved and opened again", { skip }, async (t) => {
+test("a picture is compressed, compared at equal bytes, saved and opened again", { skip: missing }, async (t) => {
   const p = await page(t);
   assert.equal(await p.evaluate(() => crossOriginIsolated), true);
   await sample(p);
@@ -108,7 +104,7 @@ test("a picture is compressed, compared at equal bytes, saved and opened again",
   assert.equal(await p.locator("#tag-right").innerText(), "hpcm");
 });
 
-test("files are dropped and pasted: a .hpcm file that Python made, and a picture", { skip }, async (t) => {
+test("files are dropped and pasted: a .hpcm file that Python made, and a picture", { skip: missing }, async (t) => {
   const p = await page(t);
   const give = (kind, bytes, name, type) =>
     p.evaluate(
@@ -131,7 +127,7 @@ test("files are dropped and pasted: a .hpcm file that Python made, and a picture
   assert.ok((await numbers(p, "right")).psnr > 30);
 });
 
-test("<hpcm-img> shows a file, and tells when it can't", { skip }, async (t) => {
+test("<hpcm-img> shows a file, and tells when it can't", { skip: missing }, async (t) => {
   const golden = new URL("../../tests/golden/", import.meta.url);
   await copyFile(new URL("progressive.hpcm", golden), join(folder, "site", "photo.hpcm"));
   const p = await page(t);
@@ -152,7 +148,7 @@ test("<hpcm-img> shows a file, and tells when it can't", { skip }, async (t) => 
   assert.deepEqual(shown, { size: [300, 201], label: "A parrot", failure: "this is no .hpcm file" });
 });
 
-test("while the slider moves, the latest level wins", { skip }, async (t) => {
+test("while the slider moves, the latest level wins", { skip: missing }, async (t) => {
   const p = await page(t);
   await sample(p);
   for (let level = 60; level >= 12; level -= 6) await p.fill("#quality", String(level));
@@ -166,7 +162,7 @@ test("while the slider moves, the latest level wins", { skip }, async (t) => {
   assert.equal((await numbers(p, "right")).bytes, bytes);
 });
 
-test("what can't be opened is said in one line, and a file that was cut shows what it has", { skip }, async (t) => {
+test("what can't be opened is said in one line, and a file that was cut shows what it has", { skip: missing }, async (t) => {
   const p = await page(t);
   const none = join(folder, "none.png");
   await writeFile(none, "no picture");
@@ -186,7 +182,7 @@ test("what can't be opened is said in one line, and a file that was cut shows wh
   await p.getByText("changed.hpcm: tile 0").waitFor();
 });
 
-test("the keyboard alone moves the divider, zooms and shows the difference", { skip }, async (t) => {
+test("the keyboard alone moves the divider, zooms and shows the difference", { skip: missing }, async (t) => {
   const p = await page(t);
   await sample(p);
   const divider = p.locator("#divider");
@@ -214,7 +210,7 @@ test("the keyboard alone moves the divider, zooms and shows the difference", { s
   assert.match(await p.getAttribute("#canvas", "aria-label"), /^Difference of JPEG/);
 });
 
-test("the divider and the picture follow the pointer, the wheel zooms where it is", { skip }, async (t) => {
+test("the divider and the picture follow the pointer, the wheel zooms where it is", { skip: missing }, async (t) => {
   const p = await page(t);
   await sample(p);
   const box = await p.locator("#stage").boundingBox();
@@ -228,7 +224,7 @@ test("the divider and the picture follow the pointer, the wheel zooms where it i
   await p.waitForFunction(() => parseInt(document.querySelector("#zoom-level").textContent) > 200);
 });
 
-test("a phone has no horizontal scroll", { skip }, async (t) => {
+test("a phone has no horizontal scroll", { skip: missing }, async (t) => {
   const p = await page(t, { viewport: PHONE, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
   const wide = () => p.evaluate(() => document.documentElement.scrollWidth);
   assert.equal(await wide(), PHONE.width);
@@ -242,7 +238,7 @@ test("a phone has no horizontal scroll", { skip }, async (t) => {
   }
 });
 
-test("dark and light follow the system, and the toggle", { skip }, async (t) => {
+test("dark and light follow the system, and the toggle", { skip: missing }, async (t) => {
   const p = await page(t, { colorScheme: "dark" });
   const surface = () => p.evaluate(() => getComputedStyle(document.querySelector("header")).backgroundColor);
   const dark = await surface();
@@ -257,7 +253,7 @@ test("dark and light follow the system, and the toggle", { skip }, async (t) => 
   assert.equal(await surface(), light);
 });
 
-test("About says what the codec isn't good at", { skip }, async (t) => {
+test("About says what the codec isn't good at", { skip: missing }, async (t) => {
   const p = await page(t);
   await p.click("#about");
   assert.match(await p.locator("#about-dialog").innerText(), /What it isn't good at\s+Text, drawings and screenshots/);
@@ -265,7 +261,7 @@ test("About says what the codec isn't good at", { skip }, async (t) => {
   assert.equal(await p.locator("#about-dialog").isVisible(), false);
 });
 
-test("after the first picture the page works offline", { skip }, async (t) => {
+test("after the first picture the page works offline", { skip: missing }, async (t) => {
   const p = await page(t);
   await sample(p);
   const kept = () => caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name).then((c) => c.keys()))));
