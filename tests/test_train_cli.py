@@ -37,6 +37,11 @@ def test_options_arrive(asked):
         "c",
         {"minutes": 2.0, "steps": None, "resume": False, "force": False},
     )
+    train("--data a b --data c --mix 0.85 0.15 --out d --steps 2")
+    (options, data, _), _ = asked[-1]
+    assert (options.mix, data) == ((0.85, 0.15), [["a", "b"], ["c"]])
+    train("--data a b --data c --out d --steps 2")
+    assert asked[-1][0][1] == ["a", "b", "c"]
     for flag in ("-f", "--force"):
         train(f"--data a --out c --steps 2 {flag}")
         assert asked[-1][1]["force"]
@@ -53,10 +58,11 @@ def test_defaults_depend_on_the_model(asked, tmp_path, tiny):
 
 
 def test_a_resumed_run_keeps_its_options(asked, tmp_path):
-    remember(Options(config="lite", batch=3, rate=1e-4), tmp_path)
+    remember(Options(config="lite", batch=3, rate=1e-4, mix=(3.0, 1.0)), tmp_path)
     train(f"--resume --data a --out {tmp_path} --steps 9 --rate 5e-5")
     train(f"--resume --data a --out {tmp_path}/none --steps 9")
-    assert [line[0] for line, _ in asked] == [Options(config="lite", batch=3, rate=5e-5), defaults(NANO)]
+    kept = Options(config="lite", batch=3, rate=5e-5, mix=(3.0, 1.0))
+    assert [line[0] for line, _ in asked] == [kept, defaults(NANO)]
     (tmp_path / "options.json").write_text("{")
     assert train(f"--resume --data a --out {tmp_path} --steps 9") == 1
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hpcm.errors import PictureError
+from hpcm.errors import PictureError, UsageError
 from hpcm.train import data
 from hpcm.train.data import Photographs, middles, scan
 
@@ -53,6 +53,7 @@ def test_scan(folder):
         (folder / "00.png").stat().st_size,
         70,
         80,
+        0,
     )
 
 
@@ -129,6 +130,52 @@ def test_a_set_larger_than_memory(folder):
     assert torch.equal(again.draw(20, 16, 64).cut(), crops[4])
     for photographs in (whole, parts, again):
         photographs.close()
+
+
+def shares(draw, folder_of):
+    """The share of crops by source, found by where in the pool they begin."""
+    picture = np.searchsorted(draw.pool.starts, draw.first, side="right") - 1
+    return np.bincount(folder_of[picture], minlength=2) / len(picture)
+
+
+def test_a_mix_of_sources(folder, tmp_path):
+    """A source's share of the crops is what is asked for, whatever its area, and within it goes by area."""
+    (tmp_path / "one.png").write_bytes(png((300, 300), 1))
+    (tmp_path / "two.png").write_bytes(png((100, 100), 2))
+    sources = [[folder / "00.png", folder / "more"], tmp_path]
+    photographs = Photographs(sources, 64, mix=(3, 1))
+    kinds = np.array([entry.source for entry in photographs.entries])
+    draws = [photographs.draw(step, 500, 64) for step in range(8)]
+    assert np.mean([shares(draw, kinds) for draw in draws], axis=0) == pytest.approx([0.75, 0.25], abs=0.03)
+    wide = np.concatenate([draw.width[np.isin(draw.width, (300, 100))] for draw in draws])
+    assert (wide == 300).mean() == pytest.approx(0.9, abs=0.03)
+    by_area = Photographs(sources, 64)
+    areas = np.array([entry.height * entry.width for entry in by_area.entries])
+    expected = np.bincount(kinds, areas) / areas.sum()
+    assert shares(by_area.draw(0, 4000, 64), kinds) == pytest.approx(expected, abs=0.03)
+    assert not np.allclose(expected, [0.75, 0.25], atol=0.1)
+
+
+def test_a_mix_in_a_set_larger_than_memory(folder, tmp_path):
+    """Every part has pictures of every source, and all pictures of the larger one are in some part."""
+    (tmp_path / "one.png").write_bytes(png((99, 99), 1))
+    whole = Photographs([folder / "more", tmp_path], 64, mix=(1, 1))
+    parts = Photographs([folder / "more", tmp_path], 64, mix=(1, 1), memory=whole.bytes / 2)
+    count = parts.chapters
+    assert count > 2
+    pools = [parts._load(chapter, count) for chapter in range(count)]
+    assert all((pool.widths == 99).sum() == 1 for pool in pools)
+    assert sum(len(pool.widths) - 1 for pool in pools) == len(whole.entries) - 1
+    assert all(pool.chances[pool.widths == 99].sum() == pytest.approx(pool.chances.sum() / 2) for pool in pools)
+    for photographs in (whole, parts):
+        photographs.close()
+
+
+def test_a_mix_that_does_not_fit(folder, tmp_path):
+    with pytest.raises(UsageError, match="the mix has 3 shares for 2 sources of pictures"):
+        Photographs([folder, folder], 64, mix=(1, 1, 1))
+    with pytest.raises(PictureError, match=f"no picture of at least 64 x 64 pixels found in {tmp_path}"):
+        Photographs([folder, tmp_path], 64, mix=(1, 1))
 
 
 def test_held_out_pictures_are_not_trained_on(folder):

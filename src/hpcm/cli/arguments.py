@@ -151,8 +151,8 @@ def _train(commands: Commands) -> None:
     command = _command(commands, "train", train, "a model on photographs")
     text = "by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
-    text = "folders, tar archives or files of photographs"
-    command.add_argument("--data", nargs="+", metavar="DIR|TAR", help=text)
+    text = "folders, tar archives or files of photographs; repeated, each is a source of its own for --mix"
+    command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
     text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
     command.add_argument("--out", metavar="RUN", help=text)
     text = "go on from the run's checkpoint, with its options where none are given"
@@ -180,6 +180,8 @@ def _train_learning(group: Any) -> None:
     group.add_argument("--crop", type=values.whole, metavar="N", help="side of the crops in pixels")
     group.add_argument("--batch", type=values.whole, metavar="N", help="crops at a time, in each process")
     group.add_argument("--accumulate", type=values.whole, metavar="N", help="batches per step, by default 1")
+    text = "share of the crops of each --data, in their order: 0.85 0.15; by default by area"
+    group.add_argument("--mix", type=values.positive, nargs="+", metavar="X", help=text)
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
     group.add_argument("--downscale", type=values.share, metavar="X", help=text)
     text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"

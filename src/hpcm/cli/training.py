@@ -30,7 +30,9 @@ def train(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     budget = {"minutes": options.minutes, "steps": options.steps}
-    run(chosen(options), options.data, options.out, **budget, resume=options.resume, force=options.force)
+    wanted = chosen(options)
+    data = options.data if wanted.mix else [path for paths in options.data for path in paths]
+    run(wanted, data, options.out, **budget, resume=options.resume, force=options.force)
 
 
 def chosen(options: argparse.Namespace) -> Options:
@@ -39,7 +41,7 @@ def chosen(options: argparse.Namespace) -> Options:
     from ..train.options import Options, config_at, defaults, remembered
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: tuple(value) if name == "mix" else value for name, value in given.items() if value is not None}
     before = remembered(Path(options.out)) if options.resume else None
     if before is None and "init" in given:
         before = defaults(config_at(given["init"]), fine_tuning=True)

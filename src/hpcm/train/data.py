@@ -14,9 +14,10 @@ from __future__ import annotations
 import io
 import math
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -24,23 +25,25 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import PictureError
+from ..errors import PictureError, UsageError
 from .pool import Draw, Pool
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
 LARGEST_HELD_OUT = 512  # pixels, side of the pictures that are kept for evaluation
+Source = str | Path | Sequence[str | Path]  # one source of pictures may be in several places
 SHUFFLE, CROPS = 1, 2  # seed numpy's generators beside the run's seed: each purpose has numbers of its own
 
 
 class Entry(NamedTuple):
-    """A picture: its file, where in the file (of an archive) it begins and how long it is, rows and columns."""
+    """A picture: its file, where in the file (of an archive) it begins and its length, rows, columns, its source."""
 
     path: Path
     offset: int
     length: int
     height: int
     width: int
+    source: int = 0
 
     def decode(self) -> np.ndarray:
         """uint8 [height, width, 3]. A damaged file may raise anything: Pillow has many parsers."""
@@ -71,11 +74,12 @@ def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
             yield source, 0, source.stat().st_size, file
 
 
-def scan(sources: Iterable[str | Path], smallest: int) -> tuple[list[Entry], int]:
+def scan(sources: Iterable[Source], smallest: int) -> tuple[list[Entry], int]:
     """The pictures whose sides are at least `smallest`, from their headers alone, and the number of other files."""
     entries, skipped = [], 0
-    for source in sources:
-        for path, offset, length, file in _files(Path(source)):
+    for number, source in enumerate(sources):
+        paths = [source] if isinstance(source, str | Path) else source
+        for path, offset, length, file in chain.from_iterable(_files(Path(path)) for path in paths):
             try:
                 width, height = Image.open(file).size
             except Exception:  # see Entry.decode
@@ -83,7 +87,7 @@ def scan(sources: Iterable[str | Path], smallest: int) -> tuple[list[Entry], int
             if min(width, height) < smallest:
                 skipped += 1
             else:
-                entries.append(Entry(path, offset, length, height, width))
+                entries.append(Entry(path, offset, length, height, width, number))
     return entries, skipped
 
 
@@ -91,23 +95,26 @@ class Photographs:
     """All pictures of the sources with both sides at least `smallest`.
 
     Args:
+        mix: the share of crops of each source, in their order; by default a source's share is that of its area.
         memory: bytes for decoded pictures; by default there is no bound.
         device: where crops are wanted. The pictures go there too if they fit.
 
-    `skipped` counts the files that are no pictures, damaged or too small. Raises PictureError when nothing is left.
+    `skipped` counts the files that are no pictures, damaged or too small. Raises PictureError when nothing is left, or
+    nothing of a source that has a share, and UsageError for a mix that doesn't fit the sources.
     """
 
     def __init__(
         self,
-        sources: Iterable[str | Path],
+        sources: Sequence[Source],
         smallest: int,
         *,
+        mix: Sequence[float] = (),
         seed: int = 0,
         memory: float = math.inf,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
         self.entries, self.unusable = scan(sources, smallest)
-        self.smallest, self.seed, self.device = smallest, seed, device
+        self.smallest, self.mix, self.seed, self.device = smallest, mix, seed, device
         self.memory = memory
         self.bad: set[Entry] = set()  # found when they were decoded
         self.pools: dict[int, Future[Pool]] = {}  # by chapter
@@ -116,6 +123,11 @@ class Photographs:
             raise PictureError(
                 f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.unusable} files"
             )
+        if mix and len(mix) != len(sources):
+            raise UsageError(f"the mix has {len(mix)} shares for {len(sources)} sources of pictures")
+        found = {entry.source for entry in self.entries}
+        if empty := [str(sources[k]) for k in range(len(mix)) if k not in found]:
+            raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found in {', '.join(empty)}")
 
     @property
     def skipped(self) -> int:
@@ -153,14 +165,21 @@ class Photographs:
         return self.pools[chapter].result()
 
     def _load(self, chapter: int, chapters: int) -> Pool:
-        entries = self.entries
-        if chapters > 1:
-            epoch, part = divmod(chapter, chapters)
-            order = np.random.default_rng((self.seed, SHUFFLE, epoch)).permutation(len(entries))
-            entries = [entries[place] for place in np.array_split(order, chapters)[part]]
-        pool, bad = Pool.decode(entries)
+        entries = self._part(*divmod(chapter, chapters), chapters) if chapters > 1 else self.entries
+        pool, bad = Pool.decode(entries, self.mix)
         self.bad.update(bad)
         return pool.near(self.device)
+
+    def _part(self, epoch: int, part: int, parts: int) -> list[Entry]:
+        """One of the parts of the shuffled pictures; where there is a mix, with pictures of every source."""
+        rng = np.random.default_rng((self.seed, SHUFFLE, epoch))
+        sources = [[entry for entry in self.entries if entry.source == k] for k in range(len(self.mix))]
+        chosen: list[Entry] = []
+        for entries in filter(None, sources or [self.entries]):
+            order = rng.permutation(len(entries))
+            places = np.array_split(order, parts)[part]
+            chosen += [entries[place] for place in (places if len(places) else order[[part % len(order)]])]
+        return chosen
 
     def draw(self, step: int, count: int, crop: int, downscale: float = 1.0) -> Draw:
         """Where the `count` crops of a step lie."""

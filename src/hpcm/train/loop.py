@@ -31,7 +31,7 @@ from ..errors import HPCMError, UsageError
 from ..hardware import available_memory
 from . import checkpoint
 from .checkpoint import State
-from .data import Photographs, middles, scan
+from .data import Photographs, Source, middles, scan
 from .folder import clear, refusal, tidy
 from .judge import judge
 from .options import Options, config_of, learning_rate, remember
@@ -48,7 +48,7 @@ LEAST_MEMORY = 0.001  # GB, for decoded pictures where nothing seems to be free
 
 def train(
     options: Options,
-    data: Sequence[str | Path],
+    data: Sequence[Source],
     folder: str | Path,
     *,
     minutes: float | None = None,
@@ -58,6 +58,9 @@ def train(
     say: Callable[[str], None] | None = None,
 ) -> Run:
     """Trains until the budget (minutes of this call, or steps in all) is used up; see the module's docstring.
+
+    `data` are sources of pictures: each a folder, an archive or a file, or several of them. `options.mix` is the share
+    of crops of each.
 
     With `resume`, goes on from the folder's checkpoint if there is one; the model is then the checkpoint's. Otherwise
     starts anew, with `force` in the place of a run that is there. Without `say`, progress is a live line on a terminal
@@ -104,13 +107,13 @@ def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
     return checkpoint.read(folder) if resume and checkpoint.exists(folder) else None
 
 
-def _begin(
-    options: Options, data: Sequence[str | Path], state: State | None, team: Team
-) -> tuple[Run, list[np.ndarray]]:
+def _begin(options: Options, data: Sequence[Source], state: State | None, team: Team) -> tuple[Run, list[np.ndarray]]:
     """The run, from its checkpoint if there is one, and the pictures for evaluation."""
     config = config_of(options, checkpoint.config_in(state) if state else None)
     (memory,) = team.agree(options.memory or max(round(MEMORY_SHARE * available_memory() / GIGABYTE, 3), LEAST_MEMORY))
-    photographs = Photographs(data, options.crop, seed=options.seed, memory=memory * GIGABYTE, device=team.device)
+    photographs = Photographs(
+        data, options.crop, mix=options.mix, seed=options.seed, memory=memory * GIGABYTE, device=team.device
+    )
     if photographs.chapters > 1:  # which depend on it, and so do the crops
         options = replace(options, memory=memory)
     if options.held_out is None:

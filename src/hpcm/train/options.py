@@ -33,6 +33,7 @@ class Options:
     crop: int = 128
     batch: int = 8  # crops that go through the network together, in each process
     accumulate: int = 1  # batches per step
+    mix: tuple[float, ...] = ()  # share of the crops of each source of pictures; by default by area
     downscale: float = 1.0  # crops are shrunk by random factors down to this one
     optimizer: str = "adam"  # or "muon": for matrices; Adam for the rest
     rate: float = 1e-3  # after the warm-up
@@ -147,7 +148,8 @@ def remembered(folder: Path) -> Options | None:
     try:
         saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
         names = {field.name for field in fields(Options)}
-        return Options(**{name: value for name, value in saved.items() if name in names})
+        known = {name: value for name, value in saved.items() if name in names}
+        return Options(**known | {"mix": tuple(known.get("mix", ()))})
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:

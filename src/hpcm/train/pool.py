@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -28,6 +28,8 @@ class Decodable(Protocol):
     def height(self) -> int: ...
     @property
     def width(self) -> int: ...
+    @property
+    def source(self) -> int: ...
     def decode(self) -> np.ndarray: ...
 
 
@@ -64,16 +66,24 @@ class Draw:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures: their pixels uint8 [pixels, 3], where each begins, and their rows and columns, int64 [n]."""
+    """Pictures: their pixels uint8 [pixels, 3]; of each where it begins, rows and columns, int64 [n]; its chance [n].
+
+    The chance of a picture is how often crops are cut from it, in any unit.
+    """
 
     pixels: Tensor
     starts: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
+    chances: np.ndarray
 
     @classmethod
-    def decode(cls, entries: Sequence[Picture]) -> tuple[Pool, list[Picture]]:
+    def decode(cls, entries: Sequence[Picture], mix: Sequence[float] = ()) -> tuple[Pool, list[Picture]]:
         """Decodes pictures, with as many threads as torch uses; also returns those that can't be decoded.
+
+        Args:
+            mix: the share of crops of each source; by default that of its area. Within a source every pixel is as
+                likely as any other.
 
         Raises PictureError when no picture is left.
         """
@@ -94,7 +104,11 @@ class Pool:
         if not sound.any():
             raise PictureError(f"none of {len(entries)} pictures can be decoded")
         bad = [entry for entry, fine in zip(entries, sound, strict=True) if not fine]
-        return cls(pixels, starts[sound], heights[sound], widths[sound]), bad
+        sources = np.array([entry.source for entry in entries])[sound]
+        areas = (heights * widths)[sound].astype(float)
+        for source, share in enumerate(mix):
+            areas[sources == source] *= share / max(areas[sources == source].sum(), 1)
+        return cls(pixels, starts[sound], heights[sound], widths[sound], areas), bad
 
     def near(self, device: torch.device) -> Pool:
         """The pool in the device's memory where that has room enough, else as it is."""
@@ -103,15 +117,15 @@ class Pool:
         free, _ = torch.cuda.mem_get_info(device)
         if self.pixels.numel() > DEVICE_SHARE * free:
             return self
-        return Pool(self.pixels.to(device), self.starts, self.heights, self.widths)
+        return replace(self, pixels=self.pixels.to(device))
 
     def draw(self, rng: np.random.Generator, count: int, crop: int, downscale: float = 1.0) -> Draw:
-        """Random crops, every pixel of the pool as likely as any other, mirrored half of the time.
+        """Random crops from pictures drawn by their chances, mirrored half of the time.
 
         They are cut at 1 to 1 / `downscale` times their size, by the same random factor, and scaled down.
         """
-        areas = np.cumsum(self.heights * self.widths)
-        which = np.searchsorted(areas, rng.random(count) * areas[-1], side="right")
+        chances = np.cumsum(self.chances)
+        which = np.searchsorted(chances, rng.random(count) * chances[-1], side="right")
         heights, widths = self.heights[which], self.widths[which]
         side = round(crop * rng.uniform(1, 1 / downscale)) if downscale < 1 else crop
         side = int(min(side, heights.min(), widths.min()))
