@@ -3,12 +3,13 @@
     python runs/train_gpu.py RUN --photos DIR [--screens DIR] [--init NAME|PATH] [--minutes M] [--rate X] [--batch N]
 
 For stretches of minutes on a borrowed GPU. On an H100 LITE trained on 1,750 crops of 256 pixels a second with it, 1.6
-times as many as in bfloat16 without a graph (2026-11-26; docs/log.md). There is no --resume: it starts from weights, with
-a learning rate that falls to zero over the minutes.
+times as many as in bfloat16 without a graph (2026-11-26; docs/log.md). There is no --resume: it starts from weights,
+with a learning rate that falls to zero over the minutes.
 
-- A step draws crops, levels and noise, computes loss and gradients in bfloat16, and makes Muon's step and the average's.
-- DIR is searched for .tar archives of pictures, again and again: those that are moved in later are used from then on, so
-  that training can begin before all data is there.
+- A step draws crops, levels and noise, computes loss and gradients in bfloat16, and makes the steps of Muon and of the
+  average.
+- DIR is searched for .tar archives of pictures, again and again: those that are moved in later are used from then on,
+  so that training can begin before all data is there.
 - RUN/deadline, if it is there, holds the time at which to stop, in seconds since 1970, instead of --minutes.
 - RUN/model.safetensors is written every minute or so and at the end: for `--model RUN`, `hpcm exact` and `--init`.
 

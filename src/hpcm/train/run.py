@@ -42,8 +42,8 @@ START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at
 MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
 LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in data.py
 # Options that the weights file tells as its provenance:
-TOLD = ("config", "loss", "balance", "mix", "crop", "batch", "accumulate")
-TOLD += ("optimizer", "rate", "schedule", "average", "seed")
+WHAT, HOW = ("config", "loss", "balance", "mix", "crop"), ("batch", "accumulate", "optimizer", "rate", "schedule")
+TOLD = (*WHAT, *HOW, "average", "seed")
 
 
 class Run:
