@@ -57,6 +57,8 @@ def main() -> None:
     ]
     if "ms_ssim_db" in results["bd_rate"]:
         parts += ["### BD-rate by MS-SSIM", markdown(*matrix(results, "ms_ssim_db"))]
+    if results["bd_rate"].get("ssimulacra2"):
+        parts += ["### BD-rate by SSIMULACRA 2", markdown(*matrix(results, "ssimulacra2"))]
     parts += ["### Time and memory", markdown(*memory_and_times(results)), "### Settings"]
     parts.append("\n".join(f"- {codec['label']}: {codec['said']}" for codec in results["codecs"].values()))
     between_marks(ROOT / "docs" / "results.md", "\n\n".join(parts))

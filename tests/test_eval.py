@@ -18,6 +18,7 @@ from hpcm.engine.torch import save
 from hpcm.errors import PictureError, UsageError
 from hpcm.eval import measure, rivals, yuv
 from hpcm.eval.measure import Subject, open_codec
+from hpcm.eval.metrics import EXTRA
 from hpcm.eval.rivals import CODECS
 from hpcm.model.hpcm import HPCM
 
@@ -116,6 +117,27 @@ def test_efforts_are_curves_of_their_own(report, pictures, capsys):
     assert found["tiny-e1"]["said"].endswith("on cpu, effort 1")
     plain, searched = ([point["pictures"][0] for point in codec["points"]] for codec in found.values())
     assert any(one["bytes"] != other["bytes"] for one, other in zip(plain, searched, strict=True))
+
+
+def test_ssimulacra2_is_a_quality_like_the_others(report, pictures):
+    """It is measured when it is asked for, and then has BD-rates, a plot and a table in the report."""
+    pytest.importorskip("ssimulacra2")
+    assert evaluated(pictures, report, report / "more", "--jobs", "2", "--show", "0", "--ssimulacra2") == 0
+    found = json.loads((report / "more" / "results.json").read_text())
+    points = found["codecs"]["jpeg"]["points"]
+    assert [p["ssimulacra2"] for p in points] == sorted(p["ssimulacra2"] for p in points)
+    assert found["bd_rate"]["ssimulacra2"]["jpeg"].keys() >= {"webp"}
+    assert (report / "more" / "rd-ssimulacra2.svg").exists()
+    assert "<h3>SSIMULACRA 2</h3>" in (report / "more" / "report.html").read_text()
+    plain = results(report)
+    assert "ssimulacra2" not in plain["codecs"]["jpeg"]["points"][0]
+    assert not plain["bd_rate"]["ssimulacra2"]
+
+
+def test_a_missing_metric_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ssimulacra2", None)
+    with pytest.raises(UsageError, match="SSIMULACRA 2 needs another package: pip install ssimulacra2"):
+        EXTRA["ssimulacra2"](np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8))
 
 
 def test_times_are_split(report):

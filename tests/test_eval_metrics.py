@@ -1,15 +1,18 @@
 """Metrics and BD-rate against independent implementations and published numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hpcm.eval.bdrate import ANCHORS, Curve, delta, points_of, published
-from hpcm.eval.metrics import EQUAL, SMALLEST, decibels, ms_ssim, psnr
+from hpcm.eval.metrics import EQUAL, SMALLEST, decibels, ms_ssim, psnr, ssimulacra2
 from hpcm.metrics import SCALE_WEIGHTS
 
+KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZES = [(176, 192), (333, 275), (161, 300)]  # height and width, even and odd
 
 
@@ -86,6 +89,21 @@ def test_psnr_equals_a_plain_twin_and_torch():
     assert psnr(a, a) == EQUAL
     with pytest.raises(ValueError, match="came back as"):
         psnr(a, b[1:])
+
+
+def test_ssimulacra2_is_that_of_the_package_on_files(tmp_path):
+    """Equal pictures have 100; coarser JPEG has less; arrays give what the package gives for files."""
+    package = pytest.importorskip("ssimulacra2")
+    photograph = Image.open(KODIM).convert("RGB").crop((60, 150, 260, 330))
+    photograph.save(tmp_path / "a.png")
+    original, scores = np.asarray(photograph), []
+    for quality in (90, 50, 10):
+        photograph.save(tmp_path / "b.jpg", quality=quality)
+        with Image.open(tmp_path / "b.jpg") as file:
+            scores.append(ssimulacra2(original, np.asarray(file.convert("RGB"))))
+        assert scores[-1] == package.compute_ssimulacra2(tmp_path / "a.png", tmp_path / "b.jpg")
+    assert 100 > scores[0] > 70 > scores[1] > 40 > scores[2]
+    assert ssimulacra2(original, original) == 100
 
 
 # ---- BD-rate --------------------------------------------------------------------------------------------------------

@@ -254,6 +254,7 @@ def _eval(commands: Commands) -> None:
     command.add_argument("--limit", type=values.whole, metavar="N", help="only the first N pictures")
     command.add_argument("--show", type=int, default=3, metavar="N", help="pictures side by side, by default 3")
     command.add_argument("--lpips", action="store_true", help="LPIPS as well; needs the package lpips")
+    command.add_argument("--ssimulacra2", action="store_true", help="and SSIMULACRA 2; a second or more per megapixel")
     text = "compare with published curves though the pictures aren't Kodak's"
     command.add_argument("--published", action="store_true", help=text)
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")

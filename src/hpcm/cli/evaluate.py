@@ -37,7 +37,7 @@ def evaluate(options: argparse.Namespace) -> None:
         device=options.device,
         jobs=options.jobs,
         shown=options.show,
-        lpips=options.lpips,
+        extra=tuple(name for name in ("lpips", "ssimulacra2") if getattr(options, name)),
         published=True if options.published else None,
     )
     folder = Path(options.output)

@@ -97,8 +97,10 @@ def published() -> dict[str, dict[str, Any]]:
 
 def points_of(anchor: dict[str, Any], quality: str) -> list[Point]:
     """Points of a published curve in terms of "psnr" or "ms_ssim_db"; none if it has no such quality."""
-    column = {"psnr": 2, "ms_ssim_db": 3}[quality]
-    return [(row[1], row[column]) for row in anchor["points"] if row[column] is not None]
+    columns = {"psnr": 2, "ms_ssim_db": 3}
+    if quality not in columns:
+        return []
+    return [(row[1], row[columns[quality]]) for row in anchor["points"] if row[columns[quality]] is not None]
 
 
 def _package() -> Any:

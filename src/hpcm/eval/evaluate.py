@@ -22,7 +22,7 @@ from .rivals import CODECS, Setting
 from .shown import side_by_side
 
 PICTURES = frozenset([".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"])  # that are looked for in folders
-QUALITIES = ("psnr", "ms_ssim_db")
+QUALITIES = ("psnr", "ms_ssim_db", "ssimulacra2")
 KODAK = {f"kodim{k:02}" for k in range(1, 25)}
 KODAK_PIXELS = 768 * 512
 RIVALS = ("vtm", "bpg", "av1", "elic2022-mse", "hpcm-base-mse", "hpcm-large-mse")  # published curves that are compared
@@ -40,7 +40,7 @@ class Options:
     device: str = "cpu"
     jobs: int = 1
     shown: int = 3  # pictures side by side
-    lpips: bool = False
+    extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2"
     published: bool | None = None  # compare with published curves; None: if the pictures are Kodak's
 
 
@@ -75,7 +75,7 @@ def evaluate(
         raise UsageError("two pictures have the same name: the report couldn't tell them apart")
     settings = {subject: settings_of(subject, options) for subject in subjects}
     tasks = [
-        Task(subject, setting, source, options.lpips)
+        Task(subject, setting, source, options.extra)
         for subject in subjects
         for setting in settings[subject]
         for source in sources
@@ -156,7 +156,7 @@ def _results(
         described = measure.describe(subject)
         points = []
         for setting in settings[subject]:
-            tasks = [Task(subject, setting, source, options.lpips) for source in sources]
+            tasks = [Task(subject, setting, source, options.extra) for source in sources]
             rows = [measure.measure(task, cache) for task in tasks]
             conditions |= {(row["jobs"], row["threads"]) for row in rows}
             pictures = [{"picture": s.path.stem, **row} for s, row in zip(sources, rows, strict=True)]
@@ -183,7 +183,7 @@ def _results(
 
 
 def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
-    """BD-rates of all pairs in both qualities, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
+    """BD-rates of all pairs in every quality, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
     bd: dict[str, Any] = {}
     warnings: list[str] = []
     for quality in QUALITIES:
@@ -204,12 +204,12 @@ def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]
 
 
 def _curves(codecs: dict[str, Any], rivals: Sequence[str], quality: str, warnings: list[str]) -> dict[str, Curve]:
-    points = {name: [(p["bpp"], p[quality]) for p in codec["points"]] for name, codec in codecs.items()}
+    points = {name: [(p["bpp"], p.get(quality)) for p in codec["points"]] for name, codec in codecs.items()}
     points |= {name: points_of(published()[name], quality) for name in rivals}
     curves = {}
     for name, measured in points.items():
         if not measured or any(value is None for _, value in measured):
-            continue  # pictures too small for MS-SSIM, or nothing published
+            continue  # pictures too small for MS-SSIM, nothing published, or not asked for
         try:
             curves[name] = Curve(measured)
         except ValueError as error:

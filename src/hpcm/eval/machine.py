@@ -17,7 +17,7 @@ from .rivals import program_version
 
 PACKAGES = (
     *("torch", "onnxruntime", "numpy", "pillow", "constriction"),
-    *("bjontegaard", "imagecodecs", "pillow_heif", "lpips"),
+    *("bjontegaard", "imagecodecs", "pillow_heif", "lpips", "ssimulacra2"),
 )
 PACKAGE = Path(__file__).resolve().parents[1]
 FRONTENDS = ("cli", "eval", "train", "serve")  # parts of the package that no coded byte depends on

@@ -25,7 +25,7 @@ from PIL import Image
 
 from .. import atomic
 from .machine import code_digest, peak_memory, versions
-from .metrics import decibels, lpips, ms_ssim, psnr
+from .metrics import EXTRA, decibels, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting
 
 FORMAT = 1  # of a measurement; another one is measured anew
@@ -59,7 +59,7 @@ class Task:
     subject: Subject
     setting: Setting
     source: Source
-    lpips: bool = False
+    extra: tuple[str, ...] = ()  # metrics of EXTRA
 
     def identity(self) -> dict[str, Any]:
         """Everything that the numbers depend on."""
@@ -74,7 +74,7 @@ class Task:
             "versions": codec["versions"],
             **(own if subject.weights else {}),
             **({"effort": subject.effort} if subject.effort else {}),
-            **({"lpips": True} if self.lpips else {}),
+            **dict.fromkeys(self.extra, True),
         }
 
     def file(self, cache: Path) -> Path:
@@ -158,7 +158,7 @@ def _measured(task: Task) -> Row:
     row: Row = {"bytes": len(data), "bpp": 8 * len(data) / (image.width * image.height)}
     row |= {"psnr": psnr(original, pixels), "ms_ssim": ms_ssim(original, pixels)}
     row |= {"encode_s": encode_s, "decode_s": decode_s, **split}
-    return row | ({"lpips": lpips(original, pixels)} if task.lpips else {})
+    return row | {name: EXTRA[name](original, pixels) for name in task.extra}
 
 
 def memory(task: Task, cache: Path) -> float:
@@ -222,8 +222,9 @@ def point(setting: Setting, rows: Sequence[Row]) -> Row:
         "ms_ssim_db": decibels(statistics.mean(similarities)) if known else None,
         "ms_ssim_mean_of_db": statistics.mean(map(decibels, similarities)) if known else None,
     }
-    if all("lpips" in row for row in rows):
-        result["lpips"] = statistics.mean(row["lpips"] for row in rows)
+    for name in EXTRA:
+        if all(name in row for row in rows):
+            result[name] = statistics.mean(row[name] for row in rows)
     result |= {key: statistics.median(row[key] for row in rows) for key in ("encode_s", "decode_s")}
     for key in ("encode_split", "decode_split"):
         if all(key in row for row in rows):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .. import metrics
 from ..errors import UsageError
 from ..metrics import EQUAL, PEAK, SMALLEST, psnr
 
-__all__ = ["EQUAL", "SMALLEST", "decibels", "lpips", "ms_ssim", "psnr"]
+__all__ = ["EQUAL", "EXTRA", "SMALLEST", "decibels", "lpips", "ms_ssim", "psnr", "ssimulacra2"]
 
 Pixels = NDArray[np.uint8]
 
@@ -42,6 +44,25 @@ def lpips(a: Pixels, b: Pixels) -> float:
     x, y = (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for picture in (a, b))
     with torch.inference_mode():
         return float(_lpips_network()(x, y))
+
+
+def ssimulacra2(a: Pixels, b: Pixels) -> float:
+    """SSIMULACRA 2 of an original and a copy: 100 for equal ones, 90 visually lossless, 50 medium, below 0 very poor.
+
+    Fitted to what people said of compressed pictures (Sneyers, 2022, in libjxl); no model here is trained for it.
+    Raises UsageError without the package.
+    """
+    try:
+        from ssimulacra2 import compute_ssimulacra2
+    except ImportError as error:
+        raise UsageError("SSIMULACRA 2 needs another package: pip install ssimulacra2") from error
+    files = [io.BytesIO(), io.BytesIO()]  # the package reads files
+    for file, picture in zip(files, (a, b), strict=True):
+        Image.fromarray(picture).save(file, "PPM")
+    return float(compute_ssimulacra2(*files))
+
+
+EXTRA = {"lpips": lpips, "ssimulacra2": ssimulacra2}  # what takes long or needs another package: only if asked for
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UsageError
 from .bdrate import MAX_BPP, points_of
 
-AXES = {"psnr": "PSNR in dB, mean over pictures", "ms_ssim_db": "MS-SSIM in dB"}
+AXES = {"psnr": "PSNR in dB, mean over pictures", "ms_ssim_db": "MS-SSIM in dB", "ssimulacra2": "SSIMULACRA 2"}
 OURS = ("#c8102e", "#e8590c", "#9c36b5", "#5f3dc4")
 THEIRS = ("#495057", "#1971c2", "#2f9e44", "#f08c00", "#0c8599", "#6741d9", "#845ef7", "#66a80f", "#868e96")
 STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2)), (0, (2, 2)), (0, (8, 3)))  # of published curves
@@ -21,7 +21,7 @@ def plot(results: dict[str, Any], quality: str) -> Any | None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("plots need another package: pip install 'hpcm[eval]'") from error
-    measured = {n: c for n, c in results["codecs"].items() if all(p[quality] is not None for p in c["points"])}
+    measured = {n: c for n, c in results["codecs"].items() if all(p.get(quality) is not None for p in c["points"])}
     if not measured:
         return None
     figure = Figure(figsize=(8, 5.2), layout="constrained")  # no pyplot: no window system, no global state

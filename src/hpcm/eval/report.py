@@ -12,7 +12,7 @@ from . import plots
 from .bdrate import COLUMNS, Curve, delta
 
 PAGE = Path(__file__).with_name("page.html")
-NAMES = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
+NAMES = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA 2"}
 PARTS = ("network", "entropy", "file")
 STRONGEST = 60  # percent: the BD-rate that has the strongest colour
 Results = dict[str, Any]
