@@ -4,8 +4,10 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,42 @@ def test_it_resumes_from_the_cache(report, pictures, capsys, monkeypatch):
     assert evaluated(pictures, report, report / "out", "--show", "1") == 0
     assert [(task.subject.name, task.setting, task.source.path.stem) for task in measured] == [("jpeg", 30, "a")]
     assert "| JPEG | " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_killed_evaluation(tmp_path, how):
+    script = tmp_path / "eval.py"
+    script.write_text(PARENT)
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, script], **quiet) as parent:
+        children = [int(parent.stdout.readline()) for _ in range(2)]
+        assert all(Path(f"/proc/{child}").exists() for child in children)
+        parent.send_signal(how)
+    for _ in range(600):
+        if not any(running(child) for child in children):
+            break
+        time.sleep(0.1)
+    assert not any(running(child) for child in children)
+
+
+PARENT = """
+import os, time
+from hpcm.eval.measure import spread
+def work(number):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+if __name__ == "__main__":
+    list(spread(work, [(0,), (1,)], 2, None))
+"""
+
+
+def running(process):
+    """Whether a process is there and hasn't ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_report_needs_nothing_else(report):

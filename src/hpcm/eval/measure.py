@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -199,8 +200,16 @@ def spread(work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare:
 
 def _begin(count: int, prepare: Prepare | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(count)  # before torch is imported
+    Thread(target=_end_with_parent, daemon=True).start()
     if prepare:
         prepare()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however it ended."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def threads() -> int:
