@@ -76,7 +76,7 @@ def lines(container: Container, size: int, weights: WeightsFile | None) -> list[
     return [
         f"  size     {size:,} bytes, {told['bpp']:.3f} bpp",
         f"  picture  {container.width} x {container.height} pixels, {container.colour}, {container.bit_depth} bits",
-        f"  besides  {extras or 'nothing'}",
+        f"  extras   {extras or 'none'}",
         f"  tiles    {told['tiles']} of at most {container.tile_side} x {container.tile_side} pixels"
         + ", progressive" * told["progressive"],
         f"  quality  level {container.level}{levels}",
