@@ -85,7 +85,7 @@ def delta(anchor: Curve, test: Curve, rates: tuple[float, float] | None = None) 
     if (fewest := min(len(anchor.rates), len(test.rates))) < FEWEST_POINTS:
         warnings.append(f"a curve has only {fewest} points, {FEWEST_POINTS} are the least for a BD-rate")
     if overlap < LEAST_OVERLAP:
-        warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f} dB")
+        warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f}")
     difference = float(test.log_rate.integrate(low, high) - anchor.log_rate.integrate(low, high)) / (high - low)
     return Delta(100 * (10**difference - 1), low, high, overlap, tuple(warnings))
 
