@@ -154,7 +154,7 @@ def test_bd_rate_warns():
     beside = Curve([(0.1, 20.0), (0.2, 22.0), (0.3, 24.0), (0.5, 27.0)])
     above = Curve([(0.1, 48.0), (0.2, 50.0)])
     assert delta(long, few).warnings == ("a curve has only 3 points, 4 are the least for a BD-rate",)
-    assert delta(long, beside).warnings == ("only 14% of the qualities are compared, 26.0 to 27.0 dB",)
+    assert delta(long, beside).warnings == ("only 14% of the qualities are compared, 26.0 to 27.0",)
     assert (delta(long, above).percent, delta(long, above).overlap) == (None, 0)
 
 
