@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import official
+    from . import archive, data, official
     from .codec import Codec, load
     from .coding.config import Config
     from .errors import HPCMError
@@ -34,6 +34,8 @@ __all__ = [
     "Config",
     "HPCMError",
     "official",
+    "archive",
+    "data",
     "__version__",
 ]
 
@@ -44,6 +46,7 @@ _MODULES = {  # public name: the module that it is found in
     "Config": "coding.config",
     "HPCMError": "errors",
 }
+_ROOMS = ("official", "archive", "data")
 
 
 def models() -> "list[WeightsFile]":
@@ -55,8 +58,8 @@ def models() -> "list[WeightsFile]":
 
 def __getattr__(name: str) -> Any:
     """Looks up a public name when it is first used (PEP 562)."""
-    if name == "official":
-        return import_module(".official", __name__)
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)

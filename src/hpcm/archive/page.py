@@ -1,0 +1,6 @@
+"""The page of a run."""
+
+from typing import Any
+
+
+def write(*_: Any) -> None: ...

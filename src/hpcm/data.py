@@ -1,0 +1,1 @@
+"""Archives as data sets for PyTorch."""
