@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, data, official
+    from . import official
     from .codec import Codec, load
     from .coding.config import Config
     from .errors import HPCMError
@@ -34,8 +34,6 @@ __all__ = [
     "Config",
     "HPCMError",
     "official",
-    "archive",
-    "data",
     "__version__",
 ]
 

@@ -24,7 +24,8 @@ MERGED = f"{FOLDER}/manifest.parquet"
 READERS = 32  # files at once
 SCHEMA = pa.schema(
     {
-        "input": pa.string(),  # the file or shard in SRC
+        "root": pa.string(),  # SRC
+        "input": pa.string(),  # the file or shard in it
         "input_size": pa.int64(),  # bytes
         "input_modified": pa.int64(),  # nanoseconds since 1970
         "position": pa.int32(),  # of the picture in the input
@@ -91,9 +92,9 @@ def done(table: pa.Table) -> set[tuple[str, int, int]]:
     return set(zip(*columns, strict=True))
 
 
-def line(found: Found, position: int, name: str, **facts: Any) -> dict[str, Any]:
+def line(root: str, found: Found, position: int, name: str, **facts: Any) -> dict[str, Any]:
     """A line about a picture of an input."""
-    origin = {"input": found.key, "input_size": found.size, "input_modified": found.modified}
+    origin = {"root": root, "input": found.key, "input_size": found.size, "input_modified": found.modified}
     return {**origin, "position": position, "name": name, **facts}
 
 

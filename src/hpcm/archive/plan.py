@@ -72,7 +72,7 @@ class Part:
 @dataclass(frozen=True)
 class Plan:
     parts: list[Part]
-    wrong: list[Found]  # inputs of which it is known that they can't be done
+    wrong: list[tuple[str, Found]]  # folders and inputs of which it is known that they can't be done
     done: int  # inputs that an earlier run has done
 
 
@@ -87,13 +87,13 @@ def plan(
     target = Place(job.target)
     used: dict[str, str] = {}  # output -> input
     parts: list[Part] = []
-    wrong: list[Found] = []
+    wrong: list[tuple[str, Found]] = []
     count = 0
     for url in sources:
         root, files = listed(url, job)
         _check_apart(root, target)
         judged = [_judged(found, job, used) for found in files]
-        wrong += [found for found in judged if found.error]
+        wrong += [(root.url, found) for found in judged if found.error]
         sound = [found for found in judged if not found.error]
         count += len(sound)
         parts += _parts(root.url, sound, job, done, workers, shard_size)

@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import ray.data
 
+from ..codec import DEFAULT_QUALITY
 from ..errors import UsageError
 from ..stores.places import Place
 from ..weights import DEFAULT_MODEL, find
@@ -48,7 +49,8 @@ class Summary:
     failed: int = 0  # parts that could not be read or written, which a rerun does
     failure: str = ""  # the first of them
     memory: int = 0  # bytes: the most that an actor has had
-    seconds: float = 0.0
+    seconds: float = 0.0  # from the call on
+    begun: float = 0.0  # when Ray was up
 
     def add(self, row: dict[str, Any]) -> None:
         """Counts a part: a row of worker.totals."""
@@ -85,7 +87,7 @@ def compress(
             `shard_size`: loose pictures that become one shard.
             `address`: of a Ray cluster; by default RAY_ADDRESS, or this machine.
             `threads`: of each worker, by default 1; there are as many workers as the cluster's cores allow.
-            `told`: is called with the Summary at the beginning and after each part.
+            `told`: is called with the Summary when Ray is up and after each part.
 
     Pictures that can't be read are lines of the manifest with an error. Raises UsageError, ModelNotFoundError,
     WeightsError, and OSError where the target can't be written.
@@ -94,6 +96,8 @@ def compress(
         raise UsageError("quality, bpp and psnr exclude one another: give one")
     if effort and not find_spec("torch"):
         raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm[torch]'")
+    if quality is None and bpp is None and psnr is None:
+        quality = DEFAULT_QUALITY
     how = {"quality": quality, "bpp": bpp, "psnr": psnr, "effort": effort or None}
     how = {name: value for name, value in how.items() if value is not None}
     return _run(source, target, {"restore": False, "how": how}, str(model), where)
@@ -142,6 +146,9 @@ def _run(
     summary.errors = len(planned.wrong)
     if planned.parts:
         with _cluster(address):
+            summary.begun = time.monotonic() - began
+            if told:
+                told(summary)
             for row in _results(job, planned.parts):
                 summary.add(row)
                 summary.seconds = time.monotonic() - began
@@ -211,5 +218,5 @@ def _settle(place: Place, job: Job, model_hash: str | None) -> None:
 
 
 def _write_wrong(place: Place, planned: Plan) -> None:
-    rows = [manifest.line(found, 0, found.key, error=found.error, again=True) for found in planned.wrong]
+    rows = [manifest.line(root, found, 0, found.key, error=found.error, again=True) for root, found in planned.wrong]
     manifest.write(place, "wrong", rows)

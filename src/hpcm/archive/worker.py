@@ -30,7 +30,7 @@ from ..picture import MAX_ENCODED, from_image
 from ..saving import save_picture
 from ..sources import open_picture
 from ..stores import shards
-from ..stores.places import Found, Place
+from ..stores.places import Place
 from ..stores.shards import Record
 from . import manifest
 from .plan import Job, Part
@@ -79,7 +79,7 @@ class Worker:
             try:
                 column = shards.column_of(schema, job.column)
             except HPCMError as error:
-                return manifest.write(self.target, part.name, [_no_picture(part.inputs[0], str(error))])
+                return manifest.write(self.target, part.name, [_no_picture(part, str(error))])
         sink = shards.sink(part.to, self.target, part.output, job.verify, column)
         lines: list[Facts] = []
         names: set[str] = set()
@@ -92,10 +92,10 @@ class Worker:
             if facts is not None:
                 where = {} if placed is None else {"output": placed.key, "offset": placed.offset}
                 index = 0 if part.kind == "loose" else position
-                lines.append(manifest.line(found, index, record.name, **facts, **where))
+                lines.append(manifest.line(part.root, found, index, record.name, **facts, **where))
         if kept:
             sink.finish()
-        lines = lines or [_no_picture(part.inputs[0], "there is no picture in it")]
+        lines = lines or [_no_picture(part, "there is no picture in it")]
         return manifest.write(self.target, part.name, lines)
 
     def made(self, record: Record, part: Part, names: set[str]) -> tuple[Record, Facts | None]:
@@ -224,5 +224,5 @@ def _unsafe(name: str, names: set[str]) -> str | None:
     return f"another picture becomes {name} already" if name in names else None
 
 
-def _no_picture(found: Found, why: str) -> Facts:
-    return manifest.line(found, 0, "", error=why, again=False)
+def _no_picture(part: Part, why: str) -> Facts:
+    return manifest.line(part.root, part.inputs[0], 0, "", error=why, again=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 import pyarrow as pa
@@ -98,6 +98,47 @@ def parquet(place: Place, key: str, column: str | None) -> Iterator[Record]:
                     number += 1
     except (pa.ArrowInvalid, FormatError) as error:
         yield Record("", None, f"the Parquet file can't be read: {str(error).splitlines()[0]}")
+
+
+def pictures_at(
+    place: Place, key: str, wanted: Iterable[tuple[int, int]], column: str | None = None
+) -> Iterator[bytes]:
+    """The bytes of pictures in one file, as (offset, bytes) in the order of their offsets: see `Placed`.
+
+    Of Parquet whole row groups are read. Raises OSError, FormatError.
+    """
+    with place.open(key) as file:
+        found = _rows(file, column) if kind_of(key) == "parquet" else _ranges(file)
+        next(found)
+        for offset, size in wanted:
+            data = found.send((offset, size))
+            if len(data) != size:
+                raise FormatError(f"{key}: {len(data)} bytes are there of {size}: it isn't what was archived")
+            yield data
+
+
+def _ranges(file: BinaryIO) -> Generator[bytes, tuple[int, int], None]:
+    data = b""
+    while True:
+        offset, size = yield data
+        file.seek(offset)
+        data = file.read(size)
+
+
+def _rows(file: BinaryIO, wanted: str | None) -> Generator[bytes, tuple[int, int], None]:
+    table = pq.ParquetFile(file)
+    column = column_of(table.schema_arrow, wanted)
+    data, values = b"", pa.array([])
+    group, begin, end = -1, 0, 0  # the row group at hand, and its rows
+    while True:
+        row, _ = yield data
+        while row >= end and group + 1 < table.num_row_groups:
+            group, begin = group + 1, end
+            end += table.metadata.row_group(group).num_rows
+            if row < end:
+                values = table.read_row_group(group, [column.name])[column.name]
+        value = values[row - begin].as_py() if row < end else None
+        data = ((value or {}).get("bytes") if column.inner else value) or b""
 
 
 def _forget(archive: Any) -> None:
