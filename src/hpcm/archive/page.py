@@ -41,14 +41,15 @@ HEAD = """<!doctype html>
 
 def write(place: Place, sources: Sequence[str], job: Job, lines: pa.Table, run: dict[str, Any]) -> None:
     """Raises OSError."""
-    parts = [HEAD, f"<h1>{_e(', '.join(sources))} &rarr; {_e(job.target)}</h1>", _summary(job, lines, run)]
+    roots = {Place(url).shown: Place(url) for url in sources}
+    parts = [HEAD, f"<h1>{_e(', '.join(roots))} &rarr; {_e(place.shown)}</h1>", _summary(job, lines, run)]
     for name, unit in (("bpp", "bits per pixel"), ("bytes", "bytes"), ("psnr", "PSNR in dB")):
         values = lines[name].drop_null().to_numpy()
         if len(values):
             parts.append(f"<h2>{unit[0].upper() + unit[1:]}</h2>{histogram(values)}")
     if lines["psnr"].null_count == len(lines):
         parts.append("<p>PSNR was not measured: that is what <code>--verify</code> does.</p>")
-    parts += [_worst(place, job, lines), _errors(lines)]
+    parts += [_worst(place, roots, job, lines), _errors(lines)]
     place.write(REPORT, "\n".join(parts).encode())
 
 
@@ -90,7 +91,7 @@ def _summary(job: Job, lines: pa.Table, run: dict[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _worst(place: Place, job: Job, lines: pa.Table) -> str:
+def _worst(place: Place, roots: dict[str, Place], job: Job, lines: pa.Table) -> str:
     """The pictures of the lowest PSNR, reduced: beside loose ones their sources."""
     measured = lines.filter(pc.is_valid(lines["psnr"]))
     figures = []
@@ -99,8 +100,8 @@ def _worst(place: Place, job: Job, lines: pa.Table) -> str:
             where = [(line["offset"], line["bytes"])]
             data = next(pictures_at(place, line["output"], where, job.column))
             shown = _thumbnail(decompress(data, draft=draft_of(unpack_head(data), THUMBNAIL)))
-            if kind_of(line["input"]) == "loose":
-                shown = _thumbnail(open_picture(Place(line["root"]).read(line["input"]))) + shown
+            if kind_of(line["input"]) == "loose" and line["root"] in roots:
+                shown = _thumbnail(open_picture(roots[line["root"]].read(line["input"]))) + shown
         except (OSError, HPCMError) as error:
             shown = _e(error)
         name = " ".join(dict.fromkeys((line["input"], line["name"])))

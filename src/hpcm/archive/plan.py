@@ -93,13 +93,13 @@ def plan(
         root, files = listed(url, job)
         _check_apart(root, target)
         judged = [_judged(found, job, used) for found in files]
-        wrong += [(root.url, found) for found in judged if found.error]
+        wrong += [(root.shown, found) for found in judged if found.error]
         sound = [found for found in judged if not found.error]
         count += len(sound)
         parts += _parts(root.url, sound, job, done, workers, shard_size)
     if not count and not wrong:
         what = ", ".join(sorted({*job.wanted, *filter(None, KINDS.values())}))
-        raise UsageError(f"{', '.join(sources)}: no file ends in {what}")
+        raise UsageError(f"{', '.join(Place(url).shown for url in sources)}: no file ends in {what}")
     return Plan(parts, wrong, count - sum(len(part.inputs) for part in parts))
 
 
@@ -109,7 +109,7 @@ def listed(url: str, job: Job) -> tuple[Place, list[Found]]:
     if inside := place.inside():
         place, only = inside
     if not place.exists():
-        raise UsageError(f"{url}: there is no such file or folder")
+        raise UsageError(f"{place.shown}: there is no such file or folder")
     files = [f for f in place.files() if (f.key == only if only else _is_input(f.key, job))]
     return place, files
 
@@ -164,4 +164,4 @@ def _check_apart(source: Place, target: Place) -> None:
     """Raises UsageError where one folder lies in the other."""
     (one, a), (other, b) = source.identity(), target.identity()
     if one == other and (a[: len(b)] == b or b[: len(a)] == a):
-        raise UsageError(f"{target.url} lies in {source.url}, or the reverse: they must be apart")
+        raise UsageError(f"{target.shown} and {source.shown}: one lies in the other, they must be apart")

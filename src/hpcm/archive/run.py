@@ -30,7 +30,7 @@ from .worker import Worker
 
 SETTINGS = f"{manifest.FOLDER}/settings.json"
 OBJECT_STORE = 128 << 20  # bytes of a cluster that is made for the run; no picture passes through it
-QUIET = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+ALONE = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
 Target = str | os.PathLike[str]
 Told = Callable[["Summary"], None]
 
@@ -130,15 +130,16 @@ def _run(
     began = time.monotonic()
     address, told, shard_size = where.pop("address", None), where.pop("told", None), where.pop("shard_size", SHARD_SIZE)
     weights = find(model) if model else None
-    name = None if weights is None else (str(weights.path) if os.path.exists(str(model)) else weights.name)
+    if weights is not None:  # a name means the same on every machine
+        model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
     try:
-        job = Job(str(target), **what, model=name, **where)
+        job = Job(_absolute(target), **what, model=model, **where)
     except TypeError:
         raise TypeError(f"{', '.join(where)}: some of these arguments aren't known") from None
-    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    sources = [_absolute(url) for url in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     place = Place(job.target)
     known = manifest.gathered(place)
-    planned = plan(list(map(str, sources)), job, manifest.done(known), shard_size=shard_size)
+    planned = plan(sources, job, manifest.done(known), shard_size=shard_size)
     _settle(place, job, weights.hash.hex() if weights is not None else None)
     if planned.wrong:
         _write_wrong(place, planned)
@@ -157,7 +158,7 @@ def _run(
     place.tidy()
     lines = manifest.merge(place)
     summary.seconds = time.monotonic() - began
-    page.write(place, list(map(str, sources)), job, lines, asdict(summary))
+    page.write(place, sources, job, lines, asdict(summary))
     return summary
 
 
@@ -191,7 +192,8 @@ def _cluster(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of Ray's C++, which tells every restart of an actor
     own = address is None and not os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **(QUIET if own else {}))
+        where = ALONE if own else {"address": address}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except ConnectionError as error:
         raise UsageError(f"there is no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {error}") from error
     try:
@@ -211,10 +213,15 @@ def _settle(place: Place, job: Job, model_hash: str | None) -> None:
                 return
             names = sorted({*before, *kept})
             told = [f"{n} {before.get(n)}, not {kept.get(n)}" for n in names if before.get(n) != kept.get(n)]
-            raise UsageError(f"{place.url} was begun with {'; '.join(told)}: take the same or another folder")
+            raise UsageError(f"{place.shown} was begun with {'; '.join(told)}: take the same or another folder")
         place.write(SETTINGS, json.dumps(kept).encode())
     except OSError as error:
-        raise UsageError(f"{place.url} can't be written: {error.strerror or error}") from error
+        raise UsageError(f"{place.shown} can't be written: {error.strerror or error}") from error
+
+
+def _absolute(url: Target) -> str:
+    """A path that means the same in another process; URLs as they are."""
+    return str(url) if "://" in str(url) or not str(url) else os.path.abspath(url)
 
 
 def _write_wrong(place: Place, planned: Plan) -> None:

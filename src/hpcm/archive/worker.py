@@ -92,7 +92,7 @@ class Worker:
             if facts is not None:
                 where = {} if placed is None else {"output": placed.key, "offset": placed.offset}
                 index = 0 if part.kind == "loose" else position
-                lines.append(manifest.line(part.root, found, index, record.name, **facts, **where))
+                lines.append(manifest.line(Place(part.root).shown, found, index, record.name, **facts, **where))
         if kept:
             sink.finish()
         lines = lines or [_no_picture(part, "there is no picture in it")]
@@ -225,4 +225,4 @@ def _unsafe(name: str, names: set[str]) -> str | None:
 
 
 def _no_picture(part: Part, why: str) -> Facts:
-    return manifest.line(part.root, part.inputs[0], 0, "", error=why, again=False)
+    return manifest.line(Place(part.root).shown, part.inputs[0], 0, "", error=why, again=False)

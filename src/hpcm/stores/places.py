@@ -27,6 +27,8 @@ HIDDEN = ("_", ".")  # what names begin with that are no data, as Spark and Hive
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between attempts at a remote file
 OBJECT_STORES = ("s3", "gcs", "abfs", "gs", "az", "memory")  # where what is written appears at once, when it is whole
 HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_KEY")
+ARROWS = ("s3:", "gs:", "gcs:", "hdfs:", "abfs", "file:")  # URLs that pyarrow opens by itself
+DELAYED = "allow_delayed_open=true"  # of S3: a small file is written in one request
 CHUNK = 4 << 20  # bytes that are read or written at once
 
 
@@ -57,6 +59,12 @@ class Place:
         system, path = self._open()
         return Path(path) if system.type_name == "local" else None
 
+    @property
+    def shown(self) -> str:
+        """The URL without credentials and options."""
+        scheme, mark, rest = self.url.partition("?")[0].partition("://")
+        return scheme + mark + rest.rpartition("@")[2] if mark else self.url
+
     def identity(self) -> tuple[str, tuple[str, ...]]:
         """The kind of file system and the parts of the path: equal or a beginning for the same place or one around."""
         system, path = self._open()
@@ -73,7 +81,7 @@ class Place:
         try:
             found = list(_walk(self.local) if self.local else self._listed())
         except OSError as error:
-            raise UsageError(f"{self.url}: {_brief(error)}") from error
+            raise UsageError(f"{self.shown}: {_brief(error)}") from error
         return sorted(found)
 
     def _listed(self) -> Iterator[Found]:
@@ -125,7 +133,7 @@ class Place:
         if check:
             with self.open(key) as file:
                 if _digest(file) != _digest(source):
-                    raise OSError(f"{self.url}: {key} isn't what was written there")
+                    raise OSError(f"{self.shown}: {key} isn't what was written there")
 
     def _write(self, key: str, source: BinaryIO) -> None:
         system, _ = self._open()
@@ -223,17 +231,16 @@ def _opened(url: str) -> tuple[fs.FileSystem, str]:
     if "://" not in url:
         return fs.LocalFileSystem(), os.path.abspath(url)
     try:
-        return fs.FileSystem.from_uri(url)
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) or url.startswith(("s3:", "gs:", "file:", "hdfs:", "abfs")):
-            raise UsageError(f"{url}: {_brief(error)}") from error
-    try:
+        if url.startswith(ARROWS):
+            return fs.FileSystem.from_uri(
+                url + ("&" if "?" in url else "?") + DELAYED if url.startswith("s3:") else url
+            )
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(url)
+        return fs.PyFileSystem(fs.FSSpecHandler(system)), path
     except (ImportError, ValueError, OSError) as error:
-        raise UsageError(f"{url}: {_brief(error)}") from error
-    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+        raise UsageError(f"{Place(url).shown}: {_brief(error)}") from error
 
 
 def _walk(root: Path) -> Iterator[Found]:
