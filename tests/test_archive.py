@@ -6,6 +6,8 @@ import io
 import json
 import os
 import random
+import re
+import shlex
 import socket
 import tarfile
 import threading
@@ -268,6 +270,7 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
         ([photos, "abc://x/y"], "Protocol not known: abc"),
         ([photos, ""], "the name of a folder is empty"),
         ([photos, tmp_path / "x", "--model", "nothing"], "nothing"),
+        ([photos, tmp_path / "x", "--model", "nano-1"], "retired"),
     ]
     for arguments, message in cases:
         arguments = ["archive", "--model", "nano", "--quality", "30", *map(str, arguments)]
@@ -285,7 +288,7 @@ def test_the_extra_is_named(photos, tmp_path, capsys, monkeypatch):
 
 def test_constants_agree():
     assert plan.PICTURES == cli_files.PICTURES
-    assert (tuple(shards.KINDS), plan.SHARD_SIZE) == (cli.archiving.KINDS, cli.archiving.SHARD_SIZE)
+    assert tuple(shards.KINDS) == cli.archiving.KINDS
 
 
 # ---- nothing twice --------------------------------------------------------------------------------------------------
@@ -425,6 +428,21 @@ def test_on_ray_by_the_command_line(photos, tmp_path, capfd):
     assert json.loads((tmp_path / "small" / "_hpcm" / "settings.json").read_text())["quality"] == 30
 
 
+@pytest.mark.slow
+def test_on_ray_a_picture_that_kills_its_actor_does_not_end_the_run(photos, tmp_path, monkeypatch):
+    class Fragile(worker.Worker):  # made in a function, so that actors get it without this file
+        def attempt(self, part):
+            if part.inputs[0].key == "2.png":
+                os.kill(os.getpid(), 9)
+            return super().attempt(part)
+
+    monkeypatch.setattr(run, "Worker", Fragile)
+    monkeypatch.setattr(run, "RETRIES", 1)
+    done = compress(photos, tmp_path / "small", shard_size=1)
+    assert (done.done, done.pictures, done.failed) == (COUNT - 1, COUNT - 1, 1)
+    assert "died" in done.failure
+
+
 # ---- S3 -------------------------------------------------------------------------------------------------------------
 
 
@@ -483,7 +501,7 @@ def options(port: int) -> str:
 def test_a_bucket_and_back(s3, photos, tmp_path):
     tarred(photos / "set.tar", {"a.png": png(7), "b.png": png(8)})
     pq.write_table(pa.table({"image": [png(9)]}), photos / "set.parquet")
-    source, target = (f"s3://bucket/{name}{options(s3)}" for name in ("photos", "small"))
+    source, target = (f"s3://bucket/there/{name}{options(s3)}" for name in ("photos", "small"))
     for path in photos.rglob("*.*"):
         Place(source).write(path.relative_to(photos).as_posix(), path.read_bytes())
     done = compress(source, target, verify=True)
@@ -495,7 +513,7 @@ def test_a_bucket_and_back(s3, photos, tmp_path):
     assert len(Pictures(target)) == COUNT + 3
     assert "127.0.0.1" not in str(lines(target))  # credentials and options of URLs stay out
     assert archive.restore(target, tmp_path / "back").pictures == COUNT + 3
-    assert compress(f"s3://bucket/photos/set.tar{options(s3)}", tmp_path / "one").pictures == 2
+    assert compress(f"s3://bucket/there/photos/set.tar{options(s3)}", tmp_path / "one").pictures == 2
 
 
 def test_a_network_that_breaks(s3, photos, tmp_path, monkeypatch):
@@ -524,6 +542,23 @@ def test_what_a_bucket_refuses_is_one_line(s3, photos, capsys):
         assert error.count("\n") == 1
         assert "s3://nothing/" in error
         assert "endpoint" not in error
+
+
+def test_the_documents_examples_run(s3, photos, tmp_path, monkeypatch):
+    """docs/archives.md as it is written: on a folder, on tar shards, on a bucket."""
+    text = (Path(__file__).parents[1] / "docs" / "archives.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for line in re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines():
+        assert cli.main(shlex.split(line, comments=True)[1:]) == 0, line
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "archives.md", "exec"), {})
+    assert len(list(Path("back").rglob("*.png"))) == COUNT
+    assert sum(pq.read_metadata(path).num_rows for path in Path("back-2").glob("*.parquet")) == COUNT
+    assert len(list(Path("from-the-bucket").glob("*.tar"))) == 1
 
 
 # ---- for learning ---------------------------------------------------------------------------------------------------

@@ -22,8 +22,7 @@ PICTURES = frozenset(
 )  # as in cli/files.py
 SUFFIX = ".hpcm"
 SHARD_SIZE = 1000  # loose pictures that become one shard
-BATCH = 100  # loose pictures that stay loose and share a file of the manifest: at most so many
-BATCHES = 8  # ... and at least so many batches for each worker, where there are enough pictures
+BATCH, BATCHES = 100, 16  # loose pictures that stay loose and are one part, at most; parts of a small set, at least
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def plan(
     sources: Sequence[str],
     job: Job,
     done: Collection[tuple[str, int, int]],
-    workers: int = 1,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
 ) -> Plan:
     """The parts that are left to do. Raises UsageError."""
     target = Place(job.target)
@@ -96,7 +94,7 @@ def plan(
         wrong += [(root.shown, found) for found in judged if found.error]
         sound = [found for found in judged if not found.error]
         count += len(sound)
-        parts += _parts(root.url, sound, job, done, workers, shard_size)
+        parts += _parts(root.url, sound, job, done, shard_size)
     if not count and not wrong:
         what = ", ".join(sorted({*job.wanted, *filter(None, KINDS.values())}))
         raise UsageError(f"{', '.join(Place(url).shown for url in sources)}: no file ends in {what}")
@@ -132,7 +130,7 @@ def _stem(key: str) -> str:
 
 
 def _parts(
-    root: str, files: Iterable[Found], job: Job, done: Collection[tuple[str, int, int]], workers: int, shard_size: int
+    root: str, files: Iterable[Found], job: Job, done: Collection[tuple[str, int, int]], shard_size: int | None
 ) -> list[Part]:
     shards = [found for found in files if kind_of(found.key) != "loose"]
     pictures = [found for found in files if kind_of(found.key) == "loose"]
@@ -146,12 +144,12 @@ def _parts(
     to = job.to or "loose"
     if to == "loose":
         pictures = [found for found in pictures if found[:3] not in done]
-        shard_size = max(min(BATCH, len(pictures) // (BATCHES * workers)), 1)
-    for index in range(0, len(pictures), shard_size):
-        group = tuple(found for found in pictures[index : index + shard_size] if found[:3] not in done)
+    size = shard_size or (SHARD_SIZE if to != "loose" else max(min(BATCH, len(pictures) // BATCHES), 1))
+    for index in range(0, len(pictures), size):
+        group = tuple(found for found in pictures[index : index + size] if found[:3] not in done)
         if group:
             name = _digest(group)
-            output = "" if to == "loose" else f"pictures-{index // shard_size:05d}-{name[:8]}"
+            output = "" if to == "loose" else f"pictures-{index // size:05d}-{name[:8]}"
             parts.append(Part(name, "loose", root, to, output, group))
     return parts
 

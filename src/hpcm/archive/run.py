@@ -25,10 +25,11 @@ from ..errors import UsageError
 from ..stores.places import Place
 from ..weights import DEFAULT_MODEL, find
 from . import manifest, page
-from .plan import SHARD_SIZE, Job, Part, Plan, plan
+from .plan import Job, Part, Plan, plan
 from .worker import Worker
 
 SETTINGS = f"{manifest.FOLDER}/settings.json"
+RETRIES = 30  # of a part whose actor dies; no more, lest a picture that kills it be tried for ever
 OBJECT_STORE = 128 << 20  # bytes of a cluster that is made for the run; no picture passes through it
 ALONE = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
 Target = str | os.PathLike[str]
@@ -46,6 +47,7 @@ class Summary:
     bytes_in: int = 0
     bytes_out: int = 0
     errors: int = 0  # lines of the manifest with an error
+    parts: int = 0  # of the work, that came back
     failed: int = 0  # parts that could not be read or written, which a rerun does
     failure: str = ""  # the first of them
     memory: int = 0  # bytes: the most that an actor has had
@@ -56,6 +58,7 @@ class Summary:
         """Counts a part: a row of worker.totals."""
         for name in ("pictures", "pixels", "bytes_in", "bytes_out", "errors"):
             setattr(self, name, getattr(self, name) + int(row[name]))
+        self.parts += 1
         self.done += int(row["inputs"])
         self.memory = max(self.memory, int(row["memory"]))
         self.failed += bool(row["failed"])
@@ -84,7 +87,7 @@ def compress(
             `column`: the one of bytes in Parquet, where there are several.
             `verify`: whether to decode each picture before it counts as done, which also measures its PSNR, and to read
             back what was written.
-            `shard_size`: loose pictures that become one shard.
+            `shard_size`: loose pictures that become one shard, by default 1,000, or that are a part of the work.
             `address`: of a Ray cluster; by default RAY_ADDRESS, or this machine.
             `threads`: of each worker, by default 1; there are as many workers as the cluster's cores allow.
             `told`: is called with the Summary when Ray is up and after each part.
@@ -121,25 +124,22 @@ def restore(
 
 
 def _run(
-    source: Target | Sequence[Target],
-    target: Target,
-    what: dict[str, Any],
-    model: str | None,
-    where: dict[str, Any],
+    source: Target | Sequence[Target], target: Target, what: dict[str, Any], model: str | None, where: dict[str, Any]
 ) -> Summary:
     began = time.monotonic()
-    address, told, shard_size = where.pop("address", None), where.pop("told", None), where.pop("shard_size", SHARD_SIZE)
+    address, told, shard_size = where.pop("address", None), where.pop("told", None), where.pop("shard_size", None)
     weights = find(model) if model else None
     if weights is not None:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
+        if weights.decodes_only and not what["restore"]:
+            raise UsageError(f"{weights.name} is a retired model, of which only the decoder is left: take another")
     try:
         job = Job(_absolute(target), **what, model=model, **where)
     except TypeError:
         raise TypeError(f"{', '.join(where)}: some of these arguments aren't known") from None
     sources = [_absolute(url) for url in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     place = Place(job.target)
-    known = manifest.gathered(place)
-    planned = plan(sources, job, manifest.done(known), shard_size=shard_size)
+    planned = plan(sources, job, manifest.done(manifest.gathered(place)), shard_size)
     _settle(place, job, weights.hash.hex() if weights is not None else None)
     if planned.wrong:
         _write_wrong(place, planned)
@@ -147,14 +147,8 @@ def _run(
     summary.errors = len(planned.wrong)
     if planned.parts:
         with _cluster(address):
-            summary.begun = time.monotonic() - began
-            if told:
-                told(summary)
-            for row in _results(job, planned.parts):
-                summary.add(row)
-                summary.seconds = time.monotonic() - began
-                if told:
-                    told(summary)
+            summary.begun = summary.seconds = time.monotonic() - began
+            _work(job, planned.parts, summary, told or (lambda _: None))
     place.tidy()
     lines = manifest.merge(place)
     summary.seconds = time.monotonic() - began
@@ -162,13 +156,29 @@ def _run(
     return summary
 
 
+def _work(job: Job, parts: Sequence[Part], summary: Summary, told: Told) -> None:
+    """Has all parts done and counts them."""
+    began = time.monotonic() - summary.begun
+    told(summary)
+    for row in _results(job, parts):
+        summary.add(row)
+        summary.seconds = time.monotonic() - began
+        told(summary)
+    if lost := len(parts) - summary.parts:
+        summary.failed += lost
+        summary.failure = summary.failure or f"the actors of a part died {RETRIES + 1} times"
+
+
 def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
     """What the actors tell of each part, in the order in which they are done. Ray restarts what dies."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a part whose actors die again and again doesn't end the run
     context.execution_no_progress_timeout_s = -1  # a part may take its time
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # of tasks in flight to those allowed
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if job.threads > max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]):
+        raise UsageError(f"threads is {job.threads}: no machine of the cluster has so many cores")
     workers = max(int(ray.cluster_resources().get("CPU", 1)) // job.threads, 1)
     pool = ray.data.ActorPoolStrategy(
         min_size=1,
@@ -177,7 +187,9 @@ def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
         max_tasks_in_flight_per_actor=1,  # parts are long: none waits behind another while an actor is idle
     )
     data = ray.data.from_items([{"part": part.dumps()} for part in parts], override_num_blocks=len(parts))
-    data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=job.threads, compute=pool)
+    data = data.map_batches(
+        Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=job.threads, compute=pool, max_task_retries=RETRIES
+    )
     for batch in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
         yield from batch.to_pylist()
 

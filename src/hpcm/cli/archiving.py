@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..archive import Summary
 
 KINDS = ("loose", "tar", "parquet")  # as in stores/shards.py
-SHARD_SIZE = 1000  # as in archive/plan.py
 EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
 MEGA = 1e6
 
@@ -42,8 +41,8 @@ def options(command: Any) -> None:
     text = "what pictures are kept in: loose, tar or parquet; by default as in SRC"
     command.add_argument("--to", choices=KINDS, help=text)
     command.add_argument("--column", metavar="NAME", help="of Parquet, where several hold bytes")
-    text = "loose pictures that become one shard, by default %(default)s"
-    command.add_argument("--shard-size", type=values.whole, default=SHARD_SIZE, metavar="N", help=text)
+    text = "loose pictures that become one shard, by default 1000, or, where they stay loose, one part of the work"
+    command.add_argument("--shard-size", type=values.whole, metavar="N", help=text)
     text = "decode each picture, measure its PSNR and read back what was written before it counts as done"
     command.add_argument("--verify", action="store_true", help=text)
     text = "of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"

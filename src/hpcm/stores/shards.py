@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ KINDS = {"loose": "", "tar": ".tar", "parquet": ".parquet"}  # and what the name
 ROWS = 16  # of Parquet that are read at once
 GROUP_ROWS, GROUP_BYTES = 1000, 64 << 20  # of a row group that is written: at most so many, at least so large
 NAME, IMAGE = "name", "image"  # columns of Parquet that wasn't Parquet before
+WRITERS = 4  # loose files that are written at once
 BLOCK = tarfile.BLOCKSIZE
 
 
@@ -187,20 +190,26 @@ class Sink(Protocol):
 
 
 class LooseSink:
-    """Each record as a file of its own, in `folder`."""
+    """Each record as a file of its own, in `folder`; a few are written at once, while the codec goes on."""
 
     def __init__(self, place: Place, folder: str, check: bool) -> None:
         self.place, self.folder, self.check = place, folder, check
+        self.pool = ThreadPoolExecutor(WRITERS)
+        self.waiting: deque[Future[None]] = deque()
 
     def put(self, record: Record) -> Placed | None:
         if record.data is None:
             return None
+        if len(self.waiting) == WRITERS:
+            self.waiting.popleft().result()
         key = f"{self.folder}/{record.name}" if self.folder else record.name
-        self.place.write(key, record.data, self.check)
+        self.waiting.append(self.pool.submit(self.place.write, key, record.data, self.check))
         return Placed(key, 0)
 
     def finish(self) -> None:
-        pass
+        with self.pool:
+            while self.waiting:
+                self.waiting.popleft().result()
 
 
 class TarSink:
