@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,19 +45,25 @@ def photos(tmp_path_factory) -> Path:
     photo = Image.open(HERE / "data" / "kodim23.png")
     for index in range(PICTURES):
         place = (index * 7 % 500, index * 3 % 300)
-        photo.crop((*place, place[0] + 256, place[1] + 192)).save(folder / f"{index:04d}.png")
+        photo.crop((*place, place[0] + 192, place[1] + 144)).save(folder / f"{index:04d}.png")
     (folder / "0050.png").write_bytes(b"no picture")
     (folder / "0150.png").write_bytes((folder / "0151.png").read_bytes()[:5000])
     return folder
 
 
-def undisturbed(photos: Path, target: Path, to: str) -> None:
-    """The archive as one worker makes it, without Ray."""
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory) -> Callable[[str], Path]:
+    """The archive of a kind as one worker makes it, without Ray."""
+    return cache(lambda to: _undisturbed(photos, tmp_path_factory.mktemp(to), to))
+
+
+def _undisturbed(photos: Path, target: Path, to: str) -> Path:
     job = Job(str(target), to=to, model="nano", how={"quality": 30}, verify=True)
     worker = Worker(job)
     for part in plan.plan([str(photos)], job, (), shard_size=5).parts:
         assert not worker.attempt(part)["failed"]
     manifest.merge(Place(str(target)))
+    return target
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -120,11 +128,11 @@ def killed_often(run: subprocess.Popen, nodes, chance: random.Random, until: flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_an_archive_survives_whatever_dies(seed, photos, tmp_path):
+def test_an_archive_survives_whatever_dies(seed, photos, undisturbed, tmp_path):
     """Actors are killed at random, then the driver, then a node goes; the last run finishes, with actors killed."""
     chance = random.Random(seed)
     to = ("loose", "tar", "parquet")[seed % 3]
-    undisturbed(photos, tmp_path / "expected", to)
+    expected = undisturbed(to)
     target = tmp_path / "target"
     with cluster() as nodes:
         first = driver(photos, target, nodes, to)
@@ -139,5 +147,5 @@ def test_an_archive_survives_whatever_dies(seed, photos, tmp_path):
     assert last.returncode == 0, target.with_suffix(".log").read_text()
     assert kills
     print(f"seed {seed}, {to}: {kills} workers killed; drivers: {[run.returncode for run in (first, run, last)]}")
-    assert contents(target) == contents(tmp_path / "expected")
-    assert lines(target) == lines(tmp_path / "expected")
+    assert contents(target) == contents(expected)
+    assert lines(target) == lines(expected)
