@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from .plan import Job, Part, Plan, plan
 from .worker import Worker
 
 SETTINGS = f"{manifest.FOLDER}/settings.json"
-RETRIES = 30  # of a part whose actor dies; no more, lest a picture that kills it be tried for ever
+RETRIES = 200  # of a part whose actor dies, lest a picture that kills it be tried for ever; a restart takes several
 OBJECT_STORE = 128 << 20  # bytes of a cluster that is made for the run; no picture passes through it
 ALONE = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
 Target = str | os.PathLike[str]
@@ -166,7 +167,7 @@ def _work(job: Job, parts: Sequence[Part], summary: Summary, told: Told) -> None
         told(summary)
     if lost := len(parts) - summary.parts:
         summary.failed += lost
-        summary.failure = summary.failure or f"the actors of a part died {RETRIES + 1} times"
+        summary.failure = summary.failure or "the actors of a part died again and again"
 
 
 def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
@@ -187,9 +188,10 @@ def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
         max_tasks_in_flight_per_actor=1,  # parts are long: none waits behind another while an actor is idle
     )
     data = ray.data.from_items([{"part": part.dumps()} for part in parts], override_num_blocks=len(parts))
-    data = data.map_batches(
-        Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=job.threads, compute=pool, max_task_retries=RETRIES
-    )
+    each = {"batch_size": 1, "num_cpus": job.threads, "max_task_retries": RETRIES}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of options beside Ray Data's own: it has none for retries
+        data = data.map_batches(Worker, fn_constructor_args=(job,), compute=pool, **each)
     for batch in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
         yield from batch.to_pylist()
 
