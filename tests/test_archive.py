@@ -443,6 +443,19 @@ def test_on_ray_a_picture_that_kills_its_actor_does_not_end_the_run(photos, tmp_
     assert "died" in done.failure
 
 
+@pytest.mark.parametrize("stores", [places.OBJECT_STORES, ()])
+def test_what_fsspec_opens(stores, photos, tmp_path, monkeypatch):
+    """Its memory as a bucket, and as a remote disk where a file has to be renamed to appear whole."""
+    pytest.importorskip("fsspec", reason="URLs that pyarrow doesn't open need fsspec")
+    monkeypatch.setattr(places, "OBJECT_STORES", stores)
+    target = f"memory://small-{len(stores)}"
+    compress(photos, target, to="tar", shard_size=4, verify=True)
+    compress(photos, tmp_path / "local", to="tar", shard_size=4)
+    assert {f.key: Place(target).read(f.key) for f in Place(target).files()} == outputs(tmp_path / "local")
+    assert not Place(target).exists("_hpcm/temporary")
+    assert archive.restore(target, tmp_path / "back").pictures == COUNT
+
+
 # ---- S3 -------------------------------------------------------------------------------------------------------------
 
 
