@@ -17,22 +17,24 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "saving", "sources"], 2),
+    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "saving", "sources", "stores"], 2),
     **dict.fromkeys(["model", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),
     **dict.fromkeys(["encoding", "decoding", "official"], 5),
     **dict.fromkeys(["effort"], 6),
     **dict.fromkeys(["codec"], 7),
     **dict.fromkeys(["shortest"], 8),
-    **dict.fromkeys(["cli", "train", "eval", "pillow", "serve"], 9),
+    **dict.fromkeys(["cli", "train", "eval", "pillow", "serve", "archive", "data"], 9),
 }
 FRONTEND = 9  # the top floor; only it may use the public API, `import hpcm`
 EVERYWHERE = {"errors", "wire", "fields"}  # rooms that their own floor may enter: container fills what fields names
-DISPATCHES = {"cli": {"train", "eval", "serve"}}  # `hpcm train` starts another frontend: inside a function, when asked
+DISPATCHES = {
+    "cli": {"train", "eval", "serve", "archive"}
+}  # `hpcm train` starts another frontend: inside a function, when asked
 EXEMPT = {"", "__main__"}  # hpcm/__init__.py and the entry point: no order, but no torch when they are imported
 LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction"}}  # beyond the standard library; higher floors: anything
 # Those that import torch; the others start without it:
-WITH_TORCH = ("model", "official", "engine.torch", "engine.export", "effort", "train", "eval")
+WITH_TORCH = ("model", "official", "engine.torch", "engine.export", "effort", "train", "eval", "data")
 
 FILE_LINES, FUNCTION_LINES = 300, 40
 

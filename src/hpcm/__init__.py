@@ -44,6 +44,7 @@ _MODULES = {  # public name: the module that it is found in
     "Config": "coding.config",
     "HPCMError": "errors",
 }
+_ROOMS = ("official", "archive", "data")
 
 
 def models() -> "list[WeightsFile]":
@@ -55,8 +56,8 @@ def models() -> "list[WeightsFile]":
 
 def __getattr__(name: str) -> Any:
     """Looks up a public name when it is first used (PEP 562)."""
-    if name == "official":
-        return import_module(".official", __name__)
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)

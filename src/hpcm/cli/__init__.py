@@ -1,4 +1,5 @@
-"""The command line: `hpcm compress`, `decompress`, `info`, `models`, `import`, `train`, `eval`, `bench`.
+"""The command line: `hpcm compress`, `decompress`, `info`, `models`, `import`, `train`, `eval`, `bench`,
+`serve`, `archive` and others.
 
 A failure that is to be expected is one line on stderr, `hpcm: error: ...`, and exit code 1; wrong usage is argparse's
 message and 2, an interruption 130. Nothing is overwritten without -f, and no output is left half-written. With several

@@ -10,6 +10,8 @@ from .. import __version__
 from ..coding.config import MODELS
 from ..weights import DEFAULT_MODEL
 from . import values
+from .archiving import archive
+from .archiving import options as archive_options
 from .convert import compress, decompress
 from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
@@ -46,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench, _thumbnail, _desktop):
         add(commands)
     serve_options(_command(commands, "serve", serve, "a page that codes in the browser, and an HTTP API"))
+    text = "millions of pictures, in folders, buckets, tar shards or Parquet, on Ray"
+    archive_options(_command(commands, "archive", archive, text))
     return result
 
 

@@ -1,0 +1,114 @@
+"""`hpcm archive`: any number of pictures, in folders, buckets, tar shards and Parquet, on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..weights import DEFAULT_MODEL
+from . import values
+from .messages import say
+
+if TYPE_CHECKING:
+    from ..archive import Summary
+
+KINDS = ("loose", "tar", "parquet")  # as in stores/shards.py
+EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
+MEGA = 1e6
+
+
+def options(command: Any) -> None:
+    """The command's arguments."""
+    command.add_argument("sources", nargs="+", metavar="SRC", help="a folder, file or URL (s3://, gs://, ...)")
+    command.add_argument("target", metavar="DST", help="a folder or URL; what is done there already is left alone")
+    command.add_argument("--restore", action="store_true", help="the other way: .hpcm files to pictures")
+    target = command.add_mutually_exclusive_group()
+    text = f"1 (smallest) to {values.MAX_QUALITY} (best), by default 50"
+    target.add_argument("--quality", type=values.quality, metavar="Q", help=text)
+    target.add_argument("--bpp", type=values.positive, help="the best quality with at most so many bits per pixel")
+    target.add_argument("--psnr", type=values.positive, help="the smallest file with at least so many dB")
+    text = f"model name or weights file, by default {DEFAULT_MODEL}, or with --restore what each file names"
+    command.add_argument("--model", metavar="NAME|PATH", help=text)
+    text = "0, the default, to 9: a search for the smallest file; needs PyTorch"
+    command.add_argument("--effort", type=int, choices=range(10), default=0, metavar="E", help=text)
+    text = "of restored pictures, by default png; also webp, tif, ppm, jpg"
+    command.add_argument("--format", type=values.suffix, default="png", help=text)
+    text = "what pictures are kept in: loose, tar or parquet; by default as in SRC"
+    command.add_argument("--to", choices=KINDS, help=text)
+    command.add_argument("--column", metavar="NAME", help="of Parquet, where several hold bytes")
+    text = "loose pictures that become one shard, by default 1000, or, where they stay loose, one part of the work"
+    command.add_argument("--shard-size", type=values.whole, metavar="N", help=text)
+    text = "decode each picture, measure its PSNR and read back what was written before it counts as done"
+    command.add_argument("--verify", action="store_true", help=text)
+    text = "of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"
+    command.add_argument("--address", metavar="ADDR", help=text)
+    text = "CPU threads of each worker, by default 1; there are as many workers as cores allow"
+    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
+
+
+def archive(options: argparse.Namespace) -> bool:
+    if not all(map(find_spec, EXTRA)):
+        raise UsageError("this needs Ray and pyarrow: pip install 'hpcm[ray]'")
+    from .. import archive
+
+    where = {name: getattr(options, name) for name in ("to", "column", "shard_size", "verify", "address", "threads")}
+    with progress() as told:
+        if options.restore:
+            what = {"format": options.format, "model": options.model}
+            done = archive.restore(options.sources, options.target, **what, **where, told=told)
+        else:
+            what = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "effort")}
+            what["model"] = options.model or DEFAULT_MODEL
+            done = archive.compress(options.sources, options.target, **what, **where, told=told)
+    print(summary(done, options.target))
+    if done.errors:
+        say("note", f"{done.errors:,} lines of the manifest have an error: what couldn't be read or isn't sound")
+    if done.failed:
+        say("error", f"{done.failed} parts failed, of which a rerun does what is missing: {done.failure}")
+    return not done.failed
+
+
+def summary(done: Summary, target: str) -> str:
+    """What a run has done, for the terminal."""
+    rate = f"{rates(done)}; " if done.pictures else ""
+    size = f"{done.bytes_in:,} -> {done.bytes_out:,} bytes"
+    share = f" ({done.bytes_out / done.bytes_in:.1%})" if done.bytes_in else ""
+    errors = f", {done.errors:,} lines with errors" if done.errors else ""
+    return (
+        f"{target}  {done.done:,} of {done.inputs:,} inputs done, {done.pictures:,} pictures in this run{errors}\n"
+        f"  {size}{share}\n"
+        f"  {rate}{done.seconds:.0f} s in all; _hpcm/manifest.parquet and _hpcm/report.html tell more"
+    )
+
+
+def rates(done: Summary) -> str:
+    seconds = max(done.seconds - done.begun, 1e-9)
+    return f"{done.pictures / seconds:.1f} pictures/s, {done.pixels / MEGA / seconds:.2f} megapixels/s"
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """What is to be told how far a run is: a bar with the rates, on a stderr that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting Ray")
+
+        def told(done: Summary) -> None:
+            text = "waiting for the first part"
+            if done.pictures or done.errors:
+                text = f"{rates(done)}, {done.bytes_in / MEGA:,.0f} -> {done.bytes_out / MEGA:,.1f} MB"
+                text += f", {done.errors:,} errors" * bool(done.errors)
+            bar.update(task, total=done.inputs, completed=done.done, description=text)
+
+        yield told
