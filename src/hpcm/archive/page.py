@@ -64,9 +64,14 @@ def histogram(values: np.ndarray) -> str:
         f' height="{HEIGHT * n / tallest:.1f}"><title>{n:,}</title></rect>'
         for i, n in enumerate(counts)
     )
-    ends = f'<text y="{HEIGHT + 16}">{low:,.4g}</text>'
-    ends += f'<text x="{WIDTH}" y="{HEIGHT + 16}" text-anchor="end">{high:,.4g} and more</text>'
-    return f'<svg width="{WIDTH}" height="{HEIGHT + 20}">{bars}{ends}</svg><p>Median {np.median(values):,.4g}.</p>'
+    median = _number(float(np.median(values)))
+    ends = f'<text y="{HEIGHT + 16}">{_number(low)}</text>'
+    ends += f'<text x="{WIDTH}" y="{HEIGHT + 16}" text-anchor="end">{_number(high)} and more</text>'
+    return f'<svg width="{WIDTH}" height="{HEIGHT + 20}">{bars}{ends}</svg><p>Median {median}.</p>'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _summary(job: Job, lines: pa.Table, run: dict[str, Any]) -> str:
@@ -81,7 +86,7 @@ def _summary(job: Job, lines: pa.Table, run: dict[str, Any]) -> str:
         "pictures": f"{len(lines) - lines['bytes'].null_count:,}",
         "size before": f"{before:,} bytes",
         "size after": f"{after:,} bytes" + (f", {after / before:.1%}" if before else ""),
-        "lines with errors": f"{len(lines) - lines['error'].null_count:,}",
+        "errors": f"{len(lines) - lines['error'].null_count:,}",
         "verified": f"{pc.sum(lines['verified']).as_py() or 0:,}",
         "last run": f"{run['pictures']:,} pictures in {run['seconds']:.0f} s, {run['failed']} parts failed",
         "speed": f"{run['pictures'] / seconds:.1f} pictures/s, {run['pixels'] / 1e6 / seconds:.2f} megapixels/s",

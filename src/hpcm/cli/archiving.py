@@ -67,7 +67,7 @@ def archive(options: argparse.Namespace) -> bool:
             done = archive.compress(options.sources, options.target, **what, **where, told=told)
     print(summary(done, options.target))
     if done.errors:
-        say("note", f"{done.errors:,} lines of the manifest have an error: what couldn't be read or isn't sound")
+        say("note", f"errors in the manifest: {done.errors:,}, of what couldn't be read or isn't sound")
     if done.failed:
         say("error", f"{done.failed} parts failed, of which a rerun does what is missing: {done.failure}")
     return not done.failed
@@ -78,7 +78,7 @@ def summary(done: Summary, target: str) -> str:
     rate = f"{rates(done)}; " if done.pictures else ""
     size = f"{done.bytes_in:,} -> {done.bytes_out:,} bytes"
     share = f" ({done.bytes_out / done.bytes_in:.1%})" if done.bytes_in else ""
-    errors = f", {done.errors:,} lines with errors" if done.errors else ""
+    errors = f", errors: {done.errors:,}" if done.errors else ""
     return (
         f"{target}  {done.done:,} of {done.inputs:,} inputs done, {done.pictures:,} pictures in this run{errors}\n"
         f"  {size}{share}\n"
