@@ -115,6 +115,9 @@ def test_every_block_says_what_it_is(path):
             assert not re.search(r"^(\$ )?hpcm [a-z-]", block.text, re.MULTILINE), f"{block.place}: mark it as sh"
 
 
+ON_RAY = ("hpcm.archive", "hpcm.data")  # modules that need the extra
+
+
 @pytest.mark.parametrize("block", named(PYTHON, documents=[README]))
 def test_examples_run(block, tmp_path, monkeypatch, large):
     """Each by itself, in a folder where they may write; the repository's pictures and a large file are at hand."""
@@ -127,7 +130,12 @@ def test_examples_run(block, tmp_path, monkeypatch, large):
 @pytest.mark.parametrize("block", named(PYTHON))
 def test_examples_import_what_there_is(block):
     """Also those that take too long to run."""
-    for node in ast.walk(ast.parse(block.text, block.place)):
+    nodes = list(ast.walk(ast.parse(block.text, block.place)))
+    imported = {f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
+    if any(name.startswith(ON_RAY) for name in imported):
+        for package in ("ray", "pyarrow"):
+            pytest.importorskip(package, reason="archives need Ray and pyarrow: pip install 'hpcm[ray]'")
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hpcm"):
             module = importlib.import_module(str(node.module))
             assert all(hasattr(module, alias.name) for alias in node.names), block.place
