@@ -25,6 +25,7 @@ def evaluate(options: argparse.Namespace) -> None:
     lift_pillows_bound()
     keep_pages()
     from ..eval import evaluate as eval_
+    from ..eval.metrics import EXTRA
     from ..eval.report import markdown, summary
 
     pictures = eval_.find_pictures(options.pictures)[: options.limit]
@@ -37,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> None:
         device=options.device,
         jobs=options.jobs,
         shown=options.show,
-        extra=tuple(name for name in ("lpips", "ssimulacra2") if getattr(options, name)),
+        extra=tuple(name for name in EXTRA if getattr(options, name)),
         published=True if options.published else None,
     )
     folder = Path(options.output)

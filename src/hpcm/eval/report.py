@@ -193,7 +193,7 @@ def _cell(found: dict[str, Any] | None) -> str:
         return f"<td>{_percent(found)}</td>"
     strength = min(abs(found["percent"]), STRONGEST) / STRONGEST * 0.45
     colour = f"rgba({'47,158,68' if found['percent'] < 0 else '224,49,49'},{strength:.2f})"
-    where = f"{found['low']:.1f} to {found['high']:.1f} dB" + "".join(f"; {text}" for text in found["warnings"])
+    where = f"{found['low']:.1f} to {found['high']:.1f}" + "".join(f"; {text}" for text in found["warnings"])
     return f'<td style="background:{colour}" title="{_e(where)}">{_percent(found)}</td>'
 
 
