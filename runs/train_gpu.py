@@ -1,6 +1,7 @@
 """Training on one GPU as fast as it goes: the whole step is one CUDA graph, and all pictures are in the GPU's memory.
 
     python runs/train_gpu.py RUN --photos DIR [--screens DIR] [--init NAME|PATH] [--minutes M] [--rate X] [--batch N]
+        [--loss mse|ms-ssim|mixed]
 
 For stretches of minutes on a borrowed GPU. On an H100 LITE trained on 1,750 crops of 256 pixels a second with it, 1.6
 times as many as in bfloat16 without a graph (2026-11-26; docs/log.md). There is no --resume: it starts from weights,
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import gpu_blur
 import numpy as np
 import torch
 from gpu_data import CROP, LARGER, Feed, Pool
@@ -34,7 +36,9 @@ from torch import Tensor, nn
 
 from hpcm import weights
 from hpcm.engine.torch import load_model, save
+from hpcm.model.distortion import LOSSES, distortion
 from hpcm.model.exact import make_floating
+from hpcm.model.hpcm import HPCM
 from hpcm.train.loss import importances, rate_distortion
 from hpcm.train.muon import BETAS, EPSILON, MOMENTUM, RMS, orthogonal
 
@@ -107,11 +111,10 @@ class Optimizer:
 class Trainer:
     """The step, and what it is told."""
 
-    def __init__(self, init: str, draws: list[tuple[Pool, int, int]], device: torch.device) -> None:
-        self.draws, self.device = draws, device
-        model = make_floating(load_model(weights.find(init)).model).requires_grad_(True).train()
+    def __init__(self, model: HPCM, loss: str, draws: list[tuple[Pool, int, int]], device: torch.device) -> None:
+        self.loss, self.draws, self.device = loss, draws, device
         self.config = model.config
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = Optimizer(self.model, self.average, device)
         self.totals = torch.zeros(5, dtype=torch.float64, device=device)  # loss, bpp, mse, norm, steps
@@ -123,7 +126,8 @@ class Trainer:
         level = torch.rand(len(x), device=self.device) * (self.config.levels - 1)
         out = self.forward(self.model, x, level)
         importance = importances(self.config, level, BALANCE)
-        loss = rate_distortion(x, out["x_hat"], out["likelihoods"], self.config.weight_of(level), importance=importance)
+        weight = self.config.weight_of(level, self.loss)
+        loss = rate_distortion(x, out["x_hat"].float(), out["likelihoods"], weight, self.loss, importance)
         for p in self.optimizer.all:
             p.grad = None
         loss.total.backward()
@@ -173,20 +177,28 @@ class Trainer:
             out = self.forward(self.average, x, level)
             pixels = x.shape[2] * x.shape[3]
             bpp = sum(-torch.log2(p).sum((1, 2, 3)) for p in out["likelihoods"].values()) / pixels
-            mse = (out["x_hat"].clamp(0, 1) - x).square().mean((1, 2, 3))
-            logs.append((self.config.weight_of(level) * 255**2 * mse + bpp).log().mean())
+            weight = self.config.weight_of(level, self.loss)
+            logs.append((weight * distortion(x, out["x_hat"].float().clamp(0, 1), self.loss) + bpp).log().mean())
         return float(torch.stack(logs).mean())
 
 
 def main() -> None:
     given = arguments()
+    given.run.mkdir(parents=True, exist_ok=True)
+    device, feeds, held = prepared(given)
+    model = make_floating(load_model(weights.find(given.init)).model)
+    run(given, Trainer(model, given.loss, draws(given, feeds), device), feeds, held)
+
+
+def prepared(given: argparse.Namespace) -> tuple[torch.device, list[Feed], list[np.ndarray]]:
+    """The device, the pictures on it (first of photographs), and the photographs that are held out."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     with suppress(ImportError):  # without Triton a tenth slower
         import gpu_tail
 
         gpu_tail.install(device)
-    given.run.mkdir(parents=True, exist_ok=True)
+    gpu_blur.install()
     room = PIXELS if device.type == "cuda" else PIXELS // 20
     held: list[np.ndarray] = []
     feeds = [Feed(given.photos, Pool(device, room), held)]
@@ -195,11 +207,15 @@ def main() -> None:
         feed.look()
         feed.pool.publish()
         threading.Thread(target=feed.go_on, daemon=True).start()
+    return device, feeds, held
+
+
+def draws(given: argparse.Namespace, feeds: list[Feed]) -> list[tuple[Pool, int, int]]:
+    """What a batch consists of: from which pool, how many crops, of which side."""
     shrunk = round(given.batch * given.shrunk)
     screens = round(given.batch * given.share) if given.screens else 0
     photos = feeds[0].pool
-    draws = [(photos, given.batch - shrunk - screens, CROP), (photos, shrunk, LARGER), (feeds[-1].pool, screens, CROP)]
-    run(given, Trainer(given.init, draws, device), feeds, held)
+    return [(photos, given.batch - shrunk - screens, CROP), (photos, shrunk, LARGER), (feeds[-1].pool, screens, CROP)]
 
 
 def run(given: argparse.Namespace, trainer: Trainer, feeds: list[Feed], held: list[np.ndarray]) -> None:
@@ -247,7 +263,7 @@ def deadline(given: argparse.Namespace, begin: float) -> float:
 
 
 def keep(given: argparse.Namespace, trainer: Trainer, step: int) -> None:
-    told = {"config": trainer.config.name, "loss": "mse", "balance": BALANCE, "crop": CROP, "batch": given.batch}
+    told = {"config": trainer.config.name, "loss": given.loss, "balance": BALANCE, "crop": CROP, "batch": given.batch}
     told |= {"optimizer": "muon", "rate": given.rate, "average": AVERAGE, "steps": step, "crops": step * given.batch}
     file = weights.find(given.init)
     save(trainer.average, given.run / weights.RUN_WEIGHTS, told | {"init": f"{file.name} {file.hash.hex()}"})
@@ -259,6 +275,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of .tar archives of photographs")
     parser.add_argument("--screens", type=Path, help="folder of .tar archives of screens and pages")
     parser.add_argument("--init", default="lite", help="a model's name, weights file or run")
+    parser.add_argument("--loss", choices=LOSSES, default="mse", help="the distortion")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the beginning")
     parser.add_argument("--batch", type=int, default=64)

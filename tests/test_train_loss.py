@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hpcm.cli import arguments
 from hpcm.metrics import SCORE_MIN, ms_ssim
+from hpcm.model.distortion import LOSSES
 from hpcm.train import device
 from hpcm.train.loss import importances, rate_distortion
 
@@ -50,6 +52,13 @@ def test_the_loss_by_hand(tiny_base):
     )
     loss = rate_distortion(x, y, likelihoods, 1000 * weight, "ms-ssim")
     assert float(loss.total) == pytest.approx(float((1000 * weight * (1 - ms_ssim(x, y))).mean()) + bpp)
+    loss = rate_distortion(x, y, likelihoods, weight, "mixed")
+    mixed = 0.25 * 65025 * mse + 0.75 * 1280 * (1 - ms_ssim(x, y))
+    assert float(loss.total) == pytest.approx(float((weight * mixed).mean()) + bpp)
+
+
+def test_the_command_line_knows_all_losses():
+    assert arguments.LOSSES == LOSSES
 
 
 def test_lambda_of_numbers_and_tensors_alike(tiny, tiny_base):

@@ -33,7 +33,8 @@ from .coding.schedule import Step
 from .encoding import Encoding, Latents
 from .engine.torch import load_model
 from .fields import Box
-from .metrics import SCORE_MIN, SMALLEST, ms_ssim
+from .metrics import SMALLEST
+from .model.distortion import distortion
 from .model.exact import make_floating
 from .model.hpcm import HPCM
 from .model.rate import bits, likelihood
@@ -197,11 +198,7 @@ class _Refiner:
     def _distortion(self, window: _Window, y_hat: Tensor) -> Tensor:
         """lambda times the distortion, in bits: what it is worth over all of the window's pixels."""
         x, x_hat = window.pixels, window.cut(self.model.synthesise(window.put(y_hat)))
-        if self.loss == "ms-ssim":
-            distortion = 1 - ms_ssim(x, x_hat, least=SCORE_MIN)[0]
-        else:
-            distortion = 255**2 * (x_hat - x).square().mean()
-        return self.weight * distortion * (x.shape[2] * x.shape[3])
+        return self.weight * distortion(x, x_hat, self.loss)[0] * (x.shape[2] * x.shape[3])
 
     # ---- what counts in the end ---------------------------------------------------------------------------------
 

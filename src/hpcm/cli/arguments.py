@@ -24,6 +24,7 @@ from .training import train
 DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
 EFFORTS = range(10)  # as in codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
+LOSSES = ("mse", "ms-ssim", "mixed")  # as in model/distortion.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
 DEVICES = ("cpu", "cuda")
 EXAMPLES = """examples:
@@ -176,7 +177,7 @@ def _train(commands: Commands) -> None:
 def _train_learning(group: Any) -> None:
     text = "start from a model: its name, weights file or run (fine-tuning)"
     group.add_argument("--init", metavar="NAME|PATH", help=text)
-    group.add_argument("--loss", choices=("mse", "ms-ssim"), help="the distortion, by default mse")
+    group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
     text = "weight of the distortion, for models of one quality level (the others draw it)"
     group.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
     text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"

@@ -147,7 +147,9 @@ class Config:
         return self.lambda_min * (self.lambda_max / self.lambda_min) ** (level / (self.levels - 1))
 
     def weight_of(self, level: Any, loss: str = "mse") -> Any:
-        """The weight of the distortion of a quality level, or of each [B], in units of the loss: "mse" or "ms-ssim".
+        """The weight of the distortion of a quality level, or of each [B], in units of the loss.
+
+        `loss` is one of hpcm.model.distortion.LOSSES.
 
         The one lambda of a single-level model is in these units already.
         """

@@ -1,6 +1,6 @@
 """The rate-distortion loss (paper, section 4.1): lambda * distortion + bits per pixel.
 
-The distortion is 255^2 * MSE, or 1 - MS-SSIM.
+The distortion is 255^2 * MSE, 1 - MS-SSIM, or a mean of both (hpcm.model.distortion).
 Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and importance of each picture [B].
 """
 
@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from ..coding.config import Config
-from ..metrics import SCORE_MIN, ms_ssim
-
-LOSSES = ("mse", "ms-ssim")
+from ..model.distortion import distortion
 
 
 class Loss(NamedTuple):
@@ -47,6 +45,5 @@ def rate_distortion(
     pixels = x.shape[2] * x.shape[3]
     bpp = sum((-torch.log2(p).sum((1, 2, 3)) for p in likelihoods.values()), torch.zeros_like(weight)) / pixels
     mse = (x_hat - x).square().mean((1, 2, 3))
-    distortion = 255**2 * mse if loss == "mse" else 1 - ms_ssim(x, x_hat, least=SCORE_MIN)
-    total = weight * distortion + bpp
+    total = weight * distortion(x, x_hat, loss) + bpp
     return Loss((total if importance is None else importance * total).mean(), bpp.mean(), mse.mean())

@@ -11,9 +11,9 @@ from .. import atomic
 from ..coding.config import MODELS, MS_SSIM_WEIGHT, Config
 from ..errors import UsageError, WeightsError
 from ..metrics import SMALLEST
+from ..model.distortion import LOSSES
 from ..weights import find
 from .grow import can_grow
-from .loss import LOSSES
 
 FILE = "options.json"  # in a run's folder
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
@@ -27,7 +27,7 @@ class Options:
 
     config: str = "nano"
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
-    loss: str = "mse"  # or "ms-ssim"
+    loss: str = "mse"  # or another of LOSSES
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
     balance: float = 0.0  # a level's loss is multiplied by lambda^-balance; only for models of several levels
     crop: int = 128
@@ -91,7 +91,7 @@ def config_of(options: Options, before: Config | None = None) -> Config:
         raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
     if options.crop % config.multiple:
         raise UsageError(f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}")
-    if options.loss == "ms-ssim" and options.crop <= SMALLEST:
+    if options.loss != "mse" and options.crop <= SMALLEST:
         raise UsageError(f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256")
     if not 0 < options.downscale <= 1:
         raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
