@@ -22,15 +22,15 @@ NPM := $(shell command -v npm)
 venv: $(READY)
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml models/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[dev,eval]'
+	$(PIP) install -c constraints.txt -e '.[dev,eval]' -e ./models
 	touch $@
 
-$(BASE_READY): pyproject.toml constraints.txt
+$(BASE_READY): pyproject.toml models/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BASE)
-	$(BASE_PIP) install -c constraints.txt -e .
+	$(BASE_PIP) install -c constraints.txt -e . -e ./models
 	touch $@
 
 demo: $(BASE_READY)

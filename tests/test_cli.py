@@ -52,7 +52,7 @@ def at(tmp_path, material, monkeypatch) -> Path:
     """An empty current folder; the model is at hand."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(material))
     monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
-    monkeypatch.setattr(weights, "RETIRED", material / "none")
+    monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
     monkeypatch.chdir(tmp_path)
     return tmp_path
