@@ -236,7 +236,7 @@ def test_a_search_that_is_interrupted_leaves_no_file(run, at, monkeypatch):
     def stop(share):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, search: contextlib.nullcontext((jobs, stop)))
+    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, **_: contextlib.nullcontext((jobs, stop)))
     before = tree(at)
     assert run("compress", "photo.png", "--effort", 1, "--threads", 1, "-o", "new.hpcm") == 130
     assert tree(at) == before
