@@ -1,5 +1,6 @@
 # make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
+# make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
 # make release    wheels and source distributions in dist/, checked and tried; needs Node.js 20 for the page
@@ -21,7 +22,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-web page man release format bench clean
+.PHONY: venv demo check check-web coverage page man release format bench clean
 
 venv: $(READY)
 
@@ -60,6 +61,13 @@ check: $(READY) $(BASE_READY) check-web
 	$(BIN)/pytest
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
+
+CORE := src/hpcm/codec.py,src/hpcm/container.py,src/hpcm/entropy/*,src/hpcm/picture.py,src/hpcm/weights.py
+
+coverage: $(READY)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --include='$(CORE)' --fail-under=92
 
 $(RELEASE_READY): $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[release]'
