@@ -1,6 +1,9 @@
 # make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
+# make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
+# make man        the manual page, and completions for shells, into share/
+# make release    wheels and source distributions in dist/, checked and tried; needs Node.js 20 for the page
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 
@@ -12,25 +15,27 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BASE_PIP := $(BASE)/bin/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BASE_READY := $(BASE)/.ready
+RELEASE_READY := $(VENV)/.release
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hpcm/__init__.py)
 
 WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-web page format bench clean
+.PHONY: venv demo check check-web coverage page man release format bench clean
 
 venv: $(READY)
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml models/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[dev,eval]'
+	$(PIP) install -c constraints.txt -e '.[dev,eval]' -e ./models
 	touch $@
 
-$(BASE_READY): pyproject.toml constraints.txt
+$(BASE_READY): pyproject.toml models/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BASE)
-	$(BASE_PIP) install -c constraints.txt -e .
+	$(BASE_PIP) install -c constraints.txt -e . -e ./models
 	touch $@
 
 demo: $(BASE_READY)
@@ -57,6 +62,30 @@ check: $(READY) $(BASE_READY) check-web
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
 
+CORE := src/hpcm/codec.py,src/hpcm/container.py,src/hpcm/entropy/*,src/hpcm/picture.py,src/hpcm/weights.py
+
+coverage: $(READY)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --include='$(CORE)' --fail-under=92
+
+$(RELEASE_READY): $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[release]'
+	touch $@
+
+man: $(RELEASE_READY)
+	rm -rf share
+	mkdir -p share/man/man1 share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d
+	$(BIN)/argparse-manpage --module hpcm.cli.arguments --function parser --prog hpcm --project-name hpcm \
+		--version $(VERSION) --description "a learned image codec" --manual-title hpcm \
+		--format single-commands-section --output share/man/man1/hpcm.1
+	$(BIN)/hpcm completion bash > share/bash-completion/completions/hpcm
+	$(BIN)/hpcm completion zsh > share/zsh/site-functions/_hpcm
+	$(BIN)/hpcm completion fish > share/fish/vendor_completions.d/hpcm.fish
+
+release: man page
+	$(BIN)/python tools/release.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -66,5 +95,5 @@ bench: $(READY)
 	$(BIN)/python benchmarks/kodak.py $(KODAK)
 
 clean:
-	rm -rf $(VENV) $(BASE) build dist web/dist web/node_modules src/hpcm/serve/page .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BASE) build dist share web/dist web/node_modules src/hpcm/serve/page .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

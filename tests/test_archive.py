@@ -255,6 +255,7 @@ def test_names_dont_lead_out_of_the_folder(to, tmp_path):
     assert sum("leads out of the folder" in str(line["error"]) for line in lines(tmp_path / "target" / "small")) == 3
 
 
+@pytest.mark.models
 def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")

@@ -52,7 +52,7 @@ def at(tmp_path, material, monkeypatch) -> Path:
     """An empty current folder; the model is at hand."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(material))
     monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
-    monkeypatch.setattr(weights, "RETIRED", material / "none")
+    monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -236,7 +236,7 @@ def test_a_search_that_is_interrupted_leaves_no_file(run, at, monkeypatch):
     def stop(share):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, search: contextlib.nullcontext((jobs, stop)))
+    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, **_: contextlib.nullcontext((jobs, stop)))
     before = tree(at)
     assert run("compress", "photo.png", "--effort", 1, "--threads", 1, "-o", "new.hpcm") == 130
     assert tree(at) == before

@@ -2,9 +2,10 @@
 
 Decoding checks the symbols' checksum; coding the decoded symbols again must give the payload's bytes. The pixels are
 made in plain floats: they may differ by one level. Files of retired models were made with the whole model, before it
-was retired. tests/golden/make.py made them.
+was retired; they need hpcm-models. tests/golden/make.py made them.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec import load
-from hpcm.container import unpack
+from hpcm.container import pack, unpack
 from hpcm.entropy.coder import Decoder, Encoder, backwards
+from hpcm.fields import VERSION
 from hpcm.tiles import Tiling, extent, latents_inside
-from hpcm.weights import ASSETS, RETIRED, describe
+from hpcm.weights import ASSETS, IN_MODELS_PACKAGE, MODELS_PACKAGE, available, user_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -32,14 +34,21 @@ RELEASED = {  # never changes but by a line that is added
 }
 
 
+def released(name: str):
+    """A parameter of a test."""
+    return pytest.param(name, marks=[pytest.mark.models] if name in IN_MODELS_PACKAGE.values() else [])
+
+
 def test_every_release_is_at_hand():
-    bundled = [weights for folder in (ASSETS, RETIRED) for weights in map(describe, folder.glob("*.safetensors"))]
-    assert {weights.name: weights.hash.hex() for weights in bundled} == RELEASED
-    assert all(weights.name == weights.path.stem for weights in bundled)
-    assert all(weights.decodes_only == (weights.path.parent == RETIRED) for weights in bundled)
+    found = [weights for weights in available(retired=True) if weights.path.parent != user_folder()]
+    bundled = {name: digest for name, digest in RELEASED.items() if name not in IN_MODELS_PACKAGE.values()}
+    expected = RELEASED if find_spec(MODELS_PACKAGE) else bundled
+    assert {weights.name: weights.hash.hex() for weights in found} == expected
+    assert all(weights.name == weights.path.stem for weights in found)
+    assert not any(weights.decodes_only for weights in found if weights.path.parent == ASSETS)
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", [*map(released, RELEASED)])
 def test_files_of_released_models(name):
     data = (GOLDEN / f"{name}.hpcm").read_bytes()
     before = np.asarray(Image.open(GOLDEN / f"{name}.png")).astype(int)
@@ -48,6 +57,31 @@ def test_files_of_released_models(name):
     assert now.shape == before.shape == (101, 153, 3)
     assert np.abs(now - before).max() <= 1
     coded_again(hpcm.load(name), data)
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_files_of_every_version(version):
+    """With two tiles, alpha, and all metadata that a file can hold; and grey of 16 bits."""
+    data = (GOLDEN / f"version-{version}.hpcm").read_bytes()
+    container = unpack(data)
+    assert (container.version, len(container.tiles), pack(container)) == (version, 2, data)
+    now, before = hpcm.decompress(data), Image.open(GOLDEN / f"version-{version}.png")
+    assert now.mode == before.mode == "RGBA"
+    assert np.array_equal(now.getchannel("A"), before.getchannel("A"))
+    assert np.abs(np.asarray(now, int) - np.asarray(before, int)).max() <= 1
+    assert {name: now.info[name] for name in ("icc_profile", "cicp", "comments")} == {
+        "icc_profile": b"a profile",
+        "cicp": bytes([1, 13, 0, 1]),
+        "comments": {"Comment": "made for the tests"},
+    }
+    assert (now.getexif()[0x010E], now.info["xmp"]) == ("a description", b"<x:xmpmeta/>")
+
+    now, before = (
+        hpcm.decompress(GOLDEN / f"version-{version}-grey.hpcm"),
+        Image.open(GOLDEN / f"version-{version}-grey.png"),
+    )
+    assert now.mode == before.mode == "I;16"
+    assert np.abs(np.asarray(now, int) - np.asarray(before, int)).max() <= 1 << 8
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-base"])

@@ -1,7 +1,9 @@
 """Importing hpcm and asking it for help stay cheap (torch is not imported), and the public names are there."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,10 @@ def test_public_names_resolve(name):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = hpcm.no_such_name
+
+
+def test_the_changelog_begins_with_this_version():
+    changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(.+)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert newest
+    assert newest[1] == hpcm.__version__

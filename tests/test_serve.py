@@ -200,6 +200,7 @@ def test_a_coarse_scale_and_metadata(served):
 
 
 @pytest.mark.parametrize("name", ["nano-1", "nano-3"])
+@pytest.mark.models
 def test_retired_models_decode(served, name):
     answer = served.post("decompress", (HERE / "golden" / f"{name}.hpcm").read_bytes())
     assert answer.headers["x-hpcm-model"] == name
@@ -524,6 +525,7 @@ def test_files(served, path, kind, cache):
     assert head.headers["content-length"] == str(len(answer.content))
 
 
+@pytest.mark.models
 def test_the_index_names_what_is_there(served):
     index = served.get("models/index.json").json()
     assert index["default"] == "nano-4"
@@ -656,5 +658,9 @@ def test_defaults_are_those_of_the_server(monkeypatch):
 def test_addresses_that_are_none():
     with pytest.raises(UsageError, match="can't be listened on"):
         run.listen("192.0.2.1", 0)  # an address for documentation, nobody's
+
+
+@pytest.mark.models
+def test_retired_models_do_not_compress():
     with pytest.raises(UsageError, match="retired"):
         Offer(["nano-1"])

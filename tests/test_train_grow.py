@@ -133,6 +133,28 @@ def test_orthogonal(size):
     assert ((found[strong] > 0.6) & (found[strong] < 1.25)).all()
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.10 on")
+@pytest.mark.parametrize("layer", [torch.nn.Conv2d(4, 12, 3), torch.nn.ConvTranspose2d(12, 5, 2)])
+def test_muon_steps_as_torchs_does(layer):
+    """On a convolution's weight as a matrix; torch's takes matrices only, and computes in bfloat16."""
+    torch.manual_seed(0)
+    ours = Muon(layer, 1e-2, torch.bfloat16)
+
+    def matrix(weight):
+        return (weight.transpose(0, 1) if ours.transposed[0] else weight).flatten(1)
+
+    theirs = torch.nn.Parameter(matrix(layer.weight.detach()).clone())
+    optimizer = torch.optim.Muon([theirs], lr=1e-2, weight_decay=0, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        before = theirs.detach().clone()
+        layer.weight.grad = torch.randn_like(layer.weight)
+        theirs.grad = matrix(layer.weight.grad).clone()
+        ours.step()
+        optimizer.step()
+        difference = (matrix(layer.weight.detach()) - theirs.detach()).norm()
+        assert difference < 0.02 * (theirs.detach() - before).norm()
+
+
 def test_muon_learns_and_resumes():
     """A problem with a known answer; after half of the steps the state goes to a second optimizer and back."""
     torch.manual_seed(0)

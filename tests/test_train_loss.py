@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm.cli import arguments
+from hpcm.cli import training
 from hpcm.metrics import SCORE_MIN, ms_ssim
 from hpcm.model.distortion import LOSSES
 from hpcm.train import device
@@ -58,7 +58,7 @@ def test_the_loss_by_hand(tiny_base):
 
 
 def test_the_command_line_knows_all_losses():
-    assert arguments.LOSSES == LOSSES
+    assert training.LOSSES == LOSSES
 
 
 def test_lambda_of_numbers_and_tensors_alike(tiny, tiny_base):

@@ -17,7 +17,7 @@ from hpcm import decoding
 from hpcm.container import pack, unpack
 from hpcm.entropy.coder import Decoder
 from hpcm.shortest import load_for
-from hpcm.weights import ASSETS, RETIRED, find_hash
+from hpcm.weights import ASSETS, find, find_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "web"
@@ -75,9 +75,8 @@ def node():
 
 
 def model_of(name: str) -> dict[str, str]:
-    folder = ASSETS if (ASSETS / f"{name}.safetensors").exists() else RETIRED
     graphs = ASSETS / "graphs" / f"{name.split('-')[0]}.safetensors"
-    return {"weights": str(folder / f"{name}.safetensors"), "graphs": str(graphs)}
+    return {"weights": str(find(name).path), "graphs": str(graphs)}
 
 
 def decoded(data: bytes, monkeypatch, **how) -> tuple[np.ndarray, np.ndarray]:
@@ -112,6 +111,7 @@ def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.open(PHOTO).convert("RGB").crop((200, 90, 200 + width, 90 + height)).convert(mode)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("name", ["nano-1", "nano-2", "nano-3", "nano-4", "lite-1", "lite-2", "lite-3"])
 def test_golden_files(node, name, tmp_path, monkeypatch):
     same(node, (GOLDEN / f"{name}.hpcm").read_bytes(), tmp_path, monkeypatch)

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +30,21 @@ PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The user's weights folder, nothing bundled, and an empty working directory."""
-    (tmp_path / "weights" / "retired").mkdir(parents=True)
-    (tmp_path / "here").mkdir()
+    """The user's weights folder, nothing bundled, an empty working directory, and a package of models beside them."""
+    for name in ("weights", "here", "site/hpcm_models"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "site" / "hpcm_models" / "__init__.py").touch()
     monkeypatch.setattr(weights, "ASSETS", tmp_path / "none")
-    monkeypatch.setattr(weights, "RETIRED", tmp_path / "weights" / "retired")
+    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "weights"
+
+
+@pytest.fixture
+def package(folder) -> Path:
+    """What `pip install hpcm-models` makes, empty."""
+    return folder.parent / "site" / "hpcm_models"
 
 
 @pytest.fixture
@@ -77,11 +86,11 @@ def test_a_run_is_named_by_a_path(folder, build, tiny):
         find("")
 
 
-def test_the_newest_version_has_the_plain_name(folder, build, tiny):
+def test_the_newest_version_has_the_plain_name(folder, package, build, tiny):
     for name in ("tiny-2", "tiny-10", "tiny-9", "tiny-x", "other-11"):
         save(build(tiny), folder / f"{name}.safetensors", {}, name=name)
-    save(build(tiny), folder / "retired" / "tiny-11.safetensors", {}, name="tiny-11")
-    save_decoder(describe(folder / "retired" / "tiny-11.safetensors"), folder / "retired" / "tiny-11.safetensors")
+    save(build(tiny), package / "tiny-11.safetensors", {}, name="tiny-11")
+    save_decoder(describe(package / "tiny-11.safetensors"), package / "tiny-11.safetensors")
     assert find("tiny").name == "tiny-10"
     assert {weights.alias_of(file): file.name for file in weights.available() if weights.alias_of(file)} == {
         "tiny": "tiny-10",
@@ -95,6 +104,45 @@ def test_the_newest_version_has_the_plain_name(folder, build, tiny):
 def test_the_bundled_default_is_at_hand():
     assert weights.default() is not None
     assert {weights.alias_of(file) for file in weights.available()} >= {"nano", "lite"}
+
+
+# ---- the package hpcm-models ----------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_whole_models_of_the_package_are_at_hand_before_the_users(folder, package, build, tiny):
+    save(build(tiny), package / "tiny-special.safetensors", {}, name="tiny-special")
+    save(build(tiny), folder / "tiny-special.safetensors", {"mine": 1}, name="tiny-special")
+    assert [file.path.parent for file in weights.available()] == [package, folder]
+    assert find("tiny-special").path.parent == package
+    assert unpack(hpcm.compress(PHOTO, model="tiny-special")).model == "tiny-special"
+    assert "hpcm_models" not in sys.modules  # it is found, not imported
+
+
+def test_what_the_package_would_bring_is_named(folder, monkeypatch):
+    monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
+    with pytest.raises(ModelNotFoundError, match=r"model 'lite' of hash 6634\w+, .* at hand: pip install hpcm-models$"):
+        hpcm.decompress(Path(__file__).parent / "golden" / "lite-1.hpcm")
+    with pytest.raises(ModelNotFoundError, match=r"the model 'lite-1' is not at hand: pip install hpcm-models$"):
+        find("lite-1")
+    with pytest.raises(ModelNotFoundError, match=r"put its weights file into .*weights or name it with --model PATH$"):
+        hpcm.decompress(Path(__file__).parent / "golden" / "tiny.hpcm")
+
+
+@pytest.mark.skipif(not (ROOT / "models").is_dir(), reason="source distributions have no models/")
+def test_the_table_of_the_package_is_what_lies_in_it():
+    held = map(describe, (ROOT / "models" / "hpcm_models").glob("*.safetensors"))
+    assert {file.hash.hex(): file.name for file in held} == weights.IN_MODELS_PACKAGE
+
+
+def test_the_model_card_lists_every_released_model():
+    """Those of hpcm-models say so: behind their hash and name, or by being retired."""
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z0-9-]+)(, retired|, in hpcm-models)? \| ([0-9a-f]{16}) \|", card, re.MULTILINE)
+    assert {digest: name for name, apart, digest in rows if apart} == weights.IN_MODELS_PACKAGE
+    bundled = map(describe, weights.ASSETS.glob("*.safetensors"))
+    assert {digest: name for name, apart, digest in rows if not apart} == {f.hash.hex(): f.name for f in bundled}
 
 
 # ---- read once ------------------------------------------------------------------------------------------------------
@@ -263,8 +311,8 @@ def test_integers_with_channels_of_zeros_and_of_all_sizes(transposed):
 # ---- retired models -------------------------------------------------------------------------------------------------
 
 
-def test_a_retired_model_decodes_and_no_more(folder, exact):
-    path, retired = folder / "tiny-1.safetensors", folder / "retired" / "tiny-1.safetensors"
+def test_a_retired_model_decodes_and_no_more(folder, package, exact):
+    path, retired = folder / "tiny-1.safetensors", package / "tiny-1.safetensors"
     save(exact, path, {"steps": 7}, name="tiny-1")
     data = hpcm.compress(PHOTO, model="tiny-1", quality=60)
     before = hpcm.decompress(data)
@@ -305,4 +353,4 @@ def test_saving_is_whole_or_not_at_all(folder, build, tiny, monkeypatch):
     with pytest.raises(OSError, match=os.strerror(28)):
         save(build(replace(tiny, prior_width=24)), path, {})
     assert path.read_bytes() == before
-    assert sorted(os.listdir(folder)) == ["retired", "tiny.safetensors"]
+    assert os.listdir(folder) == ["tiny.safetensors"]

@@ -5,6 +5,8 @@ What isn't decoded takes its mean: from there on every symbol is 0.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,8 @@ from .errors import CorruptError, MismatchError
 from .fields import PASSES, Box, Container, Tile
 from .picture import Picture, metadata_of, mode_of, unpack_alpha
 from .tiles import Tiling, extent, latents_inside, reduced
+
+LOG = logging.getLogger(__name__)
 
 
 class Decoding:
@@ -39,6 +43,7 @@ class Decoding:
         container = self.container
         grey = container.colour == "grey"
         depth = 16 if mode_of(container) == "I;16" else 8
+        LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
         with self.networks.undisturbed():
             pixels = self.tiling.synthesise(self._latent, depth, grey, box, factor)
         alpha = None

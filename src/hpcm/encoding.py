@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
@@ -22,6 +23,7 @@ from .metrics import psnr_of_mse
 from .picture import Picture, pack_alpha
 from .tiles import TILE_SIDE, Tiling, latents_inside
 
+LOG = logging.getLogger(__name__)
 PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressive is worth its 10 to 14 bytes
 
 
@@ -131,7 +133,9 @@ class Encoding:
             ancillary=tuple((kind, data) for kind, data in ancillary if data),
             tiles=tuple(tiles),
         )
-        return pack(container)
+        data = pack(container)
+        LOG.debug("level %d of %d: %d bytes, %d tiles", level, self.levels - 1, len(data), len(tiles))
+        return data
 
     def coded(self, box: Box, level: int, latents: Latents) -> tuple[Tile, Array]:
         """A tile in as many parts as there are scales, and its y_hat."""
@@ -156,7 +160,9 @@ class Encoding:
         )
         rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
         error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
-        return psnr_of_mse(error, picture.peak)
+        psnr = psnr_of_mse(error, picture.peak)
+        LOG.debug("level %d of %d: %.2f dB", level, self.levels - 1, psnr)
+        return psnr
 
     def _symbols(self, box: Box, level: int, latents: Latents) -> tuple[list[StepSymbols], Array]:
         return self.networks.encode(latents.y, level, latents_inside(box), latents.z)

@@ -7,12 +7,12 @@ configuration's, and where the weights come from (`provenance`). The SHA-256 of 
 .hpcm file names its model by the first 8 bytes of it.
 
 **Names.** Released models never change: each has a name with a version, `nano-3`. `nano` stands for the newest of them.
-A model that is replaced is retired: the half of it that decodes stays in the package, for the files that were made with
-it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the hash of the whole
-model).
+A model that is replaced is retired: the half of it that decodes moves to the package hpcm-models, for the files that
+were made with it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the hash
+of the whole model).
 
-Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
-~/.local/share/hpcm).
+Models are looked for among the bundled ones, then in hpcm-models if it is installed, then in the user's weights folder
+($HPCM_WEIGHTS, by default ~/.local/share/hpcm).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,8 +34,15 @@ from .fields import MODEL_HASH_BYTES, MODEL_NAME
 FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
-RETIRED = ASSETS / "retired"
 GRAPHS = ASSETS / "graphs"  # of the released architectures, for ONNX Runtime
+MODELS_PACKAGE = "hpcm_models"  # of released models that aren't bundled, a distribution of its own
+IN_MODELS_PACKAGE = {  # hash: name
+    "beec58dba2cf0b49": "nano-1",
+    "b653004402f95985": "nano-2",
+    "709e8cf6105df2a7": "nano-3",
+    "663434002d47a5b2": "lite-1",
+    "71a86d93e6e72a63": "lite-2",
+}
 DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
@@ -128,9 +136,15 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "hpcm"
 
 
+def folders() -> list[Path]:
+    """Where models are looked for, in this order."""
+    package = find_spec(MODELS_PACKAGE)  # imports nothing
+    return [ASSETS, *map(Path, (package and package.submodule_search_locations) or []), user_folder()]
+
+
 def available(*, retired: bool = False) -> Iterator[WeightsFile]:
-    """The bundled models, then the user's; `retired`: also what only decodes. Unreadable files are passed over."""
-    for folder in (ASSETS, *([RETIRED] if retired else []), user_folder()):
+    """The models at hand in all folders; `retired`: also what only decodes. Unreadable files are passed over."""
+    for folder in folders():
         yield from (weights for weights in _in(folder) if retired or not weights.decodes_only)
 
 
@@ -152,12 +166,14 @@ def find(name_or_path: str | Path) -> WeightsFile:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or any(separator in text for separator in separators):
         return _at(Path(name_or_path))
-    for folder in (ASSETS, RETIRED, user_folder()):
+    for folder in folders():
         at_hand = list(_in(folder))
         if exact := [weights for weights in at_hand if text in (weights.name, weights.path.stem)]:
             return exact[0]
         if versions := [weights for weights in at_hand if version_of(weights, text) and not weights.decodes_only]:
             return max(versions, key=lambda weights: version_of(weights, text))
+    if text in IN_MODELS_PACKAGE.values():
+        raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-models")
     known = ", ".join(weights.name for weights in available()) or "none"
     hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""
     raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
@@ -199,9 +215,11 @@ def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     for weights in at_hand:
         if weights.hash == short_hash:
             return weights
+    advice = f"put its weights file into {user_folder()} or name it with --model PATH"
+    if short_hash.hex() in IN_MODELS_PACKAGE:
+        advice = "pip install hpcm-models"
     raise ModelNotFoundError(
-        f"the file was made with model {name!r} of hash {short_hash.hex()}, which is not at hand: "
-        f"put its weights file into {user_folder()} or name it with --model PATH"
+        f"the file was made with model {name!r} of hash {short_hash.hex()}, which is not at hand: {advice}"
     )
 
 

@@ -2,6 +2,7 @@
 
 python tests/golden/make.py           the tiny models and their files: when the format of weights files changes
 python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model is released
+python tests/golden/make.py --format  files with all that the format knows: once, when its version is new
 """
 
 import importlib.util
@@ -9,12 +10,14 @@ import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from hpcm import atomic
 from hpcm.codec import load
 from hpcm.engine.torch import save
+from hpcm.fields import VERSION
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped
@@ -38,16 +41,49 @@ def tiny(photograph: Image.Image) -> None:
 def released(name: str, photograph: Image.Image) -> None:
     codec = load(name)
     data = codec.compress(photograph.crop((130, 90, 130 + 153, 90 + 101)), quality=75)
+    keep(name, data, codec.decompress(data))
+
+
+def keep(name: str, data: bytes, decoded: Image.Image) -> None:
     pixels = io.BytesIO()
-    codec.decompress(data).save(pixels, "png", optimize=True)
+    decoded.save(pixels, "png", optimize=True)
     atomic.write(HERE / f"{name}.hpcm", data, force=False)  # what was released stays
     atomic.write(HERE / f"{name}.png", pixels.getvalue(), force=False)
-    print(name, codec.weights.hash.hex(), len(data), "bytes")
+    print(name, len(data), "bytes")
+
+
+def rich(photograph: Image.Image) -> Image.Image:
+    """Two tiles, alpha, and all metadata that a file can hold."""
+    picture = photograph.crop((100, 100, 240, 108)).resize((1100, 16)).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").rotate(90).resize(picture.size))
+    told, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    told.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
+    told.add_text("Comment", "made for the tests")
+    exif[0x010E] = "a description"
+    file = io.BytesIO()
+    picture.save(file, "png", pnginfo=told, exif=exif, icc_profile=b"a profile")
+    picture = Image.open(file)
+    picture.load()
+    picture.info["cicp"] = bytes([1, 13, 0, 1])
+    return picture
+
+
+def deep(photograph: Image.Image) -> Image.Image:
+    """Grey, of 16 bits."""
+    grey = np.asarray(photograph.crop((300, 100, 380, 160)).convert("L"), np.uint16)
+    return Image.fromarray(grey * 257)
+
+
+def newest(photograph: Image.Image) -> None:
+    codec = load("nano")
+    for name, picture, quality in (("", rich(photograph), 30), ("-grey", deep(photograph), 60)):
+        data = codec.compress(picture, quality=quality, progressive=True)
+        keep(f"version-{VERSION}{name}", data, codec.decompress(data))
 
 
 if __name__ == "__main__":
     photograph = Image.open(HERE.parent / "data" / "kodim23.png")
     for name in sys.argv[1:]:
-        released(name, photograph)
+        newest(photograph) if name == "--format" else released(name, photograph)
     if not sys.argv[1:]:
         tiny(photograph)

@@ -3,7 +3,8 @@
 
 A failure that is to be expected is one line on stderr, `hpcm: error: ...`, and exit code 1; wrong usage is argparse's
 message and 2, an interruption 130. Nothing is overwritten without -f, and no output is left half-written. With several
-inputs the others are still done. What a picture lost, or why a target wasn't met, is a line `hpcm: note: ...`.
+inputs the others are still done. What a picture lost, or why a target wasn't met, is a line `hpcm: note: ...`; with -v
+what the package logs is a line `hpcm: debug: ...`.
 
 Only what a command needs is imported, when it runs: help, `hpcm info` and `hpcm models` know neither torch nor Pillow.
 """

@@ -6,12 +6,11 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .. import __version__
-from ..coding.config import MODELS
 from ..weights import DEFAULT_MODEL
 from . import values
 from .archiving import archive
 from .archiving import options as archive_options
+from .completion import SHELLS, completion
 from .convert import compress, decompress
 from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
@@ -19,14 +18,14 @@ from .info import info
 from .models import exact, import_, models
 from .serving import options as serve_options
 from .serving import serve
+from .training import options as train_options
 from .training import train
+from .version import Version
 
 DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
 EFFORTS = range(10)  # as in codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
-LOSSES = ("mse", "ms-ssim", "mixed")  # as in model/distortion.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
-DEVICES = ("cpu", "cuda")
 EXAMPLES = """examples:
   hpcm compress photo.jpg                   photo.hpcm, beside it
   hpcm compress photos -o small --bpp 0.5   every picture of a folder
@@ -44,10 +43,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--version", action="version", version=f"hpcm {__version__}")
+    result.add_argument("--version", action=Version)
     commands = result.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_compress, _decompress, _info, _models, _import, _exact, _train, _eval, _bench, _thumbnail, _desktop):
+    for add in (_compress, _decompress, _info, _models, _import, _exact, _eval, _bench, _thumbnail, _desktop):
         add(commands)
+    _completion(commands)
+    train_options(_command(commands, "train", train, "a model on photographs"))
     serve_options(_command(commands, "serve", serve, "a page that codes in the browser, and an HTTP API"))
     text = "millions of pictures, in folders, buckets, tar shards or Parquet, on Ray"
     archive_options(_command(commands, "archive", archive, text))
@@ -105,11 +106,18 @@ def _files(command: Any, source: str, target: str) -> None:
     text = f"the {target}, a folder, or - for stdout; by default beside the input"
     command.add_argument("-o", "--output", metavar="OUT", help=text)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    command.add_argument("-n", "--dry-run", action="store_true", help="say which files would be made, and make none")
+    command.add_argument("--keep-times", action="store_true", help="give the outputs the times of their inputs")
+    text = "processes, each with a file at a time and its share of the cores; by default 1"
+    command.add_argument("-j", "--jobs", type=values.whole, default=1, metavar="N", help=text)
+    amount = command.add_mutually_exclusive_group()
+    amount.add_argument("-q", "--quiet", action="store_true", help="say only what fails")
+    amount.add_argument("-v", "--verbose", action="store_true", help="also say what is loaded and tried")
     _where(command)
 
 
 def _where(command: Any) -> None:
-    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute, by default cpu")
+    command.add_argument("--device", choices=values.DEVICES, default="cpu", help="where to compute, by default cpu")
     _engine(command)
 
 
@@ -152,88 +160,6 @@ def _exact(commands: Commands) -> None:
     command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
 
 
-def _train(commands: Commands) -> None:
-    command = _command(commands, "train", train, "a model on photographs")
-    text = "by default nano, or that of --init or of the run"
-    command.add_argument("--config", choices=list(MODELS), help=text)
-    text = "folders, tar archives or files of photographs; repeated, each is a source of its own for --mix"
-    command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
-    text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
-    command.add_argument("--out", metavar="RUN", help=text)
-    text = "go on from the run's checkpoint, with its options where none are given"
-    command.add_argument("--resume", action="store_true", help=text)
-    text = "start anew in a folder that holds a run, which is lost"
-    command.add_argument("-f", "--force", action="store_true", help=text)
-    budget = command.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=values.positive, help="train so long, in this call")
-    budget.add_argument("--steps", type=values.whole, help="train up to this step")
-    budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
-    # Below: fields of train.options.Options, where the defaults are.
-    _train_learning(command.add_argument_group("what is learned, and how"))
-    _train_place(command.add_argument_group("where, and how fast"))
-    _train_files(command.add_argument_group("what is read and written"))
-
-
-def _train_learning(group: Any) -> None:
-    text = "start from a model: its name, weights file or run (fine-tuning)"
-    group.add_argument("--init", metavar="NAME|PATH", help=text)
-    group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
-    text = "weight of the distortion, for models of one quality level (the others draw it)"
-    group.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
-    text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
-    group.add_argument("--balance", type=values.not_negative, metavar="X", help=text)
-    group.add_argument("--crop", type=values.whole, metavar="N", help="side of the crops in pixels")
-    group.add_argument("--batch", type=values.whole, metavar="N", help="crops at a time, in each process")
-    group.add_argument("--accumulate", type=values.whole, metavar="N", help="batches per step, by default 1")
-    text = "share of the crops of each --data, in their order: 0.85 0.15; by default by area"
-    group.add_argument("--mix", type=values.positive, nargs="+", metavar="X", help=text)
-    text = "shrink crops by random factors down to X, 0 to 1; by default 1"
-    group.add_argument("--downscale", type=values.share, metavar="X", help=text)
-    text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"
-    group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
-    group.add_argument("--rate", type=values.positive, metavar="X", help="learning rate after the warm-up")
-    group.add_argument("--warmup", type=values.whole, metavar="N", help="steps of the warm-up")
-    text = "of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
-    group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
-    text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
-    group.add_argument("--decay", type=values.share, metavar="X", help=text)
-    group.add_argument(
-        "--clip", type=values.positive, metavar="X", help="largest norm of the gradient; larger ones are cut"
-    )
-    group.add_argument(
-        "--average", type=values.share, metavar="X", help="decay per step of the weights' moving average"
-    )
-    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
-
-
-def _train_place(group: Any) -> None:
-    group.add_argument("--device", choices=("auto", *DEVICES), help="where to compute; auto, the default: a GPU if any")
-    text = "bf16: autocast to bfloat16; auto, the default: the faster of both, by a measurement"
-    group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
-    group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
-    text = "compute the activations of blocks again instead of keeping them: less memory, more time"
-    group.add_argument("--recompute", action="store_true", default=None, help=text)
-    text = (
-        "share weights, gradients, Adam's moments and the average out among torchrun's processes: less memory in each"
-    )
-    group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
-    group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
-    text = "for decoded pictures, in each process; by default its share of half of what is free; more is read in parts"
-    group.add_argument("--memory", type=values.positive, metavar="GB", help=text)
-
-
-def _train_files(group: Any) -> None:
-    text = "pictures for evaluation; by default 16 of the data, which are then not trained on"
-    group.add_argument("--held-out", metavar="DIR", help=text)
-    text = "time between evaluations on real files, by default 60; 0: never"
-    group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
-    group.add_argument("--save", type=values.positive, metavar="MINUTES", help="between checkpoints, by default 3")
-    group.add_argument(
-        "--shard-size", type=values.positive, metavar="MB", help="write checkpoints in pieces of this size"
-    )
-    group.add_argument("--tensorboard", action="store_true", default=None, help="write RUN/tensorboard too")
-
-
 def _eval(commands: Commands) -> None:
     command = _command(commands, "eval", evaluate, "rate and quality of models beside other codecs, as a report")
     text = "pictures without losses, and folders of them"
@@ -262,7 +188,7 @@ def _eval(commands: Commands) -> None:
     command.add_argument("--ssimulacra2", action="store_true", help="and SSIMULACRA 2; a second or more per megapixel")
     text = "compare with published curves though the pictures aren't Kodak's"
     command.add_argument("--published", action="store_true", help=text)
-    command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")
+    command.add_argument("--device", choices=values.DEVICES, default="cpu", help="where models compute, by default cpu")
 
 
 def _bench(commands: Commands) -> None:
@@ -272,7 +198,7 @@ def _bench(commands: Commands) -> None:
     text = "of the picture, by default 768x512; may be repeated"
     command.add_argument("--size", type=values.size, action="append", metavar="WxH", help=text)
     command.add_argument("--repeats", type=values.whole, default=5, metavar="N", help="of which the median is taken")
-    command.add_argument("--device", choices=DEVICES, help="where to compute, by default everywhere")
+    command.add_argument("--device", choices=values.DEVICES, help="where to compute, by default everywhere")
     _engine(command)
     text = "time the encoder with these efforts, too"
     command.add_argument("--effort", type=values.efforts, default=(), metavar="E,E,...", help=text)
@@ -294,3 +220,9 @@ def _desktop(commands: Commands) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--install", action="store_true", help="the type image/x-hpcm and its thumbnails")
     what.add_argument("--uninstall", action="store_true", help="removes them")
+
+
+def _completion(commands: Commands) -> None:
+    text = "a script that makes a shell complete hpcm's commands, options and files"
+    command = _command(commands, "completion", completion, text)
+    command.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))

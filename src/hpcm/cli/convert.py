@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from ..errors import TruncatedError
 from ..fields import PASSES
 from . import files
 from .files import Job
-from .messages import attempt
+from .messages import attempt, be_verbose
+from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
     from ..codec import Codec
@@ -26,9 +27,11 @@ TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 def compress(options: argparse.Namespace) -> bool:
     jobs = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
-    sound = checked(jobs, options.force)
-    if not sound:
-        return False
+    return each(jobs, compressor, options)
+
+
+def compressor(options: argparse.Namespace, told: Told | None = None) -> Work:
+    """Loads the model; what compresses a file, and calls `told` with how far a search is. Raises HPCMError."""
     files.lift_pillows_bound()
     codec = load(options.model, where(options))
     if options.effort and options.threads and find_spec("torch"):
@@ -36,22 +39,17 @@ def compress(options: argparse.Namespace) -> bool:
 
         torch.set_num_threads(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
-    with progress(sound, search=bool(options.effort)) as (remaining, told):
-        work = partial(compress_one, codec, how={**how, "told": told}, force=options.force)
-        done = [attempt(partial(work, job), job.name) for job in remaining]
-    return all(done) and len(sound) == len(jobs)
+    return partial(compress_one, codec, how={**how, "told": told}, options=options)
 
 
-def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], force: bool) -> None:
+def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
     from ..sources import open_picture
 
     data = job.read()
     image = open_picture(data)
     compressed = codec.compress(image, **how)
-    job.write(compressed, force)
-    if job.target is not None:
-        bpp = 8 * len(compressed) / (image.width * image.height)
-        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
+    bpp = 8 * len(compressed) / (image.width * image.height)
+    keep(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
 
 
 def decompress(options: argparse.Namespace) -> bool:
@@ -60,13 +58,15 @@ def decompress(options: argparse.Namespace) -> bool:
     jobs = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
         picture_format(job.suffix(options.format))
-    sound = checked(jobs, options.force)
-    if not sound:
-        return False
+    return each(jobs, decompressor, options)
+
+
+def decompressor(options: argparse.Namespace, told: Told | None = None) -> Work:
+    """Loads the model, if one is named; what decompresses a file. Raises HPCMError."""
     files.lift_pillows_bound()
     keep_pages()
     codec = load(options.model, where(options)) if options.model else None
-    return each(sound, partial(decompress_one, codec, options=options)) and len(sound) == len(jobs)
+    return partial(decompress_one, codec, options=options)
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
@@ -87,35 +87,59 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
     picture = save_picture(image, job.suffix(options.format))
-    job.write(picture, options.force)
-    if job.target is not None:
-        told = f"{image.width} x {image.height} pixels"
-        told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
-        print(f"{job.name} -> {job.target}  {len(data):,} -> {len(picture):,} bytes ({told})")
+    told = f"{image.width} x {image.height} pixels"
+    told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
+    keep(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({told})")
+
+
+def keep(job: Job, data: bytes, options: argparse.Namespace, text: str) -> None:
+    """Writes what a job has made, and says so."""
+    job.write(data, options.force, options.keep_times)
+    if job.target is not None and not options.quiet:
+        print(f"{job.name} -> {job.target}  {text}")
 
 
 # ---- many files -----------------------------------------------------------------------------------------------------
 
 
-def checked(jobs: Iterable[Job], force: bool) -> list[Job]:
-    """The jobs of which nothing is known yet that would make them fail; the others are complained about."""
-    return [job for job in jobs if attempt(partial(job.check, force), job.name)]
+def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Namespace) -> bool:
+    """Does every job, also after one that failed. Whether all went well.
+
+    A job of which something is known that will make it fail is complained about before any other is begun.
+    """
+    be_verbose(options.verbose)
+    sound = [job for job in jobs if attempt(partial(job.check, options.force), job.name)]
+    if options.dry_run:
+        for job in sound:
+            print(f"{job.name} -> {job.target or 'standard output'}")
+    elif sound:
+        side_by_side = options.jobs > 1 and len(sound) > 1
+        search = not side_by_side and bool(getattr(options, "effort", 0))
+        with progress(sound, search=search, shown=not options.quiet) as (remaining, told):
+            work = make(options, told)
+            if side_by_side:
+                with closing(spread(sound, make, options)) as results:
+                    done = [tell(result) for _, result in zip(remaining, results, strict=True)]
+            else:
+                done = [attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining]
+        return all(done) and len(sound) == len(jobs)
+    return len(sound) == len(jobs)
 
 
-def each(jobs: Sequence[Job], work: Callable[[Job], None]) -> bool:
-    """Does every job, also after one that failed. Whether all went well."""
-    with progress(jobs) as (remaining, _):
-        done = [attempt(partial(work, job), job.name) for job in remaining]
-    return all(done)
+def tell(done: Done) -> bool:
+    """Says what a job of another process said."""
+    print(done.out, end="")
+    print(done.err, end="", file=sys.stderr)
+    return done.well
 
 
 @contextmanager
-def progress(jobs: Sequence[Job], search: bool = False) -> Iterator[tuple[Iterable[Job], Told | None]]:
+def progress(jobs: Sequence[Job], *, search: bool, shown: bool) -> Iterator[tuple[Iterable[Job], Told | None]]:
     """The jobs and, with `search`, what is to be told how far the one at hand is, 0 to 1.
 
     On a stderr that is a terminal going through several draws a bar, and the search one of its own, with the time left.
     """
-    if not sys.stderr.isatty() or (len(jobs) < 2 and not search):
+    if not shown or not sys.stderr.isatty() or (len(jobs) < 2 and not search):
         yield jobs, None
         return
     from rich.console import Console

@@ -69,10 +69,13 @@ class Job:
             raise UsageError("it is closed")
         return sys.stdin.buffer.read()
 
-    def write(self, data: bytes, force: bool) -> None:
-        """To the target, all or nothing. Raises OSError or UsageError."""
+    def write(self, data: bytes, force: bool, keep_times: bool = False) -> None:
+        """To the target, all or nothing; `keep_times`: with the source's times. Raises OSError or UsageError."""
         if self.target is not None:
             write(self.target, data, force)
+            if keep_times and self.source is not None:
+                status = self.source.stat()
+                os.utime(self.target, ns=(status.st_atime_ns, status.st_mtime_ns))
         else:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,14 +13,14 @@ WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
 
 
-def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
+def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = True) -> bool:
     """Whether `work` went well; its returning False says that it has complained already.
 
-    A failure, and every notice, becomes a line on stderr that begins with `name`, the input's. What is no expected
-    failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
+    A failure, and every notice (with `notes`), becomes a line on stderr that begins with `name`, the input's. What is
+    no expected failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("always", PictureNotice)
+        warnings.simplefilter("always" if notes else "ignore", PictureNotice)
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
             return work() is not False
@@ -33,6 +34,23 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
                 raise
             say("error", error, name)
             return False
+
+
+class _Lines(logging.Handler):
+    """Writes what the package logs to stderr, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say("debug", record.getMessage())
+
+
+_LINES = _Lines()
+
+
+def be_verbose(yes: bool) -> None:
+    """Whether what the package logs is written to stderr."""
+    log = logging.getLogger("hpcm")
+    log.setLevel(logging.DEBUG if yes else logging.NOTSET)
+    (log.addHandler if yes else log.removeHandler)(_LINES)
 
 
 def ran_out(error: Exception | str) -> bool:

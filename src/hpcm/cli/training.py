@@ -1,4 +1,4 @@
-"""`hpcm train`: a run from its options, or the curves of one."""
+"""`hpcm train`: its options, a run from them, or the curves of one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,99 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..coding.config import MODELS
 from ..errors import UsageError
+from . import values
 from .convert import keep_pages
+
+LOSSES = ("mse", "ms-ssim", "mixed")  # as in model/distortion.py
 
 if TYPE_CHECKING:
     from ..train.options import Options
+
+
+def options(command: Any) -> None:
+    """The command's arguments."""
+    text = "by default nano, or that of --init or of the run"
+    command.add_argument("--config", choices=list(MODELS), help=text)
+    text = "folders, tar archives or files of photographs; repeated, each is a source of its own for --mix"
+    command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
+    text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
+    command.add_argument("--out", metavar="RUN", help=text)
+    text = "go on from the run's checkpoint, with its options where none are given"
+    command.add_argument("--resume", action="store_true", help=text)
+    text = "start anew in a folder that holds a run, which is lost"
+    command.add_argument("-f", "--force", action="store_true", help=text)
+    budget = command.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=values.positive, help="train so long, in this call")
+    budget.add_argument("--steps", type=values.whole, help="train up to this step")
+    budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
+    # Below: fields of train.options.Options, where the defaults are.
+    _learning(command.add_argument_group("what is learned, and how"))
+    _place(command.add_argument_group("where, and how fast"))
+    _files(command.add_argument_group("what is read and written"))
+
+
+def _learning(group: Any) -> None:
+    text = "start from a model: its name, weights file or run (fine-tuning)"
+    group.add_argument("--init", metavar="NAME|PATH", help=text)
+    group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
+    text = "weight of the distortion, for models of one quality level (the others draw it)"
+    group.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
+    text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
+    group.add_argument("--balance", type=values.not_negative, metavar="X", help=text)
+    group.add_argument("--crop", type=values.whole, metavar="N", help="side of the crops in pixels")
+    group.add_argument("--batch", type=values.whole, metavar="N", help="crops at a time, in each process")
+    group.add_argument("--accumulate", type=values.whole, metavar="N", help="batches per step, by default 1")
+    text = "share of the crops of each --data, in their order: 0.85 0.15; by default by area"
+    group.add_argument("--mix", type=values.positive, nargs="+", metavar="X", help=text)
+    text = "shrink crops by random factors down to X, 0 to 1; by default 1"
+    group.add_argument("--downscale", type=values.share, metavar="X", help=text)
+    text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"
+    group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
+    group.add_argument("--rate", type=values.positive, metavar="X", help="learning rate after the warm-up")
+    group.add_argument("--warmup", type=values.whole, metavar="N", help="steps of the warm-up")
+    text = "of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
+    group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
+    text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
+    group.add_argument("--decay", type=values.share, metavar="X", help=text)
+    group.add_argument(
+        "--clip", type=values.positive, metavar="X", help="largest norm of the gradient; larger ones are cut"
+    )
+    group.add_argument(
+        "--average", type=values.share, metavar="X", help="decay per step of the weights' moving average"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
+
+
+def _place(group: Any) -> None:
+    group.add_argument(
+        "--device", choices=("auto", *values.DEVICES), help="where to compute; auto, the default: a GPU if any"
+    )
+    text = "bf16: autocast to bfloat16; auto, the default: the faster of both, by a measurement"
+    group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
+    group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
+    text = "compute the activations of blocks again instead of keeping them: less memory, more time"
+    group.add_argument("--recompute", action="store_true", default=None, help=text)
+    text = (
+        "share weights, gradients, Adam's moments and the average out among torchrun's processes: less memory in each"
+    )
+    group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
+    group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
+    text = "for decoded pictures, in each process; by default its share of half of what is free; more is read in parts"
+    group.add_argument("--memory", type=values.positive, metavar="GB", help=text)
+
+
+def _files(group: Any) -> None:
+    text = "pictures for evaluation; by default 16 of the data, which are then not trained on"
+    group.add_argument("--held-out", metavar="DIR", help=text)
+    text = "time between evaluations on real files, by default 60; 0: never"
+    group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
+    group.add_argument("--save", type=values.positive, metavar="MINUTES", help="between checkpoints, by default 3")
+    group.add_argument(
+        "--shard-size", type=values.positive, metavar="MB", help="write checkpoints in pieces of this size"
+    )
+    group.add_argument("--tensorboard", action="store_true", default=None, help="write RUN/tensorboard too")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -37,7 +125,6 @@ def train(options: argparse.Namespace) -> None:
 
 def chosen(options: argparse.Namespace) -> Options:
     """What is given, and for the rest what the run was trained with before, or the model's defaults."""
-    from ..coding.config import MODELS
     from ..train.options import Options, config_at, defaults, remembered
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}

@@ -7,6 +7,7 @@ import math
 import re
 
 MAX_QUALITY = 100  # as in codec.py
+DEVICES = ("cpu", "cuda")
 TILES = tuple(1 << t for t in range(8, 13))  # pixels; as in codec.py
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
 from ..weights import GRAPHS, WeightsFile, read
 
+LOG = logging.getLogger(__name__)
 ENGINES = ("auto", "onnx", "torch")
 
 
@@ -53,6 +55,7 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
         from .onnx import OnnxNetworks
 
         networks = OnnxNetworks(config, stored.parameters, graphs, threads, str(weights.path))
+    LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(networks).__module__, device)
     return Loaded(networks, stored.tables, weights)
 
 

@@ -1,0 +1,1 @@
+"""Released models that hpcm reads but doesn't bundle: weights files, one for each, and no code."""

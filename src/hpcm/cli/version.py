@@ -1,0 +1,44 @@
+"""`hpcm --version`: hpcm, what computes, and the models at hand."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .. import __version__
+from ..weights import available
+
+ENGINES = ("onnxruntime", "torch")  # packages
+
+
+class Version(argparse.Action):
+    """Prints it and ends; it is looked up only then."""
+
+    def __init__(self, option_strings: list[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="hpcm, what computes, and the models at hand")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print("\n".join(lines()))
+        parser.exit()
+
+
+def lines() -> list[str]:
+    whole = [weights.name for weights in available()]
+    retired = [weights.name for weights in available(retired=True) if weights.decodes_only]
+    engines = ", ".join(map(installed, ENGINES))
+    return [
+        f"hpcm {__version__}",
+        f"  computes with  {engines}, Python {platform.python_version()}",
+        f"  models         {', '.join(whole) or 'none'}",
+        f"  retired        {', '.join(retired) or 'none (pip install hpcm-models)'}",
+    ]
+
+
+def installed(package: str) -> str:
+    """A package and its version; it isn't imported."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
