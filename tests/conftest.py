@@ -81,7 +81,7 @@ def tiny_1b() -> Config:
     return TINY_1B
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[[Config], HPCM]:
     """Makes a model whose latents and scales spread as those of a trained one do; the same weights every time."""
     return _build

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.codec import load
 from hpcm.container import unpack
 from hpcm.entropy.coder import Decoder, Encoder, backwards
+from hpcm.ladder import load
 from hpcm.tiles import Tiling, extent, latents_inside
 from hpcm.weights import ASSETS, RETIRED, describe
 

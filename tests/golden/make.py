@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from hpcm import atomic
-from hpcm.codec import load
 from hpcm.engine.torch import save
+from hpcm.ladder import load
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped

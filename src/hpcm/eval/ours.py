@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..codec import QUALITIES, load
+from ..codec import QUALITIES
 from ..container import pack, unpack
+from ..ladder import load
 from .rivals import Setting
 
 
