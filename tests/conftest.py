@@ -75,7 +75,7 @@ def tiny_base() -> Config:
     return TINY_BASE
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_1b() -> Config:
     """B1's structure: adaptors of blocks, blocks after the head of a parameter network."""
     return TINY_1B

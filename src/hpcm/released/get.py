@@ -11,7 +11,7 @@ from ..calibration import batches_of, exact_of, rate, save_exact
 from ..errors import UsageError, WeightsError
 from ..official import read
 from ..weights import SUFFIX, WeightsFile, describe, sha256, user_folder
-from .catalogue import AUTHORS, LICENCE, REPOSITORY, Published
+from .catalogue import AUTHORS, LICENCE, Published
 from .download import download
 
 PHOTOS = Path(__file__).parent / "photos"
@@ -52,7 +52,7 @@ def get(one: Published, given: Path | None, photos: Sequence[Path], *, force: bo
             download(one, checkpoint)
         told(f"{one.name}: reading {checkpoint}, making it exact on {len(photos)} photographs")
         try:
-            make(one, checkpoint, photos, temporary)
+            make(one, checkpoint, photos, temporary, one.link if given is None else given.name)
         except WeightsError:
             if given is None:  # what arrived isn't what was asked for: another try is to begin anew
                 checkpoint.unlink(missing_ok=True)
@@ -63,8 +63,8 @@ def get(one: Published, given: Path | None, photos: Sequence[Path], *, force: bo
     told(f"{one.name}: {one.title}, hash {made.hash.hex()}, {target.stat().st_size / 1e6:.0f} MB, {target}")
 
 
-def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path) -> None:
-    """A checkpoint as an exact model in a file. Raises WeightsError, PictureError, OSError."""
+def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path, origin: str | None) -> None:
+    """A checkpoint as an exact model in a file that tells its origin. Raises WeightsError, PictureError, OSError."""
     with checkpoint.open("rb") as file:
         digest = sha256(file).hex()
     model = read(checkpoint, one.arch, one.name, one.lmbda)
@@ -73,7 +73,7 @@ def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path)
     before, after = rate(model, batches), rate(exact, batches)
     provenance = {
         "by": AUTHORS,
-        "from": one.link or REPOSITORY,
+        "from": origin,
         "licence": LICENCE,
         "arch": one.arch,
         "loss": one.loss,
