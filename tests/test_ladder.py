@@ -14,6 +14,8 @@ from hpcm.cli import main
 from hpcm.container import unpack
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, ModelNotFoundError, PictureNotice, UsageError
+from hpcm.eval.evaluate import Options, subjects_of
+from hpcm.eval.ours import Ours
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"rung-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
@@ -66,7 +68,8 @@ def test_one_name_stands_for_all_rungs(six):
     assert [model.name for model in weights.rungs("rung")] == NAMES
     assert [model.lmbda for model in weights.rungs("rung")] == list(LAMBDAS)
     assert [model.name for model in weights.rungs("rung-0130")] == ["rung-0130"]
-    assert {weights.alias_of(weights.find(name)) for name in NAMES} == {"rung"}
+    assert {weights.ladder_of(weights.find(name)) for name in NAMES} == {"rung"}
+    assert {weights.alias_of(weights.find(name)) for name in NAMES} == {None}
     with pytest.raises(UsageError, match=r"rung stands for 6 models: name one of rung-0018, rung-0035, .*rung-0483$"):
         weights.find("rung")
 
@@ -187,6 +190,20 @@ def test_a_file_opens_without_its_ladder(six):
     assert six.preview(data).size == PHOTO.size
     with pytest.raises(MismatchError, match=r"made with model 'nano-4' of hash .*, which is none of rung-0018, "):
         six.decompress(hpcm.compress(PHOTO, model="nano"))
+
+
+# ---- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def test_a_ladder_is_one_curve(six):
+    (subject,) = subjects_of(Options(models=["rung"], codecs=[]))
+    ours = Ours(subject.weights)
+    assert (subject.name, ours.label, len(ours.settings)) == ("rung", "hpcm rung", 6)
+    assert [six.level_of(quality) for quality in ours.settings] == list(range(6))
+    for quality in (ours.settings[0], ours.settings[-1]):
+        data = ours.compress(PHOTO, quality)
+        assert data == six.compress(PHOTO, quality=quality)
+        assert 0 < ours.encode_split(data, 1e3)["network"] < 1e3
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Ladder(Codec):
         self._where = where
         self._rungs: dict[int, Codec] = {}
         self._loading = threading.Lock()
+        self.when_loaded: Callable[[Codec], None] | None = None  # of whoever has to know
 
     def compress(
         self,
@@ -81,6 +82,8 @@ class Ladder(Codec):
                 if not keep:
                     self._rungs.clear()
                 self._rungs[level] = Codec(load_model(self.models[level], **self._where), self.max_pixels)
+                if self.when_loaded:
+                    self.when_loaded(self._rungs[level])
             return self._rungs[level]
 
     def _search(

@@ -197,11 +197,22 @@ def default() -> WeightsFile | None:
 
 
 def alias_of(weights: WeightsFile) -> str | None:
-    """The name without a version, if it stands for this model, alone or with the other rungs of its ladder."""
+    """The name without a version, if it stands for this model alone."""
+    family = _family(weights)
+    return family if family and [model.path for model in rungs(family)] == [weights.path] else None
+
+
+def ladder_of(weights: WeightsFile) -> str | None:
+    """The name of the ladder that a model is a rung of, with others."""
+    family = _family(weights)
+    models = rungs(family) if family else []
+    return family if len(models) > 1 and weights.path in [model.path for model in models] else None
+
+
+def _family(weights: WeightsFile) -> str | None:
+    """The name without a version of a model that encodes."""
     family = weights.name.rpartition("-")[0]
-    if weights.decodes_only or not family or not version_of(weights, family):
-        return None
-    return family if weights.path in [model.path for model in rungs(family)] else None
+    return family if family and version_of(weights, family) and not weights.decodes_only else None
 
 
 def version_of(weights: WeightsFile, family: str) -> int:

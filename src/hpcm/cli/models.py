@@ -10,7 +10,7 @@ from typing import Any
 
 from ..atomic import replacing
 from ..errors import UsageError
-from ..weights import WeightsFile, alias_of, available, default, find, rungs, user_folder
+from ..weights import WeightsFile, alias_of, available, default, find, ladder_of, rungs, user_folder
 from .convert import keep_pages
 from .messages import attempt, say
 
@@ -37,15 +37,15 @@ def models(options: argparse.Namespace) -> bool | None:
         raise UsageError("--from, --photos and -f go with --get NAME")
     found = list(available(retired=options.all))
     rows = [row(weights) for weights in found]
-    ladders = {told["alias"]: rungs(told["alias"]) for told in rows if told["lambda"] and told["alias"]}
+    ladders = dict.fromkeys(told["ladder"] for told in rows if told["ladder"])
     if options.json:
         print(json.dumps(rows, indent=2))
     elif not rows:
         print(f"no models are at hand; weights files belong into {user_folder()}")
-    for name, models in ladders.items() if not options.json else ():
-        if len(models) > 1:
-            lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
-            print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
+    for name in [] if options.json else ladders:
+        models = rungs(name)
+        lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
+        print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
     for told in [] if options.json else rows:
         what = [told["alias"], "default" * told["default"], "retired: decodes only" * told["decodes_only"]]
         said = ", ".join(filter(None, what))
@@ -89,6 +89,7 @@ def row(weights: WeightsFile) -> dict[str, Any]:
     return {
         "name": weights.name,
         "alias": alias_of(weights),
+        "ladder": ladder_of(weights),
         "default": chosen is not None and weights.path == chosen.path,
         "decodes_only": weights.decodes_only,
         "hash": weights.hash.hex(),
