@@ -82,13 +82,13 @@ def tiny_base() -> Config:
     return TINY_BASE
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_1b() -> Config:
     """B1's structure: adaptors of blocks, blocks after the head of a parameter network."""
     return TINY_1B
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[[Config], HPCM]:
     """Makes a model whose latents and scales spread as those of a trained one do; the same weights every time."""
     return _build

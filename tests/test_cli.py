@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, fields, official, picture, weights
+from hpcm import atomic, cli, codec, fields, ladder, official, picture, weights
 from hpcm.cli import arguments, convert, files, values
 from hpcm.container import pack, unpack
 from hpcm.engine import choice
@@ -43,7 +43,7 @@ def material(tmp_path_factory, tiny) -> Path:
     save(model, folder / "tiny.safetensors", {"steps": 7, "crops": 56})
     picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
     picture.save(folder / "photo.png")
-    (folder / "photo.hpcm").write_bytes(codec.load(folder / "tiny.safetensors").compress(picture))
+    (folder / "photo.hpcm").write_bytes(ladder.load(folder / "tiny.safetensors").compress(picture))
     return folder
 
 
@@ -102,7 +102,7 @@ def test_there_and_back(run, at, material, capsys):
     assert run("decompress", "photo.hpcm") == 0
     size = (at / "photo.png").stat().st_size
     assert capsys.readouterr() == (f"photo.hpcm -> photo.png  {after:,} -> {size:,} bytes (200 x 136 pixels)\n", "")
-    expected = codec.load(material / "tiny.safetensors").decompress((at / "photo.hpcm").read_bytes())
+    expected = ladder.load(material / "tiny.safetensors").decompress((at / "photo.hpcm").read_bytes())
     assert np.array_equal(pixels(at / "photo.png"), np.asarray(expected))
     assert tree(at) == {"photo.png", "photo.hpcm"}
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.codec import load
 from hpcm.container import pack, unpack
 from hpcm.entropy.coder import Decoder, Encoder, backwards
 from hpcm.fields import VERSION
+from hpcm.ladder import load
 from hpcm.tiles import Tiling, extent, latents_inside
 from hpcm.weights import ASSETS, IN_MODELS_PACKAGE, MODELS_PACKAGE, available, user_folder
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.codec import load
 from hpcm.engine import choice, onnx
 from hpcm.engine.export import graphs
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, UsageError, WeightsError
+from hpcm.ladder import load
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped

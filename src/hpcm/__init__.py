@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import official
-    from .codec import Codec, load
+    from .codec import Codec
     from .coding.config import Config
     from .errors import HPCMError
+    from .ladder import load
     from .model.hpcm import HPCM
     from .shortest import compress, decompress, preview
     from .weights import WeightsFile
@@ -39,7 +40,8 @@ __all__ = [
 
 _MODULES = {  # public name: the module that it is found in
     **dict.fromkeys(["compress", "decompress", "preview"], "shortest"),
-    **dict.fromkeys(["load", "Codec"], "codec"),
+    "load": "ladder",
+    "Codec": "codec",
     "HPCM": "model.hpcm",
     "Config": "coding.config",
     "HPCMError": "errors",

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -24,13 +23,11 @@ from .container import unpack
 from .decoding import Decoding
 from .encoding import Encoding, Refine
 from .engine.choice import Loaded
-from .engine.choice import load as load_model
 from .errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
 from .fields import PASSES, TILE_SIDES, Box, Container
 from .picture import from_image, to_image
 from .sources import File, Source, bytes_of, image_of
 from .tiles import TILE_SIDE
-from .weights import DEFAULT_MODEL, find
 
 MAX_EFFORT = 9
 QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
@@ -91,24 +88,13 @@ class Codec:
         """
         if self.weights.decodes_only:
             raise UsageError(f"{self.weights.name} is a retired model, of which only the decoder is left: take another")
-        if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
-            raise UsageError("quality, bpp and psnr exclude one another: give one")
-        for name, target in (("bpp", bpp), ("psnr", psnr)):
-            if target is not None and not 0 < target < float("inf"):
-                raise UsageError(f"{name} is {target}: it must be a positive number")
+        check_target(quality, bpp, psnr)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
         refine = self._refine(effort, told)
         job = Encoding(self.loaded, from_image(image_of(image)), tile, progressive, refine)
-        if not self._told:
-            self._told = True
-            warnings.warn(
-                f"{self.weights.name} isn't exact: its files may not decode on another machine, and only with these "
-                "very weights, which training replaces; `hpcm exact` makes a model to keep",
-                PictureNotice,
-                stacklevel=2,
-            )
+        self.tell_if_inexact()
         with self.networks.undisturbed():
             if bpp is not None:
                 return job.smaller_than(bpp)
@@ -212,9 +198,18 @@ class Codec:
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> level. Raises UsageError."""
-        if not 1 <= quality <= QUALITIES:
-            raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
-        return round((quality - 1) / (QUALITIES - 1) * (self.levels - 1))
+        return round(share_of(quality) * (self.levels - 1))
+
+    def tell_if_inexact(self) -> None:
+        """A notice, once, where files may not decode elsewhere."""
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self.weights.name} isn't exact: its files may not decode on another machine, and only with these "
+                "very weights, which training replaces; `hpcm exact` makes a model to keep",
+                PictureNotice,
+                stacklevel=3,
+            )
 
     def _refine(self, effort: int, told: Callable[[float], None] | None) -> Refine | None:
         """The search of an effort. Raises UsageError."""
@@ -254,25 +249,17 @@ def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
     return min(1 << max(times.bit_length() - 1, 0), MAX_REDUCTION)
 
 
-def load(
-    name_or_path: str | Path = DEFAULT_MODEL,
-    device: str = "cpu",
-    *,
-    engine: str = "auto",
-    threads: int | None = None,
-    max_pixels: int = MAX_DECODED,
-) -> Codec:
-    """A model by name (see `hpcm.models()`), by weights file, or by a training run's folder.
+def share_of(quality: int) -> float:
+    """Quality 1..100 -> 0..1. Raises UsageError."""
+    if not 1 <= quality <= QUALITIES:
+        raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
+    return (quality - 1) / (QUALITIES - 1)
 
-    A string is a name unless it has a separator or ends in .safetensors.
 
-    Args:
-        device: "cpu", or one of torch's, such as "cuda".
-        engine: "onnx" (ONNX Runtime: exact models on the CPU), "torch", or "auto": the first where it can, which starts
-            faster and needs no torch. Files are the same: either opens the other's.
-        threads: of the CPU; by default one for each core. Torch's are the whole process's.
-        max_pixels: of files that are decoded.
-
-    Raises ModelNotFoundError, WeightsError, and UsageError for a device or engine that can't be used.
-    """
-    return Codec(load_model(find(name_or_path), engine, device, threads), max_pixels)
+def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:
+    """Raises UsageError where what a file is to be like makes no sense."""
+    if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
+        raise UsageError("quality, bpp and psnr exclude one another: give one")
+    for name, target in (("bpp", bpp), ("psnr", psnr)):
+        if target is not None and not 0 < target < float("inf"):
+            raise UsageError(f"{name} is {target}: it must be a positive number")

@@ -68,7 +68,7 @@ class Encoding:
         self._keep_latents()
         limit = bpp * self.picture.size[0] * self.picture.size[1] / 8
         plain = lru_cache(self.file)
-        best = self._lowest(lambda level: len(plain(level)) > limit) - 1
+        best = lowest(self.levels, lambda level: len(plain(level)) > limit) - 1
         if best < 0:
             _note(f"no level takes {bpp:g} bits per pixel or less: the smallest file has {len(plain(0))} bytes")
         best = max(best, 0)
@@ -83,7 +83,7 @@ class Encoding:
     def reaching(self, psnr: float) -> bytes:
         """The smallest file that reaches `psnr`, or the best, with a notice."""
         self._keep_latents()
-        level = self._lowest(lambda level: self.psnr(level) >= psnr)
+        level = lowest(self.levels, lambda level: self.psnr(level) >= psnr)
         if level == self.levels:
             _note(f"no level of {self.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
             return self.at(level - 1)
@@ -182,13 +182,14 @@ class Encoding:
     def _keep_latents(self) -> None:
         self._latents = {box: self.latents(box) for box in self.tiling}
 
-    def _lowest(self, reached: Callable[[int], bool]) -> int:
-        """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""
-        low, high = 0, self.levels
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if reached(middle) else (middle + 1, high)
-        return low
+
+def lowest(levels: int, reached: Callable[[int], bool]) -> int:
+    """The lowest level for which `reached`, which grows with the level, is true; `levels` if there is none."""
+    low, high = 0, levels
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle + 1, high)
+    return low
 
 
 def _note(text: str) -> None:

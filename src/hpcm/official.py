@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
@@ -73,19 +74,36 @@ def from_official(state_dict: Mapping[str, Tensor], arch: str) -> HPCM:
     return model.eval()
 
 
-def import_checkpoint(path: Path, arch: str, output: Path) -> None:
+def import_checkpoint(path: Path, arch: str, output: Path, lmbda: float | None = None) -> None:
     """Reads an authors' checkpoint (.pth.tar, .pth, .pt) and writes a weights file of ours.
 
-    The model is named after the output file, so that .hpcm files name it. Raises WeightsError, UsageError.
+    The model is named after the output file, so that .hpcm files name it. For `lmbda` and errors see `read`.
     """
     if not MODEL_NAME.fullmatch(output.stem):
         raise UsageError(
             f"the weights file's name is the model's: {output.stem!r} must be up to 32 of a-z, 0-9, '.', '_' and '-', "
             "starting with a letter or a digit"
         )
-    model = from_official(_read(path), arch)
-    model.config = replace(model.config, name=output.stem)
+    model = read(path, arch, output.stem, lmbda)
     save(model, output, {"source": path.name, "arch": arch, "by": "the authors of HPCM"}, half=False)
+
+
+def read(path: Path, arch: str, name: str, lmbda: float | None = None) -> HPCM:
+    """An authors' checkpoint as a model of a name, in floating point. Raises WeightsError, UsageError.
+
+    Args:
+        lmbda: what it was trained with, which no checkpoint tells; in units of its loss.
+    """
+    checkpoint = _read(path)
+    try:
+        model = from_official(checkpoint, arch)
+    except WeightsError as error:
+        fitting = [f"; it is a {other}" for other in ARCHS if other != arch and _fits(checkpoint, other)]
+        raise WeightsError(f"{path}: {error}{''.join(fitting)}") from None
+    if damaged := [name for name, value in model.state_dict().items() if not bool(value.isfinite().all())]:
+        raise WeightsError(f"{path} is damaged: {len(damaged)} parameters, {damaged[0]} among them, aren't finite")
+    model.config = replace(model.config, name=name, lambda_min=lmbda or model.config.lambda_min)
+    return model
 
 
 def official_names(model: HPCM) -> dict[str, str]:
@@ -158,12 +176,31 @@ def _complain(what: str, names: set[str], arch: str) -> None:
         raise WeightsError(f"the checkpoint is no {arch}: it {what} {first}{more}")
 
 
+def _fits(checkpoint: Mapping[str, Tensor], arch: str) -> bool:
+    try:
+        return bool(from_official(checkpoint, arch))
+    except WeightsError:
+        return False
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """A checkpoint's tensors by name. Code in it is never run: only tensors and plain containers are unpickled."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            if file.read(64).lstrip()[:1] == b"<":
+                raise WeightsError(f"{path} is a web page instead of a checkpoint: open its link in a browser")
+        zipped = is_zipfile(path)  # as torch writes since 1.6
+        if zipped:
+            with ZipFile(path) as archive:
+                if record := archive.testzip():  # torch.load checks no CRC
+                    raise WeightsError(f"{path} is damaged: {record} in it has a wrong CRC")
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipped
+        )  # 1B: 4 GB that needn't be copied
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
+    except WeightsError:
+        raise
     except Exception as error:  # torch.load raises whatever a damaged or hostile file makes it stumble over
         raise WeightsError(f"{path} is damaged, or holds more than tensors, which is never loaded") from error
     for key in ("state_dict", "model"):

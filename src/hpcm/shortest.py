@@ -8,31 +8,33 @@ from typing import Any
 
 from PIL import Image
 
-from .codec import Codec, load
+from .codec import Codec
 from .container import unpack
 from .fields import Container
+from .ladder import codec_of
 from .sources import File, Source, bytes_of
-from .weights import DEFAULT_MODEL, WeightsFile, find, find_hash
+from .weights import DEFAULT_MODEL, WeightsFile, describe, find_hash, rungs
 
 
 @lru_cache(maxsize=4)
-def _cached(path: Path, modified: int, device: str, engine: str, threads: int | None) -> Codec:
-    return load(path, device, engine=engine, threads=threads)
+def _cached(versions: tuple[tuple[Path, int], ...], device: str, engine: str, threads: int | None) -> Codec:
+    return codec_of([describe(path) for path, _ in versions], device, engine, threads)
 
 
-def _codec(weights: WeightsFile, device: str = "cpu", engine: str = "auto", threads: int | None = None) -> Codec:
-    """Loads a model once per process; a file that was written anew is loaded anew."""
-    return _cached(weights.path, weights.path.stat().st_mtime_ns, device, engine, threads)
+def _codec(models: list[WeightsFile], device: str = "cpu", engine: str = "auto", threads: int | None = None) -> Codec:
+    """Loads a model, or a ladder of them, once per process; a file that was written anew is loaded anew."""
+    versions = tuple((weights.path, weights.path.stat().st_mtime_ns) for weights in models)
+    return _cached(versions, device, engine, threads)
 
 
 def load_for(container: Container, device: str = "cpu", *, engine: str = "auto", threads: int | None = None) -> Codec:
     """The model that a .hpcm file names, loaded once per process. Raises ModelNotFoundError."""
-    return _codec(find_hash(container.model, container.model_hash), device, engine, threads)
+    return _codec([find_hash(container.model, container.model_hash)], device, engine, threads)
 
 
 def compress(image: Source, *, model: str | Path = DEFAULT_MODEL, **how: Any) -> bytes:
     """Compresses a picture with a model that is loaded once per process; for the rest see `Codec.compress`."""
-    return _codec(find(model)).compress(image, **how)
+    return _codec(rungs(model)).compress(image, **how)
 
 
 def decompress(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
@@ -48,4 +50,4 @@ def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image
 
 
 def _named(container: Container, model: str | Path | None) -> Codec:
-    return load_for(container) if model is None else _codec(find(model))
+    return load_for(container) if model is None else _codec(rungs(model))

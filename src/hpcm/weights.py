@@ -7,6 +7,8 @@ configuration's, and where the weights come from (`provenance`). The SHA-256 of 
 .hpcm file names its model by the first 8 bytes of it.
 
 **Names.** Released models never change: each has a name with a version, `nano-3`. `nano` stands for the newest of them.
+Models of one quality level are the rungs of a ladder: `base` stands for all of `base-0018` to `base-0483`, each with a
+lambda of its own (see ladder.py). Of rungs with the same lambda the newest counts.
 A model that is replaced is retired: the half of it that decodes moves to the package hpcm-models, for the files that
 were made with it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the hash
 of the whole model).
@@ -20,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import ModelNotFoundError, WeightsError
+from .errors import ModelNotFoundError, UsageError, WeightsError
 from .fields import MODEL_HASH_BYTES, MODEL_NAME
 
 FORMAT = "1"
@@ -69,6 +72,12 @@ class WeightsFile:
         """The 8 bytes that name the model in a .hpcm file."""
         return self.digest[:MODEL_HASH_BYTES]
 
+    @property
+    def lmbda(self) -> float | None:
+        """The lambda of a model of one quality level, which can be a rung; None for the others."""
+        value = self.config.get("lambda_min") if self.config.get("levels") == 1 else None
+        return float(value) if isinstance(value, float | int) and 0 < value < math.inf else None
+
 
 def describe(path: Path) -> WeightsFile:
     """Reads a weights file's description. Raises WeightsError."""
@@ -93,7 +102,7 @@ def _described(path: Path, *version: int) -> WeightsFile:
 @lru_cache(maxsize=64)
 def _file_digest(path: Path, *version: int) -> bytes:
     with path.open("rb") as file:
-        return _sha256(file)
+        return sha256(file)
 
 
 def _describe(path: Path, file: BinaryIO) -> WeightsFile:
@@ -119,7 +128,8 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
     return WeightsFile(path, name, config, provenance, replaced or None, decodes_only=bool(replaced))
 
 
-def _sha256(file: BinaryIO) -> bytes:
+def sha256(file: BinaryIO) -> bytes:
+    """Of an open file, 32 bytes."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -157,7 +167,19 @@ def _in(folder: Path) -> Iterator[WeightsFile]:
 
 
 def find(name_or_path: str | Path) -> WeightsFile:
-    """A model by name, a weights file by path, or a training run by its folder.
+    """One model by name, a weights file by path, or a training run by its folder; see `rungs`.
+
+    Raises ModelNotFoundError, WeightsError, and UsageError for a name that stands for several.
+    """
+    models = rungs(name_or_path)
+    if len(models) > 1:
+        names = ", ".join(weights.name for weights in models)
+        raise UsageError(f"{name_or_path} stands for {len(models)} models: name one of {names}")
+    return models[0]
+
+
+def rungs(name_or_path: str | Path) -> list[WeightsFile]:
+    """The models that a name or path stands for: as a rule one; those of a ladder, from the lowest lambda on.
 
     A string without a separator and without the suffix .safetensors is a name, whatever lies in the working directory.
     Raises ModelNotFoundError, WeightsError.
@@ -165,13 +187,16 @@ def find(name_or_path: str | Path) -> WeightsFile:
     separators = tuple(filter(None, (os.sep, os.altsep)))
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or any(separator in text for separator in separators):
-        return _at(Path(name_or_path))
+        return [_at(Path(name_or_path))]
     for folder in folders():
         at_hand = list(_in(folder))
         if exact := [weights for weights in at_hand if text in (weights.name, weights.path.stem)]:
-            return exact[0]
-        if versions := [weights for weights in at_hand if version_of(weights, text) and not weights.decodes_only]:
-            return max(versions, key=lambda weights: version_of(weights, text))
+            return exact[:1]
+        versions = [weights for weights in at_hand if version_of(weights, text) and not weights.decodes_only]
+        if versions:
+            versions.sort(key=lambda weights: version_of(weights, text))
+            ladder = {weights.lmbda: weights for weights in versions if weights.lmbda is not None}
+            return versions[-1:] if versions[-1].lmbda is None else [ladder[lmbda] for lmbda in sorted(ladder)]
     if text in IN_MODELS_PACKAGE.values():
         raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-models")
     known = ", ".join(weights.name for weights in available()) or "none"
@@ -188,11 +213,22 @@ def default() -> WeightsFile | None:
 
 
 def alias_of(weights: WeightsFile) -> str | None:
-    """The name without a version, if it stands for this model."""
+    """The name without a version, if it stands for this model alone."""
+    family = _family(weights)
+    return family if family and [model.path for model in rungs(family)] == [weights.path] else None
+
+
+def ladder_of(weights: WeightsFile) -> str | None:
+    """The name of the ladder that a model is a rung of, with others."""
+    family = _family(weights)
+    models = rungs(family) if family else []
+    return family if len(models) > 1 and weights.path in [model.path for model in models] else None
+
+
+def _family(weights: WeightsFile) -> str | None:
+    """The name without a version of a model that encodes."""
     family = weights.name.rpartition("-")[0]
-    if weights.decodes_only or not family or not version_of(weights, family):
-        return None
-    return family if find(family).path == weights.path else None
+    return family if family and version_of(weights, family) and not weights.decodes_only else None
 
 
 def version_of(weights: WeightsFile, family: str) -> int:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from hpcm import atomic
-from hpcm.codec import load
 from hpcm.engine.torch import save
 from hpcm.fields import VERSION
+from hpcm.ladder import load
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped

@@ -24,7 +24,7 @@ import ray.data
 from ..codec import DEFAULT_QUALITY
 from ..errors import UsageError
 from ..stores.places import Place
-from ..weights import DEFAULT_MODEL, find
+from ..weights import DEFAULT_MODEL, rungs
 from . import manifest, page
 from .plan import Job, Part, Plan, plan
 from .worker import Worker
@@ -129,8 +129,8 @@ def _run(
 ) -> Summary:
     began = time.monotonic()
     address, told, shard_size = where.pop("address", None), where.pop("told", None), where.pop("shard_size", None)
-    weights = find(model) if model else None
-    if weights is not None:  # a name means the same on every machine
+    models = rungs(model) if model else []
+    for weights in models:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
         if weights.decodes_only and not what["restore"]:
             raise UsageError(f"{weights.name} is a retired model, of which only the decoder is left: take another")
@@ -141,7 +141,7 @@ def _run(
     sources = [_absolute(url) for url in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     place = Place(job.target)
     planned = plan(sources, job, manifest.done(manifest.gathered(place)), shard_size)
-    _settle(place, job, weights.hash.hex() if weights is not None else None)
+    _settle(place, job, ",".join(weights.hash.hex() for weights in models) or None)
     if planned.wrong:
         _write_wrong(place, planned)
     summary = Summary(sum(len(part.inputs) for part in planned.parts) + planned.done, planned.done)

@@ -47,7 +47,7 @@ class Worker:
     """Ray Data makes one for each actor and calls it with parts."""
 
     def __init__(self, job: Job) -> None:
-        from ..codec import load
+        from ..ladder import load
 
         Image.MAX_IMAGE_PIXELS = MAX_ENCODED
         self.job, self.target = job, Place(job.target)

@@ -16,6 +16,7 @@ from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
 from .info import info
 from .models import exact, import_, models
+from .models import options as model_options
 from .serving import options as serve_options
 from .serving import serve
 from .training import options as train_options
@@ -45,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--version", action=Version)
     commands = result.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_compress, _decompress, _info, _models, _import, _exact, _eval, _bench, _thumbnail, _desktop):
+    for add in (_compress, _decompress, _info, _import, _exact, _eval, _bench, _thumbnail, _desktop, _completion):
         add(commands)
-    _completion(commands)
+    model_options(_command(commands, "models", models, "the models at hand, and the authors', fetched"))
     train_options(_command(commands, "train", train, "a model on photographs"))
     serve_options(_command(commands, "serve", serve, "a page that codes in the browser, and an HTTP API"))
     text = "millions of pictures, in folders, buckets, tar shards or Parquet, on Ray"
@@ -133,16 +134,12 @@ def _info(commands: Commands) -> None:
     command.add_argument("--json", action="store_true", help="for programs")
 
 
-def _models(commands: Commands) -> None:
-    command = _command(commands, "models", models, "the models at hand")
-    command.add_argument("--all", action="store_true", help="those that are retired too, which only decode")
-    command.add_argument("--json", action="store_true", help="for programs")
-
-
 def _import(commands: Commands) -> None:
     command = _command(commands, "import", import_, "a checkpoint of the authors to a weights file")
     command.add_argument("file", metavar="FILE", help="the checkpoint, .pth.tar or .pth")
     command.add_argument("--arch", choices=ARCHITECTURES, required=True, help="which of their models it is")
+    text = "what it was trained with; models of one name and several lambdas are a ladder (base-0130, base-0250)"
+    command.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="NAME.safetensors; it names the model")
     command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
 

@@ -168,14 +168,14 @@ def where(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def load(model: str, where: dict[str, Any]) -> Codec:
-    """A model by name or path. Raises HPCMError."""
-    from ..weights import find
+    """A model, or a ladder of them, by name or path. Raises HPCMError."""
+    from ..weights import rungs
 
-    weights = find(model)  # cheap, and most likely to fail
+    models = rungs(model)  # cheap, and most likely to fail
     keep_pages()
-    from ..codec import load as load_codec
+    from ..ladder import codec_of
 
-    return load_codec(weights.path, **where)
+    return codec_of(models, **where)
 
 
 def keep_pages() -> None:

@@ -1,35 +1,86 @@
-"""`hpcm models`, `hpcm import`, `hpcm exact`: weights files, listed and made."""
+"""`hpcm models`, `hpcm import`, `hpcm exact`: weights files, listed, fetched and made."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..atomic import replacing
-from ..weights import WeightsFile, alias_of, available, default, user_folder
+from ..errors import UsageError
+from ..weights import WeightsFile, alias_of, available, default, find, ladder_of, rungs, user_folder
+from .convert import keep_pages
+from .messages import attempt, say
 
-CALIBRATION_SIDE = 512  # pixels of the crops that an exact model is calibrated on, at most
-CALIBRATION_LEVELS = 4  # quality levels of each crop
 EXACT = {True: "exact: files decode everywhere", False: "floating point: files decode where they were made"}
 
 
-def models(options: argparse.Namespace) -> None:
+def options(command: argparse.ArgumentParser) -> None:
+    """What `hpcm models` takes."""
+    command.add_argument("--all", action="store_true", help="those that are retired too, which only decode")
+    command.add_argument("--json", action="store_true", help="for programs")
+    text = "fetch models of the authors and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
+    command.add_argument("--get", metavar="NAME", help=text + "base-0130; needs hpcm[torch], and hpcm[get] to download")
+    text = "take the checkpoints from here instead of downloading them; their lambdas are in their names"
+    command.add_argument("--from", dest="source", metavar="FOLDER|FILE", help=text)
+    text = "photographs to calibrate on, by default some of the package"
+    command.add_argument("--photos", metavar="FOLDER", help=text)
+    command.add_argument("-f", "--force", action="store_true", help="make anew what is there")
+
+
+def models(options: argparse.Namespace) -> bool | None:
+    if options.get is not None:
+        return get(options)
+    if options.source or options.photos or options.force:
+        raise UsageError("--from, --photos and -f go with --get NAME")
     found = list(available(retired=options.all))
     rows = [row(weights) for weights in found]
+    ladders = dict.fromkeys(told["ladder"] for told in rows if told["ladder"])
     if options.json:
         print(json.dumps(rows, indent=2))
     elif not rows:
         print(f"no models are at hand; weights files belong into {user_folder()}")
+    for name in [] if options.json else ladders:
+        models = rungs(name)
+        lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
+        print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
     for told in [] if options.json else rows:
         what = [told["alias"], "default" * told["default"], "retired: decodes only" * told["decodes_only"]]
         said = ", ".join(filter(None, what))
         print(f"{told['name']}{f'  ({said})' if said else ''}  {told['path']}")
-        print(f"  hash {told['hash']}, {told['levels']} quality levels, {told['M']} latent channels")
+        levels = f"lambda {told['lambda']:g}" if told["lambda"] else f"{told['levels']} quality levels"
+        print(f"  hash {told['hash']}, {levels}, {told['M']} latent channels")
         print(f"  {EXACT[told['exact']]}")
         if told["provenance"]:
             print("  " + ", ".join(f"{key} {value}" for key, value in told["provenance"].items()))
+    return None
+
+
+def get(options: argparse.Namespace) -> bool:
+    """Makes models of the authors' checkpoints; see docs/released.md."""
+    from ..released.catalogue import LICENCE, chosen
+    from ..released.folder import checkpoints
+    from ..released.get import doubts, photos_of
+    from ..released.get import get as get_one
+
+    wanted = chosen(options.get)
+    photos = photos_of(options.photos)
+    given = checkpoints(Path(options.source), wanted) if options.source else {}
+    for missing in [one for one in wanted if options.source and one not in given]:
+        say("note", f"no checkpoint of it in {options.source}: the ladder does without", missing.name)
+    keep_pages()
+    tell = partial(print, flush=True)
+    done = [
+        attempt(partial(get_one, one, given.get(one), photos, force=options.force, told=tell), one.name)
+        for one in (given or wanted)
+    ]
+    if any(done):
+        for doubt in doubts(rungs(wanted[0].family)):
+            say("note", doubt)
+        print(f"licence: {LICENCE}\nuse: hpcm compress --model {options.get} PICTURE")
+    return all(done)
 
 
 def row(weights: WeightsFile) -> dict[str, Any]:
@@ -38,10 +89,12 @@ def row(weights: WeightsFile) -> dict[str, Any]:
     return {
         "name": weights.name,
         "alias": alias_of(weights),
+        "ladder": ladder_of(weights),
         "default": chosen is not None and weights.path == chosen.path,
         "decodes_only": weights.decodes_only,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
+        "lambda": weights.lmbda,
         "M": weights.config.get("M"),
         "exact": bool(weights.config.get("carrier")),
         "provenance": weights.provenance,
@@ -53,44 +106,21 @@ def import_(options: argparse.Namespace) -> None:
     from ..official import import_checkpoint
 
     with replacing(Path(options.output), options.force) as temporary:
-        import_checkpoint(Path(options.file), options.arch, temporary)
+        import_checkpoint(Path(options.file), options.arch, temporary, options.lmbda)
     print(f"{options.file} -> {options.output}")
 
 
 def exact(options: argparse.Namespace) -> None:
     """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
-    import torch
-
-    from ..engine.export import graphs
-    from ..engine.onnx import unsuited
-    from ..engine.torch import load_model, save
-    from ..errors import PictureError, UsageError
+    from ..calibration import batches_of, exact_of, save_exact
+    from ..engine.torch import load_model
     from ..fields import MODEL_NAME
-    from ..model.exact import make_exact
-    from ..picture import from_image
-    from ..sources import open_picture
-    from ..tiles import cropped
-    from ..weights import find
 
     if options.name and not MODEL_NAME.fullmatch(options.name):
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
     model, _, weights = load_model(find(options.model))
-    config = model.config
-    carrier = options.carrier or ("float64" if config.fusion == "attention" else "float32")
-    levels = torch.linspace(0, config.levels - 1, CALIBRATION_LEVELS if config.levels > 1 else 1)
-    batches = []
-    for name in options.pictures:
-        picture = from_image(open_picture(Path(name).read_bytes()))
-        sides = [min(side, CALIBRATION_SIDE) // config.multiple * config.multiple for side in picture.size]
-        if min(sides) == 0:
-            raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
-        top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
-        x = model.arrays.put(cropped(picture, (left, top, left + sides[1], top + sides[0])))
-        batches += [(x, level[None]) for level in levels]
+    batches = batches_of(model, options.pictures)
     with replacing(Path(options.output), options.force) as temporary:
-        pictures = f"{len(options.pictures)} pictures"
-        provenance = {**weights.provenance, "exact": carrier, "calibrated on": pictures}
-        exact = make_exact(model, batches, carrier)
-        found = {} if unsuited(exact.config) else graphs(exact)
-        save(exact, temporary, provenance, name=options.name or weights.name, graphs=found)
+        exact = exact_of(model, batches, options.carrier)
+        save_exact(exact, temporary, weights.provenance, len(options.pictures), options.name or weights.name)
     print(f"{options.model} -> {options.output}")

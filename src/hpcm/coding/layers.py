@@ -65,9 +65,9 @@ class Layer:
         found = np.minimum(weights, units(np.repeat(self.bias, self.taps)[:, None]))
         return np.where(np.isfinite(found), found, 1.0)
 
-    @cached_property
+    @property
     def integers(self) -> np.ndarray:
-        """The weights in units of their row, float64 [rows, fan in]."""
+        """The weights in units of their row, float64 [rows, fan in]. Not kept: of a model of 1B, all are 5 GB."""
         scale = 1.0 if self.exponent is None else np.ldexp(1.0, self.exponent.astype(int))
         return self.rows(self.weight.astype(np.float64) * scale) / self.unit[:, None]
 

@@ -30,12 +30,13 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..codec import Codec, load
+from ..codec import Codec
 from ..coding.config import MODELS, Config
 from ..engine.onnx import cores
 from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError
 from ..hardware import matrix_speed
+from ..ladder import load
 from ..model.hpcm import HPCM
 from ..weights import find
 from .released import Released

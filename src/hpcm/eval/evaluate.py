@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from .. import atomic
 from ..errors import UsageError
-from ..weights import WeightsFile, find
+from ..weights import rungs
 from . import measure
 from .bdrate import COLUMNS, RATES, Curve, delta, points_of, published
 from .machine import commit, machine, versions
@@ -118,14 +119,16 @@ def subjects_of(options: Options) -> list[Subject]:
     if unknown := [name for name in options.codecs if name not in CODECS]:
         raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(CODECS)}")
     subjects = [Subject(name) for name in options.codecs]
-    files: list[WeightsFile] = []
     for model in options.models:
-        files.append(find(model))
+        models = rungs(model)
+        ladder = len(models) > 1
+        digest = "-".join(weights.digest.hex() for weights in models)
+        digest = hashlib.sha256(digest.encode()).hexdigest() if ladder else digest
         taken = {subject.name for subject in subjects}
         for effort in dict.fromkeys(options.efforts):
-            name = files[-1].name + (f"-e{effort}" if effort else "")
-            name = f"{name}-{files[-1].hash.hex()[:6]}" if name in taken else name
-            path, digest = str(files[-1].path.resolve()), files[-1].digest.hex()
+            name = (str(model) if ladder else models[0].name) + (f"-e{effort}" if effort else "")
+            name = f"{name}-{digest[:6]}" if name in taken else name
+            path = str(model) if ladder else str(models[0].path.resolve())
             subjects.append(Subject(name, path, digest, options.device, effort))
     if not subjects:
         raise UsageError("nothing to evaluate: name codecs or models")

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..codec import QUALITIES, load
+from ..codec import QUALITIES, Codec
 from ..container import pack, unpack
+from ..ladder import Ladder, load
 from .rivals import Setting
 
 
@@ -22,15 +23,27 @@ class Ours:
     def __init__(self, path: str, device: str = "cpu", effort: int = 0) -> None:
         self.codec = load(path, device)
         self.effort = effort
-        self.label = f"hpcm {self.codec.weights.name}" + (f" e{effort}" if effort else "")
-        self.said = f"model {self.codec.weights.name}, {self.codec.levels} levels, on {device}" + (
+        ladder = isinstance(self.codec, Ladder)
+        name = path if ladder else self.codec.weights.name
+        self.label = f"hpcm {name}" + (f" e{effort}" if effort else "")
+        self.said = f"{'ladder' if ladder else 'model'} {name}, {self.codec.levels} levels, on {device}" + (
             f", effort {effort}" if effort else ""
         )
         self.settings: Sequence[Setting] = (1, 10, 25, 40, 55, 70, 85, 100) if self.codec.levels > 1 else (1,)
+        if ladder:  # a quality of each rung
+            level_of = self.codec.level_of
+            self.settings = tuple({level_of(quality): quality for quality in range(QUALITIES, 0, -1)}.values())[::-1]
         self.scale: Sequence[Setting] = range(1, QUALITIES + 1) if self.codec.levels > 1 else (1,)
         self._device = device
         self._spent = {"network": 0.0, "symbols": 0.0}  # seconds of the last call
-        model = self.codec.networks
+        if isinstance(self.codec, Ladder):
+            self.codec.when_loaded = self._time
+        else:
+            self._time(self.codec)
+
+    def _time(self, codec: Codec) -> None:
+        """Has the networks of a codec timed."""
+        model = codec.networks
         for name in ("analyse", "encode", "synthesise"):
             setattr(model, name, self._timed(getattr(model, name), "network"))
         decode = model.decode  # calls back into the entropy decoder, step by step

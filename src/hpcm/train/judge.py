@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codec import Codec, load
+from ..codec import Codec
 from ..errors import PictureNotice
+from ..ladder import load
 from ..metrics import psnr
 
 QUALITIES = (13, 38, 63, 88)  # of a model with several levels

@@ -1,0 +1,60 @@
+"""Photographs -> an exact model, as a weights file: how `hpcm exact` and `hpcm models --get` use model/exact.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engine.export import graphs
+from .engine.onnx import unsuited
+from .engine.torch import save
+from .errors import PictureError
+from .model.exact import make_exact
+from .model.hpcm import HPCM
+from .model.rate import bits
+from .picture import from_image
+from .sources import open_picture
+from .tiles import cropped
+
+SIDE = 512  # pixels of the crops that a model is calibrated on, at most
+LEVELS = 4  # quality levels of each crop
+
+Batches = list[tuple[Tensor, Tensor]]  # pictures x [1, 3, H, W] and their levels [1]
+
+
+def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
+    """Crops of photographs, each at LEVELS quality levels of the model. Raises OSError, PictureError."""
+    config = model.config
+    levels = torch.linspace(0, config.levels - 1, LEVELS if config.levels > 1 else 1)
+    batches: Batches = []
+    for name in photos:
+        picture = from_image(open_picture(Path(name).read_bytes()))
+        sides = [min(side, SIDE) // config.multiple * config.multiple for side in picture.size]
+        if min(sides) == 0:
+            raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
+        top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
+        x = model.arrays.put(cropped(picture, (left, top, left + sides[1], top + sides[0])))
+        batches += [(x, level[None]) for level in levels]
+    return batches
+
+
+def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
+    """A trained model made exact, by default in float64 with attention and in float32 without. Raises WeightsError."""
+    return make_exact(model, batches, carrier or ("float64" if model.config.fusion == "attention" else "float32"))
+
+
+def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:
+    """Writes an exact model, whole or not at all, with what ONNX Runtime needs where it can run it."""
+    told = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
+    save(exact, output, told, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
+
+
+@torch.no_grad()
+def rate(model: HPCM, batches: Batches) -> float:
+    """Estimated bits per pixel."""
+    total = sum(float(sum(bits(part) for part in model(x, level)["likelihoods"].values())) for x, level in batches)
+    return total / sum(x.shape[2] * x.shape[3] for x, _ in batches)

@@ -1,0 +1,223 @@
+"""Ladders: models of one quality level under one name, which quality, bpp and psnr choose among."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hpcm
+from hpcm import ladder, weights
+from hpcm.cli import main
+from hpcm.container import unpack
+from hpcm.engine.torch import save
+from hpcm.errors import MismatchError, ModelNotFoundError, PictureNotice, UsageError
+from hpcm.eval.evaluate import Options, subjects_of
+from hpcm.eval.ours import Ours
+
+LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
+NAMES = [f"rung-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
+PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))
+
+
+@pytest.fixture(scope="module")
+def write(build, tiny):
+    """Writes a model of one level; its latents are the finer the higher its lambda."""
+
+    def written(folder: Path, name: str, lmbda: float, levels: int = 1) -> None:
+        model = build(replace(tiny, name=name, levels=levels, lambda_min=lmbda))
+        with torch.no_grad():
+            for gain in [model.g_a[-1].weight, model.g_a[-1].bias]:
+                gain.mul_(float(np.sqrt(lmbda / LAMBDAS[0])))
+        save(model, folder / f"{name}.safetensors", {})
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def six_files(write, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("six")
+    for name, lmbda in zip(NAMES, LAMBDAS, strict=True):
+        write(folder, name, lmbda)
+    return folder
+
+
+@pytest.fixture
+def six(six_files, monkeypatch):
+    monkeypatch.setenv("HPCM_WEIGHTS", str(six_files))
+    return hpcm.load("rung")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The user's weights folder, empty."""
+    monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def made_with(data: bytes) -> str:
+    return unpack(data).model
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_name_stands_for_all_rungs(six):
+    assert [model.name for model in weights.rungs("rung")] == NAMES
+    assert [model.lmbda for model in weights.rungs("rung")] == list(LAMBDAS)
+    assert [model.name for model in weights.rungs("rung-0130")] == ["rung-0130"]
+    assert {weights.ladder_of(weights.find(name)) for name in NAMES} == {"rung"}
+    assert {weights.alias_of(weights.find(name)) for name in NAMES} == {None}
+    with pytest.raises(UsageError, match=r"rung stands for 6 models: name one of rung-0018, rung-0035, .*rung-0483$"):
+        weights.find("rung")
+
+
+def test_versions_of_one_lambda_are_no_ladder(write, folder):
+    write(folder, "mine-1", 0.013)
+    write(folder, "mine-2", 0.013)
+    assert weights.find("mine").name == "mine-2"
+    write(folder, "mine-3", 0.025)
+    assert [model.name for model in weights.rungs("mine")] == ["mine-2", "mine-3"]
+    write(folder, "mine-4", 0.001, levels=8)  # one that has all levels replaces them
+    assert weights.find("mine").name == "mine-4"
+
+
+def test_a_name_without_a_model(six):
+    with pytest.raises(ModelNotFoundError, match="no model 'ladder'"):
+        hpcm.load("ladder")
+
+
+# ---- what is chosen -------------------------------------------------------------------------------------------------
+
+
+def test_quality_takes_the_nearest_rung(six):
+    levels = [six.level_of(quality) for quality in range(1, 101)]
+    assert levels == sorted(levels)
+    assert [levels.count(level) for level in range(6)] == [11, 19, 20, 20, 20, 10]
+    for quality in (1, 50, 100):
+        data = six.compress(PHOTO, quality=quality)
+        assert made_with(data) == NAMES[levels[quality - 1]]
+        assert data == hpcm.load(made_with(data)).compress(PHOTO)
+    assert made_with(six.compress(PHOTO)) == NAMES[levels[50 - 1]]
+    for wrong in (0, 101):
+        with pytest.raises(UsageError, match=f"quality is {wrong}"):
+            six.compress(PHOTO, quality=wrong)
+
+
+def test_missing_rungs_are_done_without(write, folder):
+    for i in (0, 3, 5):
+        write(folder, NAMES[i], LAMBDAS[i])
+    few = hpcm.load("rung")
+    assert [made_with(few.compress(PHOTO, quality=quality)) for quality in (1, 30, 31, 80, 81, 100)] == [
+        *["rung-0018"] * 2,
+        *["rung-0130"] * 2,
+        *["rung-0483"] * 2,
+    ]
+
+
+def test_bpp_takes_the_best_that_fits(six):
+    sizes = [len(hpcm.compress(PHOTO, model=name)) for name in NAMES]
+    assert sizes == sorted(set(sizes))
+    pixels = PHOTO.width * PHOTO.height
+    for i, size in list(enumerate(sizes))[::2]:
+        data = six.compress(PHOTO, bpp=8 * (size + 0.5) / pixels)
+        assert (made_with(data), len(data)) == (NAMES[i], size)
+    with pytest.warns(PictureNotice, match="no level takes 0.001 bits per pixel or less"):
+        assert made_with(six.compress(PHOTO, bpp=0.001)) == NAMES[0]
+
+
+def test_psnr_takes_the_smallest_that_reaches_it(six, monkeypatch):
+    """These models have learned nothing, so that which one reaches what is made up."""
+    monkeypatch.setattr(ladder.Encoding, "psnr", lambda self, level: 100 * self.weights.lmbda)
+    for i, lmbda in list(enumerate(LAMBDAS))[::3]:
+        assert made_with(six.compress(PHOTO, psnr=100 * lmbda - 0.01)) == NAMES[i]
+    with pytest.warns(PictureNotice, match="no level of rung-0483 reaches 60 dB"):
+        assert made_with(six.compress(PHOTO, psnr=60)) == NAMES[-1]
+
+
+def test_effort_searches_at_the_rung_that_is_chosen(six, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        ladder.Codec, "compress", lambda self, image, **how: asked.append((self.weights.name, how)) or b"refined"
+    )
+    size = len(six._search(PHOTO, 1e3, None, 1024, None)[1])  # of the best
+    target = {"bpp": 8 * (size + 0.5) / (PHOTO.width * PHOTO.height)}
+    assert six.compress(PHOTO, **target, effort=1) == b"refined"
+    assert asked == [("rung-0483", {**target, "psnr": None, "effort": 1})]
+
+
+@pytest.mark.parametrize("targets", [{"quality": 5, "bpp": 1}, {"bpp": 0}, {"psnr": float("nan")}])
+def test_targets_that_make_no_sense(six, targets):
+    with pytest.raises(UsageError):
+        six.compress(PHOTO, **targets)
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------
+
+
+def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
+    loaded = []
+    load = ladder.load_model
+    monkeypatch.setattr(ladder, "load_model", lambda model, **where: loaded.append(model.name) or load(model, **where))
+    for quality in (1, 1, 100, 1):
+        six.compress(PHOTO, quality=quality)
+    assert loaded == [NAMES[0], NAMES[5], NAMES[0]]
+    loaded.clear()
+    six.compress(PHOTO, bpp=1)
+    first = list(loaded)
+    assert 1 < len(first) <= 4
+    six.compress(PHOTO, bpp=1)
+    assert loaded == first
+
+
+def test_threads_may_share_a_ladder(six):
+    images = [PHOTO, PHOTO.rotate(180)] * 2
+    expected = [six.compress(image, quality=70) for image in images[:2]] * 2
+    assert list(hpcm.load("rung").compress_many(images, workers=3, quality=70)) == expected
+
+
+def test_a_file_opens_without_its_ladder(six):
+    data = six.compress(PHOTO, quality=100)
+    picture = hpcm.decompress(data)
+    assert (
+        picture
+        == six.decompress(data)
+        == hpcm.load("rung-0483").decompress(data)
+        == hpcm.decompress(data, model="rung")
+    )
+    assert six.preview(data).size == PHOTO.size
+    with pytest.raises(MismatchError, match=r"made with model 'nano-4' of hash .*, which is none of rung-0018, "):
+        six.decompress(hpcm.compress(PHOTO, model="nano"))
+
+
+# ---- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def test_a_ladder_is_one_curve(six):
+    (subject,) = subjects_of(Options(models=["rung"], codecs=[]))
+    ours = Ours(subject.weights)
+    assert (subject.name, ours.label, len(ours.settings)) == ("rung", "hpcm rung", 6)
+    assert [six.level_of(quality) for quality in ours.settings] == list(range(6))
+    for quality in (ours.settings[0], ours.settings[-1]):
+        data = ours.compress(PHOTO, quality)
+        assert data == six.compress(PHOTO, quality=quality)
+        assert 0 < ours.encode_split(data, 1e3)["network"] < 1e3
+
+
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_knows_ladders(six, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    PHOTO.save("photo.png")
+    assert main(["compress", "photo.png", "--model", "rung", "--quality", "100"]) == 0
+    assert made_with(Path("photo.hpcm").read_bytes()) == "rung-0483"
+    assert main(["decompress", "photo.hpcm", "-o", "back.png"]) == 0
+    capsys.readouterr()
+    assert main(["models"]) == 0
+    told = capsys.readouterr().out
+    assert "rung  a ladder of 6 models, lambda 0.0018 to 0.0483: rung-0018, rung-0035" in told
+    assert main(["exact", "rung", "photo.png", "-o", "x.safetensors"]) == 1
+    assert "rung stands for 6 models: name one of" in capsys.readouterr().err
