@@ -50,7 +50,7 @@ def test_side_by_side_is_as_one_after_the_other(at, capsys):
     assert tree(at / "two") == tree(at / "one") == {"a.hpcm", "b.hpcm", "c.hpcm"}
     assert all((at / "one" / name).read_bytes() == (at / "two" / name).read_bytes() for name in tree(at / "one"))
     assert cli.main(["decompress", "two", "-j", "2", "-v"]) == 0
-    assert capsys.readouterr().err.count("hpcm: debug: nano-4 at level") == 3
+    assert capsys.readouterr().err.count("hpcm: debug: nano-5 at level") == 3
     assert tree(at / "two") == {f"{name}.{suffix}" for name in "abc" for suffix in ("hpcm", "png")}
 
 
@@ -99,7 +99,7 @@ def test_quiet_and_verbose(at, capsys):
     assert cli.main(["compress", "in/a.png", "-o", "a.hpcm", "--model", "nano", "--bpp", "0.4", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("in/a.png -> a.hpcm")
-    assert re.match(r"hpcm: debug: nano-4 from .*, computed by hpcm\.engine\.onnx on cpu\n", err)
+    assert re.match(r"hpcm: debug: nano-5 from .*, computed by hpcm\.engine\.onnx on cpu\n", err)
     assert len(re.findall(r"^hpcm: debug: level \d+ of 63: \d+ bytes, 1 tiles$", err, re.MULTILINE)) > 3
     assert cli.main(["decompress", "a.hpcm"]) == 0
     assert capsys.readouterr().err == ""

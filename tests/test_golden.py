@@ -28,9 +28,11 @@ RELEASED = {  # never changes but by a line that is added
     "nano-2": "b653004402f95985",
     "nano-3": "709e8cf6105df2a7",
     "nano-4": "ac32b0f36ce58924",
+    "nano-5": "7b4f02ed3ef1de23",
     "lite-1": "663434002d47a5b2",
     "lite-2": "71a86d93e6e72a63",
     "lite-3": "bd789dd13a56c835",
+    "lite-ssim-1": "af22790b8447b2e2",
 }
 
 
@@ -59,6 +61,7 @@ def test_files_of_released_models(name):
     coded_again(hpcm.load(name), data)
 
 
+@pytest.mark.models  # they were made by nano-4
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_files_of_every_version(version):
     """With two tiles, alpha, and all metadata that a file can hold; and grey of 16 bits."""

@@ -85,7 +85,7 @@ def test_a_cut_within_a_part_is_as_one_before_it(codec, file):
         assert codec.preview(file[: stops[i + 1] - 1]).tobytes() == codec.preview(file[: stops[i]]).tobytes()
 
 
-@pytest.mark.parametrize("name", ["nano-4", "tiny", "progressive"])
+@pytest.mark.parametrize("name", ["nano-5", "tiny", "progressive"])
 def test_every_beginning(codec, monkeypatch, name):
     """A picture or a named error, whatever the length; and never a picture that calls itself complete."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(GOLDEN))

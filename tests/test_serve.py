@@ -157,7 +157,7 @@ def test_there_and_back(served):
     expected = hpcm.compress(photo, model="nano", quality=60)
     assert answer.content == expected
     assert answer.headers["content-type"] == "image/x-hpcm"
-    assert answer.headers["x-hpcm-model"] == "nano-4"
+    assert answer.headers["x-hpcm-model"] == "nano-5"
     assert float(answer.headers["x-hpcm-bpp"]) == pytest.approx(8 * len(expected) / (96 * 64), abs=1e-4)
     assert "x-hpcm-notice" not in answer.headers
     back = served.post("decompress", answer.content)
@@ -209,13 +209,13 @@ def test_retired_models_decode(served, name):
 
 def test_facts(served, small):
     told = served.post("info", small).json()
-    assert (told["width"], told["height"], told["model"], told["decodes_here"]) == (96, 64, "nano-4", True)
+    assert (told["width"], told["height"], told["model"], told["decodes_here"]) == (96, 64, "nano-5", True)
     assert told["bytes"] == len(small)
     assert not any(isinstance(value, str) and "/" in value for value in told.values())  # no paths
     assert served.get("health").json() == {"status": "ok", "requests": 0, "places": CLIENTS + 2, "working": 0}
     models = served.get("models").json()
-    assert models["default"] == "nano-4"
-    assert [model["name"] for model in models["models"] if model["compresses"]] == ["nano-4"]
+    assert models["default"] == "nano-5"
+    assert [model["name"] for model in models["models"] if model["compresses"]] == ["nano-5"]
 
 
 def test_the_reference_needs_nothing_from_elsewhere(served):
@@ -507,7 +507,7 @@ def until(condition) -> None:
         ("ort/ort.wasm", "application/wasm", "no-cache"),
         ("samples/a.hpcm", "image/x-hpcm", "no-cache"),
         ("models/index.json", "application/json", "no-cache"),
-        ("models/nano-4.safetensors", "application/octet-stream", KEEP),
+        ("models/nano-5.safetensors", "application/octet-stream", KEEP),
         ("models/graphs/nano.safetensors", "application/octet-stream", "no-cache"),
     ],
 )
@@ -528,13 +528,13 @@ def test_files(served, path, kind, cache):
 @pytest.mark.models
 def test_the_index_names_what_is_there(served):
     index = served.get("models/index.json").json()
-    assert index["default"] == "nano-4"
-    assert {"nano-4", "lite-3", "nano-1"} <= {model["name"] for model in index["models"]}
+    assert index["default"] == "nano-5"
+    assert {"nano-5", "lite-3", "nano-1"} <= {model["name"] for model in index["models"]}
     for model in index["models"]:
         answer = served.get(f"models/{model['file']}")
         assert len(answer.content) == model["bytes"]
         assert model["graphs"] is None or served.get(f"models/{model['graphs']}").status_code == 200
-        assert model["decodes_only"] == (model["name"] not in ("nano-4", "lite-3"))
+        assert model["decodes_only"] == (model["name"] not in ("nano-5", "lite-3"))
         assert model["graphs"] is not None or unpack_graphs(answer.content, model["name"])
     assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
 
@@ -587,7 +587,7 @@ def test_export(page, tmp_path, monkeypatch, capsys):
     written = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     assert {*written} == {*expected}
     assert all(path.read_bytes() == expected[name].read() for name, path in written.items())
-    assert json.loads(written["models/index.json"].read_text())["default"] == "nano-4"
+    assert json.loads(written["models/index.json"].read_text())["default"] == "nano-5"
 
     (folder / "mine.txt").write_text("mine")
     written["index.html"].write_text("old")
@@ -652,7 +652,7 @@ def test_defaults_are_those_of_the_server(monkeypatch):
     ((offer, limits),) = seen
     assert limits == Limits()
     assert offer.default.name.startswith("lite-")
-    assert {offer.encoder(name).name for name in ("lite", "nano", "lite-3", "nano-4")} == {"lite-3", "nano-4"}
+    assert {offer.encoder(name).name for name in ("lite", "nano", "lite-3", "nano-5")} == {"lite-3", "nano-5"}
 
 
 def test_addresses_that_are_none():

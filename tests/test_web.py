@@ -112,7 +112,9 @@ def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", ["nano-1", "nano-2", "nano-3", "nano-4", "lite-1", "lite-2", "lite-3"])
+@pytest.mark.parametrize(
+    "name", ["nano-1", "nano-2", "nano-3", "nano-4", "nano-5", "lite-1", "lite-2", "lite-3", "lite-ssim-1"]
+)
 def test_golden_files(node, name, tmp_path, monkeypatch):
     same(node, (GOLDEN / f"{name}.hpcm").read_bytes(), tmp_path, monkeypatch)
 
@@ -167,7 +169,7 @@ def test_another_model_is_told(node, tmp_path):
     assert node.decode((GOLDEN / "nano-3.hpcm").read_bytes(), tmp_path, "nano-4") == "mismatch"
 
 
-@pytest.mark.parametrize(("name", "levels"), [("nano-4", [0, 1, 20, 41, 63]), ("lite-3", [30])])
+@pytest.mark.parametrize(("name", "levels"), [("nano-5", [0, 1, 20, 41, 63]), ("lite-3", [30])])
 def test_files_made_in_javascript(node, name, levels, tmp_path, monkeypatch):
     image = photo(150, 100)
     for level, data in zip(levels, node.encode(np.asarray(image.convert("RGBA")), levels, tmp_path, name), strict=True):
@@ -184,11 +186,11 @@ def test_files_of_tiles_with_alpha_made_in_javascript(node, tmp_path, monkeypatc
     image = photo(300, 200).resize((1100, 40))
     rgba = np.asarray(image.convert("RGBA")).copy()
     rgba[..., 3] = np.arange(1100) % 256
-    (data,) = node.encode(rgba, [10], tmp_path, "nano-4", progressive=True)
+    (data,) = node.encode(rgba, [10], tmp_path, "nano-5", progressive=True)
     assert len(unpack(data).tiles) == 2
     assert unpack(data).passes == 3
     same(node, data, tmp_path, monkeypatch)
     grey = np.asarray(photo(90, 70, "L").convert("RGBA"))
-    (data,) = node.encode(grey, [30], tmp_path, "nano-4")
+    (data,) = node.encode(grey, [30], tmp_path, "nano-5")
     assert hpcm.decompress(data).mode == "L"
     same(node, data, tmp_path, monkeypatch)

@@ -45,6 +45,8 @@ IN_MODELS_PACKAGE = {  # hash: name
     "709e8cf6105df2a7": "nano-3",
     "663434002d47a5b2": "lite-1",
     "71a86d93e6e72a63": "lite-2",
+    "ac32b0f36ce58924": "nano-4",
+    "af22790b8447b2e2": "lite-ssim-1",
 }
 DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
@@ -197,7 +199,7 @@ def rungs(name_or_path: str | Path) -> list[WeightsFile]:
             versions.sort(key=lambda weights: version_of(weights, text))
             ladder = {weights.lmbda: weights for weights in versions if weights.lmbda is not None}
             return versions[-1:] if versions[-1].lmbda is None else [ladder[lmbda] for lmbda in sorted(ladder)]
-    if text in IN_MODELS_PACKAGE.values():
+    if any(text in (known, known.rpartition("-")[0]) for known in IN_MODELS_PACKAGE.values()):
         raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-models")
     known = ", ".join(weights.name for weights in available()) or "none"
     hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""

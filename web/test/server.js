@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/assets/", import.meta.url));
 const BUNDLED = [
-  { name: "nano-4", graphs: "graphs/nano.safetensors" },
+  { name: "nano-5", graphs: "graphs/nano.safetensors" },
   { name: "lite-3", graphs: "graphs/lite.safetensors" },
 ];
 const TYPES = {
@@ -34,7 +34,7 @@ export async function linkModels(folder) {
     const hash = createHash("sha256").update(weights).digest("hex").slice(0, 16);
     entries.push({ name, hash, file, bytes: weights.length, graphs, decodes_only: false });
   }
-  await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-4", models: entries }));
+  await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-5", models: entries }));
 }
 
 /** A new folder for a site. */
