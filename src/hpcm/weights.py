@@ -163,6 +163,11 @@ def find(name_or_path: str | Path) -> WeightsFile:
     raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
 
 
+def bundled(weights: WeightsFile) -> bool:
+    """Whether it is of the package, and so no stranger's."""
+    return weights.path.parent in (ASSETS, RETIRED)
+
+
 def default() -> WeightsFile | None:
     """The model that is used unless another is named; None where it isn't at hand."""
     try:

@@ -11,7 +11,8 @@ from ..coding.config import Config
 from ..coding.loop import Loop
 from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
-from ..weights import GRAPHS, WeightsFile, read
+from ..weights import GRAPHS, WeightsFile, bundled, read
+from . import graph
 
 ENGINES = ("auto", "onnx", "torch")
 
@@ -42,6 +43,8 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
     stored = storage.unpack(data, str(weights.path))
     try:
         config = Config.from_dict(weights.config)
+        for found in () if bundled(weights) else stored.graphs.values():
+            graph.check(found)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
     graphs, against = _graphs(config, stored.graphs, device)
