@@ -1,4 +1,4 @@
-"""The fuzzers' targets on what was found once, on seeds, and on a little that is random; tests/fuzz/fuzz.py does more."""
+"""The fuzzer's targets on its corpus, its findings among it, and on a little that is random: see tests/fuzz/fuzz.py."""
 
 import importlib.util
 from pathlib import Path

@@ -114,11 +114,12 @@ def unpack_graphs(data: bytes, what: str) -> dict[str, bytes]:
 
 
 def _check_exponents(tensors: Numbers) -> None:
-    """Weights in integers stay as large as they are: exponents of another shape would blow them up. Raises ValueError."""
+    """Exponents of another shape would make weights larger than they are in the file. Raises ValueError."""
     for name, exponent in tensors.items():
         weight = tensors.get(name.removesuffix(EXPONENT))
         if name.endswith(EXPONENT) and weight is not None:
-            fits = exponent.ndim == weight.ndim and all(n in (1, m) for n, m in zip(exponent.shape, weight.shape))
+            sides = zip(exponent.shape, weight.shape, strict=False)
+            fits = exponent.ndim == weight.ndim and all(few in (1, many) for few, many in sides)
             if weight.dtype != np.int8 or exponent.dtype != np.int8 or not fits:
                 raise ValueError(f"{name} is {exponent.dtype} {exponent.shape} for {weight.dtype} {weight.shape}")
 

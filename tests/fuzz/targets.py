@@ -1,6 +1,6 @@
 """Bytes -> one of hpcm's readers, which may refuse them with an error of hpcm's own and do nothing else.
 
-A CRC or a checksum stops every accident and no attacker: where one is in the way, the targets make it right. Each target
+A CRC or a checksum stops every accident and no attacker: where one is in the way, the targets make it right. A target
 takes any bytes and has work to do with most.
 """
 
@@ -33,7 +33,20 @@ from hpcm.weights import describe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 1 << 17  # of a picture that is decoded
-PNG_CHUNKS = (b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"iCCP", b"gAMA", b"cICP", b"pHYs", b"acTL")
+PNG_CHUNKS = (
+    b"IDAT",
+    b"PLTE",
+    b"tRNS",
+    b"eXIf",
+    b"iTXt",
+    b"zTXt",
+    b"tEXt",
+    b"iCCP",
+    b"gAMA",
+    b"cICP",
+    b"pHYs",
+    b"acTL",
+)
 
 
 class Bytes:
@@ -159,7 +172,9 @@ def tables(data: bytes) -> None:
     count = 1 + take.number(6)
     scales = np.frombuffer(take.take(4 * count).ljust(4 * count, b"\0"), np.float32)
     scales = np.cumsum(np.abs(scales)) if take.number(4) else scales
-    radius = np.array([take.number(1 << 16) if take.number(16) == 15 else take.number(5) for _ in range(count)], np.int32)
+    radius = np.array(
+        [take.number(1 << 16) if take.number(16) == 15 else take.number(5) for _ in range(count)], np.int32
+    )
     frequencies = []
     for size in (2 * radius.astype(int) + 2).tolist():
         table = np.array([1 + take.number(1 << 12) for _ in range(min(size, 16))] + [1] * (size - 16), np.int32)
@@ -236,7 +251,18 @@ def _forged(take: Bytes, value: object) -> object:
     if isinstance(value, list) and value and take.number(4):
         place = take.number(len(value))
         return [_forged(take, inner) if i == place else inner for i, inner in enumerate(value)]
-    simple = (take.number(1 << 16), take.number(70), 1 << take.number(40), -take.number(9), None, True, 0.5, [], {}, "psi")
+    simple = (
+        take.number(1 << 16),
+        take.number(70),
+        1 << take.number(40),
+        -take.number(9),
+        None,
+        True,
+        0.5,
+        [],
+        {},
+        "psi",
+    )
     text = take.some(12).decode("latin-1")
     return (*simple, "attention", "none", "float64", float("inf"), [value] * 9, {"before": 1, "after": 1}, text)[
         take.number(len(simple) + 7)

@@ -132,7 +132,13 @@ class Config:
     def _check_transforms(self) -> None:
         """Stages lead from pixels to latents and back, in bounded memory for each pixel."""
         stem = STEMS[self.stem]
-        for field, stride, coarse, end, width in (  # the strides that it lies between; its end at y, and y's width there
+        for (
+            field,
+            stride,
+            coarse,
+            end,
+            width,
+        ) in (  # the strides that it lies between; its end at y, and y's width there
             ("analysis", stem, LATENT_STRIDE, -1, self.M),
             ("synthesis", stem, LATENT_STRIDE, 0, self.M),
             ("hyper_analysis", LATENT_STRIDE, HYPER_STRIDE // 2, 0, self.M),

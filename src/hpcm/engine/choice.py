@@ -43,10 +43,10 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
     stored = storage.unpack(data, str(weights.path))
     try:
         config = Config.from_dict(weights.config)
-        for found in () if bundled(weights) else stored.graphs.values():
-            graph.check(found)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    if not bundled(weights):
+        _check(stored.graphs, str(weights.path))
     graphs, against = _graphs(config, stored.graphs, device)
     if engine == "onnx" and against:
         raise UsageError(f"ONNX Runtime can't run {weights.name}: {against}")
@@ -57,6 +57,15 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
 
         networks = OnnxNetworks(config, stored.parameters, graphs, threads, str(weights.path))
     return Loaded(networks, stored.tables, weights)
+
+
+def _check(graphs: Mapping[str, bytes], what: str) -> None:
+    """Raises WeightsError for graphs that hpcm doesn't write."""
+    for name, found in graphs.items():
+        try:
+            graph.check(found)
+        except ValueError as error:
+            raise WeightsError(f"{what}: graph {name} is refused: {error}") from error
 
 
 def _graphs(config: Config, stored: Mapping[str, bytes], device: str) -> tuple[Mapping[str, bytes], str | None]:

@@ -13,7 +13,18 @@ from collections import defaultdict
 from ..coding.config import MAX_WIDTH
 
 OPERATIONS = {
-    *(b"Add", b"Cast", b"Concat", b"Constant", b"Conv", b"ConvTranspose", b"DepthToSpace", b"LeakyRelu", b"Max", b"Min"),
+    *(
+        b"Add",
+        b"Cast",
+        b"Concat",
+        b"Constant",
+        b"Conv",
+        b"ConvTranspose",
+        b"DepthToSpace",
+        b"LeakyRelu",
+        b"Max",
+        b"Min",
+    ),
     *(b"Mul", b"Neg", b"Reshape", b"Round", b"Slice", b"SpaceToDepth", b"Squeeze", b"Transpose", b"Unsqueeze"),
 }
 MAX_NODES = 1024
@@ -27,7 +38,7 @@ MODEL = {1: "ir_version", 2: "producer_name", 3: "producer_version", 7: "graph",
 GRAPH = {1: "node", 2: "name", 5: "initializer", 11: "input", 12: "output", 13: "value_info"}
 NODE = {1: "input", 2: "output", 3: "name", 4: "op_type", 5: "attribute"}
 ATTRIBUTE = {1: "name", 2: "f", 3: "i", 4: "s", 5: "t", 8: "ints", 20: "type"}
-CONSTANT = {1: "dims", 2: "data_type", 9: "raw_data"}
+CONSTANT = {1: "dims", 2: "data_type", 8: "name", 9: "raw_data"}
 WEIGHT = {1: "dims", 2: "data_type", 8: "name", 13: "external_data", 14: "data_location"}
 
 Message = dict[int, list]  # field number: its values, int or bytes
@@ -73,6 +84,7 @@ def _message(data: bytes, known: dict) -> Message:
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
+        value: int | bytes
         if kind == VARINT:
             value, at = _varint(data, at)
         else:

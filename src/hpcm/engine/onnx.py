@@ -136,7 +136,7 @@ class OnnxNetworks(Loop):
             raise WeightsError(f"{self.what}: the weights don't fit their configuration: no {error}") from error
 
     def _run(self, graph: str, module: str, made: tuple[int, float], **feeds: Array) -> Array:
-        """What a graph makes of [B, C, h, w]; it must have `made[0]` channels, and `made[1]` times the rows and columns."""
+        """What a graph makes of [B, C, h, w]: `made[0]` channels, with `made[1]` times the rows and columns."""
         session = self._sessions.get(module)
         if session is None:
             with self._lock:
