@@ -1,5 +1,7 @@
 # make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
+# make docs       the documentation site, into build/site, offline; needs Python 3.11
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux; findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
@@ -17,7 +19,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-web page format bench clean
+.PHONY: venv demo check check-web page docs fuzz format bench clean
 
 venv: $(READY)
 
@@ -56,6 +58,18 @@ check: $(READY) $(BASE_READY) check-web
 	$(BIN)/pytest
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
+
+docs: $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
+	cp build/site/README.html build/site/index.html
+
+MINUTES ?= 60
+fuzz: $(READY)
+	$(PIP) install -q -c constraints.txt atheris
+	mkdir -p build/fuzz
+	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 60 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
+		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

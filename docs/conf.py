@@ -20,7 +20,8 @@ copyright = "the hpcm authors, MIT"
 version = release = hpcm.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md"]
+include_patterns = ["*.md", "docs/*.md", "web/README.md"]
+exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "web/node_modules"]  # are not searched for documents
 html_theme = "furo"
 html_title = f"hpcm {release}"
 html_copy_source = False
@@ -29,22 +30,25 @@ html_theme_options = {"navigation_with_keys": True}
 templates_path: list[str] = []
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # docs/results.md: a part of it begins below its heading
+autodoc_mock_imports = ["ray", "pyarrow", "fsspec"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "separated"
 
 CONTENTS = {  # of the sidebar
-    "Use": "commands python pictures effort archives serving browser",
+    "Use": "commands python pictures effort archives serving browser ../web/README",
     "Format": "format format-policy exactness ../SECURITY",
     "Models": "../MODEL_CARD results training",
     "Project": "../CONTRIBUTING ../CHANGELOG log",
 }
 PYTHON = {  # the headings of docs/python.md
-    "Pictures": ("function shortest.compress", "function shortest.decompress", "function shortest.preview"),
-    "Models": ("function codec.load", "function models", "class codec.Codec", "class weights.WeightsFile"),
-    "Networks": ("class coding.config.Config", "class model.hpcm.HPCM", "function official.from_official"),
-    "Files": ("function container.unpack", "function container.pack", "class fields.Container"),
+    "Pictures": ("function compress", "function decompress", "function preview"),
+    "Models": ("function load", "class Codec", "function models", "class weights.WeightsFile"),
+    "Networks": ("class Config", "class HPCM", "function official.from_official"),
+    "Files": ("function container.unpack", "function container.pack", "class container.Container"),
+    "Pillow": ("module pillow",),
+    "Archives": ("function archive.compress", "function archive.restore", "class data.Pictures"),
     "Errors": ("module errors",),
 }
 
@@ -111,7 +115,7 @@ def literal(app, what, name, obj, options, lines: list[str]) -> None:
     drawing = section = False
     for line in lines:
         if line and not line.startswith(" "):
-            drawing, section = False, bool(re.fullmatch(r"[A-Z]\w+:", line))
+            drawing, section = False, bool(re.fullmatch(r"[A-Z]\w+:", line)) and line != "Example:"
         elif line and not (drawing or section):
             drawing = True
             made += ["", "::", ""]

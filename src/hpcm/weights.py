@@ -53,7 +53,7 @@ class WeightsFile:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the model, 32 bytes: of the file, or of the whole model whose files it decodes."""
+        """SHA-256 of the model, 32 bytes. It is that of the file, or of the whole model whose files it decodes."""
         return self.known_digest or _file_digest(self.path, *_version(self.path))
 
     @property

@@ -132,24 +132,19 @@ class Config:
     def _check_transforms(self) -> None:
         """Stages lead from pixels to latents and back, in bounded memory for each pixel."""
         stem = STEMS[self.stem]
-        for (
-            field,
-            stride,
-            coarse,
-            end,
-            width,
-        ) in (  # the strides that it lies between; its end at y, and y's width there
+        ends = (  # stages, the strides that they lie between, which of them meets y, and its width there
             ("analysis", stem, LATENT_STRIDE, -1, self.M),
             ("synthesis", stem, LATENT_STRIDE, 0, self.M),
             ("hyper_analysis", LATENT_STRIDE, HYPER_STRIDE // 2, 0, self.M),
             ("hyper_synthesis", LATENT_STRIDE, HYPER_STRIDE // 2, -1, 2 * self.M),
-        ):
+        )
+        for field, stride, coarse, end, width in ends:
             stages = getattr(self, field)
             count = (coarse // stride).bit_length()
             sound = len(stages) == count and stages[end][1] == width
             self._expect(field, sound, f"{count} pairs for the stem {self.stem!r}, of width {width} at the latent")
-            for stage, (blocks, width) in enumerate(stages[:: 1 if field.endswith("analysis") else -1]):
-                inside = width * (self.ratio if blocks else 1) / (stride << stage) ** 2
+            for stage, (blocks, wide) in enumerate(stages[:: 1 if field.endswith("analysis") else -1]):
+                inside = wide * (self.ratio if blocks else 1) / (stride << stage) ** 2
                 self._expect(field, inside <= MAX_PER_PIXEL, f"at most {MAX_PER_PIXEL} numbers for each pixel")
         adapted = not any(self.adaptor_blocks) or self.prior_width == 3 * self.M
         self._expect("prior_width", adapted, f"3M = {3 * self.M}, as its adaptors have blocks")
