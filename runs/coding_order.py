@@ -58,7 +58,8 @@ def drawing() -> str:
             x, y = left + j * CELL, top + i * CELL
             colour = COLOURS[step.scale]
             parts.append(
-                f'<g class="s{step.index}"><rect x="{x}" y="{y}" width="{CELL - 1}" height="{CELL - 1}" fill="{colour}"/>'
+                f'<g class="s{step.index}"><rect x="{x}" y="{y}" width="{CELL - 1}" height="{CELL - 1}" '
+                f'fill="{colour}"/>'
                 f'<text class="n" x="{x + CELL / 2 - 0.5:g}" y="{y + 12}">{step.index}</text></g>'
             )
     return "\n".join([*parts, "</svg>"]) + "\n"

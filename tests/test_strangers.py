@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +153,8 @@ def test_nothing_is_taken_for_a_network_that_is_not_in_the_file(forge):
 
 def a_graph(*nodes: onnx.NodeProto, initializer: tuple[onnx.TensorProto, ...] = ()) -> bytes:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "out")]
-    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer)).SerializeToString()
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 def elsewhere(location: str) -> onnx.TensorProto:
@@ -186,6 +191,30 @@ def test_graphs_that_hpcm_does_not_write(forge, forged, message):
     packed = np.frombuffer(zlib.compress(forged), np.uint8)
     with pytest.raises(WeightsError, match=rf"forged\.safetensors: graph g_s is refused: .*{message}"):
         load(forge({"graph.g_s": packed}))
+
+
+DOUBLING = """
+import numpy as np
+from hpcm.engine import onnx
+onnx.available_memory = lambda: 100 << 20
+graph = open("graph.onnx", "rb").read()
+try:
+    onnx.session(graph, {}, 1).run(None, {"x": np.zeros(1 << 20, np.float32)})
+except Exception as error:
+    assert any(words in str(error) for words in onnx.OUT_OF_MEMORY), error
+    print("refused")
+"""
+
+
+def test_a_graph_gets_no_more_memory_than_there_is(tmp_path):
+    """Concatenation is allowed, and thirty of them make 4 PB of 4 MB: a process that takes them is killed."""
+    names = ["x", *(f"x{i}" for i in range(29)), "out"]
+    nodes = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
+    graph.check(a_graph(*nodes))
+    (tmp_path / "graph.onnx").write_bytes(a_graph(*nodes))
+    here = {**os.environ, "PYTHONPATH": str(Path(storage.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", DOUBLING], cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
 
 
 def test_graphs_that_hpcm_writes_pass():

@@ -164,8 +164,8 @@ def find(name_or_path: str | Path) -> WeightsFile:
 
 
 def bundled(weights: WeightsFile) -> bool:
-    """Whether it is of the package, and so no stranger's."""
-    return weights.path.parent in (ASSETS, RETIRED)
+    """Whether it lies in this package, and so is no stranger's."""
+    return weights.path.parent == ASSETS
 
 
 def default() -> WeightsFile | None:
