@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 from PIL import Image
 
 import hpcm
-from hpcm import decoding
 from hpcm.container import unpack
 from hpcm.fields import Container, Part
 
@@ -34,15 +32,9 @@ class Right(int):
     __hash__ = int.__hash__
 
 
-class Lenient(decoding.Decoder):
-    """What is left over at the end is no error: a forger would write exactly as much as is taken."""
-
-    def finish(self) -> None:
-        pass
-
-
-def forged(honest: Container, payload: bytes, width: int, height: int) -> Container:
-    tile = (Part(payload, Right(0)),)
+def forged(honest: Container, width: int, height: int) -> Container:
+    """No payload at all decodes to symbols, too."""
+    tile = (Part(b"", Right(0)),)
     claim = replace(honest, width=width, height=height, passes=1)
     return replace(claim, tiles=(tile,) * claim.tile_count)
 
@@ -54,14 +46,11 @@ def main() -> None:
     options = parser.parse_args()
     codec = hpcm.load(options.model, threads=1)
     honest = unpack(codec.compress(Image.open(PHOTO).resize((SIDE, SIDE)), quality=50, progressive=False))
-    decoding.Decoder = Lenient  # type: ignore[misc]
-    noise = np.random.default_rng(0).bytes(200_000)
     files = {
         "honest": honest,
-        "no payload": forged(honest, b"", SIDE, SIDE),
-        "200 kB of noise": forged(honest, noise, SIDE, SIDE),
-        "1 pixel wide": forged(honest, b"", 1, SIDE),
-        "1 x 1": forged(honest, b"", 1, 1),
+        "as large": forged(honest, SIDE, SIDE),
+        "1 pixel wide": forged(honest, 1, SIDE),
+        "1 x 1": forged(honest, 1, 1),
     }
     seconds: dict[str, list[float]] = {name: [] for name in files}
     for _ in range(options.rounds):
@@ -77,7 +66,7 @@ def main() -> None:
     for name, file in files.items():
         counted = max(file.width, multiple) * max(file.height, multiple)
         print(
-            f"{name:>15}  {median(seconds[name]) / counted / unit:5.2f} for each pixel, a side counting as {multiple}"
+            f"{name:>12}  {median(seconds[name]) / counted / unit:5.2f} for each pixel, a side counting as {multiple}"
         )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB, of {SIDE} x {SIDE} pixels")
 

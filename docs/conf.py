@@ -34,7 +34,6 @@ autodoc_mock_imports = ["ray", "pyarrow", "fsspec"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
 
 CONTENTS = {  # of the sidebar
     "Use": "commands python pictures effort archives serving browser ../web/README",

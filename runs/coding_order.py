@@ -17,8 +17,9 @@ from hpcm.coding.schedule import PERIOD, steps_of, table
 CELL, GAP, MARGIN, COLUMNS = 18, 26, 14, 4  # pixels; groups in a row
 HEAD = 58  # pixels above the groups
 SECONDS = 0.9  # for each step
+WHOLE = 3  # steps for which the whole is shown first, also to viewers that stand still
 COLOURS = ("#1b6ca8", "#2a9d6f", "#e0a030")  # of scales 1, 2, 3
-SCALES = ("a quarter of the resolution", "half", "full")
+SCALES = ("quarter resolution", "half resolution", "full resolution")
 
 
 def drawing() -> str:
@@ -26,15 +27,17 @@ def drawing() -> str:
     side = PERIOD * CELL
     width = 2 * MARGIN + COLUMNS * side + (COLUMNS - 1) * GAP
     height = HEAD + MARGIN + GROUPS // COLUMNS * (side + GAP)
-    duration = SECONDS * (len(steps) + 2)  # two more to look at the whole
+    duration = SECONDS * (WHOLE + 1 + len(steps))
+    dark = 100 * SECONDS * WHOLE / duration  # percent
     style = [
         "text{font:11px sans-serif;fill:#333;text-anchor:middle}.l{text-anchor:start;font-size:12px}",
         ".n{font-size:9px;fill:#fff}",
         "@media (prefers-reduced-motion: no-preference){",
     ]
     for step in steps:
-        share = 100 * SECONDS * (step.index + 0.5) / duration
-        style.append(f"@keyframes k{step.index}{{0%,{share:.2f}%{{opacity:0}}{share + 2:.2f}%,100%{{opacity:1}}}}")
+        lit = 100 * SECONDS * (WHOLE + 1 + step.index) / duration
+        frames = f"0%,{dark:.1f}%{{opacity:1}}{dark + 1:.1f}%,{lit - 1:.1f}%{{opacity:0}}{lit:.1f}%,100%{{opacity:1}}"
+        style.append(f"@keyframes k{step.index}{{{frames}}}")
         style.append(f".s{step.index}{{animation:k{step.index} {duration:.1f}s infinite}}")
     style.append("}")
     parts = [
