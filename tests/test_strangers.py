@@ -25,6 +25,7 @@ from hpcm.codec import MAX_DECODED, load
 from hpcm.coding.config import BASE, NANO, Config
 from hpcm.container import unpack
 from hpcm.engine import graph
+from hpcm.engine.onnx import session
 from hpcm.errors import FormatError, PictureError, WeightsError
 from hpcm.fields import Part
 from hpcm.picture import XMP_ORIENTATION, from_image, pack_alpha
@@ -191,6 +192,16 @@ def test_graphs_that_hpcm_does_not_write(forge, forged, message):
     packed = np.frombuffer(zlib.compress(forged), np.uint8)
     with pytest.raises(WeightsError, match=rf"forged\.safetensors: graph g_s is refused: .*{message}"):
         load(forge({"graph.g_s": packed}))
+
+
+def test_weights_that_are_not_given_are_looked_for_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(bytes(16))
+    monkeypatch.chdir(tmp_path)
+    forged = a_graph(ADD, initializer=(elsewhere("weights"),))
+    x = np.ones(4, np.float32)
+    assert session(forged, {"net.w": x}, 1).run(None, {"x": x})[0].tolist() == [2] * 4
+    with pytest.raises(Exception, match="External data path"):
+        session(forged, {}, 1)
 
 
 DOUBLING = """

@@ -243,7 +243,7 @@ def _weights(take: Bytes) -> bytes:
         tensors[name] = _other(take, tensors[name])
         if not take.number(4):
             tensors[sorted(tensors)[take.number(len(tensors))]] = tensors.pop(name)
-    return save_tensors({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata)
+    return save_tensors({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata)
 
 
 def _forged(take: Bytes, value: object) -> object:

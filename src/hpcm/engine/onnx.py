@@ -194,6 +194,8 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **set
     options.intra_op_num_threads = threads
     _share_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # A forged graph may want weights that aren't given; ONNX Runtime would look for them in the working directory.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.log_severity_level = 4  # what goes wrong is told by an exception
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others share the machine
     for name, value in settings.items():
