@@ -104,6 +104,11 @@ GENERATED = {"README": contents, "docs/commands": commands, "docs/python": names
 
 
 def extend(app, docname: str, source: list[str]) -> None:
+    def without(link: re.Match[str]) -> str:  # the site has pages and files, but no folders
+        folder = (ROOT / docname).parent / link[2]
+        return link[1] if "://" not in link[2] and folder.is_dir() else link[0]
+
+    source[0] = re.sub(r"\[([^\]]*)\]\(([^)#\s]+)\)", without, source[0])
     if docname in GENERATED:
         source[0] += "\n" + GENERATED[docname]()
 
