@@ -1,6 +1,8 @@
 # make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
+# make docs       the documentation site, into build/site, offline; needs Python 3.11
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux; findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
 # make release    wheels and source distributions in dist/, checked and tried; needs Node.js 20 for the page
@@ -22,7 +24,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-web coverage page man release format bench clean
+.PHONY: venv demo check check-web coverage docs fuzz page man release format bench clean
 
 venv: $(READY)
 
@@ -85,6 +87,18 @@ man: $(RELEASE_READY)
 
 release: man page
 	$(BIN)/python tools/release.py
+
+docs: $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
+	cp build/site/README.html build/site/index.html
+
+MINUTES ?= 60
+fuzz: $(READY)
+	$(PIP) install -q -c constraints.txt atheris
+	mkdir -p build/fuzz
+	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 60 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
+		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

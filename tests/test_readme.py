@@ -5,17 +5,24 @@ import ast
 import importlib
 import re
 import shlex
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image, ImageFile
 
+import hpcm
 from hpcm.cli.arguments import parser
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [README, *sorted({*ROOT.glob("*.md")} - {README}), *PAGES]
+NOT_RUN = 9  # examples of docs/ that need a cluster, a server, hours, or other people's data
 PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
 OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex", "js"}
 OTHER_COMMANDS = {
@@ -35,7 +42,7 @@ OTHER_COMMANDS = {
     "tar",
 }
 SEPARATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "(", ")"}
-FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:<!-- not run: ([^\n]*) -->\n)?( *)```(\w*)[^\n]*\n(.*?)^\2```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -44,6 +51,7 @@ class Block(NamedTuple):
     place: str  # file:line
     language: str
     text: str
+    not_run: str  # why; "" if it is
 
 
 def blocks(path: Path) -> list[Block]:
@@ -51,7 +59,7 @@ def blocks(path: Path) -> list[Block]:
     found = []
     for match in FENCE.finditer(document):
         line = document.count("\n", 0, match.start()) + 1
-        found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[2], match[3]))
+        found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[3], match[4], match[1] or ""))
     return found
 
 
@@ -60,10 +68,13 @@ def prose(path: Path) -> str:
     return FENCE.sub("", path.read_text(encoding="utf-8"))
 
 
-def named(*languages: str, documents: list[Path] = DOCUMENTS) -> list:
-    """The blocks of these languages as parameters of a test, which are named by their places."""
+def named(*languages: str, documents: list[Path] = DOCUMENTS, run: bool = False) -> list:
+    """The blocks of these languages as parameters of a test, which are named by their places; `run`: to be run."""
     found = [block for path in documents for block in blocks(path) if block.language in languages]
-    return [pytest.param(block, id=block.place) for block in found]
+    skipped = {
+        block: [pytest.mark.skip(f"not run: {block.not_run}")] if run and block.not_run else [] for block in found
+    }
+    return [pytest.param(block, id=block.place, marks=skipped[block]) for block in found]
 
 
 def commands(block: Block) -> Iterator[list[str]]:
@@ -118,13 +129,40 @@ def test_every_block_says_what_it_is(path):
 ON_RAY = ("hpcm.archive", "hpcm.data")  # modules that need the extra
 
 
-@pytest.mark.parametrize("block", named(PYTHON, documents=[README]))
-def test_examples_run(block, tmp_path, monkeypatch, large):
-    """Each by itself, in a folder where they may write; the repository's pictures and a large file are at hand."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch, large):
+    """Where an example runs: the repository's pictures, small photographs and what was made of them are at hand."""
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (tmp_path / "large.hpcm").write_bytes(large)
+    photo = Image.open(ROOT / "tests" / "data" / "kodim23.png").crop((130, 90, 130 + 192, 90 + 128))
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.png", "photo.jpg", "garden.png", "photos/1.jpg", "photos/2.jpg"):
+        photo.save(tmp_path / name)
+    data = hpcm.load("nano").compress(photo, quality=90, progressive=True)
+    (tmp_path / "photo.hpcm").write_bytes(data)
+    (tmp_path / "beginning.hpcm").write_bytes(data[: len(data) * 2 // 3])
     monkeypatch.chdir(tmp_path)
-    exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", named(PYTHON, run=True))
+def test_examples_run(block, folder, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # one of them sets it
+    with warnings.catch_warnings():
+        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("block", named(SHELL, SESSION, documents=PAGES, run=True))
+def test_commands_run(block, folder):
+    """Each block in a shell, where `hpcm` is this package."""
+    script = f'set -e\nhpcm() {{ {shlex.quote(sys.executable)} -m hpcm "$@"; }}\n{block.text}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr
+
+
+def test_few_examples_are_not_run():
+    """A new one runs, or it says why it can't and is counted here."""
+    assert sum(bool(block.not_run) for path in DOCUMENTS for block in blocks(path)) == NOT_RUN
 
 
 @pytest.mark.parametrize("block", named(PYTHON))

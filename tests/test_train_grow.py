@@ -111,7 +111,9 @@ def test_who_can_grow(tiny, tiny_base):
     assert not can_grow(larger(tiny, 32), tiny)
     assert not can_grow(tiny_base, tiny_base)
     assert can_grow(Config.from_dict(find("nano").config), LITE)  # whatever version is bundled
-    assert not can_grow(NANO, replace(NANO, M=320, analysis=((3, 128), (0, 320)), synthesis=((0, 320), (3, 128))))
+    hyper = {"hyper_analysis": ((1, 320), (0, 64)), "hyper_synthesis": ((1, 64), (0, 640))}
+    other = replace(NANO, M=320, analysis=((3, 128), (0, 320)), synthesis=((0, 320), (3, 128)), **hyper)
+    assert not can_grow(NANO, other)
     assert not can_grow(tiny, replace(tiny, analysis=((1, 36), (0, 16))))  # no eighths
     assert can_grow(replace(tiny, interpolation="separate"), tiny)
     with pytest.raises(UsageError, match="tiny is no larger model of larger's kind"):

@@ -35,6 +35,7 @@ DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 COARSE, COARSE_SCALE = 64, 2  # drafts reduced so far need no more scales: 37 dB then (docs/log.md)
+MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
 MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
 
@@ -191,7 +192,8 @@ class Codec:
         if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
             raise UsageError(f"box is {tuple(box)}: it must be inside the picture of {width} x {height} pixels")
         left, top, right, bottom = box or (0, 0, width, height)
-        self._check(container, (right - left, bottom - top), self.max_pixels if max_pixels is None else max_pixels)
+        wanted = (right - left, bottom - top) if container.alpha is None else (width, height)  # alpha is decoded whole
+        self._check(container, wanted, self.max_pixels if max_pixels is None else max_pixels)
         factor = 1 if draft is None else reduction((width, height), draft)
         scale = min(scale, COARSE_SCALE) if factor >= COARSE else scale
         return to_image(Decoding(self.loaded, container, scale).picture(box, factor))
@@ -232,10 +234,12 @@ class Codec:
             )
         if container.level >= self.levels:
             raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
-        if size[0] * size[1] > max_pixels:
+        multiple = self.networks.config.multiple  # a narrower picture takes as long as one that is so wide
+        padded = max(size[0], multiple) * max(size[1], multiple)
+        if size[0] * size[1] > max_pixels or padded > max(max_pixels, MAX_NARROW):
             raise FormatError(
-                f"the file claims {size[0]} x {size[1]} pixels, over {max_pixels:,}: "
-                "allow more (max_pixels, --max-pixels) if you trust it"
+                f"the file claims {size[0]} x {size[1]} pixels, over {max_pixels:,}: allow more if you trust it "
+                f"(max_pixels, --max-pixels); a side counts as at least {multiple}"
             )
         if container.tile_side > MAX_TILE_SIDE:
             raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")

@@ -72,7 +72,7 @@ class Container:
 
     @property
     def progress(self) -> float:
-        """How much of the tiles' parts is there: 1 unless the file was cut."""
+        """How much of the tiles' parts is there, 1 unless the file was cut."""
         return sum(map(len, self.tiles)) / (self.tile_count * self.passes)
 
 

@@ -52,7 +52,7 @@ DESCRIPTIVE_TAGS = (269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316)
 IPTC_TAG = 33723
 BULKY_TAGS = (IPTC_TAG, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop's, the ICC profile
 IPTC_RESOURCE = 0x0404  # among the resources of Photoshop in a JPEG
-XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d+"|\s*<tiff:Orientation>\d+</tiff:Orientation>')
+XMP_ORIENTATION = re.compile(rb'\s?tiff:Orientation="\d+"|<tiff:Orientation>\d+</tiff:Orientation>')
 CICP_BYTES = 4
 COMMENT = "Comment"  # PNG's keyword
 NO_COMMENTS = ("XML:com.adobe.xmp", "Raw profile type")  # texts of a PNG that are other metadata

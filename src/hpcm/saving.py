@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .errors import PictureError, UsageError
+from .errors import PictureError, PictureNotice, UsageError
 from .fields import Container
 
 XMP_TAG = 700
+MAX_KEYWORD = 79  # bytes of a keyword in a PNG
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
     "WEBP": {"lossless": True},
@@ -84,14 +86,17 @@ def _png_chunks(xmp: bytes | None, cicp: bytes | None, comments: dict[str, str])
     if xmp:
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     for keyword, text in comments.items():
-        chunks.add_text(keyword, text)
+        chunks.add_text(keyword.encode("latin-1", "replace")[:MAX_KEYWORD], text)
     return chunks
 
 
 def _exif_with(xmp: bytes, exif: bytes | None) -> Image.Exif:
     """EXIF with XMP among its tags, as TIFF has it."""
     tags = Image.Exif()
-    if exif:
-        tags.load(exif)
+    try:
+        tags.load(exif or b"")
+    except Exception as error:  # the parser raises nearly anything on damaged tags
+        warnings.warn(f"the file's EXIF is damaged and not written: {error}", PictureNotice, stacklevel=2)
+        tags = Image.Exif()
     tags[XMP_TAG] = xmp
     return tags

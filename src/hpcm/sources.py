@@ -63,6 +63,8 @@ def open_picture(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
+            if image.format == "EPS":  # for which Pillow would start Ghostscript
+                raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
             image.load()
         if cicp := _cicp(data):
             image.info["cicp"] = cicp
@@ -70,7 +72,7 @@ def open_picture(data: bytes) -> Image.Image:
         raise PictureError("it is no picture that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except MemoryError:
+    except (MemoryError, PictureError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error

@@ -28,7 +28,7 @@ from .errors import WeightsError
 TABLES = ("scales", "radius", "frequencies")
 GRAPH = "graph."
 INT8_MAX = 127
-MAX_GRAPH = 1 << 24  # bytes of a graph
+MAX_GRAPHS = 1 << 24  # bytes of all graphs of a model
 
 Numbers = dict[str, np.ndarray]
 
@@ -99,6 +99,7 @@ def unpack(data: bytes, what: str) -> Stored:
         tables = Tables(*(tensors.pop(f"tables.{name}") for name in TABLES))
         tables.check()
         graphs = _graphs(tensors)
+        _check_exponents(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise WeightsError(f"{what}: the weights don't fit their configuration: {error}") from error
     return Stored({name: value for name, value in tensors.items() if not name.startswith(GRAPH)}, tables, graphs)
@@ -112,19 +113,29 @@ def unpack_graphs(data: bytes, what: str) -> dict[str, bytes]:
         raise WeightsError(f"{what} can't be read as a file of graphs: {error}") from error
 
 
+def _check_exponents(tensors: Numbers) -> None:
+    """Exponents of another shape would make weights larger than they are in the file. Raises ValueError."""
+    for name, exponent in tensors.items():
+        weight = tensors.get(name.removesuffix(EXPONENT))
+        if name.endswith(EXPONENT) and weight is not None:
+            sides = zip(exponent.shape, weight.shape, strict=False)
+            fits = exponent.ndim == weight.ndim and all(few in (1, many) for few, many in sides)
+            if weight.dtype != np.int8 or exponent.dtype != np.int8 or not fits:
+                raise ValueError(f"{name} is {exponent.dtype} {exponent.shape} for {weight.dtype} {weight.shape}")
+
+
 def _graphs(tensors: Numbers) -> dict[str, bytes]:
     """Raises ValueError, zlib.error."""
-    packed = {name.removeprefix(GRAPH): value.tobytes() for name, value in tensors.items() if name.startswith(GRAPH)}
-    return {name: _inflated(data) for name, data in packed.items()}
-
-
-def _inflated(data: bytes) -> bytes:
-    """Raises ValueError, zlib.error."""
-    stream = zlib.decompressobj()
-    graph = stream.decompress(data, MAX_GRAPH)
-    if not stream.eof:
-        raise ValueError("a graph is cut off or too large")
-    return graph
+    graphs: dict[str, bytes] = {}
+    left = MAX_GRAPHS
+    for name, value in tensors.items():
+        if name.startswith(GRAPH):
+            stream = zlib.decompressobj()
+            graph = graphs[name.removeprefix(GRAPH)] = stream.decompress(value.tobytes(), max(left, 1))
+            left -= len(graph)
+            if not stream.eof or left < 0:
+                raise ValueError(f"graph {name} is cut off, or its graphs have over {MAX_GRAPHS:,} bytes")
+    return graphs
 
 
 def floats(parameters: Mapping[str, np.ndarray], name: str) -> np.ndarray:

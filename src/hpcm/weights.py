@@ -66,7 +66,7 @@ class WeightsFile:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the model, 32 bytes: of the file, or of the whole model whose files it decodes."""
+        """SHA-256 of the model, 32 bytes. It is that of the file, or of the whole model whose files it decodes."""
         return self.known_digest or _file_digest(self.path, *_version(self.path))
 
     @property
@@ -204,6 +204,11 @@ def rungs(name_or_path: str | Path) -> list[WeightsFile]:
     known = ", ".join(weights.name for weights in available()) or "none"
     hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""
     raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
+
+
+def bundled(weights: WeightsFile) -> bool:
+    """Whether it lies in this package, and so is no stranger's."""
+    return weights.path.parent == ASSETS
 
 
 def default() -> WeightsFile | None:

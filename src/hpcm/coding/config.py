@@ -19,12 +19,14 @@ from typing import Any
 
 from ..fields import MAX_LEVEL, MODEL_NAME
 
-MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW = 8192, 64, 8, 64  # of what a weights file may ask for
+MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW, MAX_HEADS = 8192, 64, 4, 16, 64  # of what a weights file may ask for
+MAX_PER_PIXEL = 512  # numbers inside a block for each pixel; the 1B model has 192
 GROUPS = 8  # the channels of the latent are scheduled in eight equal groups
 PICTURE_CHANNELS = 3
 CELL = 8  # side in pixels of the cells of the "unshuffle8" stem
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
+STEMS = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}  # their strides
 STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
 MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)
 MAX_LEVELS = MAX_LEVEL + 1
@@ -80,7 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         choices = {
-            "stem": ("conv4", "conv2", "unshuffle8"),
+            "stem": tuple(STEMS),
             "fusion": ("attention", "psi", "none"),
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
@@ -101,8 +103,10 @@ class Config:
         lambdas = (self.lambda_min, self.lambda_max)
         sound = all(isinstance(value, float | int) and 0 < value < math.inf for value in lambdas)
         self._expect("lambda_min", sound, "positive and finite, as lambda_max")
+        self._check_transforms()
         if self.fusion == "attention":
-            self._expect("heads", 2 * self.M % self.heads == 0, f"a divisor of 2M = {2 * self.M}")
+            divides = 2 * self.M % self.heads == 0 and self.heads <= MAX_HEADS
+            self._expect("heads", divides, f"a divisor of 2M = {2 * self.M}, at most {MAX_HEADS}")
 
     def _check_sizes(self) -> None:
         """Counts and widths, whose bounds keep a forged file from asking for a network that takes hours to build."""
@@ -124,6 +128,26 @@ class Config:
             counts = getattr(self, field)
             sound = isinstance(counts, tuple) and len(counts) == 3 and all(_whole(n, low, high) for n in counts)
             self._expect(field, sound, f"three whole numbers from {low} to {high}")
+
+    def _check_transforms(self) -> None:
+        """Stages lead from pixels to latents and back, in bounded memory for each pixel."""
+        stem = STEMS[self.stem]
+        ends = (  # stages, the strides that they lie between, which of them meets y, and its width there
+            ("analysis", stem, LATENT_STRIDE, -1, self.M),
+            ("synthesis", stem, LATENT_STRIDE, 0, self.M),
+            ("hyper_analysis", LATENT_STRIDE, HYPER_STRIDE // 2, 0, self.M),
+            ("hyper_synthesis", LATENT_STRIDE, HYPER_STRIDE // 2, -1, 2 * self.M),
+        )
+        for field, stride, coarse, end, width in ends:
+            stages = getattr(self, field)
+            count = (coarse // stride).bit_length()
+            sound = len(stages) == count and stages[end][1] == width
+            self._expect(field, sound, f"{count} pairs for the stem {self.stem!r}, of width {width} at the latent")
+            for stage, (blocks, wide) in enumerate(stages[:: 1 if field.endswith("analysis") else -1]):
+                inside = wide * (self.ratio if blocks else 1) / (stride << stage) ** 2
+                self._expect(field, inside <= MAX_PER_PIXEL, f"at most {MAX_PER_PIXEL} numbers for each pixel")
+        adapted = not any(self.adaptor_blocks) or self.prior_width == 3 * self.M
+        self._expect("prior_width", adapted, f"3M = {3 * self.M}, as its adaptors have blocks")
 
     def _expect(self, field: str, fulfilled: bool, allowed: str) -> None:
         if not fulfilled:
@@ -188,7 +212,7 @@ def receptive_halo(config: Config) -> int:
     Counts one position per 3x3 convolution at its own stride, and one for a 4x4 stem; the transforms have no other
     reach, so a picture analysed or synthesised in pieces with this halo equals one done whole.
     """
-    stride = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}[config.stem]
+    stride = STEMS[config.stem]
     analysis_reach = synthesis_reach = 2 if config.stem == "conv4" else 0  # pixels
     for stage, (blocks, _) in enumerate(config.analysis):
         analysis_reach += blocks * stride * 2**stage

@@ -12,7 +12,8 @@ from ..coding.config import Config
 from ..coding.loop import Loop
 from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
-from ..weights import GRAPHS, WeightsFile, read
+from ..weights import GRAPHS, WeightsFile, bundled, read
+from . import graph
 
 LOG = logging.getLogger(__name__)
 ENGINES = ("auto", "onnx", "torch")
@@ -46,6 +47,8 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
         config = Config.from_dict(weights.config)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    if not bundled(weights):
+        _check(stored.graphs, str(weights.path))
     graphs, against = _graphs(config, stored.graphs, device)
     if engine == "onnx" and against:
         raise UsageError(f"ONNX Runtime can't run {weights.name}: {against}")
@@ -57,6 +60,15 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
         networks = OnnxNetworks(config, stored.parameters, graphs, threads, str(weights.path))
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(networks).__module__, device)
     return Loaded(networks, stored.tables, weights)
+
+
+def _check(graphs: Mapping[str, bytes], what: str) -> None:
+    """Raises WeightsError for graphs that hpcm doesn't write."""
+    for name, found in graphs.items():
+        try:
+            graph.check(found)
+        except ValueError as error:
+            raise WeightsError(f"{what}: graph {name} is refused: {error}") from error
 
 
 def _graphs(config: Config, stored: Mapping[str, bytes], device: str) -> tuple[Mapping[str, bytes], str | None]:

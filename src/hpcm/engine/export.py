@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..coding.layers import layers
 from ..errors import WeightsError
 from ..model.hpcm import HPCM
+from .graph import check
 from .onnx import OPSET, PREFIX, layer_graph, unsuited
 
 SIDE = 8  # of the latent that is traced; graphs take any
@@ -133,4 +134,6 @@ def _skeleton(model: onnx.ModelProto) -> bytes:
                 tensor.ClearField(field)
             tensor.data_location = onnx.TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value="weights")
-    return model.SerializeToString(deterministic=True)
+    made: bytes = model.SerializeToString(deterministic=True)
+    check(made)  # as every reader will
+    return made

@@ -32,17 +32,19 @@ import numpy as np
 from .. import storage
 from ..coding.arrays import Array, Arrays, NumpyArrays
 from ..coding.bound import check
-from ..coding.config import MODELS, Config
-from ..coding.gains import between
+from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, MODELS, PICTURE_CHANNELS, Config
+from ..coding.gains import KNOTS, between
 from ..coding.layers import EXPONENT, Layer
 from ..coding.loop import Loop
 from ..coding.probe import Case, cases, compare
 from ..coding.schedule import Step
 from ..errors import UsageError, WeightsError
+from ..hardware import available_memory
 
 OPSET = 17
 PREFIX = "net."  # of weights' names in a graph; behind it the name in the module
 OLDEST = "1.20"  # ONNX Runtime that is known to do
+OUT_OF_MEMORY = ("Available memory", "Failed to allocate")  # ONNX Runtime's words
 
 
 def unsuited(config: Config) -> str | None:
@@ -83,36 +85,47 @@ class OnnxNetworks(Loop):
             found = check(parameters, config)
         except KeyError as error:
             raise WeightsError(f"{what}: the weights don't fit their configuration: no {error}") from error
+        except (IndexError, TypeError, ValueError) as error:
+            raise WeightsError(f"{what}: the weights don't fit their configuration: {error}") from error
         self._probe(cases(found, config.carrier))
 
     def analyse(self, x: Array) -> Array:
-        return self._run("g_a", "g_a", x=x)
+        return self._run("g_a", "g_a", (self.config.M, 1 / LATENT_STRIDE), x=x)
 
     def hyper_analyse(self, y: Array) -> Array:
-        return self._run("h_a", "h_a", x=y)
+        return self._run("h_a", "h_a", (self.config.N, LATENT_STRIDE / HYPER_STRIDE), x=y)
 
     def hyper_synthesise(self, z_hat: Array) -> Array:
-        return self._run("h_s", "h_s", x=z_hat)
+        return self._run("h_s", "h_s", (2 * self.config.M, HYPER_STRIDE / LATENT_STRIDE), x=z_hat)
 
     def parameters_of(self, step: Step, context: Array, y_hat: Array, level: Array) -> Array:
         later = step.index - 1
-        adapted = self._run(f"adaptor-{step.scale}", f"adaptors.{later}", context=context, y_hat=y_hat)
+        made = (self.config.prior_width, 1)
+        adapted = self._run(f"adaptor-{step.scale}", f"adaptors.{later}", made, context=context, y_hat=y_hat)
         gain = between(self.numbers(f"gains.{later}"), level, self.config.levels)
         index = 1 if step.scale == 2 and self.config.prior_fine else 0
         feeds = {"context": context} if self.config.refine else {}
-        return self._run(f"prior-{index}", f"priors.{index}", adapted=adapted, gain=gain, **feeds)
+        made = (2 * self.config.M, 1)
+        return self._run(f"prior-{index}", f"priors.{index}", made, adapted=adapted, gain=gain, **feeds)
 
     def between_scales(self, scale: int, context: Array) -> Array:
-        return self._run(f"context-{scale - 1}", f"context_nets.{scale - 1}", x=context)
+        return self._run(f"context-{scale - 1}", f"context_nets.{scale - 1}", (2 * self.config.M, 1), x=context)
 
     def fuse(self, step: Step, psi: Array, context: Array) -> Array:
         raise NotImplementedError("models with attention are run by torch")
 
     def synthesise(self, y_hat: Array) -> Array:
-        return self._run("g_s", "g_s", x=y_hat)
+        return self._run("g_s", "g_s", (PICTURE_CHANNELS, LATENT_STRIDE), x=y_hat)
 
     def numbers(self, name: str) -> Array:
-        return self._number(name if name in self._parameters else f"{name}.knots")
+        config = self.config
+        channels = config.N if name.startswith("z_") else config.M if name.startswith("y_") else config.prior_width
+        rows = KNOTS if config.levels > 1 else 1
+        shape = (1, channels, 1, 1) if name in ("z_means", "z_scales") else (rows, channels)
+        found = self._number(name if name in self._parameters else f"{name}.knots")
+        if found.shape != shape:
+            raise WeightsError(f"{self.what}: {name} has the shape {found.shape} instead of {shape}")
+        return found
 
     # ---- sessions ---------------------------------------------------------------------------------------------------
 
@@ -122,13 +135,22 @@ class OnnxNetworks(Loop):
         except KeyError as error:
             raise WeightsError(f"{self.what}: the weights don't fit their configuration: no {error}") from error
 
-    def _run(self, graph: str, module: str, **feeds: Array) -> Array:
+    def _run(self, graph: str, module: str, made: tuple[int, float], **feeds: Array) -> Array:
+        """What a graph makes of [B, C, h, w]: `made[0]` channels, with `made[1]` times the rows and columns."""
         session = self._sessions.get(module)
         if session is None:
             with self._lock:
                 session = self._sessions.get(module) or self._session(graph, f"{module}.")
                 self._sessions[module] = session
-        return session.run(None, feeds)[0]
+        try:
+            (out,) = session.run(None, feeds)
+        except Exception as error:  # ONNX Runtime's own, of several kinds
+            raise self._unfit(graph, error) from error
+        batch, _, *sides = next(iter(feeds.values())).shape
+        shape = (batch, made[0], *(int(side * made[1]) for side in sides))
+        if out.dtype != np.float32 or out.shape != shape:
+            raise WeightsError(f"{self.what}: graph {graph} gives {out.dtype} {out.shape} instead of float32 {shape}")
+        return out
 
     def _session(self, graph: str, prefix: str, only: Sequence[str] | None = None) -> Any:
         """A graph with the weights of a module, all or `only` some. Raises WeightsError where they don't fit."""
@@ -142,14 +164,22 @@ class OnnxNetworks(Loop):
         except UsageError:
             raise
         except Exception as error:  # ONNX Runtime's own, of several kinds
-            reason = " ".join(str(error).split())
-            raise WeightsError(f"{self.what}: graph {graph} doesn't fit its weights: {reason}") from error
+            raise self._unfit(graph, error) from error
+
+    def _unfit(self, graph: str, error: Exception) -> Exception:
+        reason = " ".join(str(error).split())
+        if any(words in reason for words in OUT_OF_MEMORY):
+            return MemoryError(reason)
+        return WeightsError(f"{self.what}: graph {graph} doesn't fit its weights: {reason}")
 
     def _probe(self, these: Iterable[Case]) -> None:
         def run(case: Case) -> np.ndarray:
             prober = self._session(layer_graph(case.layer), f"{case.layer.name}.", ("weight", "bias"))
-            sums = prober.run(None, {"x": case.m.astype(np.float32)})[0]
-            return sums[:, case.channels].astype(np.float64)
+            try:
+                (sums,) = prober.run(None, {"x": case.m.astype(np.float32)})
+                return sums[:, case.channels].astype(np.float64)
+            except Exception as error:  # ONNX Runtime's own, of several kinds, and numpy's about other shapes
+                raise self._unfit(layer_graph(case.layer), error) from error
 
         compare(these, run, "ONNX Runtime")
 
@@ -164,6 +194,8 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **set
     options.intra_op_num_threads = threads
     _share_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # A forged graph may want weights that aren't given; ONNX Runtime would look for them in the working directory.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.log_severity_level = 4  # what goes wrong is told by an exception
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others share the machine
     for name, value in settings.items():
@@ -177,11 +209,14 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **set
 
 @cache
 def _share_memory() -> None:
-    """One pool of memory for all sessions, instead of one for each: half the peak (docs/log.md)."""
-    from onnxruntime import OrtAllocatorType, OrtMemoryInfo, OrtMemType, create_and_register_allocator
+    """One pool of memory for all sessions, instead of one for each: half the peak (docs/log.md).
+
+    It holds no more than the machine has free: a forged graph that asks for more is an error, not the process's end.
+    """
+    from onnxruntime import OrtAllocatorType, OrtArenaCfg, OrtMemoryInfo, OrtMemType, create_and_register_allocator
 
     where = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
-    create_and_register_allocator(where, None)
+    create_and_register_allocator(where, OrtArenaCfg({"max_mem": available_memory()}))
 
 
 def cores() -> int:

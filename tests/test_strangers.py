@@ -1,0 +1,242 @@
+"""Files of strangers: nothing in them is run, no path in them is followed, and they get no more than they may claim."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import tracemalloc
+import zlib
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save, save_file
+
+from hpcm import storage
+from hpcm.codec import MAX_DECODED, load
+from hpcm.coding.config import BASE, NANO, Config
+from hpcm.container import unpack
+from hpcm.engine import graph
+from hpcm.engine.onnx import session
+from hpcm.errors import FormatError, PictureError, WeightsError
+from hpcm.fields import Part
+from hpcm.picture import XMP_ORIENTATION, from_image, pack_alpha
+from hpcm.saving import save_picture
+from hpcm.sources import open_picture
+
+GOLDEN = Path(__file__).parent / "golden"
+WEIGHTS = GOLDEN / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return load(WEIGHTS)
+
+
+@pytest.fixture
+def forge(tmp_path):
+    """Writes the tiny model's file with other tensors and fields of its configuration."""
+
+    def forged(tensors: dict[str, np.ndarray], **fields: object) -> Path:
+        with safe_open(WEIGHTS, "np") as file:
+            metadata = file.metadata()
+        metadata["config"] = json.dumps(json.loads(metadata["config"]) | fields)
+        save_file({**load_file(WEIGHTS), **tensors}, tmp_path / "forged.safetensors", metadata)
+        return tmp_path / "forged.safetensors"
+
+    return forged
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1 << 23), (1 << 23, 1), (40, MAX_DECODED // 50)])
+def test_narrow_pictures_count_as_what_they_cost(codec, width, height):
+    """A column of one pixel takes as long as one of 64, which is what the networks see."""
+    container = replace(unpack((GOLDEN / "tiny.hpcm").read_bytes()), width=width, height=height)
+    with pytest.raises(FormatError, match="a side counts as at least 64"):
+        codec.decompress(replace(container, tiles=((Part(b"", 0),),) * container.tile_count))
+
+
+def test_alpha_counts_as_a_whole(codec):
+    """It is decoded whole, whatever part of the picture is asked for."""
+    container = replace(unpack((GOLDEN / "tiny.hpcm").read_bytes()), width=9000, height=9000)
+    container = replace(container, alpha=b"", tiles=((Part(b"", 0),),) * container.tile_count)
+    with pytest.raises(FormatError, match="claims 9000 x 9000 pixels, over 1,000,000"):
+        codec.decompress(container, box=(0, 0, 1, 1), max_pixels=1_000_000)
+
+
+def test_postscript_is_not_run():
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(PictureError, match="PostScript, a program"):
+        open_picture(program)
+
+
+def test_blanks_in_xmp_take_no_time():
+    begin = time.process_time()
+    assert XMP_ORIENTATION.sub(b"", b" " * 1_000_000) == b" " * 1_000_000
+    assert time.process_time() - begin < 5  # an hour, where blanks are tried from each place anew
+
+
+def test_damaged_exif_and_comments_do_not_stop_a_picture():
+    image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    image.info.update(exif=b"no EXIF at all", xmp=b"<x/>", comments={"über � " * 30: "text"})
+    with pytest.warns(UserWarning, match="EXIF is damaged and not written"):
+        assert from_image(open_picture(save_picture(image, ".tif"))).xmp == b"<x/>"
+    del image.info["exif"]
+    assert from_image(open_picture(save_picture(image, ".png"))).comments is not None
+
+
+# ---- weights: numbers -----------------------------------------------------------------------------------------------
+
+
+def test_exponents_cannot_blow_weights_up(forge):
+    side = 100_000  # 40 GB as float32, of 200 kB
+    stored = {"g_s.0.weight": np.ones((side, 1), np.int8), "g_s.0.weight.exponent": np.zeros((1, side), np.int8)}
+    with pytest.raises(WeightsError, match=r"exponent is int8 \(1, 100000\)"):
+        load(forge(stored))
+
+
+def test_all_graphs_together_are_bounded():
+    bomb = np.frombuffer(zlib.compress(bytes(storage.MAX_GRAPHS // 3), 9), np.uint8)
+    tensors = load_file(WEIGHTS) | {f"graph.{i}": bomb for i in range(100)}
+    forged = save(tensors)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError, match="its graphs have over 16,777,216 bytes"):
+            storage.unpack(forged, "forged")
+        assert tracemalloc.get_traced_memory()[1] < 4 * storage.MAX_GRAPHS
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (NANO, {"synthesis": ((0, 192), (3, 8192)), "ratio": 8192}, "numbers for each pixel"),
+        (BASE, {"synthesis": ((0, 320), (0, 8), (0, 8), (1, 8192))}, "numbers for each pixel"),
+        (BASE, {"synthesis": ((0, 320),) + ((0, 8),) * 7}, "pairs"),
+        (BASE, {"windows": (64, 64, 64)}, "windows"),  # 1 pixel would be padded to 4096 x 4096
+        (BASE, {"M": 4096, "heads": 8192}, "heads|analysis"),  # 550 GB of attention for a window of 64
+        (
+            NANO,
+            {"synthesis": ((0, 192),) * 2 + ((0, 8),) * 2},
+            "2 pairs for the stem",
+        ),  # 16 pixels where 1 is asked for
+        (NANO, {"hyper_synthesis": ((1, 64), (0, 385))}, "width 384"),
+    ],
+)
+def test_a_configuration_within_each_bound_whose_product_is_not(config, changes, message):
+    fields = json.loads(json.dumps({**config.to_dict(), **changes}))
+    with pytest.raises(ValueError, match=message):
+        Config.from_dict(fields)
+
+
+def test_nothing_is_taken_for_a_network_that_is_not_in_the_file(forge):
+    """Widths and counts near the bounds, 150 GB of weights: what isn't there is missed before anything is taken."""
+    wide = {"M": 4096, "N": 8192, "prior_width": 8192, "ratio": 2, "hyper_analysis": [[64, 4096], [64, 8192]]}
+    wide |= {"analysis": [[1, 8192], [0, 4096]], "synthesis": [[0, 4096], [1, 8192]]}
+    path = forge({}, **wide, hyper_synthesis=[[64, 8192], [0, 8192]])
+    with pytest.raises(WeightsError, match="don't fit"):
+        load(path, engine="torch")
+
+
+# ---- weights: graphs, which could be programs -----------------------------------------------------------------------
+
+
+def a_graph(*nodes: onnx.NodeProto, initializer: tuple[onnx.TensorProto, ...] = ()) -> bytes:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "out")]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def elsewhere(location: str) -> onnx.TensorProto:
+    tensor = TensorProto(name="net.w", dims=[4], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+BODY = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "body", [], [])
+LARGE = helper.make_tensor("", TensorProto.FLOAT, [100], np.zeros(100, np.float32).tobytes(), raw=True)
+ADD = helper.make_node("Add", ["x", "net.w"], ["out"])
+
+
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        (a_graph(helper.make_node("Loop", ["", "", "x"], ["out"], body=BODY)), "operation .*Loop"),
+        (a_graph(helper.make_node("Add", ["x", "x"], ["out"], body=BODY)), "field 6"),  # a graph inside
+        (a_graph(helper.make_node("ConstantOfShape", ["x"], ["out"])), "operation .*ConstantOfShape"),
+        (a_graph(helper.make_node("Add", ["x", "x"], ["out"], domain="other")), "field 7"),
+        (a_graph(helper.make_node("Constant", [], ["out"], value=LARGE)), "constant of over 64 bytes"),
+        (a_graph(helper.make_node("Conv", ["x", "net.w"], ["out"], pads=[1 << 30] * 4)), "over 8"),
+        (a_graph(helper.make_node("Conv", ["x", "net.w"], ["out"], pads=[-1] * 4)), "over 8"),
+        (a_graph(ADD, initializer=(elsewhere("/etc/passwd"),)), "in another file"),
+        (a_graph(ADD, initializer=(elsewhere("../weights"),)), "in another file"),
+        (a_graph(ADD, initializer=(helper.make_tensor("net.w", TensorProto.FLOAT, [1], [1.0]),)), "field 4"),
+        (a_graph(*[ADD] * 2000), "2000 operations"),
+        (a_graph(ADD) + b"\x0a", "damaged"),
+    ],
+)
+def test_graphs_that_hpcm_does_not_write(forge, forged, message):
+    with pytest.raises(ValueError, match=message):
+        graph.check(forged)
+    packed = np.frombuffer(zlib.compress(forged), np.uint8)
+    with pytest.raises(WeightsError, match=rf"forged\.safetensors: graph g_s is refused: .*{message}"):
+        load(forge({"graph.g_s": packed}))
+
+
+def test_weights_that_are_not_given_are_looked_for_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(bytes(16))
+    monkeypatch.chdir(tmp_path)
+    forged = a_graph(ADD, initializer=(elsewhere("weights"),))
+    x = np.ones(4, np.float32)
+    assert session(forged, {"net.w": x}, 1).run(None, {"x": x})[0].tolist() == [2] * 4
+    with pytest.raises(Exception, match="External data path"):
+        session(forged, {}, 1)
+
+
+DOUBLING = """
+import numpy as np
+from hpcm.engine import onnx
+onnx.available_memory = lambda: 100 << 20
+graph = open("graph.onnx", "rb").read()
+try:
+    onnx.session(graph, {}, 1).run(None, {"x": np.zeros(1 << 20, np.float32)})
+except Exception as error:
+    assert any(words in str(error) for words in onnx.OUT_OF_MEMORY), error
+    print("refused")
+"""
+
+
+def test_a_graph_gets_no_more_memory_than_there_is(tmp_path):
+    """Concatenation is allowed, and thirty of them make 4 PB of 4 MB: a process that takes them is killed."""
+    names = ["x", *(f"x{i}" for i in range(29)), "out"]
+    nodes = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
+    graph.check(a_graph(*nodes))
+    (tmp_path / "graph.onnx").write_bytes(a_graph(*nodes))
+    here = {**os.environ, "PYTHONPATH": str(Path(storage.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", DOUBLING], cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
+
+
+def test_graphs_that_hpcm_writes_pass():
+    graph.check(a_graph(ADD, initializer=(elsewhere("weights"),)))
+    for path in (Path(storage.__file__).parent / "assets" / "graphs").glob("*.safetensors"):
+        for found in storage.unpack_graphs(path.read_bytes(), str(path)).values():
+            graph.check(found)
+
+
+def test_the_pictures_of_these_tests_are_sound(codec):
+    alpha = np.zeros((137, 201), np.uint8)
+    container = replace(unpack((GOLDEN / "tiny.hpcm").read_bytes()), alpha=pack_alpha(alpha))
+    assert codec.decompress(container).mode == "RGBA"
+    assert Image.open(io.BytesIO(pack_alpha(alpha))).size == (201, 137)
