@@ -32,7 +32,7 @@ def wide(build, tiny_base):
 
 
 def cases_of(model):
-    return cases(layers(model.arrays_by_name()), model.config.carrier)
+    return cases(layers(model.arrays_by_name(), model.config.carrier), model.config.carrier)
 
 
 def probe(model, device):

@@ -72,7 +72,7 @@ class Config:
     refine: bool = False  # psi is the context plus what the parameter network adds
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
     likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
-    carrier: str = ""  # "float32" or "float64": the model is exact (see grid.py); "": plain floating point
+    carrier: str = ""  # "float32", "split" or "float64": the model is exact (see grid.py); "": plain floating point
     interpolation: str = "separate"  # of gains and their inverses between levels; "paired": of gains and products
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
@@ -85,7 +85,7 @@ class Config:
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
             "interpolation": ("separate", "paired"),
-            "carrier": ("", "float32", "float64"),
+            "carrier": ("", "float32", "split", "float64"),
         }
         for field, allowed in choices.items():
             self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")

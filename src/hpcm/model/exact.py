@@ -23,7 +23,7 @@ from .context import WindowAttention
 from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
 from .hpcm import HPCM
 
-WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
+WEIGHT_BITS = {"float32": 8, "split": 8, "float64": 16}  # of k, sign included
 INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
 MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
 TINY = 2.0**-20  # what zeros count as where a logarithm is taken
@@ -128,7 +128,7 @@ def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     bias = np.repeat(layer.bias, taps)
     for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
         scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
-        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(np.abs(k).sum(1), 1)).min())
+        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(layer.weigh(k), 1)).min())
         if limit >= largest * 2.0**bits:
             break
     limit = min(limit, 2.0**23)
