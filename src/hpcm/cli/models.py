@@ -66,7 +66,7 @@ def exact(options: argparse.Namespace) -> None:
     from ..engine.torch import load_model, save
     from ..errors import PictureError, UsageError
     from ..fields import MODEL_NAME
-    from ..model.exact import make_exact
+    from ..model.exact import carrier_for, make_exact
     from ..picture import from_image
     from ..sources import open_picture
     from ..tiles import cropped
@@ -76,7 +76,7 @@ def exact(options: argparse.Namespace) -> None:
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
     model, _, weights = load_model(find(options.model))
     config = model.config
-    carrier = options.carrier or ("float64" if config.fusion == "attention" else "float32")
+    carrier = options.carrier or carrier_for(config)
     levels = torch.linspace(0, config.levels - 1, CALIBRATION_LEVELS if config.levels > 1 else 1)
     batches = []
     for name in options.pictures:

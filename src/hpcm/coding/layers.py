@@ -19,7 +19,7 @@ import numpy as np
 EXPONENT = ".exponent"  # behind the name of weights that are stored as integers
 PARTS = ("weight", "bias", "input_scale", "limit")
 UPSAMPLING_SIDE = 2  # kernels of this side, and only they, are transposed
-PART = 512  # products of a part of a sum, about, where sums are split
+PART = 640  # products of a part of a sum, about, where sums are split
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
-Weights become integers of 8 (float32 carrier) or 16 bits (float64) times a power of two per output channel. The grid
+Weights become integers of 8 (float32 carrier, whole or split) or 16 bits (float64) times a power of two per output channel. The grid
 of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration. Input channels
 with large weights and small values are scaled up beforehand, by powers of two, and those with small weights and large
 values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2). In a
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..coding.bound import CARRIER_BITS, check
+from ..coding.config import Config
+from ..coding.layers import PART
 from ..errors import WeightsError
 from .context import WindowAttention
 from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
@@ -51,12 +53,13 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
     Args:
         model: in evaluation mode, in floating point or exact already; it isn't changed.
         batches: pictures x [B, 3, H, W] and levels [B] to calibrate the inputs' ranges on.
-        carrier: "float32" (weights of 8 bits, inputs as fine as the bound allows) or "float64" (16 and 20 bits).
+        carrier: "float32" or "split" (weights of 8 bits, inputs as fine as the bound allows), or "float64" (16 and 20
+            bits).
 
-    Raises WeightsError for attention with a float32 carrier.
+    Raises WeightsError for attention with a whole float32 carrier.
     """
     if model.config.fusion == "attention" and carrier == "float32":
-        raise WeightsError(f"{model.config.name} has attention, whose sums need the float64 carrier")
+        raise WeightsError(f"{model.config.name} has attention, whose sums need the carrier split or float64")
     model = make_floating(model)
     ranges = _input_ranges(model, batches)
     exact = HPCM(replace(model.config, carrier=carrier)).eval()
@@ -70,6 +73,12 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
                 getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
     check(exact.arrays_by_name(), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def carrier_for(config: Config) -> str:
+    """What is fast and precise enough: split sums where layers are wide, and where there is attention."""
+    narrow = 2 * config.prior_width <= PART  # inputs of the widest layers
+    return "float32" if narrow and config.fusion != "attention" else "split"
 
 
 def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

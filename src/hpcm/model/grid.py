@@ -16,8 +16,13 @@ Below the bound every product, every partial sum and the sum itself are represen
 rounds nothing either, and the result doesn't depend on order, blocking, vector width, threads, layout or device. The
 bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name.
 
-**Attention** (float64 carrier only) is treated alike: q, k, v are rounded to integers, both products are exact sums,
-and the exponential is a table of integers that is shipped with the weights (`GridAttention`).
+**Split sums.** In a wide layer 24 bits leave too few for each input. With the carrier "split" the input channels are
+cut into parts of about 640 products (`coding.layers.parts`). The sum of each part keeps the bound in float32, and the
+parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
+
+**Attention** (carriers "split" and "float64") is treated alike, always in float64: q, k, v are rounded to integers,
+both products are exact sums, and the exponential is a table of integers that is shipped with the weights
+(`GridAttention`).
 
 **What remains** is elementwise: one addition, multiplication, division, comparison, rounding or conversion at a time,
 each its own operation on float32. IEEE 754 fixes their results. A float64 carrier is used inside a convolution only:
@@ -35,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -80,13 +85,12 @@ class _OnGrid:
         bias = None if self.bias is None else self.bias.to(self.carrier)
         if len(self.parts) == 1:
             return self._sums(m, weight, bias)
-        inputs = 0 if isinstance(self, nn.ConvTranspose2d) else 1
-        sizes = [part.stop - part.start for part in self.parts]
-        pieces = list(zip(m.split(sizes, 1), weight.split(sizes, inputs), strict=True))
-        total = self._sums(*pieces[0], bias)
-        for piece in pieces[1:]:
-            total += self._sums(*piece, None)
-        return total
+        total = None
+        for part in self.parts:
+            kernel = weight[part] if isinstance(self, nn.ConvTranspose2d) else weight[:, part]
+            sums = self._sums(m[:, part], kernel, bias if total is None else None)
+            total = sums if total is None else total.add_(sums)
+        return cast(Tensor, total)
 
     def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """All in one."""
