@@ -204,7 +204,9 @@ def small(build, tiny, tiny_base):
     return lambda kind: (build({"nano": tiny, "base": tiny_base}[kind]), batches)
 
 
-@pytest.mark.parametrize(("kind", "carrier"), [("nano", "float32"), ("nano", "float64"), ("base", "float64"), ("base", "split")])
+@pytest.mark.parametrize(
+    ("kind", "carrier"), [("nano", "float32"), ("nano", "float64"), ("base", "float64"), ("base", "split")]
+)
 def test_an_exact_model_computes_nearly_the_same(small, kind, carrier, tmp_path):
     model, batches = small(kind)
     exact = make_exact(model, batches, carrier)
