@@ -2,7 +2,9 @@
 
     python runs/complexity.py [--against CHECKOUT]...
 
-CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/others.py. "Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
+CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/others.py.
+
+"Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
 include it, ours don't. No weights are needed.
 """
 

@@ -1,10 +1,11 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
-Weights become integers of 8 (float32 carrier, whole or split) or 16 bits (float64) times a power of two per output channel. The grid
-of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration. Input channels
-with large weights and small values are scaled up beforehand, by powers of two, and those with small weights and large
-values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2). In a
-depthwise convolution, whose channels have weights of their own, small values are scaled up as far as the bias allows.
+Weights become integers of 8 (float32 carrier, whole or split) or 16 bits (float64) times a power of two per output
+channel. The grid of each layer's inputs is the finest that its own bound allows for the largest input seen in
+calibration. Input channels with large weights and small values are scaled up beforehand, by powers of two, and those
+with small weights and large values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023,
+with alpha = 1/2). In a depthwise convolution, whose channels have weights of their own, small values are scaled up as
+far as the bias allows.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class _OnGrid:
         return torch.minimum(torch.maximum(m, -self.limit), self.limit)
 
     def convolve(self: Any, m: Tensor) -> Tensor:
-        """The exact sums of integers m [B, in, h, w], in the carrier's type; what parts add up to, if they are split."""
+        """The exact sums of integers m [B, in, h, w], in the carrier's type; of parts, if they are split."""
         m, weight = m.to(self.carrier), self.weight.to(self.carrier)
         bias = None if self.bias is None else self.bias.to(self.carrier)
         if len(self.parts) == 1:
