@@ -1,17 +1,22 @@
 """The paper's complexity table: parameters and kMACs per pixel, computed, beside what was published.
 
-    python runs/complexity.py
+    python runs/complexity.py [--against CHECKOUT]...
+
+CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/others.py.
 
 "Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
 include it, ours don't. No weights are needed.
 """
 
+import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from hpcm.coding.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 from hpcm.eval.bench import kmacs
+from hpcm.eval.others import Other
 from hpcm.eval.report import markdown
 from hpcm.model.hpcm import HPCM
 
@@ -52,6 +57,9 @@ def told(value: float | None, digits: int) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
+    options = parser.parse_args()
     heads = ["model", "parameters (M)", "released", "kMACs/pixel", "with unused", "published", "entropy model"]
     rows = []
     for label, config, published_parameters, published_kmacs in ROWS:
@@ -61,6 +69,9 @@ def main() -> None:
         row = [label, told(parameters(config), 3), told(published_parameters, 3), told(total, 2)]
         row += [told(total + unused(config), 2), told(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
         rows.append(row)
+    for checkout in options.against:
+        other = Other(checkout)
+        rows.append([other.name, told(other.parameters / 1e6, 3), "", told(other.kmacs(), 2), "", "", ""])
     print(markdown(heads, rows))
 
 

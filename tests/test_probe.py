@@ -31,8 +31,16 @@ def wide(build, tiny_base):
     return make_exact(build(tiny_base), [(x, torch.zeros(1))], "float64")
 
 
+@pytest.fixture
+def split(build, tiny_base, monkeypatch):
+    """A model with attention whose sums are split."""
+    monkeypatch.setattr("hpcm.coding.layers.PART", 12)
+    x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    return make_exact(build(tiny_base), [(x, torch.zeros(1))], "split")
+
+
 def cases_of(model):
-    return cases(layers(model.arrays_by_name()), model.config.carrier)
+    return cases(layers(model.arrays_by_name(), model.config.carrier), model.config.carrier)
 
 
 def probe(model, device):
@@ -148,6 +156,23 @@ def test_inexact_kernels_are_found_in_float64(wide, monkeypatch, name):
         monkeypatch.setattr(grid if function == "_depthwise" else grid.F, function, kernel)
     with pytest.raises(MismatchError, match="isn't exact in layer"):
         probe(wide, CPU)
+
+
+def test_parts_in_another_order_are_found(split):
+    """Their additions round."""
+    probe(split, CPU)
+    for _, _, _, module in grid.convolutions(split):
+        module.parts = module.parts[::-1]
+    with pytest.raises(MismatchError, match="isn't exact in layer"):
+        probe(split, CPU)
+
+
+@pytest.mark.parametrize("name", ["TF32", "Fourier"])
+def test_inexact_parts_are_found(split, monkeypatch, name):
+    for function, kernel in INEXACT[name].items():
+        monkeypatch.setattr(grid.F, function, kernel)
+    with pytest.raises(MismatchError, match="isn't exact in layer"):
+        probe(split, CPU)
 
 
 def test_inexact_products_of_matrices_are_found(wide, monkeypatch):

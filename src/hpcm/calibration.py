@@ -13,7 +13,7 @@ from .engine.export import graphs
 from .engine.onnx import unsuited
 from .engine.torch import save
 from .errors import PictureError
-from .model.exact import make_exact
+from .model.exact import carrier_for, make_exact
 from .model.hpcm import HPCM
 from .model.rate import bits
 from .picture import from_image
@@ -43,8 +43,8 @@ def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
 
 
 def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
-    """A trained model made exact, by default in float64 with attention and in float32 without. Raises WeightsError."""
-    return make_exact(model, batches, carrier or ("float64" if model.config.fusion == "attention" else "float32"))
+    """A trained model made exact, with the sums that suit it unless others are named. Raises WeightsError."""
+    return make_exact(model, batches, carrier or carrier_for(model.config))
 
 
 def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:

@@ -101,5 +101,5 @@ export class Networks {
 function unsuited({ carrier, fusion }) {
   if (!carrier) return "it isn't exact (`hpcm exact` makes it so)";
   if (fusion === "attention") return "it has attention";
-  return carrier === "float32" ? null : "its sums need double precision";
+  return carrier === "float32" ? null : "its sums are of a kind that needs PyTorch";
 }

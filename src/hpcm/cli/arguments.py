@@ -149,8 +149,8 @@ def _exact(commands: Commands) -> None:
     command.add_argument("model", metavar="MODEL", help="model name, weights file or training run")
     text = "photographs to calibrate on, a dozen will do"
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
-    text = "what carries the sums; by default float32, or float64 for models with attention"
-    command.add_argument("--carrier", choices=("float32", "float64"), help=text)
+    text = "what carries the sums; by default float32, or split for wide models and those with attention"
+    command.add_argument("--carrier", choices=("float32", "split", "float64"), help=text)
     text = "of the model, as .hpcm files tell it; by default as before"
     command.add_argument("--name", help=text)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="FILE.safetensors")

@@ -10,7 +10,7 @@ from ..errors import WeightsError
 from .config import Config
 from .layers import Layer, layers
 
-CARRIER_BITS = {"float32": 24, "float64": 53}
+CARRIER_BITS = {"float32": 24, "split": 24, "float64": 53}
 EXP_STEPS = 1024  # entries of attention's table of exp(-t) per unit of t
 EXP_END = 14  # units of t; exp(-14) is below a millionth
 EXP_ONE = 1 << 20  # the integer that stands for exp(0)
@@ -18,7 +18,7 @@ EXP_ONE = 1 << 20  # the integer that stands for exp(0)
 
 def check(parameters: Mapping[str, np.ndarray], config: Config) -> list[Layer]:
     """Checks the bound of every layer, and returns them. Raises WeightsError with the layer's name."""
-    found = list(layers(parameters))
+    found = list(layers(parameters, config.carrier))
     for layer in found:
         _check_convolution(layer, config.carrier)
     for key in parameters:
@@ -47,7 +47,7 @@ def _check_convolution(layer: Layer, carrier: str) -> None:
         taken = share(layer, carrier) if finite else np.nan
         raise WeightsError(
             f"layer {layer.name} breaks the bound of exact arithmetic: its sums reach {taken:.3g} of "
-            f"what a {carrier} holds; make the model exact again"
+            f"what {CARRIER_BITS[carrier]} bits hold; make the model exact again"
         )
 
 

@@ -74,7 +74,7 @@ class Config:
     refine: bool = False  # psi is the context plus what the parameter network adds
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
     likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
-    carrier: str = ""  # "float32" or "float64": the model is exact (see grid.py); "": plain floating point
+    carrier: str = ""  # "float32", "split" or "float64": the model is exact (see grid.py); "": plain floating point
     interpolation: str = "separate"  # of gains and their inverses between levels; "paired": of gains and products
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
@@ -87,7 +87,7 @@ class Config:
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
             "interpolation": ("separate", "paired"),
-            "carrier": ("", "float32", "float64"),
+            "carrier": ("", "float32", "split", "float64"),
         }
         for field, allowed in choices.items():
             self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
@@ -173,9 +173,7 @@ class Config:
     def weight_of(self, level: Any, loss: str = "mse") -> Any:
         """The weight of the distortion of a quality level, or of each [B], in units of the loss.
 
-        `loss` is one of hpcm.model.distortion.LOSSES.
-
-        The one lambda of a single-level model is in these units already.
+        `loss` is one of model.distortion.LOSSES. The one lambda of a single-level model is in these units already.
         """
         weight = self.lambda_of(level)
         return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and self.levels > 1 else weight

@@ -9,15 +9,17 @@ NAME.limit        of the magnitude of these integers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 EXPONENT = ".exponent"  # behind the name of weights that are stored as integers
 PARTS = ("weight", "bias", "input_scale", "limit")
 UPSAMPLING_SIDE = 2  # kernels of this side, and only they, are transposed
+PART = 640  # products of a part of a sum, about, where sums are split
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,7 @@ class Layer:
     input_scale: np.ndarray
     limit: np.ndarray
     exponent: np.ndarray | None = None
+    split: bool = False  # its sums are added up of parts; see `parts`
 
     @property
     def transposed(self) -> bool:
@@ -77,18 +80,41 @@ class Layer:
         return np.repeat(self.bias.astype(np.float64), self.taps) / self.unit
 
     @cached_property
+    def parts(self) -> list[slice]:
+        """See `parts`."""
+        return parts(self.weight.shape, self.split)
+
+    def weigh(self, k: np.ndarray) -> np.ndarray:
+        """The sum of |k| of the heaviest part of each row, k [rows, fan in] -> [rows]."""
+        area = k.shape[1] // self.parts[-1].stop
+        sums = [np.abs(k[:, part.start * area : part.stop * area]).sum(1) for part in self.parts]
+        return np.maximum.reduce(sums)
+
+    @cached_property
     def reach(self) -> np.ndarray:
-        """How large the sum of each row can get, in units, float64 [rows]."""
-        return np.abs(self.integers).sum(1) * float(self.limit) + np.abs(self.bias_integers)
+        """How large the sum of each row, or its largest part, can get, in units, float64 [rows]."""
+        return self.weigh(self.integers) * float(self.limit) + np.abs(self.bias_integers)
 
 
-def layers(parameters: Mapping[str, np.ndarray]) -> Iterator[Layer]:
+def parts(shape: Sequence[int], split: bool) -> list[slice]:
+    """The input channels of a convolution with weights of this shape, cut into parts of nearly equal size.
+
+    What each part adds up to is exact. The parts' sums are then added one after another, in this order, as float32:
+    these few additions may round, but their order is the same everywhere.
+    """
+    channels, area = (shape[0], 1) if shape[-1] == UPSAMPLING_SIDE else (shape[1], shape[-1] ** 2)
+    count = -(-channels * area // PART) if split else 1
+    return [slice(a, b) for a, b in pairwise(channels * i // count for i in range(count + 1))]
+
+
+def layers(parameters: Mapping[str, np.ndarray], carrier: str) -> Iterator[Layer]:
     """All exact convolutions among a model's parameters. Raises KeyError where a part of one is missing."""
     for key in parameters:
         if key.endswith(".input_scale"):
             name = key.removesuffix(".input_scale")
             weight, bias, scale, limit = (parameters[f"{name}.{part}"] for part in PARTS)
-            yield Layer(name, weight, bias, scale, limit, parameters.get(f"{name}.weight{EXPONENT}"))
+            exponent = parameters.get(f"{name}.weight{EXPONENT}")
+            yield Layer(name, weight, bias, scale, limit, exponent, carrier == "split")
 
 
 def units(rows: np.ndarray) -> np.ndarray:

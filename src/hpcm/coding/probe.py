@@ -4,7 +4,8 @@ For each kind of layer in the model (kernel, stride, groups, channels) a `Case` 
 allows, arranged so that sums reach the bound: around the middle of each picture the inputs have the signs of the
 weights of one output, so that this sum is the largest that the bound lets through, and the last bits of the inputs are
 random, so that all bits of it are in use. For 3x3 kernels there are as many pictures with one sign in each channel.
-What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64.
+What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64. Sums of parts are
+then added as float32, in the order of the parts.
 
 A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
 (Winograd, FFT) gives other numbers.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -65,7 +67,7 @@ def _case(layer: Layer, rng: np.random.Generator, dtype: type) -> Case:
         m = np.concatenate((m, _flat(m, k[chosen], layer.weight.shape[1])))
     outputs = np.unique(chosen // taps)
     wanted = (outputs[:, None] * taps + np.arange(taps)).ravel()
-    sums = _sums(layer, m.astype(dtype), k[wanted].astype(dtype), outputs) + bias[wanted][:, None, None]
+    sums = _sums(layer, m.astype(dtype), k[wanted].astype(dtype), outputs, bias[wanted][:, None, None])
     return Case(layer, m, outputs, _shuffled(sums * layer.unit[wanted][:, None, None], taps))
 
 
@@ -75,8 +77,17 @@ def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
     return np.abs(m) * signs[:, :, None, None]
 
 
-def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """The sums of rows k [rows, fan in], [B, rows, h, w]."""
+def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The sums of rows k [rows, fan in], with the bias, [B, rows, h, w]."""
+    if len(layer.parts) == 1:
+        return _part(layer, m, k, outputs) + bias
+    taken = k.reshape(len(k), m.shape[1], -1)  # [rows, in, a kernel's]
+    first, *others = (_part(layer, m[:, part], taken[:, part].reshape(len(k), -1), outputs) for part in layer.parts)
+    return reduce(np.add, (other.astype(np.float32) for other in others), (first + bias).astype(np.float32))
+
+
+def _part(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The sums of rows k over the channels of m."""
     side = layer.weight.shape[-1]
     if side == 1 or layer.transposed:
         return np.einsum("bchw,rc->brhw", m, k, optimize=True)

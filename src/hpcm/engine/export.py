@@ -97,7 +97,7 @@ def _networks(model: HPCM) -> Iterator[_Network]:
         yield _Network(f"prior-{index}", _Prior(prior, config.refine), adapted)
     for index, net in enumerate(model.context_nets):
         yield _Network(f"context-{index}", _Plain(net), {"x": context})
-    for graph, layer in {layer_graph(layer): layer for layer in layers(model.arrays_by_name())}.items():
+    for graph, layer in {layer_graph(layer): layer for layer in layers(model.arrays_by_name(), config.carrier)}.items():
         yield _Network(graph, _Layer(model.get_submodule(layer.name)), {"x": (1, layer.inputs, h, h)})
 
 

@@ -54,7 +54,7 @@ def unsuited(config: Config) -> str | None:
     if config.fusion == "attention":
         return "it has attention"
     if config.carrier != "float32":
-        return "its sums need float64, for which ONNX Runtime has no convolutions"
+        return f"its sums are of the kind {config.carrier}, which only PyTorch computes"
     return None
 
 

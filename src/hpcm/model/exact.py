@@ -1,10 +1,11 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
-Weights become integers of 8 (float32 carrier) or 16 bits (float64) times a power of two per output channel. The grid
-of each layer's inputs is the finest that its own bound allows for the largest input seen in calibration. Input channels
-with large weights and small values are scaled up beforehand, by powers of two, and those with small weights and large
-values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2). In a
-depthwise convolution, whose channels have weights of their own, small values are scaled up as far as the bias allows.
+Weights become integers of 8 (float32 carrier, whole or split) or 16 bits (float64) times a power of two per output
+channel. The grid of each layer's inputs is the finest that its own bound allows for the largest input seen in
+calibration. Input channels with large weights and small values are scaled up beforehand, by powers of two, and those
+with small weights and large values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023,
+with alpha = 1/2). In a depthwise convolution, whose channels have weights of their own, small values are scaled up as
+far as the bias allows.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from ..coding.bound import CARRIER_BITS, check
+from ..coding.config import Config
+from ..coding.layers import PART
 from ..errors import WeightsError
 from .context import WindowAttention
 from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
 from .hpcm import HPCM
 
-WEIGHT_BITS = {"float32": 8, "float64": 16}  # of k, sign included
+WEIGHT_BITS = {"float32": 8, "split": 8, "float64": 16}  # of k, sign included
 INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
 MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
 TINY = 2.0**-20  # what zeros count as where a logarithm is taken
@@ -51,12 +54,13 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
     Args:
         model: in evaluation mode, in floating point or exact already; it isn't changed.
         batches: pictures x [B, 3, H, W] and levels [B] to calibrate the inputs' ranges on.
-        carrier: "float32" (weights of 8 bits, inputs as fine as the bound allows) or "float64" (16 and 20 bits).
+        carrier: "float32" or "split" (weights of 8 bits, inputs as fine as the bound allows), or "float64" (16 and 20
+            bits).
 
-    Raises WeightsError for attention with a float32 carrier.
+    Raises WeightsError for attention with a whole float32 carrier.
     """
     if model.config.fusion == "attention" and carrier == "float32":
-        raise WeightsError(f"{model.config.name} has attention, whose sums need the float64 carrier")
+        raise WeightsError(f"{model.config.name} has attention, whose sums need the carrier split or float64")
     model = make_floating(model)
     ranges = _input_ranges(model, batches)
     exact = HPCM(replace(model.config, carrier=carrier)).eval()
@@ -70,6 +74,12 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
                 getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
     check(exact.arrays_by_name(), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def carrier_for(config: Config) -> str:
+    """What is fast and precise enough: split sums where layers are wide, and where there is attention."""
+    narrow = 2 * config.prior_width <= PART  # inputs of the widest layers
+    return "float32" if narrow and config.fusion != "attention" else "split"
 
 
 def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
@@ -128,7 +138,7 @@ def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
     bias = np.repeat(layer.bias, taps)
     for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
         scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
-        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(np.abs(k).sum(1), 1)).min())
+        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(layer.weigh(k), 1)).min())
         if limit >= largest * 2.0**bits:
             break
     limit = min(limit, 2.0**23)

@@ -16,8 +16,13 @@ Below the bound every product, every partial sum and the sum itself are represen
 rounds nothing either, and the result doesn't depend on order, blocking, vector width, threads, layout or device. The
 bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name.
 
-**Attention** (float64 carrier only) is treated alike: q, k, v are rounded to integers, both products are exact sums,
-and the exponential is a table of integers that is shipped with the weights (`GridAttention`).
+**Split sums.** In a wide layer 24 bits leave too few for each input. With the carrier "split" the input channels are
+cut into parts of about 640 products (`coding.layers.parts`). The sum of each part keeps the bound in float32, and the
+parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
+
+**Attention** (carriers "split" and "float64") is treated alike, always in float64: q, k, v are rounded to integers,
+both products are exact sums, and the exponential is a table of integers that is shipped with the weights
+(`GridAttention`).
 
 **What remains** is elementwise: one addition, multiplication, division, comparison, rounding or conversion at a time,
 each its own operation on float32. IEEE 754 fixes their results. A float64 carrier is used inside a convolution only:
@@ -35,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -43,7 +48,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..coding.bound import EXP_END, EXP_ONE, EXP_STEPS
-from ..coding.layers import Layer
+from ..coding.layers import Layer, parts
 from ..coding.probe import Case, compare, compare_products
 from .arithmetic import arithmetic
 from .context import WindowAttention
@@ -56,7 +61,9 @@ class _OnGrid:
     limit: Tensor  # of |m|
 
     def _add_grid(self: Any, carrier: str) -> None:
-        self.carrier = getattr(torch, carrier)
+        self.carrier = torch.float64 if carrier == "float64" else torch.float32
+        self.split = carrier == "split"
+        self.parts = parts(self.weight.shape, self.split)
         self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
 
@@ -73,9 +80,20 @@ class _OnGrid:
         return torch.minimum(torch.maximum(m, -self.limit), self.limit)
 
     def convolve(self: Any, m: Tensor) -> Tensor:
-        """The exact sums of integers m [B, in, h, w], in the carrier's type."""
+        """The exact sums of integers m [B, in, h, w], in the carrier's type; of parts, if they are split."""
         m, weight = m.to(self.carrier), self.weight.to(self.carrier)
         bias = None if self.bias is None else self.bias.to(self.carrier)
+        if len(self.parts) == 1:
+            return self._sums(m, weight, bias)
+        total = None
+        for part in self.parts:
+            kernel = weight[part] if isinstance(self, nn.ConvTranspose2d) else weight[:, part]
+            sums = self._sums(m[:, part], kernel, bias if total is None else None)
+            total = sums if total is None else total.add_(sums)
+        return cast(Tensor, total)
+
+    def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """All in one."""
         if isinstance(self, nn.ConvTranspose2d):
             return F.conv_transpose2d(m, weight, bias, self.stride)
         if self.groups > 1 and self.carrier == torch.float64:
@@ -155,17 +173,23 @@ class GridAttention(WindowAttention):
         self.register_buffer("exp_table", (EXP_ONE * table).round().float())
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        at_once = 1 if q.device.type == "cpu" else len(q)  # a window's scores stay in the cache
+        table = self.exp_table.double()
+        pieces = zip(q.split(at_once), k.split(at_once), v.split(at_once), strict=True)
+        return torch.cat([self._attend(*piece, table) for piece in pieces])
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
         q, k, v = (_integers(x, getattr(self, f"{name}_scale")) for x, name in ((q, "q"), (k, "k"), (v, "v")))
-        unit = EXP_STEPS / math.sqrt(q.shape[-1])
-        scores = (q @ k.transpose(-1, -2)) / self.q_scale / self.k_scale * unit
-        below = (scores.amax(-1, keepdim=True) - scores).round_().clamp_(max=EXP_STEPS * EXP_END)
-        weights = self.exp_table.double()[below.long()]
+        unit = EXP_STEPS / math.sqrt(q.shape[-1]) / self.q_scale.double() / self.k_scale.double()
+        scores = (q @ k.transpose(-1, -2)).mul_(unit)
+        below = (scores.amax(-1, keepdim=True) - scores).round_().clamp_(max=EXP_STEPS * EXP_END).int()
+        weights = table.index_select(0, below.flatten()).view(below.shape)
         return ((weights @ v) / weights.sum(-1, keepdim=True) / self.v_scale).float()
 
 
 def _integers(x: Tensor, scale: Tensor) -> Tensor:
     """x in units of 1 / scale, rounded, as float64."""
-    return x.double().mul(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
+    return x.double().mul_(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
 
 
 def attach(model: Model, carrier: str) -> None:
@@ -189,18 +213,18 @@ def layer_of(name: str, convolution: Any) -> Layer:
     """A convolution's numbers as they are, in float64; one in floating point has no grid of inputs yet."""
     ones = torch.ones(convolution.in_channels), torch.ones(())
     scale, limit = getattr(convolution, "input_scale", ones[0]), getattr(convolution, "limit", ones[1])
-    parts = (convolution.weight, convolution.bias, scale, limit)
-    return Layer(name, *(part.detach().double().cpu().numpy() for part in parts))
+    values = (convolution.weight, convolution.bias, scale, limit)
+    weight, bias, scale, limit = (value.detach().double().cpu().numpy() for value in values)
+    return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
 
 
 def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
     """Runs the cases on a model's device. Raises MismatchError where a sum isn't exact."""
-    carrier = getattr(torch, model.config.carrier)
 
     def run(case: Case) -> np.ndarray:
-        m = torch.from_numpy(case.m).to(device=device, dtype=carrier)
-        m = m.to(memory_format=torch.channels_last)
-        sums = model.get_submodule(case.layer.name).convolve(m)
+        layer = model.get_submodule(case.layer.name)
+        m = torch.from_numpy(case.m).to(device=device, dtype=layer.carrier)
+        sums = layer.convolve(m.to(memory_format=torch.channels_last))
         return sums[:, torch.from_numpy(case.channels).to(device)].double().cpu().numpy()
 
     def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
