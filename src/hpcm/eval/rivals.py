@@ -214,6 +214,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "avif": partial(Avif, "AVIF", "4:4:4", "psnr"),
     "avif-slow": partial(Avif, "AVIF speed 0", "4:4:4", "psnr", 0),
     "avif-420": partial(Avif, "AVIF 4:2:0", "4:2:0", "psnr"),
+    "avif-ssim": partial(Avif, "AVIF tune=ssim", "4:4:4", "ssim"),
     "avif-iq": partial(Avif, "AVIF, default tuning", "4:4:4", None),
     "jxl": JpegXl,
     "heic": Heic,
