@@ -163,7 +163,7 @@ def _eval(commands: Commands) -> None:
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
     text = "weights files and names of models, none for conventional codecs only; by default the bundled one"
     command.add_argument("--model", nargs="*", metavar="NAME|PATH", help=text)
-    text = "by default %(default)s; there are also mozjpeg, avif-slow, avif-420, avif-iq, heic, vvenc"
+    text = "by default %(default)s; there are also mozjpeg, avif-slow, avif-420, avif-ssim, avif-iq, heic, vvenc"
     command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
     text = "folder for report.html, results.json, plots, and a cache from which it can go on"
     command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)

@@ -9,7 +9,7 @@ A class has two methods, `compress(image, setting) -> bytes` and `decompress(byt
     libraries   what its output depends on, as machine.versions() names it
 
 Chroma isn't subsampled where the codec's users can choose and PSNR gains by it; tuning is for PSNR, the measure of most
-tables, and `avif-iq` is AVIF as Pillow sets it by default, tuned for the eye.
+tables; `avif-ssim` is tuned for SSIM, and `avif-iq` is AVIF as Pillow sets it by default, tuned for the eye.
 """
 
 from __future__ import annotations
