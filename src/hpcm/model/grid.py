@@ -214,8 +214,8 @@ def layer_of(name: str, convolution: Any) -> Layer:
     ones = torch.ones(convolution.in_channels), torch.ones(())
     scale, limit = getattr(convolution, "input_scale", ones[0]), getattr(convolution, "limit", ones[1])
     values = (convolution.weight, convolution.bias, scale, limit)
-    arrays = (value.detach().double().cpu().numpy() for value in values)
-    return Layer(name, *arrays, split=getattr(convolution, "split", False))
+    weight, bias, scale, limit = (value.detach().double().cpu().numpy() for value in values)
+    return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
 
 
 def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
