@@ -7,9 +7,11 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/assets/", import.meta.url));
-const BUNDLED = [
-  { name: "nano-5", graphs: "graphs/nano.safetensors" },
-  { name: "lite-3", graphs: "graphs/lite.safetensors" },
+const MORE = fileURLToPath(new URL("../../models/hpcm_models/", import.meta.url));
+const LINKED = [
+  { name: "nano-5", folder: ASSETS, graphs: "graphs/nano.safetensors" },
+  { name: "lite-3", folder: ASSETS, graphs: "graphs/lite.safetensors" },
+  { name: "nano-4", folder: MORE, graphs: "graphs/nano.safetensors" },  // retired: golden files need it
 ];
 const TYPES = {
   ".css": "text/css",
@@ -21,18 +23,19 @@ const TYPES = {
   ".webp": "image/webp",
 };
 
-/** Links the package's weights as models/ into a folder, with the index that the module reads. */
+/** Links weights as models/ into a folder, with the index that the module reads. */
 export async function linkModels(folder) {
   const models = join(folder, "models");
   await mkdir(join(models, "graphs"), { recursive: true });
   const entries = [];
-  for (const { name, graphs } of BUNDLED) {
+  for (const { name, folder, graphs } of LINKED) {
     const file = `${name}.safetensors`;
-    const weights = await readFile(join(ASSETS, file));
-    await symlink(join(ASSETS, file), join(models, file));
+    const weights = await readFile(join(folder, file));
+    await symlink(join(folder, file), join(models, file));
     await copyFile(join(ASSETS, graphs), join(models, graphs));
-    const hash = createHash("sha256").update(weights).digest("hex").slice(0, 16);
-    entries.push({ name, hash, file, bytes: weights.length, graphs, decodes_only: false });
+    const { stands_for } = JSON.parse(weights.subarray(8, 8 + Number(weights.readBigUInt64LE(0)))).__metadata__;
+    const hash = (stands_for ?? createHash("sha256").update(weights).digest("hex")).slice(0, 16);
+    entries.push({ name, hash, file, bytes: weights.length, graphs, decodes_only: Boolean(stands_for) });
   }
   await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-5", models: entries }));
 }
