@@ -21,13 +21,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from hpcm import storage
-from hpcm.codec import MAX_DECODED, load
+from hpcm.codec import MAX_DECODED
 from hpcm.coding.config import BASE, NANO, Config
 from hpcm.container import unpack
 from hpcm.engine import graph
 from hpcm.engine.onnx import session
 from hpcm.errors import FormatError, PictureError, WeightsError
 from hpcm.fields import Part
+from hpcm.ladder import load
 from hpcm.picture import XMP_ORIENTATION, from_image, pack_alpha
 from hpcm.saving import save_picture
 from hpcm.sources import open_picture

@@ -20,12 +20,13 @@ from PIL import Image
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from hpcm.codec import Codec, load
+from hpcm.codec import Codec
 from hpcm.container import pack, unpack, unpack_head
 from hpcm.entropy.coder import Decoder, Encoder
 from hpcm.entropy.tables import Tables
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.fields import Container, Part
+from hpcm.ladder import load
 from hpcm.picture import from_image, pack_alpha
 from hpcm.saving import save_picture
 from hpcm.sources import open_picture
