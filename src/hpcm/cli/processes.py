@@ -52,9 +52,9 @@ def spread(
             message = "a process was killed, most likely because memory ran out: take fewer with -j"
             raise HPCMError(message) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in active_children():
                 child.terminate()
+            pool.shutdown(cancel_futures=True)
 
 
 def cores() -> int:
