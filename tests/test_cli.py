@@ -489,6 +489,8 @@ def test_models(run, material, capsys, monkeypatch):
         "levels": 64,
         "M": 16,
         "exact": True,
+        "ladder": None,
+        "lambda": None,
         "provenance": provenance,
     }
     assert told == {**expected, "path": str(path)}
@@ -531,13 +533,13 @@ def test_import(run, at, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(official, "import_checkpoint", lambda *line: asked.append(line) or line[2].write_bytes(b"new"))
     assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 0
-    ((source, arch, written),) = asked
-    assert (source, arch, written.name) == (Path("a.pth"), "base", "mine.safetensors")  # the model's name
+    ((source, arch, written, lmbda),) = asked
+    assert (source, arch, written.name, lmbda) == (Path("a.pth"), "base", "mine.safetensors", None)
     assert capsys.readouterr() == ("a.pth -> mine.safetensors\n", "")
     assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 1
     assert capsys.readouterr().err == "hpcm: error: mine.safetensors exists; -f overwrites it\n"
 
-    def fail(path, arch, output):
+    def fail(path, arch, output, lmbda):
         output.write_bytes(b"half")
         raise WeightsError("it's no checkpoint")
 

@@ -68,10 +68,11 @@ def cores() -> int:
 def _begin(make: Callable[[argparse.Namespace], Work], options: argparse.Namespace) -> None:
     global _work, _notes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))  # without a word
     Thread(target=_end_with_parent, daemon=True).start()
     be_verbose(options.verbose)
     _work, _notes = make(options), not options.quiet
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # from here on, half a file may have to be cleared away
 
 
 def _end_with_parent() -> None:
