@@ -67,6 +67,13 @@ def with_tile(head: bytes, length: bytes = b"\x00") -> bytes:
     return head + crc32(head).to_bytes(4, "little")
 
 
+def with_empty_tiles(head: bytes, count: int, passes: int) -> bytes:
+    """The head's file with tiles of empty payloads, in so many passes, all CRCs right."""
+    head += (bytes(1 + 2) * (passes - 1) + bytes(1 + 4)) * count
+    crc = crc32(head).to_bytes(4, "little")
+    return head + crc[:2] * count * (passes - 1) + crc * count
+
+
 @st.composite
 def containers(draw: st.DrawFn) -> Container:
     version = draw(st.sampled_from([1, 2]))
@@ -162,6 +169,44 @@ def test_every_truncation_is_noticed(container: Container) -> None:
     for size in range(len(data)):
         with pytest.raises(TruncatedError):
             unpack(data[:size])
+
+
+@pytest.mark.parametrize(("passes", "partial", "needed"), [(1, False, 9), (1, True, 5), (3, False, 19), (3, True, 11)])
+def test_a_head_alone_is_short_by_what_a_tile_takes_at_least(passes: int, partial: bool, needed: int) -> None:
+    """Before the table is read: a beginning needs lengths and checksums, a whole file the CRCs too."""
+    head = head_of(b"\x80\x04", b"\x01", flags=0x40 if passes == 3 else 0)  # 512 pixels: two tiles
+    with pytest.raises(TruncatedError, match=f"{2 * needed} bytes of its 2 tiles expected, 0 left"):
+        unpack(head, partial=partial)
+    assert unpack(with_empty_tiles(head, 2, passes)).tiles == ((Part(b"", 0),) * passes,) * 2
+
+
+@pytest.mark.parametrize(("container", "needed"), [(PLAIN, 5 + 4), (PROGRESSIVE, 3 * (7 + 5) + 6 + 12 + 3 * 8)])
+def test_a_cut_is_noticed_before_damage(container: Container, needed: int) -> None:
+    """Whoever fetches the rest is told of the damage then."""
+    data = bytearray(pack(container))
+    data[-needed] ^= 1  # in the first payload
+    with pytest.raises(CorruptError):
+        unpack(bytes(data))
+    with pytest.raises(TruncatedError, match=f"{needed} bytes of its tiles expected, {needed - 1} left"):
+        unpack(bytes(data[:-1]))
+
+
+@pytest.mark.parametrize("container", [FULL, PROGRESSIVE])
+def test_every_beginning_has_the_parts_that_are_whole(container: Container) -> None:
+    data, parts = pack(container), [tile[turn] for turn in range(container.passes) for tile in container.tiles]
+    late = len(parts) - len(container.tiles)  # from here on CRCs take 4 bytes
+    sizes = [len(part.payload) + (2 if i < late else 4) for i, part in enumerate(parts)]
+    ends = [len(data) - sum(sizes[i + 1 :]) for i in range(len(parts))]
+    for size in range(len(data) + 1):
+        there = sum(end <= size for end in ends)
+        if there == 0:
+            with pytest.raises(TruncatedError):
+                unpack(data[:size], partial=True)
+            continue
+        found = unpack(data[:size], partial=True)
+        assert sum(map(len, found.tiles)) == there
+        assert all(few == all_[: len(few)] for few, all_ in zip(found.tiles, container.tiles, strict=True))
+        assert found.progress == there / len(parts)
 
 
 def test_trailing_bytes_are_noticed() -> None:

@@ -185,6 +185,7 @@ def changed(array: np.ndarray, place: int, value: float) -> np.ndarray:
         {"frequencies": TABLES.frequencies[:-1]},
         {"frequencies": changed(TABLES.frequencies, 1, 65532)},
         {"frequencies": changed(TABLES.frequencies, 0, 0)},
+        {"frequencies": changed(changed(TABLES.frequencies, 0, 0), 1, 65533)},  # which adds up
         {"frequencies": changed(TABLES.frequencies, 7, SMALLEST)},
         {"frequencies": changed(TABLES.frequencies, 7, LARGEST)},
     ],
