@@ -305,26 +305,70 @@ def test_fields_out_of_bounds(data: bytes, message: str) -> None:
         unpack(data)
 
 
-def test_the_same_bounds_hold_for_writing() -> None:
-    wrong = {
-        "width": 0,
-        "height": (1 << 24) + 1,
-        "model": "Lite",
-        "model_hash": bytes(32),
-        "level": 64,
-        "colour": "cmyk",
-        "bit_depth": 12,
-        "tile_side": 384,
-        "icc": bytes(MAX_METADATA + 1),
-        "alpha": bytes(2 * 300 * 200 + 1025),
-        "ancillary": (("x", b""), ("c", b"")),
-        "tiles": ((Part(b"", 1 << 32),),),
-        "passes": 2,
-        "version": 3,
-    }
-    for name, value in wrong.items():
-        with pytest.raises(FormatError):
-            pack(replace(PLAIN, **{name: value}))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": 0},
+        {"width": (1 << 24) + 1},
+        {"height": 0},
+        {"height": (1 << 24) + 1},
+        {"width": 1 << 16, "height": (1 << 16) + 1},
+        {"model": "Lite"},
+        {"model_hash": bytes(7)},
+        {"model_hash": bytes(32)},
+        {"level": -1},
+        {"level": 64},
+        {"colour": "cmyk"},
+        {"bit_depth": 12},
+        {"tile_side": 128},
+        {"tile_side": 384},
+        {"tile_side": 1 << 17},
+        {"icc": bytes(MAX_METADATA + 1)},
+        {"exif": bytes(MAX_METADATA + 1)},
+        {"alpha": bytes(2 * 300 * 200 + 1025)},
+        {"ancillary": (("x", b""), ("c", b""))},
+        {"ancillary": (("x", b""), ("x", b""))},
+        {"ancillary": (("X", b""),)},
+        {"ancillary": (("xy", b""),)},
+        {"ancillary": (("x", bytes(MAX_METADATA + 1)),)},
+        {"tiles": ((Part(b"", 1 << 32),),)},
+        {"tiles": ((Part(b"", -1),),)},
+        {"tiles": ((Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "tiles": ((Part(b"", 1 << 16), Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "tiles": ((Part(b"", 0), Part(b"", 0), Part(b"", 1 << 32)),)},
+        {"passes": 3, "tiles": ((Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "version": 1, "tiles": ((Part(b"", 0),) * 3,)},
+        {"passes": 2, "tiles": ((Part(b"", 0),) * 2,)},
+        {"version": 0},
+        {"version": 3},
+    ],
+)
+def test_the_same_bounds_hold_for_writing(wrong: dict) -> None:
+    with pytest.raises(FormatError):
+        pack(replace(PLAIN, **wrong))
+
+
+@pytest.mark.parametrize(
+    "just",
+    [
+        {"level": 0},
+        {"level": 63},
+        {"tile_side": 65536},
+        {"icc": bytes(MAX_METADATA)},
+        {"alpha": bytes(2 * 300 * 200 + 1024)},
+        {"alpha": bytes(4 * 300 * 200 + 1024), "bit_depth": 16},
+        {"ancillary": (("x", bytes(MAX_METADATA)),)},
+        {"ancillary": tuple((kind, b"") for kind in "abcdefghijklmnopqrstuvwxyz")},
+        {"model": "0" + "a" * 31},
+        {"tiles": ((Part(b"", (1 << 32) - 1),),)},
+        {"passes": 3, "tiles": ((Part(b"", (1 << 16) - 1), Part(b"", 0), Part(b"", (1 << 32) - 1)),)},
+    ],
+)
+def test_what_is_just_allowed_round_trips(just: dict) -> None:
+    assert unpack(pack(replace(PLAIN, **just))) == replace(PLAIN, **just)
+
+
+def test_a_wrong_number_of_tiles_is_refused() -> None:
     with pytest.raises(FormatError, match="2 tiles were given, but tile_boxes\\(\\) has 1"):
         pack(replace(PLAIN, tiles=PLAIN.tiles * 2))
 
