@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hpcm.container import MAGIC, is_hpcm, pack, unpack
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
 from hpcm.fields import MAX_METADATA, Container, Part
-from hpcm.wire import chunk
+from hpcm.wire import MAX_VARINT, Reader, chunk, varint
 
 PLAIN = Container(
     passes=1,
@@ -151,6 +151,17 @@ def test_tile_boxes_cover_the_picture_row_by_row() -> None:
 def test_overhead(payload: int, overhead: int) -> None:
     container = replace(PLAIN, width=4096, height=4096, tile_side=4096, tiles=((Part(bytes(payload), 0),),))
     assert len(pack(container)) - payload == overhead
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_varints_take_seven_bits_a_byte(size: int) -> None:
+    for value in (1 << 7 * (size - 1), (1 << 7 * size) - 1):
+        assert len(varint(value)) == size
+        assert Reader(varint(value)).varint("it") == value
+    assert varint(0) == b"\0"
+    assert len(varint(MAX_VARINT)) == 5
+    with pytest.raises(FormatError, match="it takes more bytes than a varint"):
+        Reader(varint(MAX_VARINT + 1)).varint("it")
 
 
 def test_is_hpcm() -> None:
