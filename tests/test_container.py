@@ -164,6 +164,11 @@ def test_varints_take_seven_bits_a_byte(size: int) -> None:
         Reader(varint(MAX_VARINT + 1)).varint("it")
 
 
+def test_what_is_printed_of_a_file_has_no_data_in_it() -> None:
+    assert {name for name in ("icc", "exif", "alpha", "ancillary", "payload") if f"{name}=" in repr(FULL)} == set()
+    assert repr(Part(b"hello", 7)) == "Part(checksum=7)"
+
+
 def test_is_hpcm() -> None:
     assert is_hpcm(pack(PLAIN))
     assert is_hpcm(MAGIC)
