@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hpcm.container import MAGIC, is_hpcm, pack, unpack
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
 from hpcm.fields import MAX_METADATA, Container, Part
-from hpcm.wire import chunk
+from hpcm.wire import MAX_VARINT, Reader, chunk, varint
 
 PLAIN = Container(
     passes=1,
@@ -65,6 +65,13 @@ def with_tile(head: bytes, length: bytes = b"\x00") -> bytes:
     """The head's file with one tile of an empty payload, all CRCs right."""
     head += length + bytes(4)
     return head + crc32(head).to_bytes(4, "little")
+
+
+def with_empty_tiles(head: bytes, count: int, passes: int) -> bytes:
+    """The head's file with tiles of empty payloads, in so many passes, all CRCs right."""
+    head += (bytes(1 + 2) * (passes - 1) + bytes(1 + 4)) * count
+    crc = crc32(head).to_bytes(4, "little")
+    return head + crc[:2] * count * (passes - 1) + crc * count
 
 
 @st.composite
@@ -146,6 +153,22 @@ def test_overhead(payload: int, overhead: int) -> None:
     assert len(pack(container)) - payload == overhead
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_varints_take_seven_bits_a_byte(size: int) -> None:
+    for value in (1 << 7 * (size - 1), (1 << 7 * size) - 1):
+        assert len(varint(value)) == size
+        assert Reader(varint(value)).varint("it") == value
+    assert varint(0) == b"\0"
+    assert len(varint(MAX_VARINT)) == 5
+    with pytest.raises(FormatError, match="it takes more bytes than a varint"):
+        Reader(varint(MAX_VARINT + 1)).varint("it")
+
+
+def test_what_is_printed_of_a_file_has_no_data_in_it() -> None:
+    assert {name for name in ("icc", "exif", "alpha", "ancillary", "payload") if f"{name}=" in repr(FULL)} == set()
+    assert repr(Part(b"hello", 7)) == "Part(checksum=7)"
+
+
 def test_is_hpcm() -> None:
     assert is_hpcm(pack(PLAIN))
     assert is_hpcm(MAGIC)
@@ -162,6 +185,44 @@ def test_every_truncation_is_noticed(container: Container) -> None:
     for size in range(len(data)):
         with pytest.raises(TruncatedError):
             unpack(data[:size])
+
+
+@pytest.mark.parametrize(("passes", "partial", "needed"), [(1, False, 9), (1, True, 5), (3, False, 19), (3, True, 11)])
+def test_a_head_alone_is_short_by_what_a_tile_takes_at_least(passes: int, partial: bool, needed: int) -> None:
+    """Before the table is read: a beginning needs lengths and checksums, a whole file the CRCs too."""
+    head = head_of(b"\x80\x04", b"\x01", flags=0x40 if passes == 3 else 0)  # 512 pixels: two tiles
+    with pytest.raises(TruncatedError, match=f"{2 * needed} bytes of its 2 tiles expected, 0 left"):
+        unpack(head, partial=partial)
+    assert unpack(with_empty_tiles(head, 2, passes)).tiles == ((Part(b"", 0),) * passes,) * 2
+
+
+@pytest.mark.parametrize(("container", "needed"), [(PLAIN, 5 + 4), (PROGRESSIVE, 3 * (7 + 5) + 6 + 12 + 3 * 8)])
+def test_a_cut_is_noticed_before_damage(container: Container, needed: int) -> None:
+    """Whoever fetches the rest is told of the damage then."""
+    data = bytearray(pack(container))
+    data[-needed] ^= 1  # in the first payload
+    with pytest.raises(CorruptError):
+        unpack(bytes(data))
+    with pytest.raises(TruncatedError, match=f"{needed} bytes of its tiles expected, {needed - 1} left"):
+        unpack(bytes(data[:-1]))
+
+
+@pytest.mark.parametrize("container", [FULL, PROGRESSIVE])
+def test_every_beginning_has_the_parts_that_are_whole(container: Container) -> None:
+    data, parts = pack(container), [tile[turn] for turn in range(container.passes) for tile in container.tiles]
+    late = len(parts) - len(container.tiles)  # from here on CRCs take 4 bytes
+    sizes = [len(part.payload) + (2 if i < late else 4) for i, part in enumerate(parts)]
+    ends = [len(data) - sum(sizes[i + 1 :]) for i in range(len(parts))]
+    for size in range(len(data) + 1):
+        there = sum(end <= size for end in ends)
+        if there == 0:
+            with pytest.raises(TruncatedError):
+                unpack(data[:size], partial=True)
+            continue
+        found = unpack(data[:size], partial=True)
+        assert sum(map(len, found.tiles)) == there
+        assert all(few == all_[: len(few)] for few, all_ in zip(found.tiles, container.tiles, strict=True))
+        assert found.progress == there / len(parts)
 
 
 def test_trailing_bytes_are_noticed() -> None:
@@ -260,26 +321,70 @@ def test_fields_out_of_bounds(data: bytes, message: str) -> None:
         unpack(data)
 
 
-def test_the_same_bounds_hold_for_writing() -> None:
-    wrong = {
-        "width": 0,
-        "height": (1 << 24) + 1,
-        "model": "Lite",
-        "model_hash": bytes(32),
-        "level": 64,
-        "colour": "cmyk",
-        "bit_depth": 12,
-        "tile_side": 384,
-        "icc": bytes(MAX_METADATA + 1),
-        "alpha": bytes(2 * 300 * 200 + 1025),
-        "ancillary": (("x", b""), ("c", b"")),
-        "tiles": ((Part(b"", 1 << 32),),),
-        "passes": 2,
-        "version": 3,
-    }
-    for name, value in wrong.items():
-        with pytest.raises(FormatError):
-            pack(replace(PLAIN, **{name: value}))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": 0},
+        {"width": (1 << 24) + 1},
+        {"height": 0},
+        {"height": (1 << 24) + 1},
+        {"width": 1 << 16, "height": (1 << 16) + 1},
+        {"model": "Lite"},
+        {"model_hash": bytes(7)},
+        {"model_hash": bytes(32)},
+        {"level": -1},
+        {"level": 64},
+        {"colour": "cmyk"},
+        {"bit_depth": 12},
+        {"tile_side": 128},
+        {"tile_side": 384},
+        {"tile_side": 1 << 17},
+        {"icc": bytes(MAX_METADATA + 1)},
+        {"exif": bytes(MAX_METADATA + 1)},
+        {"alpha": bytes(2 * 300 * 200 + 1025)},
+        {"ancillary": (("x", b""), ("c", b""))},
+        {"ancillary": (("x", b""), ("x", b""))},
+        {"ancillary": (("X", b""),)},
+        {"ancillary": (("xy", b""),)},
+        {"ancillary": (("x", bytes(MAX_METADATA + 1)),)},
+        {"tiles": ((Part(b"", 1 << 32),),)},
+        {"tiles": ((Part(b"", -1),),)},
+        {"tiles": ((Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "tiles": ((Part(b"", 1 << 16), Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "tiles": ((Part(b"", 0), Part(b"", 0), Part(b"", 1 << 32)),)},
+        {"passes": 3, "tiles": ((Part(b"", 0), Part(b"", 0)),)},
+        {"passes": 3, "version": 1, "tiles": ((Part(b"", 0),) * 3,)},
+        {"passes": 2, "tiles": ((Part(b"", 0),) * 2,)},
+        {"version": 0},
+        {"version": 3},
+    ],
+)
+def test_the_same_bounds_hold_for_writing(wrong: dict) -> None:
+    with pytest.raises(FormatError):
+        pack(replace(PLAIN, **wrong))
+
+
+@pytest.mark.parametrize(
+    "just",
+    [
+        {"level": 0},
+        {"level": 63},
+        {"tile_side": 65536},
+        {"icc": bytes(MAX_METADATA)},
+        {"alpha": bytes(2 * 300 * 200 + 1024)},
+        {"alpha": bytes(4 * 300 * 200 + 1024), "bit_depth": 16},
+        {"ancillary": (("x", bytes(MAX_METADATA)),)},
+        {"ancillary": tuple((kind, b"") for kind in "abcdefghijklmnopqrstuvwxyz")},
+        {"model": "0" + "a" * 31},
+        {"tiles": ((Part(b"", (1 << 32) - 1),),)},
+        {"passes": 3, "tiles": ((Part(b"", (1 << 16) - 1), Part(b"", 0), Part(b"", (1 << 32) - 1)),)},
+    ],
+)
+def test_what_is_just_allowed_round_trips(just: dict) -> None:
+    assert unpack(pack(replace(PLAIN, **just))) == replace(PLAIN, **just)
+
+
+def test_a_wrong_number_of_tiles_is_refused() -> None:
     with pytest.raises(FormatError, match="2 tiles were given, but tile_boxes\\(\\) has 1"):
         pack(replace(PLAIN, tiles=PLAIN.tiles * 2))
 

@@ -2,7 +2,7 @@
 
 import threading
 import zlib
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -178,6 +178,7 @@ def changed(array: np.ndarray, place: int, value: float) -> np.ndarray:
         {"scales": changed(DEFAULT_SCALES, 3, np.nan)},
         {"scales": changed(DEFAULT_SCALES, -1, np.inf)},
         {"radius": TABLES.radius[:-1]},
+        {"radius": TABLES.radius[:-1], "frequencies": TABLES.frequencies[: -(2 * 347 + 2)]},  # which fit each other
         {"radius": TABLES.radius.astype(np.int64)},
         {"radius": changed(TABLES.radius, 5, -1)},
         {"radius": changed(TABLES.radius, 5, LARGEST)},
@@ -185,6 +186,7 @@ def changed(array: np.ndarray, place: int, value: float) -> np.ndarray:
         {"frequencies": TABLES.frequencies[:-1]},
         {"frequencies": changed(TABLES.frequencies, 1, 65532)},
         {"frequencies": changed(TABLES.frequencies, 0, 0)},
+        {"frequencies": changed(changed(TABLES.frequencies, 0, 0), 1, 65533)},  # which adds up
         {"frequencies": changed(TABLES.frequencies, 7, SMALLEST)},
         {"frequencies": changed(TABLES.frequencies, 7, LARGEST)},
     ],
@@ -192,6 +194,12 @@ def changed(array: np.ndarray, place: int, value: float) -> np.ndarray:
 def test_damaged_tables_are_refused(change: dict) -> None:
     with pytest.raises(WeightsError, match="entropy tables"):
         replace(TABLES, **change).check()
+
+
+def test_tables_do_not_change() -> None:
+    """Coders cache what they make of them."""
+    with pytest.raises(FrozenInstanceError):
+        TABLES.radius = TABLES.radius[:-1]  # type: ignore[misc]
 
 
 # --- the coder

@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from hpcm.errors import CorruptError, PictureError, PictureNotice
-from hpcm.fields import MAX_METADATA
+from hpcm.fields import MAX_METADATA, Container
 from hpcm.picture import (
     CONVERTED,
     PLAIN,
@@ -22,6 +22,9 @@ from hpcm.picture import (
     Picture,
     comments_of,
     from_image,
+    info_of,
+    metadata_of,
+    mode_of,
     pack_alpha,
     to_image,
     unpack_alpha,
@@ -238,6 +241,14 @@ def test_icc_and_exif_are_carried_along(format, loaded, tmp_path):
     assert back.get_ifd(ExifTags.IFD.GPSInfo)[2] == (47.0, 30.0, 1.5)
 
 
+def test_the_directory_of_interoperability_lies_within_another():
+    exif = full_exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R98"}
+    back = to_image(from_image(stored(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))).getexif()
+    assert back.get_ifd(ExifTags.IFD.Exif)[0x9003] == TAKEN
+    assert back.get_ifd(ExifTags.IFD.Interop) == {1: "R98"}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_metadata_in_what_is_saved(suffix):
     picture = from_image(stored(Image.fromarray(RGB), "JPEG", exif=full_exif(), icc_profile=b"a profile"))
@@ -391,6 +402,36 @@ def test_a_profile_of_other_colours_is_not_kept():
     image = stored(Image.fromarray(RGB).convert("CMYK"), "JPEG", icc_profile=b"a profile")
     with pytest.warns(PictureNotice, match="mode CMYK was converted to RGB"):
         assert from_image(image).icc is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16"])
+def test_what_a_file_tells_before_it_is_decoded(mode):
+    """The mode and the metadata of the image that it will give."""
+    image = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(np.dstack((RGB, ALPHA))).convert(mode)
+    image.info.update(icc_profile=b"a profile", xmp=b"<x:xmpmeta/>", cicp=bytes([9, 16, 0, 1]))
+    image.info["exif"] = full_exif().tobytes()
+    picture = replace(from_image(image), comments=b"Comment\0a picture")
+    container = Container(
+        passes=1,
+        width=WIDTH,
+        height=HEIGHT,
+        model="lite",
+        model_hash=bytes(8),
+        level=0,
+        colour=picture.colour,
+        bit_depth=picture.bit_depth,
+        tile_side=256,
+        icc=picture.icc,
+        exif=picture.exif,
+        alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
+        ancillary=(("c", picture.cicp), ("t", picture.comments), ("x", picture.xmp)),
+        tiles=(),
+    )
+    assert mode_of(container) == to_image(picture).mode == mode
+    assert info_of(**metadata_of(container)) == to_image(picture).info
+    assert {*to_image(picture).info} == {"icc_profile", "exif", "xmp", "cicp", "comments"}
+    bare = replace(container, icc=None, exif=None, ancillary=())
+    assert info_of(**metadata_of(bare)) == {}
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

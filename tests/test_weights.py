@@ -197,6 +197,46 @@ def test_a_file_that_was_written_anew_is_described_anew(folder, build, tiny):
     assert describe(path).digest == hashlib.sha256(path.read_bytes()).digest()
 
 
+def test_what_is_not_there(folder, build, tiny):
+    for path in ("./none", "none.safetensors", Path("none")):
+        with pytest.raises(ModelNotFoundError, match=r"no model at none.*: there is no such file$"):
+            find(path)
+    Path("empty").mkdir()
+    with pytest.raises(ModelNotFoundError, match=r"no model at empty.model\.safetensors"):
+        find("./empty")
+    assert weights.default() is None
+
+
+def test_a_file_that_goes_away(folder, build, tiny):
+    path = folder / "tiny.safetensors"
+    save(build(tiny), path, {})
+    file = find("tiny")
+    path.unlink()
+    for ask in (describe, lambda path: weights.read(replace(file, path=path)), lambda _: load_model(file)):
+        with pytest.raises(WeightsError, match=r"tiny\.safetensors can't be read as a weights file: "):
+            ask(path)
+
+
+def test_one_of_several_models_of_a_level_is_named(folder, build, tiny):
+    for name, lmbda in (("tiny-1", 0.01), ("tiny-2", 0.02), ("tiny-3", 0.02)):
+        save(build(replace(tiny, levels=1, lambda_min=lmbda)), folder / f"{name}.safetensors", {}, name=name)
+    with pytest.raises(UsageError, match=r"tiny stands for 2 models: name one of tiny-1, tiny-3$"):
+        find("tiny")
+    assert [weights.ladder_of(find(name)) for name in ("tiny-1", "tiny-2", "tiny-3")] == ["tiny", None, "tiny"]
+    save(build(tiny), folder / "tiny-4.safetensors", {}, name="tiny-4")  # of many levels, and the newest
+    assert find("tiny").name == "tiny-4"
+    assert weights.ladder_of(find("tiny-1")) is None
+
+
+@pytest.mark.parametrize("lmbda", [0, -1.0, float("inf"), float("nan"), 10**400, "0.1", None])
+def test_a_lambda_that_is_none(lmbda):
+    """The configuration comes from a file: anything may stand there."""
+    file = weights.WeightsFile(Path("a"), "a", {"levels": 1, "lambda_min": lmbda}, {})
+    assert file.lmbda is None
+    assert replace(file, config={"levels": 1, "lambda_min": 1}).lmbda == 1.0
+    assert replace(file, config={"levels": 6, "lambda_min": 1}).lmbda is None
+
+
 # ---- forged and damaged ---------------------------------------------------------------------------------------------
 
 

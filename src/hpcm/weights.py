@@ -22,8 +22,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -78,7 +78,7 @@ class WeightsFile:
     def lmbda(self) -> float | None:
         """The lambda of a model of one quality level, which can be a rung; None for the others."""
         value = self.config.get("lambda_min") if self.config.get("levels") == 1 else None
-        return float(value) if isinstance(value, float | int) and 0 < value < math.inf else None
+        return float(value) if isinstance(value, float | int) and 0 < value <= sys.float_info.max else None
 
 
 def describe(path: Path) -> WeightsFile:

@@ -80,9 +80,8 @@ class Tables:
         size = int((2 * self.radius + 2).sum(dtype=np.int64))
         if len(self.frequencies) != size:
             raise WeightsError(f"entropy tables: {size} frequencies expected, found {len(self.frequencies)}")
-        # Bounded entries first, so that the sums below cannot overflow.
-        if self.frequencies.min() < 1 or self.frequencies.max() >= TOTAL:
-            raise WeightsError(f"entropy tables: frequencies must lie in 1..{TOTAL - 1}")
+        if self.frequencies.min() < 1:
+            raise WeightsError(f"entropy tables: frequencies must be at least 1, found {self.frequencies.min()}")
         wrong = [t for t, table in enumerate(self.split()) if table.sum(dtype=np.int64) != TOTAL]
         if wrong:
             raise WeightsError(f"entropy tables: the frequencies of table {wrong[0]} do not add up to {TOTAL}")
