@@ -39,7 +39,7 @@ from ..hardware import matrix_speed
 from ..ladder import load
 from ..model.hpcm import HPCM
 from ..weights import find
-from .others import Beside, Other, kind
+from .others import KNOWN, Beside, Other, kind
 from .released import Released
 
 SIDE = 256  # pixels, of the picture that published costs refer to
@@ -163,22 +163,26 @@ def bench(
     with opened(model, device, engine, threads) as codec:
         networks = codec.networks
         count, groups = cost(networks.config)
-        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         used = "torch" if isinstance(networks, HPCM) else "onnx"
         threads = threads or (torch.get_num_threads() if used == "torch" else cores())
-        started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
         if against:
             torch.set_num_threads(threads)
-        paths = [Path(path) for path in against]
-        others = [Other(path, device) for path in paths if kind(path)]
-        rest = [path for path in paths if not kind(path)]
-        if len(rest) > 1:
-            raise UsageError(f"{rest[1]} is no checkout of DCAE or LALIC, and of the authors' code only one can be given")
-        released = Released(rest[0], load_model(codec.weights, device).model, device) if rest else None
+        released, others = _checkouts(against, codec, device)
+        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
+        started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
         speeds = [
             _speed(codec, size, groups, peak, repeats, released, others, device, efforts) for size in sizes or [SIZE]
         ]
         return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
+
+
+def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[Released | None, list[Other]]:
+    """The authors' code, if it is among them, and the others."""
+    others = [Other(path, device) for path in map(Path, against) if kind(path)]
+    rest = [path for path in map(Path, against) if not kind(path)]
+    if len(rest) > 1:
+        raise UsageError(f"{rest[1]} is no checkout of {' or '.join(KNOWN)}, and only one can be of the authors' code")
+    return Released(rest[0], load_model(codec.weights, device).model, device) if rest else None, others
 
 
 @contextmanager
