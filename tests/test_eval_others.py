@@ -63,7 +63,18 @@ def test_parameters_and_kmacs(tmp_path, file, code):
 def test_they_stand_beside_ours(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
     save(HPCM(tiny), tmp_path / "tiny.safetensors", {})
-    line = ["bench", str(tmp_path / "tiny.safetensors"), "--size", "300x200", "--repeats", "1", "--device", "cpu"]
+    line = [
+        "bench",
+        str(tmp_path / "tiny.safetensors"),
+        "--size",
+        "300x200",
+        "--repeats",
+        "1",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     line += ["--json", str(tmp_path / "out.json"), "--against", str(checkout(tmp_path / "a", "dcae", DCAE))]
     assert cli.main([*line, "--against", str(checkout(tmp_path / "b", "lalic", LALIC))]) == 0
     told = capsys.readouterr().out.splitlines()[-4:]
