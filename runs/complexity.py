@@ -71,7 +71,7 @@ def main() -> None:
         rows.append(row)
     for checkout in options.against:
         other = Other(checkout)
-        rows.append([other.name, told(other.parameters / 1e6, 3), "", told(other.kmacs(), 2), "", "", ""])
+        rows.append([other.name, told(other.parameters / 1e6, 3), "", told(other.kmacs, 2), "", "", ""])
     print(markdown(heads, rows))
 
 

@@ -118,7 +118,7 @@ def test_against_the_authors_code(weights_file, checkout, capsys, monkeypatch, t
     assert cli.main([*line, str(checkout)]) == 0
     assert capsys.readouterr().out.count("the authors' code 0.0") == 2
     assert cli.main([*line, str(checkout / "src")]) == 1
-    assert "is no checkout of LIC-HPCM: it has no src/models/HPCM_Base.py" in capsys.readouterr().err
+    assert "is no checkout of LIC-HPCM, DCAE or LALIC: it has no src/models" in capsys.readouterr().err
 
 
 def test_models_that_the_authors_have():

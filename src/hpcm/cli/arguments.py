@@ -199,8 +199,10 @@ def _bench(commands: Commands) -> None:
     _engine(command)
     text = "time the encoder with these efforts, too"
     command.add_argument("--effort", type=values.efforts, default=(), metavar="E,E,...", help=text)
-    text = "a checkout of the authors' code, to run on the same weights and picture"
-    command.add_argument("--against", metavar="PATH", help=text)
+    text = (
+        "a checkout of the authors' code, to run on the same weights and picture, or of DCAE or LALIC; may be repeated"
+    )
+    command.add_argument("--against", action="append", default=[], metavar="PATH", help=text)
     command.add_argument("--json", metavar="FILE", help="write the numbers there too")
 
 

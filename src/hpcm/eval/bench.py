@@ -34,11 +34,12 @@ from ..codec import Codec
 from ..coding.config import MODELS, Config
 from ..engine.onnx import cores
 from ..engine.torch import load_model, save
-from ..errors import ModelNotFoundError
+from ..errors import ModelNotFoundError, UsageError
 from ..hardware import matrix_speed
 from ..ladder import load
 from ..model.hpcm import HPCM
 from ..weights import find
+from .others import KNOWN, Beside, Other, kind
 from .released import Released
 
 SIDE = 256  # pixels, of the picture that published costs refer to
@@ -70,6 +71,7 @@ class Speed:
     decode_share: float
     released: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
     efforts: dict[int, tuple[float, int]] = field(default_factory=dict)  # seconds of encoding, bytes
+    others: list[Beside] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,20 @@ class Bench:
                 lines.append(line)
             for effort, (seconds, size) in speed.efforts.items():
                 lines.append(f"    encode  {seconds:8.3f} s  with effort {effort}, {size:,} bytes")
+            lines += [line for other in speed.others for line in _beside(other, speed)]
         return "\n".join(lines)
+
+
+def _beside(other: Beside, ours: Speed) -> Iterator[str]:
+    """Lines about another codec, whose times are told in ours, too."""
+    size = f"{other.parameters / 1e6:.3f} M parameters, {other.kmacs:.2f} kMACs per pixel, random weights"
+    if other.seconds is None:
+        yield f"    {other.name}: {size}; not timed: {other.untimed}"
+        return
+    yield f"    {other.name}: {size}, {other.bytes:,} bytes"
+    for way, own in (("encode", ours.encode_s), ("decode", ours.decode_s)):
+        seconds = other.seconds[f"{way}_s"]
+        yield f"    {way}  {seconds:8.3f} s, {seconds / own:.2f} times as long"
 
 
 def heading(model: str) -> str:
@@ -128,7 +143,7 @@ def bench(
     sizes: Sequence[tuple[int, int]] | None = None,
     device: str = "cpu",
     repeats: int = 5,
-    against: str | None = None,
+    against: Sequence[str] = (),
     *,
     engine: str = "auto",
     threads: int | None = None,
@@ -138,7 +153,8 @@ def bench(
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
-        against: a checkout of the authors' code; see released.py.
+        against: checkouts of the authors' code or of other codecs; see released.py and others.py. They compute with
+            torch, whose number of threads is then set to that of our engine.
         efforts: to time the encoder with, once each.
         engine, threads: as for `hpcm.load`.
 
@@ -147,13 +163,26 @@ def bench(
     with opened(model, device, engine, threads) as codec:
         networks = codec.networks
         count, groups = cost(networks.config)
-        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         used = "torch" if isinstance(networks, HPCM) else "onnx"
         threads = threads or (torch.get_num_threads() if used == "torch" else cores())
+        if against:
+            torch.set_num_threads(threads)
+        released, others = _checkouts(against, codec, device)
+        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
-        released = Released(Path(against), load_model(codec.weights, device).model, device) if against else None
-        speeds = [_speed(codec, size, groups, peak, repeats, released, device, efforts) for size in sizes or [SIZE]]
+        speeds = [
+            _speed(codec, size, groups, peak, repeats, released, others, device, efforts) for size in sizes or [SIZE]
+        ]
         return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
+
+
+def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[Released | None, list[Other]]:
+    """The authors' code, if it is among them, and the others."""
+    others = [Other(path, device) for path in map(Path, against) if kind(path)]
+    rest = [path for path in map(Path, against) if not kind(path)]
+    if len(rest) > 1:
+        raise UsageError(f"{rest[1]} is no checkout of {' or '.join(KNOWN)}, and only one can be of the authors' code")
+    return Released(rest[0], load_model(codec.weights, device).model, device) if rest else None, others
 
 
 @contextmanager
@@ -210,6 +239,7 @@ def _speed(
     peak: float,
     repeats: int,
     released: Released | None,
+    others: Sequence[Other],
     device: str,
     efforts: Sequence[int],
 ) -> Speed:
@@ -228,7 +258,9 @@ def _speed(
         seconds, found = _timed(partial(codec.compress, image, quality=QUALITY, effort=effort), device)
         searched[effort] = seconds, len(cast(bytes, found))
     theirs = None if released is None else released.speed(image, repeats, _timed)
-    return Speed(*size, len(data), encode_s, decode_s, encoding / encode_s, decoding / decode_s, theirs, searched)
+    shares = encoding / encode_s, decoding / decode_s
+    beside = [other.beside(image, repeats, _timed) for other in others]
+    return Speed(*size, len(data), encode_s, decode_s, *shares, theirs, searched, beside)
 
 
 def picture(size: tuple[int, int]) -> Image.Image:

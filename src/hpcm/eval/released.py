@@ -17,28 +17,23 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from ..coding.config import MODELS, Config
 from ..errors import UsageError
 from ..model.hpcm import HPCM
 from ..official import official_names
+from .others import KNOWN, Timed, speed
 
 MODULES = {"base": "HPCM_Base", "large": "HPCM_Large", "base-phi": "HPCM_Base_PhiContext"}
 SCALES, SMALLEST, LARGEST = 60, 0.12, 64.0  # its scale table
 MULTIPLE = 256  # pixels: its attention windows
-
-Timed = Callable[[Callable[[], object], str], tuple[float, Any]]
 
 
 class Released:
@@ -46,6 +41,8 @@ class Released:
 
     def __init__(self, checkout: Path, model: HPCM, device: str) -> None:
         self._device = device
+        if not (checkout / "src" / "models").is_dir():
+            raise UsageError(f"{checkout} is no checkout of LIC-HPCM, {' or '.join(KNOWN)}: it has no src/models")
         module = MODULES[architecture(model.config)]
         if not (checkout / "src" / "models" / f"{module}.py").is_file():
             raise UsageError(f"{checkout} is no checkout of LIC-HPCM: it has no src/models/{module}.py")
@@ -69,16 +66,7 @@ class Released:
 
     def speed(self, image: Image.Image, repeats: int, timed: Timed) -> dict[str, float]:
         """Medians in seconds of a picture's compress and decompress, after one run of each."""
-        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().div(255).to(self._device)
-        x = F.pad(x, (0, -x.shape[3] % MULTIPLE, 0, -x.shape[2] % MULTIPLE))
-        coded: Any = self._net.compress(x)
-        self._net.decompress(coded["strings"], coded["shape"])
-        encode = [timed(lambda: self._net.compress(x), self._device)[0] for _ in range(repeats)]
-        decode = [
-            timed(lambda: self._net.decompress(coded["strings"], coded["shape"]), self._device)[0]
-            for _ in range(repeats)
-        ]
-        return {"encode_s": median(encode), "decode_s": median(decode)}
+        return speed(self._net, image, MULTIPLE, self._device, repeats, timed)[0]
 
 
 def architecture(config: Config) -> str:
