@@ -494,7 +494,7 @@ def test_models(run, material, capsys, monkeypatch):
     assert told == {**expected, "path": str(path)}
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("models") == 0
-    assert capsys.readouterr().out == f"no models are at hand; weights files belong into {material / 'none'}\n"
+    assert capsys.readouterr().out == f"no models are installed; put weights files into {material / 'none'}\n"
 
 
 def test_retired_models(run, at, material, capsys):
@@ -505,7 +505,7 @@ def test_retired_models(run, at, material, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HPCM_WEIGHTS", str(folder))
         assert run("models") == 0
-        assert "no models are at hand" in capsys.readouterr().out
+        assert "no models are installed" in capsys.readouterr().out
         assert run("models", "--all") == 0
         assert capsys.readouterr().out.startswith("tiny  (retired: decodes only)")
         assert run("models", "--all", "--json") == 0
