@@ -278,7 +278,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("decompress photo.hpcm", "photo.hpcm: photo.png exists; -f overwrites it"),
         (
             "decompress photo.hpcm -o a.xyz",
-            "no picture format is written as '.xyz'; try .png, .webp, .tif, .ppm or .jpg",
+            "there is no picture format for '.xyz'; try .png, .webp, .tif, .ppm or .jpg",
         ),
         ("decompress foreign.hpcm", r"foreign.hpcm: the file was made with model 'tiny' of hash .* --model PATH"),
         ("info none.hpcm", f"none.hpcm: {NO_FILE}"),
@@ -337,7 +337,7 @@ def test_others_are_done_after_a_failure(run, at, capsys):
     assert out.startswith("photo.png -> photo.hpcm")
     assert err.splitlines() == [
         f"hpcm: error: none.png: {NO_FILE}",
-        "hpcm: error: photo.bmp: photo.png becomes photo.hpcm already; name another output with -o",
+        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; name another output with -o",
         "hpcm: error: note.png: it is no picture that Pillow can read",
     ]
 

@@ -69,7 +69,7 @@ def get(options: argparse.Namespace) -> bool:
     photos = photos_of(options.photos)
     given = checkpoints(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
-        say("note", f"no checkpoint of it in {options.source}: the ladder does without", missing.name)
+        say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
     keep_pages()
     tell = partial(print, flush=True)
     done = [
