@@ -38,7 +38,8 @@ def main() -> None:
     parser.add_argument("--bpp", type=float, default=0.2, help="the most bits per pixel of hpcm's file")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/readme.webp"))
     options = parser.parse_args()
-    original = Image.open(options.photograph).convert("RGB")
+    with Image.open(options.photograph) as file:
+        original = file.convert("RGB")
     data = hpcm.compress(original, bpp=options.bpp, model=options.model)
     jpeg = least_jpeg(original, len(data))
     parts = {"original": original}

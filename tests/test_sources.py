@@ -62,7 +62,7 @@ def test_arrays_that_are_no_pictures(array):
 def test_what_is_no_file(source):
     with pytest.raises(TypeError, match="expected bytes, a path or a file open for reading bytes"):
         bytes_of(source)
-    with pytest.raises(TypeError, match="is wanted"):
+    with pytest.raises(TypeError, match="expected bytes"):
         hpcm.compress(source)
 
 

@@ -77,9 +77,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     try:
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
-        raise (
-            error if options.partial else TruncatedError(f"{error}, or use --partial to decode what is there")
-        ) from None
+        raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
     codec = codec or load_for(container, **where(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_of(container, options.max_size)
