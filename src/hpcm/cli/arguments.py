@@ -88,9 +88,8 @@ def _decompress(commands: Commands) -> None:
     part = command.add_mutually_exclusive_group()
     text = "decode only this part of the picture; X and Y are pixels from the left and the top"
     part.add_argument("--crop", type=values.crop, metavar="WxH+X+Y", help=text)
-    part.add_argument(
-        "--max-size", type=values.whole, metavar="N", help="reduce the picture to at most N pixels a side"
-    )
+    text = "reduce the picture to at most N pixels a side"
+    part.add_argument("--max-size", type=values.whole, metavar="N", help=text)
     part = command.add_mutually_exclusive_group()
     text = "decode a coarse picture, from the first one or two of three scales"
     part.add_argument("--preview", type=int, choices=(1, 2), help=text)
@@ -107,9 +106,8 @@ def _files(command: Any, source: str, target: str) -> None:
     text = f"the {target}, a folder, or - for stdout; by default next to the input"
     command.add_argument("-o", "--output", metavar="OUT", help=text)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
-    command.add_argument(
-        "-n", "--dry-run", action="store_true", help="list the files that would be written, and write none"
-    )
+    text = "list the files that would be written, and write none"
+    command.add_argument("-n", "--dry-run", action="store_true", help=text)
     command.add_argument("--keep-times", action="store_true", help="copy the times of the inputs to the outputs")
     text = "number of parallel processes, which share the cores; by default 1"
     command.add_argument("-j", "--jobs", type=values.whole, default=1, metavar="N", help=text)
@@ -142,9 +140,8 @@ def _import(commands: Commands) -> None:
     command.add_argument("--arch", choices=ARCHITECTURES, required=True, help="architecture of the checkpoint")
     text = "lambda of its training; models with one name and several lambdas form a ladder (base-0130, base-0250)"
     command.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
-    command.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="NAME.safetensors; NAME becomes the model's name"
-    )
+    text = "NAME.safetensors; NAME becomes the model's name"
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help=text)
     command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
 
 
@@ -173,34 +170,22 @@ def _eval(commands: Commands) -> None:
     command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
     text = "folder for report.html, results.json, plots, and a cache with which a stopped run continues"
     command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)
-    command.add_argument(
-        "--qualities",
-        type=values.settings,
-        default=(),
-        metavar="Q,Q,...",
-        help="quality levels of the models, 1 to 100",
-    )
+    text = "quality levels of the models, 1 to 100"
+    command.add_argument("--qualities", type=values.settings, default=(), metavar="Q,Q,...", help=text)
     text = "efforts of the models, 0 to 9, by default 0; each gets its own curve"
     command.add_argument("--effort", type=values.efforts, default=(0,), metavar="E,E,...", help=text)
     text = "settings of a conventional codec, in its own units; may be repeated"
     command.add_argument(
         "--settings", type=values.codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
     )
-    command.add_argument(
-        "--jobs",
-        type=values.whole,
-        default=1,
-        metavar="N",
-        help="number of parallel processes; times are most reliable with 1",
-    )
+    text = "number of parallel processes; times are most reliable with 1"
+    command.add_argument("--jobs", type=values.whole, default=1, metavar="N", help=text)
     command.add_argument("--limit", type=values.whole, metavar="N", help="only the first N pictures")
-    command.add_argument(
-        "--show", type=int, default=3, metavar="N", help="number of pictures shown side by side, by default 3"
-    )
+    text = "number of pictures shown side by side, by default 3"
+    command.add_argument("--show", type=int, default=3, metavar="N", help=text)
     command.add_argument("--lpips", action="store_true", help="also measure LPIPS; needs the package lpips")
-    command.add_argument(
-        "--ssimulacra2", action="store_true", help="also measure SSIMULACRA 2; a second or more per megapixel"
-    )
+    text = "also measure SSIMULACRA 2; a second or more per megapixel"
+    command.add_argument("--ssimulacra2", action="store_true", help=text)
     text = "compare with published curves even if the pictures aren't Kodak's"
     command.add_argument("--published", action="store_true", help=text)
     command.add_argument("--device", choices=values.DEVICES, default="cpu", help="where models compute, by default cpu")
@@ -212,16 +197,10 @@ def _bench(commands: Commands) -> None:
     command.add_argument("models", nargs="*", metavar="MODEL", help=text)
     text = "size of the picture, by default 768x512; may be repeated"
     command.add_argument("--size", type=values.size, action="append", metavar="WxH", help=text)
-    command.add_argument(
-        "--repeats",
-        type=values.whole,
-        default=5,
-        metavar="N",
-        help="number of runs, whose median is printed; by default 5",
-    )
-    command.add_argument(
-        "--device", choices=values.DEVICES, help="where to compute, by default on the CPU and, if there is one, the GPU"
-    )
+    text = "number of runs, whose median is printed; by default 5"
+    command.add_argument("--repeats", type=values.whole, default=5, metavar="N", help=text)
+    text = "where to compute, by default on the CPU and, if there is one, the GPU"
+    command.add_argument("--device", choices=values.DEVICES, help=text)
     _engine(command)
     text = "also time the encoder with these efforts"
     command.add_argument("--effort", type=values.efforts, default=(), metavar="E,E,...", help=text)

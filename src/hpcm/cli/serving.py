@@ -37,9 +37,8 @@ def options(command: Any) -> None:
     command.add_argument("--workers", type=values.whole, metavar="N", help=text)
     text = "requests that wait for a worker; more get the status 503; by default %(default)s"
     command.add_argument("--queue", type=values.whole, default=QUEUE, metavar="N", help=text)
-    command.add_argument(
-        "--threads", type=values.whole, default=1, metavar="N", help="CPU threads of each picture, by default 1"
-    )
+    text = "CPU threads of each picture, by default 1"
+    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -63,19 +63,16 @@ def _learning(group: Any) -> None:
     group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
     text = "share of the budget, 0 to 1, at its end, in which the learning rate falls to zero"
     group.add_argument("--decay", type=values.share, metavar="X", help=text)
-    group.add_argument(
-        "--clip", type=values.positive, metavar="X", help="largest norm of the gradient; larger gradients are clipped"
-    )
-    group.add_argument(
-        "--average", type=values.share, metavar="X", help="decay per step of the weights' moving average"
-    )
+    text = "largest norm of the gradient; larger gradients are clipped"
+    group.add_argument("--clip", type=values.positive, metavar="X", help=text)
+    text = "decay per step of the weights' moving average"
+    group.add_argument("--average", type=values.share, metavar="X", help=text)
     group.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
 
 
 def _place(group: Any) -> None:
-    group.add_argument(
-        "--device", choices=("auto", *values.DEVICES), help="where to compute; auto, the default: a GPU if any"
-    )
+    text = "where to compute; auto, the default: a GPU if any"
+    group.add_argument("--device", choices=("auto", *values.DEVICES), help=text)
     text = "bf16: autocast to bfloat16; auto, the default: the faster one, which is measured"
     group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
     group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
@@ -93,12 +90,10 @@ def _files(group: Any) -> None:
     group.add_argument("--held-out", metavar="DIR", help=text)
     text = "minutes between evaluations on real files, by default 60; 0: never"
     group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
-    group.add_argument(
-        "--save", type=values.positive, metavar="MINUTES", help="minutes between checkpoints, by default 3"
-    )
-    group.add_argument(
-        "--shard-size", type=values.positive, metavar="MB", help="write checkpoints in pieces of this size"
-    )
+    text = "minutes between checkpoints, by default 3"
+    group.add_argument("--save", type=values.positive, metavar="MINUTES", help=text)
+    text = "write checkpoints in pieces of this size"
+    group.add_argument("--shard-size", type=values.positive, metavar="MB", help=text)
     group.add_argument("--tensorboard", action="store_true", default=None, help="also write RUN/tensorboard")
 
 
