@@ -418,7 +418,7 @@ def test_on_ray_by_the_command_line(photos, tmp_path, capfd):
     told = capfd.readouterr()
     assert f"{COUNT + 1} of {COUNT + 1} inputs done, {COUNT} pictures in this run" in told.out
     ours = [line for line in told.err.splitlines() if not line.startswith("[")]  # Ray's own logging of C++
-    assert ours == ["hpcm: note: errors in the manifest: 1, of what couldn't be read or isn't sound"]
+    assert ours == ["hpcm: note: errors in the manifest: 1 (files that can't be read or are damaged)"]
     job = plan.Job(str(tmp_path / "alone"), to="tar", model="nano", how={"quality": 30}, verify=True)
     for part in plan.plan([str(photos)], job, (), shard_size=2).parts:
         worker.Worker(job).attempt(part)

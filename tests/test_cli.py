@@ -278,7 +278,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("decompress photo.hpcm", "photo.hpcm: photo.png exists; -f overwrites it"),
         (
             "decompress photo.hpcm -o a.xyz",
-            "no picture format is written as '.xyz'; try .png, .webp, .tif, .ppm or .jpg",
+            "there is no picture format for '.xyz'; try .png, .webp, .tif, .ppm or .jpg",
         ),
         ("decompress foreign.hpcm", r"foreign.hpcm: the file was made with model 'tiny' of hash .* --model PATH"),
         ("info none.hpcm", f"none.hpcm: {NO_FILE}"),
@@ -337,7 +337,7 @@ def test_others_are_done_after_a_failure(run, at, capsys):
     assert out.startswith("photo.png -> photo.hpcm")
     assert err.splitlines() == [
         f"hpcm: error: none.png: {NO_FILE}",
-        "hpcm: error: photo.bmp: photo.png becomes photo.hpcm already; name another output with -o",
+        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; name another output with -o",
         "hpcm: error: note.png: it is no picture that Pillow can read",
     ]
 
@@ -496,7 +496,7 @@ def test_models(run, material, capsys, monkeypatch):
     assert told == {**expected, "path": str(path)}
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("models") == 0
-    assert capsys.readouterr().out == f"no models are at hand; weights files belong into {material / 'none'}\n"
+    assert capsys.readouterr().out == f"no models are installed; put weights files into {material / 'none'}\n"
 
 
 def test_retired_models(run, at, material, capsys):
@@ -507,14 +507,14 @@ def test_retired_models(run, at, material, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HPCM_WEIGHTS", str(folder))
         assert run("models") == 0
-        assert "no models are at hand" in capsys.readouterr().out
+        assert "no models are installed" in capsys.readouterr().out
         assert run("models", "--all") == 0
         assert capsys.readouterr().out.startswith("tiny  (retired: decodes only)")
         assert run("models", "--all", "--json") == 0
         assert json.loads(capsys.readouterr().out)[0]["decodes_only"]
         assert run("decompress", "photo.hpcm", "-o", "retired.png") == 0
         assert run("compress", "photo.png", "-o", "b.hpcm", "--model", "tiny") == 1
-        assert "only the decoder is left" in capsys.readouterr().err
+        assert "only decodes" in capsys.readouterr().err
     assert run("decompress", "photo.hpcm", "-o", "whole.png") == 0
     assert (at / "retired.png").read_bytes() == (at / "whole.png").read_bytes()
     assert (at / "photo.hpcm").read_bytes() == data

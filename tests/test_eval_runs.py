@@ -158,3 +158,17 @@ def test_weaknesses(script, tmp_path, capsys):
     rates = [[float(cell.split()[0]) for cell in line.strip("| ").split(" | ")[1:]] for line in lines[2:]]
     assert [line.split()[1] for line in lines[2:]] == ["grain", "text", "screenshot"]
     assert all(theirs <= ours for ours, theirs in rates)
+
+
+def test_readme_picture(script, tmp_path, capsys):
+    """JPEG gets no fewer bytes than hpcm."""
+    output = tmp_path / "readme.webp"
+    script("readme_picture.py", ROOT / "tests" / "data" / "kodim23.png", "--model", "nano", "-o", output)
+    with Image.open(output) as shown:
+        assert shown.size == (1216, 376)
+    jpeg, ours = (
+        [float(word.replace(",", "")) for word in line.split()[1::2]] for line in capsys.readouterr().out.splitlines()
+    )
+    assert ours[0] <= jpeg[0]
+    assert ours[1] <= 0.2
+    assert ours[2] > jpeg[2]

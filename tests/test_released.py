@@ -168,7 +168,7 @@ def test_missing_checkpoints_are_told(user, theirs, tmp_path, capsys):
     os.link(theirs / "L0.025.pth", tmp_path / "some" / "lambda0.0250.pt")
     assert run("--get", "small", "--from", "some") == 0
     assert at_hand() == ["small-0018.safetensors", "small-0250.safetensors"]
-    assert capsys.readouterr().err.count("no checkpoint of it in some: the ladder does without") == 4
+    assert capsys.readouterr().err.count("no checkpoint of it in some: the ladder lacks it") == 4
 
 
 def test_swapped_and_repeated_checkpoints_are_told(user, theirs, tmp_path, capsys):
@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line(user, theirs, monkeypatch, capsys):
         (("--get", "small", "--from", "nowhere"), "--from nowhere: it must be a folder of checkpoints"),
         (("--get", "small", "--from", "photos"), "no file of photos (.pth.tar, .pth, .pt, .tar, .ckpt) has a lambda"),
         (("--get", "small", "--from", "twice"), "0.013.pth and twice/b0130.pth may both be small-0130"),
-        (("--get", "other"), "no link to it is known: bring its checkpoint along, with --from FOLDER"),
+        (("--get", "other"), "no download link is known: give its checkpoint with --from FOLDER"),
         ((), "--from, --photos and -f go with --get NAME"),
     ],
 )

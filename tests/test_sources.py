@@ -60,9 +60,9 @@ def test_arrays_that_are_no_pictures(array):
 
 @pytest.mark.parametrize("source", [None, 5, [1, 2], io.StringIO("text")])
 def test_what_is_no_file(source):
-    with pytest.raises(TypeError, match="bytes, a path or a file open for reading bytes is wanted"):
+    with pytest.raises(TypeError, match="expected bytes, a path or a file open for reading bytes"):
         bytes_of(source)
-    with pytest.raises(TypeError, match="is wanted"):
+    with pytest.raises(TypeError, match="expected bytes"):
         hpcm.compress(source)
 
 

@@ -193,9 +193,9 @@ def test_a_run_is_not_overwritten_or_mixed_up(data, tmp_path):
     train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
     with pytest.raises(UsageError, match="go on with --resume, start anew with -f, or choose another --out"):
         train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
-    with pytest.raises(UsageError, match="the run has a model of config tiny: leave --config nano"):
+    with pytest.raises(UsageError, match="the run has a model of config tiny: leave out --config nano"):
         train(replace(OPTIONS, config="nano"), [data], tmp_path / "run", steps=2, say=silent, resume=True)
-    with pytest.raises(UsageError, match="trained with another optimizer: leave --optimizer muon"):
+    with pytest.raises(UsageError, match="trained with another optimizer: leave out --optimizer muon"):
         train(replace(OPTIONS, optimizer="muon"), [data], tmp_path / "run", steps=2, say=silent, resume=True)
     (tmp_path / "run" / checkpoint.FILE).write_bytes(b"no checkpoint")
     with pytest.raises(TrainingError, match=r"checkpoint.pt is no checkpoint, or a damaged one"):
@@ -419,7 +419,7 @@ def test_models_that_are_not_known(data, init, tmp_path):
         train(replace(OPTIONS, init=str(wrong)), [data], tmp_path / "run", steps=1, say=silent)
     with pytest.raises(UsageError, match="there is no config huge; there are nano, lite"):
         train(Options(config="huge"), [data], tmp_path / "run", steps=1, say=silent)
-    with pytest.raises(TrainingError, match="the checkpoint's model is none that this hpcm knows"):
+    with pytest.raises(TrainingError, match="the checkpoint's model is unknown to this hpcm"):
         checkpoint.config_in({"config": {"layers": 3}})
 
 
@@ -443,7 +443,7 @@ def test_fine_tuning(data, init, tmp_path):
         assert torch.allclose(tuned.model.state_dict()[name], value, atol=1e-6)
     assert weights.find(tmp_path / "run").provenance["init"] == f"tiny {weights.find(init).hash.hex()}"
     train(replace(options, init=None), [data], tmp_path / "run", steps=2, say=silent, resume=True)
-    with pytest.raises(UsageError, match="has a model of config tiny: leave --config tiny-base"):
+    with pytest.raises(UsageError, match="has a model of config tiny: leave out --config tiny-base"):
         train(replace(options, config="tiny-base", crop=256), [data], tmp_path / "other", steps=1, say=silent)
 
 
@@ -459,7 +459,7 @@ def test_growing(data, init, tiny, tmp_path, monkeypatch):
         assert torch.allclose(grown.model.eval()(x)["x_hat"], start(x)["x_hat"], atol=1e-3)
     assert weights.find(tmp_path / "run").provenance["init"].startswith("tiny ")
     train(options, [data], tmp_path / "run", steps=2, say=silent, resume=True)
-    with pytest.raises(UsageError, match="the run has a model of config wider: leave --config tiny"):
+    with pytest.raises(UsageError, match="the run has a model of config wider: leave out --config tiny"):
         train(replace(options, config="tiny"), [data], tmp_path / "run", steps=3, say=silent, resume=True)
 
 

@@ -172,7 +172,7 @@ def test_a_mix_in_a_set_larger_than_memory(folder, tmp_path):
 
 
 def test_a_mix_that_does_not_fit(folder, tmp_path):
-    with pytest.raises(UsageError, match="the mix has 3 shares for 2 sources of pictures"):
+    with pytest.raises(UsageError, match="--mix has 3 shares, but there are 2 sources of pictures"):
         Photographs([folder, folder], 64, mix=(1, 1, 1))
     with pytest.raises(PictureError, match=f"no picture of at least 64 x 64 pixels found in {tmp_path}"):
         Photographs([folder, tmp_path], 64, mix=(1, 1))

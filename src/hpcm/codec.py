@@ -88,7 +88,7 @@ class Codec:
         that isn't exact gives a PictureNotice (a warning).
         """
         if self.weights.decodes_only:
-            raise UsageError(f"{self.weights.name} is a retired model, of which only the decoder is left: take another")
+            raise UsageError(f"{self.weights.name} is a retired model and only decodes: take another model")
         check_target(quality, bpp, psnr)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
@@ -148,7 +148,7 @@ class Codec:
         """
         container = data if isinstance(data, Container) else unpack(bytes_of(data))
         if container.progress < 1:
-            raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` shows what that gives")
+            raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
         return self._decoded(container, box, draft, scale, max_pixels)
 
     def preview(
@@ -207,8 +207,8 @@ class Codec:
         if not self._told:
             self._told = True
             warnings.warn(
-                f"{self.weights.name} isn't exact: its files may not decode on another machine, and only with these "
-                "very weights, which training replaces; `hpcm exact` makes a model to keep",
+                f"{self.weights.name} isn't exact: its files may not decode on another machine, and need exactly "
+                "these weights, which further training replaces; make it exact with `hpcm exact`",
                 PictureNotice,
                 stacklevel=3,
             )

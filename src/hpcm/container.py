@@ -258,7 +258,7 @@ def _read_tiles(reader: Reader, header: Container, partial: bool) -> tuple[Tile,
             if partial and len(reader.data) - reader.at < size + (2 if short else 4):
                 if tiles[0]:
                     return tuple(map(tuple, tiles))
-                raise TruncatedError("cut short: not even the first part of the picture is there; fetch more of it")
+                raise TruncatedError("cut short: not even the first part of the picture is there; download more of it")
             payload = bytes(reader.take(size, "a part"))
             crcs[i] = crc32(payload, crcs[i])
             if reader.take(2 if short else 4, "CRC of a part") != _seal(crcs[i], short):

@@ -77,7 +77,7 @@ class Decoding:
         whole = len(tile) == self.container.passes
         if impossible or replay.checksum & (0xFFFFFFFF if whole else 0xFFFF) != tile[-1].checksum:
             raise MismatchError(
-                f"the decoded symbols of the tile at {box[:2]} are not those that were encoded: the model's arithmetic "
+                f"the decoded symbols of the tile at {box[:2]} differ from the encoded ones: the model's arithmetic "
                 "gave other numbers here; decode on the machine where the file was made"
             ) from impossible
         if whole:

@@ -49,7 +49,7 @@ def picture_format(suffix: str) -> str:
     Image.preinit()  # the usual formats: to import them all takes as long as to decode a picture
     name = Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
     if name not in Image.SAVE:
-        raise UsageError(f"no picture format is written as {suffix!r}; try .png, .webp, .tif, .ppm or .jpg")
+        raise UsageError(f"there is no picture format for {suffix!r}; try .png, .webp, .tif, .ppm or .jpg")
     return name
 
 

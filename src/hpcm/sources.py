@@ -29,7 +29,7 @@ def bytes_of(source: File) -> bytes:
         return Path(source).read_bytes()
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
-        raise TypeError(f"bytes, a path or a file open for reading bytes is wanted, not {type(source).__name__}")
+        raise TypeError(f"expected bytes, a path or a file open for reading bytes, not {type(source).__name__}")
     return data
 
 

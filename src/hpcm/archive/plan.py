@@ -162,4 +162,4 @@ def _check_apart(source: Place, target: Place) -> None:
     """Raises UsageError where one folder lies in the other."""
     (one, a), (other, b) = source.identity(), target.identity()
     if one == other and (a[: len(b)] == b or b[: len(a)] == a):
-        raise UsageError(f"{target.shown} and {source.shown}: one lies in the other, they must be apart")
+        raise UsageError(f"{target.shown} and {source.shown}: one lies in the other; keep them apart")

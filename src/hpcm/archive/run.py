@@ -133,7 +133,7 @@ def _run(
     for weights in models:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
         if weights.decodes_only and not what["restore"]:
-            raise UsageError(f"{weights.name} is a retired model, of which only the decoder is left: take another")
+            raise UsageError(f"{weights.name} is a retired model and only decodes: take another model")
     try:
         job = Job(_absolute(target), **what, model=model, **where)
     except TypeError:

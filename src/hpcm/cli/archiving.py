@@ -25,29 +25,29 @@ MEGA = 1e6
 def options(command: Any) -> None:
     """The command's arguments."""
     command.add_argument("sources", nargs="+", metavar="SRC", help="a folder, file or URL (s3://, gs://, ...)")
-    command.add_argument("target", metavar="DST", help="a folder or URL; what is done there already is left alone")
-    command.add_argument("--restore", action="store_true", help="the other way: .hpcm files to pictures")
+    command.add_argument("target", metavar="DST", help="a folder or URL; finished parts in it are not done again")
+    command.add_argument("--restore", action="store_true", help="decode: .hpcm files to pictures")
     target = command.add_mutually_exclusive_group()
     text = f"1 (smallest) to {values.MAX_QUALITY} (best), by default 50"
     target.add_argument("--quality", type=values.quality, metavar="Q", help=text)
-    target.add_argument("--bpp", type=values.positive, help="the best quality with at most so many bits per pixel")
-    target.add_argument("--psnr", type=values.positive, help="the smallest file with at least so many dB")
-    text = f"model name or weights file, by default {DEFAULT_MODEL}, or with --restore what each file names"
+    target.add_argument("--bpp", type=values.positive, help="the best quality with at most BPP bits per pixel")
+    target.add_argument("--psnr", type=values.positive, help="the smallest file with at least PSNR dB")
+    text = f"model name or weights file, by default {DEFAULT_MODEL}, or with --restore the one that each file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
-    text = "0, the default, to 9: a search for the smallest file; needs PyTorch"
+    text = "0 (default) to 9: search for a smaller file; needs PyTorch"
     command.add_argument("--effort", type=int, choices=range(10), default=0, metavar="E", help=text)
-    text = "of restored pictures, by default png; also webp, tif, ppm, jpg"
+    text = "format of restored pictures: png (default), webp, tif, ppm or jpg"
     command.add_argument("--format", type=values.suffix, default="png", help=text)
-    text = "what pictures are kept in: loose, tar or parquet; by default as in SRC"
+    text = "kind of output: loose files, tar or parquet; by default as in SRC"
     command.add_argument("--to", choices=KINDS, help=text)
-    command.add_argument("--column", metavar="NAME", help="of Parquet, where several hold bytes")
-    text = "loose pictures that become one shard, by default 1000, or, where they stay loose, one part of the work"
+    command.add_argument("--column", metavar="NAME", help="column of Parquet to read, if several hold bytes")
+    text = "loose pictures in one shard, by default 1000; if they stay loose, pictures in one part of the work"
     command.add_argument("--shard-size", type=values.whole, metavar="N", help=text)
     text = "decode each picture, measure its PSNR and read back what was written before it counts as done"
     command.add_argument("--verify", action="store_true", help=text)
-    text = "of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"
+    text = "address of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"
     command.add_argument("--address", metavar="ADDR", help=text)
-    text = "CPU threads of each worker, by default 1; there are as many workers as cores allow"
+    text = "CPU threads of each worker, by default 1; the workers use all cores"
     command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
 
 
@@ -67,9 +67,9 @@ def archive(options: argparse.Namespace) -> bool:
             done = archive.compress(options.sources, options.target, **what, **where, told=told)
     print(summary(done, options.target))
     if done.errors:
-        say("note", f"errors in the manifest: {done.errors:,}, of what couldn't be read or isn't sound")
+        say("note", f"errors in the manifest: {done.errors:,} (files that can't be read or are damaged)")
     if done.failed:
-        say("error", f"{done.failed} parts failed, of which a rerun does what is missing: {done.failure}")
+        say("error", f"{done.failed} parts failed, and a rerun will try them again: {done.failure}")
     return not done.failed
 
 

@@ -84,4 +84,4 @@ def desktop(options: argparse.Namespace) -> None:
     if update and (data / "mime" / "packages").is_dir():
         subprocess.run([update, str(data / "mime")], check=False)
     elif not update:
-        print("update-mime-database isn't installed (package shared-mime-info): log in anew for the type to be known")
+        print("update-mime-database isn't installed (package shared-mime-info): log in again to make the type known")

@@ -87,7 +87,7 @@ def bench(options: argparse.Namespace) -> None:
     devices = [options.device] if options.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
     models = options.models or default_models()
     if not models:
-        raise UsageError("no model is at hand: name a weights file, or an architecture such as base")
+        raise UsageError("no model is installed: name a weights file, or an architecture such as base")
     found = []
     for model, device in product(models, devices):
         print(bench_.heading(model))

@@ -54,7 +54,7 @@ class Job:
         if self.source is not None and not self.source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
         if self.rival is not None:
-            raise UsageError(f"{self.rival} becomes {self.target} already; name another output with -o")
+            raise UsageError(f"{self.rival} already has the output {self.target}; name another output with -o")
         if self.target is not None:
             if self.source is not None and self.target.exists() and self.target.samefile(self.source):
                 raise UsageError("input and output are the same file; name another output with -o")

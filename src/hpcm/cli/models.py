@@ -19,15 +19,15 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 
 def options(command: argparse.ArgumentParser) -> None:
     """What `hpcm models` takes."""
-    command.add_argument("--all", action="store_true", help="those that are retired too, which only decode")
-    command.add_argument("--json", action="store_true", help="for programs")
-    text = "fetch models of the authors and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
+    command.add_argument("--all", action="store_true", help="include retired models, which only decode")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
     command.add_argument("--get", metavar="NAME", help=text + "base-0130; needs hpcm[torch], and hpcm[get] to download")
-    text = "take the checkpoints from here instead of downloading them; their lambdas are in their names"
+    text = "take the checkpoints from here instead of downloading them; their names must contain their lambdas"
     command.add_argument("--from", dest="source", metavar="FOLDER|FILE", help=text)
-    text = "photographs to calibrate on, by default some of the package"
+    text = "photographs to calibrate on, by default those of the package"
     command.add_argument("--photos", metavar="FOLDER", help=text)
-    command.add_argument("-f", "--force", action="store_true", help="make anew what is there")
+    command.add_argument("-f", "--force", action="store_true", help="make existing models again")
 
 
 def models(options: argparse.Namespace) -> bool | None:
@@ -41,7 +41,7 @@ def models(options: argparse.Namespace) -> bool | None:
     if options.json:
         print(json.dumps(rows, indent=2))
     elif not rows:
-        print(f"no models are at hand; weights files belong into {user_folder()}")
+        print(f"no models are installed; put weights files into {user_folder()}")
     for name in [] if options.json else ladders:
         models = rungs(name)
         lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
@@ -69,7 +69,7 @@ def get(options: argparse.Namespace) -> bool:
     photos = photos_of(options.photos)
     given = checkpoints(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
-        say("note", f"no checkpoint of it in {options.source}: the ladder does without", missing.name)
+        say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
     keep_pages()
     tell = partial(print, flush=True)
     done = [

@@ -21,25 +21,24 @@ def options(command: Any) -> None:
     command.add_argument("--port", type=_port, default=8000, metavar="N", help="by default 8000; 0: any that is free")
     text = "address to listen on, by default 127.0.0.1, which only this machine reaches"
     command.add_argument("--host", default="127.0.0.1", help=text)
-    text = "the models that compress, the first by default; without it all at hand. All at hand decode"
+    text = "models that compress, the first by default; without it all installed ones. All installed ones decode"
     command.add_argument("--model", nargs="+", default=[], metavar="NAME|PATH", help=text)
     command.add_argument("--open", action="store_true", help="open the page in a browser")
-    text = "write the page and its models into a folder that any file server can host, and end"
+    text = "write the page and its models into a folder for any file server, and exit"
     command.add_argument("--export", metavar="FOLDER", help=text)
     command.add_argument("-f", "--force", action="store_true", help="export into a folder that isn't empty")
     text = "refuse larger bodies, by default %(default)s"
     command.add_argument("--max-bytes", type=values.whole, default=MAX_BYTES, metavar="N", help=text)
     text = "refuse larger pictures, by default %(default)s"
     command.add_argument("--max-pixels", type=values.whole, default=MAX_PIXELS, metavar="N", help=text)
-    text = "seconds for a body to arrive, and as many for the work, by default %(default)g"
+    text = "seconds for each of: receiving the body, waiting, the work, sending the answer; by default %(default)g"
     command.add_argument("--timeout", type=values.positive, default=TIMEOUT, metavar="S", help=text)
-    text = "pictures that are coded side by side, by default one for each core"
+    text = "pictures that are encoded or decoded in parallel, by default one for each core"
     command.add_argument("--workers", type=values.whole, metavar="N", help=text)
-    text = "requests that wait besides; more are told to try again; by default %(default)s"
+    text = "requests that wait for a worker; more get the status 503; by default %(default)s"
     command.add_argument("--queue", type=values.whole, default=QUEUE, metavar="N", help=text)
-    command.add_argument(
-        "--threads", type=values.whole, default=1, metavar="N", help="CPU threads of each picture, by default 1"
-    )
+    text = "CPU threads of each picture, by default 1"
+    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
 
 
 def serve(options: argparse.Namespace) -> None:

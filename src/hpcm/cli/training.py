@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 def options(command: Any) -> None:
     """The command's arguments."""
-    text = "by default nano, or that of --init or of the run"
+    text = "architecture; by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
-    text = "folders, tar archives or files of photographs; repeated, each is a source of its own for --mix"
+    text = "folders, tar archives or files of photographs; may be repeated, then each is a source for --mix"
     command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
     text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
     command.add_argument("--out", metavar="RUN", help=text)
-    text = "go on from the run's checkpoint, with its options where none are given"
+    text = "resume from the run's checkpoint, with its options unless others are given"
     command.add_argument("--resume", action="store_true", help=text)
-    text = "start anew in a folder that holds a run, which is lost"
+    text = "start a new run in a folder that holds one, whose files are removed"
     command.add_argument("-f", "--force", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=values.positive, help="train so long, in this call")
-    budget.add_argument("--steps", type=values.whole, help="train up to this step")
+    budget.add_argument("--minutes", type=values.positive, help="minutes to train in this call")
+    budget.add_argument("--steps", type=values.whole, help="train until this step")
     budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
     # Below: fields of train.options.Options, where the defaults are.
     _learning(command.add_argument_group("what is learned, and how"))
@@ -55,51 +55,46 @@ def _learning(group: Any) -> None:
     group.add_argument("--mix", type=values.positive, nargs="+", metavar="X", help=text)
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
     group.add_argument("--downscale", type=values.share, metavar="X", help=text)
-    text = "muon (for matrices; Adam for the rest) is the default for nano and lite, adam for others and with --init"
+    text = "muon (Adam for all but matrices) is the default for nano and lite; adam for others and with --init"
     group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
     group.add_argument("--rate", type=values.positive, metavar="X", help="learning rate after the warm-up")
     group.add_argument("--warmup", type=values.whole, metavar="N", help="steps of the warm-up")
-    text = "of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
+    text = "schedule of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
     group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
-    text = "last part of the budget, 0 to 1, in which the learning rate falls to zero"
+    text = "share of the budget, 0 to 1, at its end, in which the learning rate falls to zero"
     group.add_argument("--decay", type=values.share, metavar="X", help=text)
-    group.add_argument(
-        "--clip", type=values.positive, metavar="X", help="largest norm of the gradient; larger ones are cut"
-    )
-    group.add_argument(
-        "--average", type=values.share, metavar="X", help="decay per step of the weights' moving average"
-    )
-    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
+    text = "largest norm of the gradient; larger gradients are clipped"
+    group.add_argument("--clip", type=values.positive, metavar="X", help=text)
+    text = "decay per step of the weights' moving average"
+    group.add_argument("--average", type=values.share, metavar="X", help=text)
+    group.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
 
 
 def _place(group: Any) -> None:
-    group.add_argument(
-        "--device", choices=("auto", *values.DEVICES), help="where to compute; auto, the default: a GPU if any"
-    )
-    text = "bf16: autocast to bfloat16; auto, the default: the faster of both, by a measurement"
+    text = "where to compute; auto, the default: a GPU if any"
+    group.add_argument("--device", choices=("auto", *values.DEVICES), help=text)
+    text = "bf16: autocast to bfloat16; auto, the default: the faster one, which is measured"
     group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
     group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
-    text = "compute the activations of blocks again instead of keeping them: less memory, more time"
+    text = "compute the activations of blocks again instead of storing them: less memory, more time"
     group.add_argument("--recompute", action="store_true", default=None, help=text)
-    text = (
-        "share weights, gradients, Adam's moments and the average out among torchrun's processes: less memory in each"
-    )
+    text = "divide weights, gradients, Adam's moments and the average among torchrun's processes: less memory in each"
     group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
     group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
-    text = "for decoded pictures, in each process; by default its share of half of what is free; more is read in parts"
+    text = "memory for decoded pictures in each process, by default its share of half of the free memory"
     group.add_argument("--memory", type=values.positive, metavar="GB", help=text)
 
 
 def _files(group: Any) -> None:
-    text = "pictures for evaluation; by default 16 of the data, which are then not trained on"
+    text = "pictures for evaluation; by default up to 16 of the data, which are then not trained on"
     group.add_argument("--held-out", metavar="DIR", help=text)
-    text = "time between evaluations on real files, by default 60; 0: never"
+    text = "minutes between evaluations on real files, by default 60; 0: never"
     group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
-    group.add_argument("--save", type=values.positive, metavar="MINUTES", help="between checkpoints, by default 3")
-    group.add_argument(
-        "--shard-size", type=values.positive, metavar="MB", help="write checkpoints in pieces of this size"
-    )
-    group.add_argument("--tensorboard", action="store_true", default=None, help="write RUN/tensorboard too")
+    text = "minutes between checkpoints, by default 3"
+    group.add_argument("--save", type=values.positive, metavar="MINUTES", help=text)
+    text = "write checkpoints in pieces of this size"
+    group.add_argument("--shard-size", type=values.positive, metavar="MB", help=text)
+    group.add_argument("--tensorboard", action="store_true", default=None, help="also write RUN/tensorboard")
 
 
 def train(options: argparse.Namespace) -> None:

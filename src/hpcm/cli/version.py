@@ -17,7 +17,9 @@ class Version(argparse.Action):
     """Prints it and ends; it is looked up only then."""
 
     def __init__(self, option_strings: list[str], dest: str, **kwargs: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="hpcm, what computes, and the models at hand")
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, help="show the version, the engines and the installed models"
+        )
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         print("\n".join(lines()))

@@ -59,7 +59,7 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str) -> H
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
     if model.config.carrier == "float64" and torch.device(device).type == "mps":
-        raise UsageError(f"{weights.path}: device {device} has no float64, which this model's sums need: take the cpu")
+        raise UsageError(f"{weights.path}: device {device} has no float64, which this model's sums need: use the CPU")
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.eval().requires_grad_(False)
     if model.config.carrier:

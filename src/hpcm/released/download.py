@@ -20,7 +20,7 @@ def download(one: Published, target: Path) -> None:
     """
     by_hand = f"or download {one.name} by hand ({one.link}) and take --from FOLDER"
     if one.link is None:
-        raise ModelNotFoundError("no link to it is known: bring its checkpoint along, with --from FOLDER")
+        raise ModelNotFoundError("no download link is known: give its checkpoint with --from FOLDER")
     try:
         import gdown
         from gdown.exceptions import DownloadError

@@ -38,7 +38,7 @@ class Offer:
         encoders = [find(name) for name in named] or [self.default, *available()]
         for weights in encoders:
             if weights.decodes_only:
-                raise UsageError(f"{weights.name} is a retired model, of which only the decoder is left: take another")
+                raise UsageError(f"{weights.name} is a retired model and only decodes: take another model")
         self.encoders = _first_of_each_name(encoders)
         self.decoders = {weights.hash: weights for weights in (*available(retired=True), *encoders)}
         self.aliases = {name: alias for name, weights in self.encoders.items() if (alias := alias_of(weights))}

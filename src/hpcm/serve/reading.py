@@ -24,7 +24,7 @@ def check_picture(data: bytes, max_pixels: int) -> None:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
     except UnidentifiedImageError:
-        raise PictureError(f"it is no picture of a kind that is taken here: {', '.join(FORMATS)}") from None
+        raise PictureError(f"it is no picture in an accepted format: {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise Refused(TOO_LARGE, f"the picture has over {max_pixels:,} pixels") from None
     except MemoryError:

@@ -280,5 +280,5 @@ def sink(kind: str, place: Place, name: str, check: bool, column: Column | None)
         "parquet": lambda: ParquetSink(place, f"{name}.parquet", check, column),
     }
     if kind not in makers:
-        raise UsageError(f"pictures are kept as {', '.join(makers)}, not as {kind}")
+        raise UsageError(f"the output can be {', '.join(makers)}, not {kind}")
     return makers[kind]()

@@ -84,7 +84,7 @@ def config_in(state: State) -> Config:
     try:
         return Config.from_dict(state["config"]) if "config" in state else MODELS[state["options"]["config"]]
     except (TypeError, ValueError, KeyError) as error:
-        raise TrainingError(f"the checkpoint's model is none that this hpcm knows: {error}") from error
+        raise TrainingError(f"the checkpoint's model is unknown to this hpcm: {error}") from error
 
 
 # ---- pieces ---------------------------------------------------------------------------------------------------------

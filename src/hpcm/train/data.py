@@ -124,7 +124,7 @@ class Photographs:
                 f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.unusable} files"
             )
         if mix and len(mix) != len(sources):
-            raise UsageError(f"the mix has {len(mix)} shares for {len(sources)} sources of pictures")
+            raise UsageError(f"--mix has {len(mix)} shares, but there are {len(sources)} sources of pictures")
         found = {entry.source for entry in self.entries}
         if empty := [str(sources[k]) for k in range(len(mix)) if k not in found]:
             raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found in {', '.join(empty)}")

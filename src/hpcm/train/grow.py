@@ -91,7 +91,7 @@ def grow(small: HPCM, large: HPCM, crops: Tensor) -> None:
     Raises UsageError where `large` can't start as `small` (see `can_grow`).
     """
     if not can_grow(small.config, large.config):
-        raise UsageError(f"{large.config.name} is no larger model of {small.config.name}'s kind")
+        raise UsageError(f"{large.config.name} is no larger model of the same kind as {small.config.name}")
     Growth(small, large).grow(crops)
 
 

@@ -81,7 +81,7 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     config = before or _chosen(options)
     if options.config != config.name:
         source = "the run" if before else options.init or "hpcm.coding.config.MODELS"
-        raise UsageError(f"{source} has a model of config {config.name}: leave --config {options.config}")
+        raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if config.levels > 1:
         config = replace(config, interpolation="paired")  # older models have "separate", which trains worse
@@ -97,7 +97,9 @@ def config_of(options: Options, before: Config | None = None) -> Config:
         raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
     if config.levels > 1:
         if options.lmbda is not None:
-            raise UsageError(f"{config.name} has {config.levels} quality levels and draws its lambda; leave --lambda")
+            raise UsageError(
+                f"{config.name} has {config.levels} quality levels and draws its lambda: leave out --lambda"
+            )
         return config
     return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
 

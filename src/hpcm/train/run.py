@@ -175,7 +175,7 @@ class Run:
         """Raises TrainingError when too many steps in a row were skipped."""
         if self.in_a_row > MAX_SKIPPED:
             raise TrainingError(
-                f"{int(self.in_a_row)} steps in a row had a gradient that isn't finite: go on with a lower --rate"
+                f"{int(self.in_a_row)} steps in a row had a gradient that isn't finite: resume with a lower --rate"
             )
 
     def _apart(self, part: int) -> AbstractContextManager[None]:
@@ -209,7 +209,9 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
-            raise UsageError(f"the run was trained with another optimizer: leave --optimizer {self.options.optimizer}")
+            raise UsageError(
+                f"the run was trained with another optimizer: leave out --optimizer {self.options.optimizer}"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self.origin = state.get("origin", "")  # checkpoints of earlier versions lack what has a default here
         position = state["position"]
