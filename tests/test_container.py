@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcm.container import MAGIC, is_hpcm, pack, unpack
+from hpcm.container import MAGIC, is_hpcm, pack, unpack, unpack_head
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
 from hpcm.fields import MAX_METADATA, Container, Part
 from hpcm.wire import MAX_VARINT, Reader, chunk, varint
@@ -120,6 +120,22 @@ def test_golden_bytes_of_ancillary_chunks() -> None:
     chunks = "4501456712bd96 02 63 04 09100001 fba60bdc 78 04 3c782f3e f8d35190".replace(" ", "")
     head = GOLDEN.replace(" ", "")[:50].replace("89485043" + "02" + "00", "89485043" + "02" + "28")
     assert data.hex()[: len(head + chunks)] == head + chunks
+
+
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
+def test_the_head_alone(container: Container) -> None:
+    """All but the tiles, from a beginning of the file that holds it; whatever follows isn't read."""
+    data, head = pack(container), replace(container, tiles=())
+    sizes = [size for size in range(len(data) + 1) if tells_head(data[:size])]
+    assert unpack_head(data) == unpack_head(data[: sizes[0]] + b"anything") == head
+    assert sizes == list(range(sizes[0], len(data) + 1))
+
+
+def tells_head(data: bytes) -> bool:
+    try:
+        return unpack_head(data) is not None
+    except TruncatedError:
+        return False
 
 
 def test_an_ancillary_chunk_that_is_not_known_is_kept() -> None:
