@@ -116,7 +116,7 @@ def test_who_can_grow(tiny, tiny_base):
     assert not can_grow(NANO, other)
     assert not can_grow(tiny, replace(tiny, analysis=((1, 36), (0, 16))))  # no eighths
     assert can_grow(replace(tiny, interpolation="separate"), tiny)
-    with pytest.raises(UsageError, match="tiny is no larger model of larger's kind"):
+    with pytest.raises(UsageError, match="tiny is no larger model of the same kind as larger"):
         grow(HPCM(larger(tiny, 32)), HPCM(tiny), torch.zeros(1, 3, 64, 64))
 
 
