@@ -1,7 +1,6 @@
-"""How good a larger model would be: four sizes trained on equal crops, and the law that their losses follow.
+"""How good a larger model would be: four sizes trained on equal crops.
 
     python runs/scaling.py train OUT --photos DIR [--screens DIR] [--steps 250 1000]     on a GPU: minutes
-
 
 As "Scaling Learned Image Compression Models up to 1 Billion" (arXiv 2508.09075) does it for its models, with minutes
 instead of weeks. All sizes start from principal components, with one learning rate that falls to zero over the steps.

@@ -109,6 +109,7 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
     """
     be_verbose(options.verbose)
     sound = [job for job in jobs if attempt(partial(job.check, options.force), job.name)]
+    done: list[bool] = []
     if options.dry_run:
         for job in sound:
             print(f"{job.name} -> {job.target or 'standard output'}")
@@ -116,14 +117,13 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
         side_by_side = options.jobs > 1 and len(sound) > 1
         search = not side_by_side and bool(getattr(options, "effort", 0))
         with progress(sound, search=search, shown=not options.quiet) as (remaining, told):
-            work = make(options, told)
+            work = make(options, told)  # side by side too: a model that can't be loaded is told once, before any job
             if side_by_side:
                 with closing(spread(sound, make, options)) as results:
                     done = [tell(result) for _, result in zip(remaining, results, strict=True)]
             else:
                 done = [attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining]
-        return all(done) and len(sound) == len(jobs)
-    return len(sound) == len(jobs)
+    return all(done) and len(sound) == len(jobs)
 
 
 def tell(done: Done) -> bool:
