@@ -12,21 +12,10 @@ from collections import defaultdict
 
 from ..coding.config import MAX_WIDTH
 
-OPERATIONS = {
-    *(
-        b"Add",
-        b"Cast",
-        b"Concat",
-        b"Constant",
-        b"Conv",
-        b"ConvTranspose",
-        b"DepthToSpace",
-        b"LeakyRelu",
-        b"Max",
-        b"Min",
-    ),
-    *(b"Mul", b"Neg", b"Reshape", b"Round", b"Slice", b"SpaceToDepth", b"Squeeze", b"Transpose", b"Unsqueeze"),
-}
+OPERATIONS = set(
+    b"Add Cast Concat Constant Conv ConvTranspose DepthToSpace LeakyRelu Max Min "
+    b"Mul Neg Reshape Round Slice SpaceToDepth Squeeze Transpose Unsqueeze".split()
+)
 MAX_NODES = 1024
 MAX_CONSTANT = 64  # bytes
 MAX_SIZE = 8  # of a kernel, its stride, its padding, and a block of DepthToSpace

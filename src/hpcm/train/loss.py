@@ -45,5 +45,5 @@ def rate_distortion(
     pixels = x.shape[2] * x.shape[3]
     bpp = sum((-torch.log2(p).sum((1, 2, 3)) for p in likelihoods.values()), torch.zeros_like(weight)) / pixels
     mse = (x_hat - x).square().mean((1, 2, 3))
-    total = weight * distortion(x, x_hat, loss) + bpp
+    total = weight * distortion(x, x_hat, loss, mse) + bpp
     return Loss((total if importance is None else importance * total).mean(), bpp.mean(), mse.mean())
