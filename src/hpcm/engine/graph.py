@@ -19,7 +19,6 @@ OPERATIONS = set(
 MAX_NODES = 1024
 MAX_CONSTANT = 64  # bytes
 MAX_SIZE = 8  # of a kernel, its stride, its padding, and a block of DepthToSpace
-MAX_FIELDS = 1 << 16  # of a message
 WHERE = {1: [b"location"], 2: [b"weights"]}  # what stands where the weights would, if they were not in the weights file
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 # Names of fields, by their numbers; a message with any other is refused.
