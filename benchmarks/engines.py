@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.engine.onnx import cores
 from hpcm.eval.machine import machine, versions
+from hpcm.hardware import cores
 
 ENGINES = ("torch", "onnx")
 LEVEL = 40

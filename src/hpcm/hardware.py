@@ -1,11 +1,13 @@
-"""What this machine has to give: free memory, and the speed at which it multiplies matrices."""
+"""What a process has to know of its machine: cores, free memory, the speed of matrix products, its parent's end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +16,23 @@ if TYPE_CHECKING:
 SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices that are multiplied, by type of device
 TRIALS = 5
 UNKNOWN_MEMORY = 4 << 30  # bytes, a guess where the system doesn't say
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """From now on, this worker process is sent SIGTERM when the one that started it is gone, however it ended."""
+    from multiprocessing import parent_process
+
+    def wait() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -12,11 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
+from multiprocessing import active_children, get_context
 from typing import NamedTuple
 
 from ..errors import HPCMError
+from ..hardware import cores, end_with_parent
 from .files import Job
 from .messages import attempt, be_verbose
 
@@ -57,11 +57,6 @@ def spread(
             pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # ---- in a process ---------------------------------------------------------------------------------------------------
 
 
@@ -69,17 +64,10 @@ def _begin(make: Callable[[argparse.Namespace], Work], options: argparse.Namespa
     global _work, _notes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends this process
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))  # without a word
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     be_verbose(options.verbose)
     _work, _notes = make(options), not options.quiet
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # from here on, half a file may have to be cleared away
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it ended."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _do(job: Job) -> Done:

@@ -39,7 +39,7 @@ from ..coding.loop import Loop
 from ..coding.probe import Case, cases, compare
 from ..coding.schedule import Step
 from ..errors import UsageError, WeightsError
-from ..hardware import available_memory
+from ..hardware import available_memory, cores
 
 OPSET = 17
 PREFIX = "net."  # of weights' names in a graph; behind it the name in the module
@@ -217,13 +217,6 @@ def _share_memory() -> None:
 
     where = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
     create_and_register_allocator(where, OrtArenaCfg({"max_mem": available_memory()}))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:

@@ -32,10 +32,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import Codec
 from ..coding.config import MODELS, Config
-from ..engine.onnx import cores
 from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError, UsageError
-from ..hardware import matrix_speed
+from ..hardware import cores, matrix_speed
 from ..ladder import load
 from ..model.hpcm import HPCM
 from ..weights import find

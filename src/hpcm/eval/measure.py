@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from .. import atomic
+from ..hardware import cores, end_with_parent
 from .machine import code_digest, peak_memory, versions
 from .metrics import EXTRA, decibels, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting
@@ -200,23 +200,15 @@ def spread(work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare:
 
 def _begin(count: int, prepare: Prepare | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(count)  # before torch is imported
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if prepare:
         prepare()
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it ended."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
 def threads() -> int:
     """The threads that torch uses, as OpenMP finds them out."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() and int(wanted) else available
+    return int(wanted) if wanted.isdecimal() and int(wanted) else cores()
 
 
 def point(setting: Setting, rows: Sequence[Row]) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..engine.onnx import cores
+from ..hardware import cores
 
 
 @dataclass(frozen=True)
