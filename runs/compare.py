@@ -13,6 +13,7 @@ resume, so that the command may be stopped and given again; other pictures or da
 import argparse
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -23,7 +24,7 @@ import torch
 from PIL import Image
 
 from hpcm import weights
-from hpcm.coding.config import LITE, MODELS, NANO
+from hpcm.coding.config import LITE, MODELS, NANO, Prior
 from hpcm.engine.torch import load_model
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
@@ -36,6 +37,8 @@ from hpcm.train.options import Options
 LEVELS = (5, 20, 35, 50, 63)
 PIXELS = 8 * 128**2  # of a step
 LARGEST = 1024  # pixels a side, of a picture
+NAME = "compared"  # of the configuration at hand
+MUON = {"optimizer": "muon", "rate": 2e-3}
 # Question: {variant: (what differs in the model, what differs in the training)}
 QUESTIONS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "rate": {
@@ -59,6 +62,14 @@ QUESTIONS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "4 x 128, twice the steps": ({}, {"batch": 4}),
     },
     "latents": {"M = 192": ({}, {}), "M = 256": ({"M": 256}, {}), "M = 320": ({"M": 320}, {})},
+    "shape": {
+        "nano": ({}, MUON),
+        "M = 320": ({"M": 320}, MUON),
+        "analysis of 6 blocks": ({"analysis": ((6, 128), (0, 192))}, MUON),
+        "synthesis of 2 blocks, 160 wide": ({"synthesis": ((0, 192), (2, 160))}, MUON),
+        "coarse priors twice as deep": ({"prior_coarse": Prior(2, 2), "prior_fine": Prior(1, 1)}, MUON),
+        "fine prior of its own": ({"prior_fine": Prior(1, 1)}, MUON),
+    },
     "gains": {"paired": ({}, {}), "separate": ({"interpolation": "separate"}, {})},
     "balance": {"0": ({}, {}), "0.5": ({}, {"balance": 0.5})},
     "model": {"nano": ({}, {}), "lite": ({"size": "lite"}, {})},
@@ -79,16 +90,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter(variant: dict[str, Any], name: str) -> None:
-    """Enters NANO with the differences under a name, with M wherever NANO has its own; or LITE."""
+def enter(variant: dict[str, Any]) -> None:
+    """Enters NANO with the differences as NAME, with M wherever NANO has its own; or LITE."""
     if variant.get("size") == "lite":
-        MODELS[name] = replace(LITE, name=name)
+        MODELS[NAME] = replace(LITE, name=NAME)
         return
     M = variant.get("M", NANO.M)
     sizes = {"analysis": (NANO.analysis[0], (0, M)), "synthesis": ((0, M), NANO.synthesis[1])}
     sizes |= {"hyper_analysis": ((1, M), NANO.hyper_analysis[1])}
     sizes |= {"hyper_synthesis": (NANO.hyper_synthesis[0], (0, 2 * M))}
-    MODELS[name] = replace(NANO, **{"name": name, **sizes, **variant})
+    MODELS[NAME] = replace(NANO, **{"name": NAME, **sizes, **variant})
 
 
 @torch.no_grad()
@@ -116,12 +127,12 @@ def of_picture(model: HPCM, path: Path, level: int) -> tuple[float, float]:
 def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """What a variant came to; trained unless it was before."""
     model, training = QUESTIONS[given.question][name]
-    differs = [f"{key}-{value}" for key, value in {**model, **training}.items()]
-    folder = given.out / "-".join([str(given.steps), *(differs or ["reference"]), f"seed-{seed}"])
+    variant = re.sub("[^a-z0-9.]+", "-", f"{given.question} {name}".lower()) if model or training else "reference"
+    folder = given.out / f"{given.steps}-{variant}-seed-{seed}"
     file = folder / "measured.json"
     if not file.exists():
-        enter(model, folder.name)
-        options = replace(Options(config=folder.name, decay=0.5, evaluate=0, seed=seed), **training)
+        enter(model)
+        options = replace(Options(config=NAME, decay=0.5, evaluate=0, seed=seed), **training)
         steps = round(given.steps * PIXELS / (options.batch * options.crop**2))
         train(options, given.data, folder, steps=steps, resume=True)
         network = load_model(weights.find(folder)).model

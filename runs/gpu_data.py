@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-CROP, LARGER = 256, 384  # pixels
+LARGER = 1.5  # times the side of a crop: of crops that are reduced
+SMALLEST = 384  # pixels, of pictures
 PICTURES = 4096  # room in a pool's tables
 HELD_OUT, HELD_SIDE = 16, 448  # photographs that are judged and not trained on; pixels of their middles
 
@@ -23,8 +24,8 @@ HELD_OUT, HELD_SIDE = 16, 448  # photographs that are judged and not trained on;
 class Pool:
     """Pictures of one kind. Memory and tables have a fixed place, so that a CUDA graph can read what comes later."""
 
-    def __init__(self, device: torch.device, pixels: int) -> None:
-        self.device, self.used = device, 0
+    def __init__(self, device: torch.device, pixels: int, crop: int) -> None:
+        self.device, self.crop, self.used = device, crop, 0
         self.pixels = torch.zeros(pixels, 3, dtype=torch.uint8, device=device)
         self.start, self.height, self.width = torch.zeros(3, PICTURES, dtype=torch.int64, device=device)
         self.ends = torch.full((PICTURES,), math.inf, dtype=torch.float64, device=device)  # cumulative areas
@@ -32,10 +33,10 @@ class Pool:
         self.rows: list[tuple[int, int, int]] = []
 
     def put(self, picture: np.ndarray) -> None:
-        """uint8 [h, w, 3]; without effect where there is no room, or where it is too small for the larger crops."""
+        """uint8 [h, w, 3]; without effect where there is no room, or where it is too small."""
         height, width, _ = picture.shape
         end = self.used + height * width
-        if end > len(self.pixels) or len(self.rows) == PICTURES or min(height, width) < LARGER:
+        if end > len(self.pixels) or len(self.rows) == PICTURES or min(height, width) < SMALLEST:
             return
         self.pixels[self.used : end] = torch.from_numpy(picture.reshape(-1, 3)).to(self.device)
         self.rows.append((self.used, height, width))
@@ -50,7 +51,7 @@ class Pool:
         self.area.copy_(self.ends[count - 1])
 
     def cut(self, count: int, side: int) -> Tensor:
-        """Float32 [count, 3, CROP, CROP] in 0..1, mirrored half of the time."""
+        """Float32 [count, 3, crop, crop] in 0..1, mirrored half of the time."""
         dice = torch.rand(4, count, dtype=torch.float64, device=self.device)
         which = torch.searchsorted(self.ends, dice[0] * self.area, right=True)
         height, width = self.height[which], self.width[which]
@@ -60,9 +61,9 @@ class Pool:
         column = torch.where((dice[3] < 0.5)[:, None, None], side - 1 - places, places)
         index = first + places[:, None] * width[:, None, None] + column
         crops = self.pixels.index_select(0, index.reshape(-1)).view(count, side, side, 3).permute(0, 3, 1, 2)
-        if side == CROP:
+        if side == self.crop:
             return crops.float() / 255
-        return F.interpolate(crops.float() / 255, (CROP, CROP), mode="bicubic", antialias=True).clamp(0, 1)
+        return F.interpolate(crops.float() / 255, (self.crop, self.crop), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 class Feed:

@@ -31,7 +31,7 @@ from pathlib import Path
 import gpu_blur
 import numpy as np
 import torch
-from gpu_data import CROP, LARGER, Feed, Pool
+from gpu_data import LARGER, Feed, Pool
 from torch import Tensor, nn
 
 from hpcm import weights
@@ -43,7 +43,7 @@ from hpcm.train.loss import importances, rate_distortion
 from hpcm.train.muon import BETAS, EPSILON, MOMENTUM, RMS, orthogonal
 
 WARMUP, AVERAGE, BALANCE, CLIP = 200, 0.999, 0.5, 1.0  # as for `hpcm train`
-PIXELS = 400_000_000  # room in each pool, on a GPU
+PIXELS = 400_000_000  # room in each pool
 EVERY = {"tell": 10, "judge": 45, "save": 75}  # seconds
 STEPS_AT_ONCE = 10  # between looks at the clock
 
@@ -65,6 +65,7 @@ class Optimizer:
         self.momentum = [torch.zeros_like(p) for p in self.matrices]
         self.first, self.second = ([torch.zeros_like(p) for p in self.others] for _ in range(2))
         self.rate, self.count = torch.zeros(2, device=device)
+        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
     def state(self) -> list[Tensor]:
         return [*self.all, *self.average, *self.momentum, *self.first, *self.second, self.count]
@@ -89,7 +90,7 @@ class Optimizer:
             alike[update.flatten(1).shape].append((target, update.flatten(1)))
         targets, steps = [], []
         for shape, pairs in alike.items():
-            made = orthogonal(torch.stack([matrix for _, matrix in pairs]).bfloat16()).float()
+            made = orthogonal(torch.stack([matrix for _, matrix in pairs]).to(self.dtype)).float()
             made *= self.rate * (RMS * max(shape) ** 0.5)
             targets += [target for target, _ in pairs]
             steps += [step.view(target.shape) for (target, _), step in zip(pairs, made.unbind(), strict=True)]
@@ -199,10 +200,9 @@ def prepared(given: argparse.Namespace) -> tuple[torch.device, list[Feed], list[
 
         gpu_tail.install(device)
     gpu_blur.install()
-    room = PIXELS if device.type == "cuda" else PIXELS // 20
     held: list[np.ndarray] = []
-    feeds = [Feed(given.photos, Pool(device, room), held)]
-    feeds += [Feed(given.screens, Pool(device, room))] if given.screens else []
+    feeds = [Feed(given.photos, Pool(device, PIXELS, given.crop), held)]
+    feeds += [Feed(given.screens, Pool(device, PIXELS, given.crop))] if given.screens else []
     for feed in feeds:
         feed.look()
         feed.pool.publish()
@@ -214,8 +214,9 @@ def draws(given: argparse.Namespace, feeds: list[Feed]) -> list[tuple[Pool, int,
     """What a batch consists of: from which pool, how many crops, of which side."""
     shrunk = round(given.batch * given.shrunk)
     screens = round(given.batch * given.share) if given.screens else 0
-    photos = feeds[0].pool
-    return [(photos, given.batch - shrunk - screens, CROP), (photos, shrunk, LARGER), (feeds[-1].pool, screens, CROP)]
+    photos, crop = feeds[0].pool, given.crop
+    larger = round(LARGER * crop)
+    return [(photos, given.batch - shrunk - screens, crop), (photos, shrunk, larger), (feeds[-1].pool, screens, crop)]
 
 
 def run(given: argparse.Namespace, trainer: Trainer, feeds: list[Feed], held: list[np.ndarray]) -> None:
@@ -263,8 +264,9 @@ def deadline(given: argparse.Namespace, begin: float) -> float:
 
 
 def keep(given: argparse.Namespace, trainer: Trainer, step: int) -> None:
-    told = {"config": trainer.config.name, "loss": given.loss, "balance": BALANCE, "crop": CROP, "batch": given.batch}
-    told |= {"optimizer": "muon", "rate": given.rate, "average": AVERAGE, "steps": step, "crops": step * given.batch}
+    told = {"config": trainer.config.name, "loss": given.loss, "balance": BALANCE, "average": AVERAGE}
+    told |= {"optimizer": "muon", "rate": given.rate, "crop": given.crop, "batch": given.batch}
+    told |= {"steps": step, "crops": step * given.batch}
     file = weights.find(given.init)
     save(trainer.average, given.run / weights.RUN_WEIGHTS, told | {"init": f"{file.name} {file.hash.hex()}"})
 
@@ -279,6 +281,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the beginning")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--crop", type=int, default=256, help="side of the crops in pixels, at most 256")
     parser.add_argument("--share", type=float, default=0.15, help="of the crops that screens have")
     parser.add_argument("--shrunk", type=float, default=0.2, help="share of the crops that are cut larger and reduced")
     return parser.parse_args()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 MOMENTUM = 0.95
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration: brings singular values near 1 in 5 steps
 ITERATIONS = 5
+GRAM_FROM = 2  # columns per row from which iterating x x^T instead of x takes fewer multiplications
 RMS = 0.2  # of a step's entries, in learning rates; about that of Adam's
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 
@@ -86,11 +87,34 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
     Between about 0.7 and 1.2, that is; those below a hundredth of the matrix's norm stay smaller.
     """
-    a, b, c = POLYNOMIAL
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    if x.dtype == torch.float32 and x.shape[2] >= GRAM_FROM * x.shape[1]:
+        x = _factor(x @ x.mT) @ x
+    else:
+        a, b, c = POLYNOMIAL
+        for _ in range(ITERATIONS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if wide else x.mT
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What the iterations multiply x with, from x x^T: an iteration then takes no products of x's own size.
+
+    The polynomials of x x^T commute, so x x^T itself can be iterated. That takes float32's digits.
+    """
+    whole = polynomial = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = _polynomial(gram)
+        whole = polynomial @ whole
+    return whole
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    a, b, c = POLYNOMIAL
+    polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    polynomial.diagonal(dim1=1, dim2=2).add_(a)
+    return polynomial
