@@ -96,7 +96,7 @@ def train(given: argparse.Namespace) -> None:
 
 
 def trained(trainer: train_gpu.Trainer, steps: int, rate: float) -> dict[str, float]:
-    warmup = min(WARMUP, steps // 5)
+    warmup = min(WARMUP, max(steps // 5, 1))
     for step in range(steps):
         trainer.optimizer.rate.fill_(rate * min(1, (step + 1) / warmup) * (1 - step / steps))
         trainer.replay()

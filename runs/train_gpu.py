@@ -77,7 +77,8 @@ class Optimizer:
         torch._foreach_mul_([p.grad for p in self.all], (CLIP / (norm + 1e-6)).clamp(max=1))
         self._muon([p.grad for p in self.matrices])
         self._adam([p.grad for p in self.others])
-        torch._foreach_lerp_(self.average, self.all, 1 - AVERAGE)
+        share = (9 / (10 + self.count)).clamp(min=1 - AVERAGE)  # the average soon forgets the first weights
+        torch._foreach_add_(self.average, torch._foreach_mul(torch._foreach_sub(self.all, self.average), share))
         return norm
 
     def _muon(self, grads: list[Tensor]) -> None:

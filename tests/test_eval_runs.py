@@ -4,6 +4,7 @@ import json
 import runpy
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,33 @@ def test_readme_picture(script, tmp_path, capsys):
     assert ours[0] <= jpeg[0]
     assert ours[1] <= 0.2
     assert ours[2] > jpeg[2]
+
+
+def test_scaling(script, tmp_path, capsys, monkeypatch):
+    """A size is trained once; a law is found again, and a figure drawn."""
+    monkeypatch.syspath_prepend(tmp_path / "runs")
+    (tmp_path / "photos").mkdir()
+    with tarfile.open(tmp_path / "photos" / "a.tar", "w") as archive:
+        for k in range(2):
+            pixels = np.random.default_rng(k).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((512, 448), Image.Resampling.BICUBIC).save(tmp_path / f"{k}.png")
+            archive.add(tmp_path / f"{k}.png", f"{k}.png")
+    losses = tmp_path / "out" / "losses.jsonl"
+    words = ["--photos", tmp_path / "photos", "--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
+    for _ in range(2):
+        script("scaling.py", "train", tmp_path / "out", *words)
+    (row,) = (json.loads(line) for line in losses.read_text().splitlines())
+    assert (row["name"], row["steps"], row["crop"]) == ("nano", 1, 64)
+    assert row["loss"] > 0
+    lines = []
+    for kmacs in (16, 40, 90, 190):
+        for steps in (100, 400, 1600):
+            told = row | {"name": "nano", "kmacs": kmacs, "steps": steps}
+            seen = steps * 5 * 64**2 / 1e6
+            lines.append(json.dumps(told | {"loss": 0.3 + 0.5 / kmacs**0.4 + 0.7 / seen**0.3}))
+    losses.write_text("\n".join(lines))
+    script("scaling.py", "fit", tmp_path / "out", "--figure", tmp_path / "figure.png")
+    law = capsys.readouterr().out.splitlines()[-25:]
+    assert any(line.startswith("loss = 0.3000 + 0.5000 / kMACs^0.400 + 0.7000 / megapixels^0.300") for line in law)
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 500
