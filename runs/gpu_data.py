@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from hpcm.picture import rgb_of
+
 LARGER = 1.5  # times the side of a crop: of crops that are reduced
 SMALLEST = 384  # pixels, of pictures
 PICTURES = 4096  # room in a pool's tables
@@ -100,7 +102,7 @@ def _pictures(archive: Path) -> Iterator[np.ndarray]:
 
     def decode(blob: bytes) -> np.ndarray | None:
         try:
-            return np.array(Image.open(io.BytesIO(blob)).convert("RGB"))
+            return rgb_of(Image.open(io.BytesIO(blob)))
         except Exception:  # no picture, or a damaged one
             return None
 

@@ -70,8 +70,10 @@ def train(given: argparse.Namespace) -> None:
     given.run.mkdir(parents=True, exist_ok=True)
     device, feeds, held = train_gpu.prepared(given)
     drawn = train_gpu.draws(given, feeds)
-    crops = torch.cat([pool.cut(STARTS // len(drawn), side).cpu() for pool, count, side in drawn if count])
-    done = {(row["name"], row["steps"]) for row in rows(given.run)}
+    used = [(pool, side) for pool, count, side in drawn if count]
+    crops = torch.cat([pool.cut(STARTS // len(used), side).cpu() for pool, side in used])
+    settings = {"batch": given.batch, "crop": given.crop}
+    done = {(row["name"], row["steps"]) for row in rows(given.run) if row | settings == row}
     for config in SIZES:
         missing = [steps for steps in given.steps if (config.name, steps) not in done]
         if not missing or (given.only and config.name not in given.only):
@@ -86,8 +88,8 @@ def train(given: argparse.Namespace) -> None:
             begin = time.time()
             told = trained(trainer, steps, given.rate)
             seconds = time.time() - begin
-            row = {"name": config.name, "kmacs": sum(kmacs(config).values()), "steps": steps, "batch": given.batch}
-            row |= {"crop": given.crop, "loss": math.exp(trainer.judge(held)), "seconds": seconds}
+            row = {"name": config.name, "kmacs": sum(kmacs(config).values()), "steps": steps} | settings
+            row |= {"loss": math.exp(trainer.judge(held)), "seconds": seconds}
             print(row, told, flush=True)
             with (given.run / "losses.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -40,7 +40,7 @@ from hpcm.model.distortion import LOSSES, distortion
 from hpcm.model.exact import make_floating
 from hpcm.model.hpcm import HPCM
 from hpcm.train.loss import importances, rate_distortion
-from hpcm.train.muon import BETAS, EPSILON, MOMENTUM, RMS, orthogonal
+from hpcm.train.muon import BETAS, EPSILON, MOMENTUM, RMS, matrices_of, orthogonal
 
 WARMUP, AVERAGE, BALANCE, CLIP = 200, 0.999, 0.5, 1.0  # as for `hpcm train`
 PIXELS = 400_000_000  # room in each pool
@@ -52,12 +52,7 @@ class Optimizer:
     """hpcm.train.muon's Muon and Adam in few kernels, without waiting for the device: the rate is a tensor."""
 
     def __init__(self, model: nn.Module, average: nn.Module, device: torch.device) -> None:
-        kinds = (nn.Conv2d, nn.ConvTranspose2d)
-        turned = {
-            id(m.weight): isinstance(m, nn.ConvTranspose2d)
-            for m in model.modules()
-            if isinstance(m, kinds) and m.groups == 1
-        }
+        turned = matrices_of(model)
         self.all, self.average = list(model.parameters()), list(average.parameters())
         self.matrices = [p for p in self.all if id(p) in turned]
         self.turned = [turned[id(p)] for p in self.matrices]
@@ -162,6 +157,15 @@ class Trainer:
         torch._foreach_copy_(self.optimizer.state(), state)
         self.totals.zero_()
 
+    @torch.no_grad()
+    def sound(self, before: list[Tensor]) -> list[Tensor]:
+        """A copy of the state if all of it is finite; otherwise the state goes back to what it was `before`."""
+        if all(bool(torch.isfinite(t).all()) for t in self.optimizer.state()):
+            return [t.detach().clone() for t in self.optimizer.state()]
+        print("a gradient wasn't finite: back by some seconds", flush=True)
+        self.restore(before)
+        return before
+
     def told(self) -> dict[str, float]:
         """Means since the last call."""
         *sums, steps = self.totals.tolist()
@@ -244,17 +248,15 @@ def run(given: argparse.Namespace, trainer: Trainer, feeds: list[Feed], held: li
                 {k: round(v, 4) for k, v in told.items()},
                 flush=True,
             )
-            if math.isfinite(told["norm"]):
-                good = [t.detach().clone() for t in trainer.optimizer.state()]
-            else:
-                print("a gradient wasn't finite: back by some seconds", flush=True)
-                trainer.restore(good)
+            good = trainer.sound(good)
         if "judge" in due and held:
             print(
                 f"step {step} mean log loss of {len(held)} held-out photographs {trainer.judge(held):.4f}", flush=True
             )
         if "save" in due:
+            good = trainer.sound(good)
             keep(given, trainer, step)
+    trainer.sound(good)
     keep(given, trainer, step)
     print(f"the end: {step} steps, mean log loss {trainer.judge(held) if held else math.nan:.4f}")
 

@@ -598,9 +598,11 @@ def test_under_another_mode(codec, context):
 
 def test_training_goes_on_after_coding(codec, tiny):
     """What coding caches for a size of latents is of use to training."""
+    model = HPCM(tiny).train()
     with torch.inference_mode():
         codec.decompress(codec.compress(photo(192, 64)))
-    model = HPCM(tiny).train()
+        model(torch.rand(1, 3, 128, 192), torch.tensor([3]))
+    model(torch.rand(1, 3, 128, 192), torch.tensor([3]))["x_hat"].mean().backward()
     out = model(torch.rand(1, 3, 64, 192), torch.tensor([3]))
     (out["x_hat"].mean() + bits(out["likelihoods"]["y"])).backward()
     assert model.h_s[0].weight.grad is not None

@@ -1,5 +1,6 @@
 """Effort: smaller files of the same format, never a larger loss, and the promises of targets kept."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hpcm.codec import Codec
 from hpcm.container import unpack
 from hpcm.effort import EFFORTS, Annealing, refined
 from hpcm.encoding import Encoding
-from hpcm.errors import PictureNotice, UsageError
+from hpcm.errors import PictureNotice, UsageError, WeightsError
 from hpcm.metrics import psnr
 from hpcm.picture import from_image
 from hpcm.tiles import TILE_SIDE
@@ -139,6 +140,27 @@ def test_engines_and_the_callers_settings(engine):
     with torch.inference_mode():
         assert codec.compress(image, effort=1) == data
     assert codec.decompress(data).size == image.size
+
+
+def test_weights_that_are_gone_or_written_anew(tmp_path, codec):
+    """With torch a loaded codec needs its file no more; with ONNX Runtime another file's weights are refused."""
+    path = tmp_path / "mine.safetensors"
+    shutil.copy(codec.weights.path, path)
+    loaded = {engine: hpcm.load(path, engine=engine) for engine in ("onnx", "torch")}
+    shutil.copy(hpcm.load("lite").weights.path, path)
+    with pytest.raises(WeightsError, match="written anew since the model was loaded"):
+        loaded["onnx"].compress(photo(), effort=1)
+    path.unlink()
+    assert loaded["torch"].compress(photo(), effort=1) == hpcm.load("nano", engine="torch").compress(photo(), effort=1)
+
+
+def test_under_another_default_dtype(codec):
+    expected = codec.compress(photo(), effort=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert codec.compress(photo(), effort=1) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_ms_ssim_where_the_model_was_trained_for_it(codec):

@@ -1,6 +1,8 @@
 """Pictures and files come as paths, open files, bytes, arrays and Pillow images, and all give the same."""
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,18 @@ def test_bytes_that_are_no_picture():
         hpcm.compress(GOLDEN / "nano-5.hpcm")
     with pytest.raises(FileNotFoundError):
         hpcm.compress("there is no such picture.png")
+
+
+def test_too_many_pixels_leave_no_filter_of_warnings_behind(monkeypatch):
+    """Also by several threads at once."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    before = list(warnings.filters)
+    with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for found in [pool.submit(image_of, PHOTO) for _ in range(8)]:
+            with pytest.raises(PictureError, match="it has more than 100,000 pixels"):
+                found.result()
+    assert warnings.filters == before
 
 
 def test_a_file_from_anywhere(tmp_path):

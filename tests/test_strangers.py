@@ -185,6 +185,9 @@ ADD = helper.make_node("Add", ["x", "net.w"], ["out"])
         (a_graph(ADD, initializer=(helper.make_tensor("net.w", TensorProto.FLOAT, [1], [1.0]),)), "field 4"),
         (a_graph(*[ADD] * 2000), "2000 operations"),
         (a_graph(ADD) + b"\x0a", "damaged"),
+        (a_graph(ADD) + a_graph(ADD), "2 graphs instead of one"),
+        (b"", "0 graphs instead of one"),
+        (bytes([7 << 3, 1]), "the number 1 where hpcm writes bytes"),
     ],
 )
 def test_graphs_that_hpcm_does_not_write(forge, forged, message):
@@ -208,7 +211,8 @@ def test_weights_that_are_not_given_are_looked_for_nowhere(tmp_path, monkeypatch
 DOUBLING = """
 import numpy as np
 from hpcm.engine import onnx
-onnx.available_memory = lambda: 100 << 20
+onnx.available_memory = lambda: 1 << 20
+onnx.LEAST_POOL = 100 << 20
 graph = open("graph.onnx", "rb").read()
 try:
     onnx.session(graph, {}, 1).run(None, {"x": np.zeros(1 << 20, np.float32)})

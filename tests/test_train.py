@@ -29,7 +29,7 @@ from hpcm.model import estimating
 from hpcm.model.exact import make_exact, make_floating
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
-from hpcm.train import checkpoint, run, watch
+from hpcm.train import checkpoint, device, run, watch
 from hpcm.train.loop import train
 from hpcm.train.options import Options, config_of, defaults, learning_rate, remembered
 
@@ -220,6 +220,25 @@ def test_non_finite_steps_change_nothing(data, tmp_path, monkeypatch):
         if not name.startswith("average."):  # it goes on to approach the weights
             assert torch.equal(after[name], before[name]), name
     assert int(sound.skipped) == 0
+
+
+def test_a_loss_that_is_not_a_number_is_skipped_and_not_logged(data, tmp_path):
+    """NaN goes through the whole network and its likelihoods."""
+    begun = train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
+    with torch.no_grad():
+        begun.model.z_means.fill_(float("nan"))
+    begun.learn(1e-5)
+    assert int(begun.skipped) == 1
+    assert torch.isfinite(begun.totals).all()
+
+
+def test_a_measured_precision_stays(data, tmp_path, monkeypatch):
+    """What was faster when the run began decides for good."""
+    monkeypatch.setattr(device, "matrix_peak", lambda _, bf16: 2.0 if bf16 else 1.0)
+    train(replace(OPTIONS, precision="auto"), [data], tmp_path / "run", steps=1, say=silent)
+    monkeypatch.setattr(device, "matrix_peak", lambda _, bf16: 1.0)
+    options = remembered(tmp_path / "run")
+    assert train(options, [data], tmp_path / "run", steps=2, say=silent, resume=True).bf16
 
 
 def test_an_average_of_the_weights(data, tmp_path):

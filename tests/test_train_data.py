@@ -1,5 +1,6 @@
 """Photographs for training: what is found, what is skipped, which crops are cut, and the same ones again."""
 
+import gzip
 import io
 import tarfile
 
@@ -71,6 +72,25 @@ def test_a_truncated_archive_gives_what_it_has(folder, tmp_path):
     (tmp_path / "half.tar").write_bytes((folder / "x.tar").read_bytes()[:250_000])
     photographs = Photographs([tmp_path / "half.tar"], 64)
     assert 2 < len(photographs.pool(0).starts) < 12
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 1000, gzip.compress(b"nonsense")])
+def test_what_is_no_archive_is_counted(folder, content):
+    (folder / "broken.tar").write_bytes(content)
+    (folder / "a folder.png").mkdir()
+    try:
+        photographs = Photographs([folder], 64)
+    finally:
+        (folder / "broken.tar").unlink()
+        (folder / "a folder.png").rmdir()
+    assert (len(photographs.entries), photographs.skipped) == (len(SIZES) + 1, 4)
+
+
+def test_16_bit_grey(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    (entry,) = Photographs([tmp_path], 64).entries
+    assert np.abs(entry.decode() - ramp[..., None] / 257).max() <= 0.5
 
 
 def test_crops_are_those_of_slicing(folder):

@@ -246,6 +246,7 @@ def test_a_lambda_that_is_none(lmbda):
         ({"provenance": "[1]"}, "provenance is .* instead of names and values"),
         ({"provenance": "nonsense"}, "can't be read as a weights file"),
         ({"config": "[]"}, "can't be read as a weights file"),
+        ({"config": "[1]", "name": "nano-99"}, "config is .* instead of names and values"),
         ({"config": "{}"}, "can't be read as a weights file"),
         ({"config": "[" * 100_000}, "can't be read as a weights file"),
         ({"name": "a/b"}, "the model's name is 'a/b'"),

@@ -8,7 +8,6 @@ Latents that touch no real pixel, only padding, are not coded.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from .encoding import Encoding, Refine
 from .engine.choice import Loaded
 from .errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
 from .fields import PASSES, TILE_SIDES, Box, Container
+from .hardware import cores
 from .picture import from_image, to_image
 from .sources import File, Source, bytes_of, image_of
 from .tiles import TILE_SIDE
@@ -107,7 +107,7 @@ class Codec:
         Fastest with a codec of one thread, `hpcm.load(threads=1)`: then pictures are coded side by side instead of
         sharing the cores. `images` is read as it is needed; for `how` see `compress`, which is what raises, too.
         """
-        workers = workers or os.cpu_count() or 1
+        workers = workers or cores()
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[Future[bytes]] = deque()
             try:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
@@ -26,7 +25,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from .container import unpack
 from .errors import UsageError
 from .fields import Box
-from .picture import MAX_ENCODED
+from .picture import MAX_ENCODED, rgb_of
 from .shortest import load_for
 
 if not find_spec("pyarrow"):
@@ -99,7 +98,7 @@ class Pictures(Dataset[Any]):
         image = codec.decompress(container, box=self._box(container.width, container.height), max_pixels=MAX_ENCODED)
         if self.transform is not None:
             return self.transform(image)
-        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1).copy())
+        return torch.from_numpy(rgb_of(image).transpose(2, 0, 1).copy())
 
     def _box(self, width: int, height: int) -> Box | None:
         if self.crop is None:

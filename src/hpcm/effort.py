@@ -32,6 +32,7 @@ from .coding.drivers import Places, latent_places
 from .coding.schedule import Step
 from .encoding import Encoding, Latents
 from .engine.torch import load_model
+from .errors import WeightsError
 from .fields import Box
 from .metrics import SMALLEST
 from .model.distortion import distortion
@@ -75,7 +76,7 @@ class Annealing:
         self, pyramid: Sequence[Tensor], places: Sequence[Places], temperature: float, random: torch.Generator
     ) -> None:
         self.pyramid, self.places, self.temperature, self.random = pyramid, places, temperature, random
-        self.bits = torch.zeros((), device=pyramid[0].device)
+        self.bits = pyramid[0].new_zeros(())
 
     def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places = self.places[step.index]
@@ -87,7 +88,7 @@ class Annealing:
         """x [n] -> between floor(x) and floor(x) + 1, by the difference of two Gumbel variables (a logistic one)."""
         low = x.detach().floor()
         share = (x - low).clamp(EDGE, 1 - EDGE)
-        chance = torch.rand(share.shape, generator=self.random, device=x.device).clamp_(1e-6, 1 - 1e-6)
+        chance = torch.rand(share.shape, generator=self.random, dtype=x.dtype, device=x.device).clamp_(1e-6, 1 - 1e-6)
         odds = (torch.atanh(share) - torch.atanh(1 - share)) / self.temperature  # of the upper number
         return low + torch.sigmoid(odds + torch.logit(chance))
 
@@ -108,9 +109,12 @@ def refined(job: Encoding, level: int, *, effort: int, told: Told | None = None)
 
 
 @lru_cache(maxsize=2)
-def _floating(path: Path, digest: bytes, device: torch.device) -> HPCM:
-    """The weights of a file, for gradients, in the version of a digest."""
-    return make_floating(load_model(find(path)).model).to(device)
+def _floating(path: Path, digest: bytes) -> HPCM:
+    """The weights of a file, for gradients, in the version of a digest. Raises WeightsError for another one."""
+    model, _, weights = load_model(find(path))
+    if weights.digest != digest:
+        raise WeightsError(f"{path} was written anew since the model was loaded: load it again")
+    return make_floating(model)
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ class _Refiner:
     def __init__(self, job: Encoding, level: int, search: Search) -> None:
         self.job, self.level, self.search = job, level, search
         self.device = getattr(job.networks.arrays, "device", torch.device("cpu"))
-        self.model = _floating(job.weights.path, job.weights.digest, self.device)
+        file, networks = job.weights, job.networks
+        self.model = make_floating(networks) if isinstance(networks, HPCM) else _floating(file.path, file.digest)
         self.levels = torch.tensor([level], device=self.device)
         self.gain_y, self.gain_z = (self.model.gains_of(latent, self.levels)[0] for latent in "yz")
         self.loss = str(job.weights.provenance.get("loss", "mse"))
@@ -213,7 +218,8 @@ class _Refiner:
         own = tiling.cells(box)
         near = tiling.with_halo(own)
         left, top, right, bottom = outer = tiling.with_halo(near)
-        latents = torch.zeros(1, self.model.config.M, bottom - top, right - left, device=self.device)
+        shape = (1, self.model.config.M, bottom - top, right - left)
+        latents = torch.zeros(shape, dtype=torch.float32, device=self.device)
         for other in tiling.touching(outer):
             y_hat = self._decoded(other)
             x, y = other[0] // LATENT_STRIDE - left, other[1] // LATENT_STRIDE - top

@@ -88,6 +88,13 @@ class Picture:
         return 2**self.bit_depth - 1
 
 
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels as 8-bit RGB, [H, W, 3], without alpha; of 16-bit grey Pillow would cut off what is over 255."""
+    if image.mode in WIDE:
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    return np.array(image.convert("RGB"))
+
+
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
     if not 1 <= image.width * image.height <= MAX_ENCODED:  # known before the pixels are read

@@ -26,7 +26,7 @@ from .picture import info_of, metadata_of, mode_of
 
 FORMAT, SUFFIX, MIME_TYPE = "HPCM", ".hpcm", "image/x-hpcm"
 FIRST_READ = 4096  # bytes, which hold the head of most files
-OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive")
+OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive", "effort")
 METADATA = ("exif", "icc_profile", "xmp")
 
 

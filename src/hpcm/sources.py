@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,12 +59,12 @@ def open_picture(data: bytes) -> Image.Image:
     if is_hpcm(data):
         raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            if image.format == "EPS":  # for which Pillow would start Ghostscript
-                raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
-            image.load()
+        image = Image.open(io.BytesIO(data))
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow would only warn
+            raise Image.DecompressionBombError
+        if image.format == "EPS":  # for which Pillow would start Ghostscript
+            raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
+        image.load()
         if cicp := _cicp(data):
             image.info["cicp"] = cicp
     except UnidentifiedImageError:

@@ -69,17 +69,17 @@ def pack(
         tensors[name] = short if half and fits else value
     tables = make_tables()
     tensors |= {f"tables.{name}": getattr(tables, name) for name in TABLES}
-    tensors |= {
-        GRAPH + name: np.frombuffer(zlib.compress(graph, 9), np.uint8) for name, graph in (graphs or {}).items()
-    }
+    tensors |= _packed(graphs or {})
     return save({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata)
 
 
 def pack_graphs(graphs: Mapping[str, bytes], metadata: dict[str, str]) -> bytes:
     """The bytes of a file of graphs alone."""
-    return save(
-        {GRAPH + name: np.frombuffer(zlib.compress(graph, 9), np.uint8) for name, graph in graphs.items()}, metadata
-    )
+    return save(_packed(graphs), metadata)
+
+
+def _packed(graphs: Mapping[str, bytes]) -> Numbers:
+    return {GRAPH + name: np.frombuffer(zlib.compress(graph, 9), np.uint8) for name, graph in graphs.items()}
 
 
 def _integers(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

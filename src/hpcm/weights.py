@@ -117,8 +117,9 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
         if metadata.get("hpcm") != FORMAT:
             raise WeightsError(f"{path} is no hpcm weights file of format {FORMAT}; `hpcm import` reads the authors'")
         config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
-        if not isinstance(provenance, dict):
-            raise TypeError(f"provenance is {provenance!r} instead of names and values")
+        for what, value in (("config", config), ("provenance", provenance)):
+            if not isinstance(value, dict):
+                raise TypeError(f"{what} is {value!r} instead of names and values")
         name = str(metadata.get("name") or config["name"])
         if not MODEL_NAME.fullmatch(name):
             raise ValueError(f"the model's name is {name!r}, which .hpcm files can't hold")

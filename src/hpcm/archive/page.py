@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..container import unpack_head
 from ..errors import HPCMError
+from ..picture import rgb_of
 from ..saving import draft_of, fitted
 from ..shortest import decompress
 from ..sources import open_picture
@@ -117,7 +118,7 @@ def _worst(place: Place, roots: dict[str, Place], job: Job, lines: pa.Table) -> 
 
 def _thumbnail(image: Image.Image) -> str:
     file = io.BytesIO()
-    fitted(image, THUMBNAIL).convert("RGB").save(file, "WEBP", quality=90)
+    Image.fromarray(rgb_of(fitted(image, THUMBNAIL))).save(file, "WEBP", quality=90)
     return f'<img src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}" alt="">'
 
 

@@ -21,6 +21,7 @@ def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = Tr
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always" if notes else "ignore", PictureNotice)
+        warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
             return work() is not False

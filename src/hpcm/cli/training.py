@@ -75,9 +75,9 @@ def _place(group: Any) -> None:
     group.add_argument("--device", choices=("auto", *values.DEVICES), help=text)
     text = "bf16: autocast to bfloat16; auto, the default: the faster one, which is measured"
     group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
-    group.add_argument("--compile", action="store_true", default=None, help="use torch.compile")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, help="use torch.compile")
     text = "compute the activations of blocks again instead of storing them: less memory, more time"
-    group.add_argument("--recompute", action="store_true", default=None, help=text)
+    group.add_argument("--recompute", action=argparse.BooleanOptionalAction, help=text)
     text = "divide weights, gradients, Adam's moments and the average among torchrun's processes: less memory in each"
     group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
     group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
@@ -94,7 +94,7 @@ def _files(group: Any) -> None:
     group.add_argument("--save", type=values.positive, metavar="MINUTES", help=text)
     text = "write checkpoints in pieces of this size"
     group.add_argument("--shard-size", type=values.positive, metavar="MB", help=text)
-    group.add_argument("--tensorboard", action="store_true", default=None, help="also write RUN/tensorboard")
+    group.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, help="also write RUN/tensorboard")
 
 
 def train(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import Array, Arrays, namespace
-from .schedule import Plan, Step
+from .schedule import PLANS, Plan, Step
 
 Driver = Callable[[Step, Array, Array], Array]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
 
@@ -98,7 +98,7 @@ def inside_mask(size: tuple[int, int], inside: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=PLANS)
 def latent_places(plan: Plan, inside: tuple[int, int] | None) -> list[Places]:
     """The places of every step; `inside`: rows and columns of y that touch the picture (all of them if None)."""
     if inside is None or inside == plan.sizes[-1]:
@@ -109,7 +109,7 @@ def latent_places(plan: Plan, inside: tuple[int, int] | None) -> list[Places]:
     return [Places(plan.arrays, mask, touching[step.scale]) for step, mask in zip(plan.steps, plan.masks, strict=True)]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=PLANS)
 def hyper_places(channels: int, size: tuple[int, int], inside: tuple[int, int] | None, arrays: Arrays) -> list[Places]:
     """The one step of the hyper latent."""
     mask = arrays.put(np.ones((1, channels, *size), bool))

@@ -16,7 +16,7 @@ multiplied by the level's gain; the rounded values are multiplied by a learned i
 from __future__ import annotations
 
 import contextlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -30,7 +30,7 @@ HYPER_STEP = Step(index=0, scale=0, turn=0)
 LATENTS_PER_HYPER = HYPER_STRIDE // LATENT_STRIDE
 
 
-class Loop:
+class Loop(ABC):
     """Codes latents with the networks that a subclass has."""
 
     config: Config

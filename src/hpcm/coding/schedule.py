@@ -30,6 +30,8 @@ import numpy as np
 from .arrays import Array, Arrays, namespace
 from .config import GROUPS, Config
 
+PLANS = 8  # sizes of latents whose plans are kept: one of a large tile takes tens of megabytes
+
 PERIOD = 8  # the table repeats every 8 places
 QUADS = ((0, 0), (0, 1), (1, 0), (1, 1))
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # of a group's half-resolution lattice, by g % 4
@@ -203,7 +205,7 @@ def _released_sources(coded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return sources
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=PLANS)
 def plan_for(config: Config, height: int, width: int, arrays: Arrays) -> Plan:
     """The plan for latents of height x width, computed once per size and place."""
     return Plan(config, height, width, arrays)

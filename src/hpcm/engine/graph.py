@@ -34,14 +34,16 @@ Message = dict[int, list]  # field number: its values, int or bytes
 
 def check(graph: bytes) -> None:
     """Raises ValueError for a graph that hpcm doesn't write."""
-    for inner in _message(graph, MODEL)[7]:
-        found = _message(inner, GRAPH)
-        if len(found[1]) > MAX_NODES:
-            raise ValueError(f"it has {len(found[1])} operations, and {MAX_NODES} are allowed")
-        for node in found[1]:
-            _check_node(_message(node, NODE))
-        for tensor in found[5]:
-            _check_weight(_message(tensor, WEIGHT))
+    graphs = _message(graph, MODEL)[7]
+    if len(graphs) != 1:  # several would be read as one
+        raise ValueError(f"it has {len(graphs)} graphs instead of one")
+    found = _message(graphs[0], GRAPH)
+    if len(found[1]) > MAX_NODES:
+        raise ValueError(f"it has {len(found[1])} operations, and {MAX_NODES} are allowed")
+    for node in found[1]:
+        _check_node(_message(node, NODE))
+    for tensor in found[5]:
+        _check_weight(_message(tensor, WEIGHT))
 
 
 def _check_node(node: Message) -> None:
@@ -50,7 +52,7 @@ def _check_node(node: Message) -> None:
     for data in node[5]:
         attribute = _message(data, ATTRIBUTE)
         for tensor in attribute[5]:
-            if any(len(value) > MAX_CONSTANT for value in _message(tensor, CONSTANT)[9]):
+            if any(len(_bytes(value)) > MAX_CONSTANT for value in _message(tensor, CONSTANT)[9]):
                 raise ValueError(f"it has a constant of over {MAX_CONSTANT} bytes")
         size = MAX_WIDTH if attribute[1] == [b"group"] else MAX_SIZE
         for value in (*attribute[3], *attribute[8]):
@@ -65,10 +67,10 @@ def _check_weight(tensor: Message) -> None:
         raise ValueError("it has weights of its own, or in another file")
 
 
-def _message(data: bytes, known: dict) -> Message:
+def _message(data: int | bytes, known: dict) -> Message:
     """The fields of a message, all of which must be `known`."""
     fields: Message = defaultdict(list)
-    at = 0
+    at, data = 0, _bytes(data)
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
@@ -85,6 +87,12 @@ def _message(data: bytes, known: dict) -> Message:
             raise ValueError(f"it has a field {number} of kind {kind} that hpcm doesn't write, or is damaged")
         fields[number].append(value)
     return fields
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError(f"it has the number {value} where hpcm writes bytes")
+    return value
 
 
 def _packed(data: bytes) -> list[int]:

@@ -43,6 +43,7 @@ from ..hardware import available_memory, cores
 
 OPSET = 17
 PREFIX = "net."  # of weights' names in a graph; behind it the name in the module
+LEAST_POOL = 2 << 30  # bytes
 OLDEST = "1.20"  # ONNX Runtime that is known to do
 OUT_OF_MEMORY = ("Available memory", "Failed to allocate")  # ONNX Runtime's words
 
@@ -211,12 +212,13 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **set
 def _share_memory() -> None:
     """One pool of memory for all sessions, instead of one for each: half the peak (docs/log.md).
 
-    It holds no more than the machine has free: a forged graph that asks for more is an error, not the process's end.
+    It holds no more than the machine has free now, or LEAST_POOL where little is: a forged graph that asks for more is
+    an error, not the process's end.
     """
     from onnxruntime import OrtAllocatorType, OrtArenaCfg, OrtMemoryInfo, OrtMemType, create_and_register_allocator
 
     where = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
-    create_and_register_allocator(where, OrtArenaCfg({"max_mem": available_memory()}))
+    create_and_register_allocator(where, OrtArenaCfg({"max_mem": max(available_memory(), LEAST_POOL)}))
 
 
 def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:

@@ -17,8 +17,9 @@ class TorchArrays:
     device: torch.device
 
     def put(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+        with torch.inference_mode(False):  # what is cached must be of use to training too
+            tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+            return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def get(self, array: Tensor) -> np.ndarray:
         return array.cpu().numpy()

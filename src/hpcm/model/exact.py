@@ -38,8 +38,14 @@ def make_floating(model: HPCM) -> HPCM:
 
     The weights of a grid convolution act on integers, so they are taken back to the inputs' own units.
     """
-    floating = HPCM(replace(model.config, carrier="")).eval().requires_grad_(False)
-    floating.load_state_dict(model.state_dict(), strict=False)
+    with torch.device("meta"):
+        floating = HPCM(replace(model.config, carrier=""))
+    if not hasattr(model, "g_a"):
+        floating.drop_encoder()
+    own = floating.state_dict()
+    values = {name: value.float().clone() for name, value in model.state_dict().items() if name in own}
+    floating.load_state_dict(values, assign=True)
+    floating.eval().requires_grad_(False)
     if model.config.carrier:
         pairs = zip(convolutions(floating), convolutions(model), strict=True)
         for (_, _, _, ours), (_, _, _, theirs) in pairs:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..coding.config import Config
-from ..coding.drivers import hyper_places, latent_places
+from ..coding.drivers import latent_places
 from ..coding.loop import Loop
 from ..coding.schedule import Step
 from . import grid
@@ -82,7 +82,7 @@ class HPCM(nn.Module, Loop):
         y = self.analyse(x)
         z = self.gains_of("z", level)[0] * self.hyper_analyse(y)
         size, hyper_size = (y.shape[2], y.shape[3]), (z.shape[2], z.shape[3])
-        estimate_z = Estimating([z], hyper_places(self.config.N, hyper_size, None, self.arrays))
+        estimate_z = Estimating([z], self.hyper_places(size, None))
         hyper = self.hyper_decode(estimate_z, hyper_size, level)
         plan = self.plan(size)
         estimate_y = Estimating(plan.pyramid(self.gains_of("y", level)[0] * y), latent_places(plan, None), plan)

@@ -65,7 +65,7 @@ class _Tail(torch.autograd.Function):
         ctx.save_for_backward(t)
         splines = _tail_splines(t.device, t.dtype)
         place = (t * CELLS_PER_UNIT).clamp(max=splines.shape[0] - 1e-3)
-        cell = place.long().clamp_(max=splines.shape[0] - 1)
+        cell = place.long().clamp_(0, splines.shape[0] - 1)  # NaN is the smallest integer; it goes on in u
         u = place.sub_(cell)
         a, b, c, d = splines[cell].unbind(-1)
         return ((d * u + c) * u + b) * u + a

@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from ..errors import PictureError, UsageError
+from ..picture import rgb_of
 from .pool import Draw, Pool
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
@@ -49,7 +50,7 @@ class Entry(NamedTuple):
         """uint8 [height, width, 3]. A damaged file may raise anything: Pillow has many parsers."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            picture = np.array(Image.open(io.BytesIO(file.read(self.length))).convert("RGB"))
+            picture = rgb_of(Image.open(io.BytesIO(file.read(self.length))))
         if picture.shape != (self.height, self.width, 3):
             raise PictureError(f"{self.path} isn't what its header says")
         return picture
@@ -58,9 +59,10 @@ class Entry(NamedTuple):
 def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
     """(path, offset, length, open file) of every picture in a folder (searched recursively), an archive or a file."""
     if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES or p.suffix == ".tar"):
+        named = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES or p.suffix == ".tar")
+        for path in filter(Path.is_file, named):
             yield from _files(path)
-    elif source.suffix == ".tar":
+    elif source.suffix == ".tar" and _is_archive(source):
         with tarfile.open(source, "r:") as archive:
             members = []
             with suppress(tarfile.TarError):  # of a truncated archive, what is there
@@ -72,6 +74,15 @@ def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
     else:
         with source.open("rb") as file:
             yield source, 0, source.stat().st_size, file
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a tar archive can be read at its beginning."""
+    try:
+        tarfile.open(path, "r:").close()
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def scan(sources: Iterable[Source], smallest: int) -> tuple[list[Entry], int]:

@@ -39,8 +39,10 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
 def clear(folder: Path) -> None:
     """Removes a run; what else lies in its folder stays."""
     checkpoint.remove(folder)
-    for name in WRITTEN:
+    for name in (*WRITTEN, watch.CURVES):
         (folder / name).unlink(missing_ok=True)
+    if (folder / watch.BOARD).is_dir():
+        shutil.rmtree(folder / watch.BOARD)
 
 
 def tidy(folder: Path) -> None:

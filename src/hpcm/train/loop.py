@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,21 +74,21 @@ def train(
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
             watch.introduce(held_out=len(held_out))
-            while True:
-                done, stop = team.agree(clock.progress(run.step, minutes, steps), len(asked))
-                if done >= 1 or stop:
-                    break
-                run.learn(learning_rate(options, run.step, done))
-                run.seconds = before + clock.seconds
-                watch.step(done)
-                if run.step % CHECK_EVERY == 0:
-                    run.check()
-                save, test = team.agree(clock.due("save"), clock.due("evaluate"))
-                if save or test:
-                    run.save(folder)
-                if test:
-                    evaluate(run, watch, folder, held_out)
-            run.photographs.close()
+            with closing(run.photographs):
+                while True:
+                    done, stop = team.agree(clock.progress(run.step, minutes, steps), len(asked))
+                    if done >= 1 or stop:
+                        break
+                    run.learn(learning_rate(options, run.step, done))
+                    run.seconds = before + clock.seconds
+                    watch.step(done)
+                    if run.step % CHECK_EVERY == 0:
+                        run.check()
+                    save, test = team.agree(clock.due("save"), clock.due("evaluate"))
+                    if save or test:
+                        run.save(folder)
+                    if test:
+                        evaluate(run, watch, folder, held_out)
             run.save(folder)
             if options.evaluate and not stop:
                 evaluate(run, watch, folder, held_out)

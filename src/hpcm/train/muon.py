@@ -27,11 +27,7 @@ class Muon(torch.optim.Optimizer):
     found_inf: Tensor | None = None  # 1: the next step changes nothing (as for torch's fused optimizers)
 
     def __init__(self, model: nn.Module, rate: float, dtype: torch.dtype = torch.float32) -> None:
-        transposed = {
-            id(m.weight): isinstance(m, nn.ConvTranspose2d)
-            for m in model.modules()
-            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.groups == 1
-        }
+        transposed = matrices_of(model)
         self.dtype = dtype
         parameters = list(model.parameters())
         matrices = [p for p in parameters if id(p) in transposed]
@@ -80,6 +76,15 @@ class Muon(torch.optim.Optimizer):
             state["exp_avg_sq"].mul_(BETAS[1]).addcmul_(parameter.grad, parameter.grad, value=1 - BETAS[1])
             root = (state["exp_avg_sq"] / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
             parameter.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - BETAS[0] ** count))
+
+
+def matrices_of(model: nn.Module) -> dict[int, bool]:
+    """The parameters that count as matrices, by their id, and whether they are [in, out, k, k]."""
+    return {
+        id(m.weight): isinstance(m, nn.ConvTranspose2d)
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.groups == 1
+    }
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -72,6 +73,7 @@ class Run:
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
         bf16, self.precision = choose_precision(options.precision, team.device)
         self.bf16 = bool(*team.agree(bf16))
+        self.options = replace(options, precision="bf16" if self.bf16 else "float32")  # a resumed run doesn't measure
         self.optimizer = self._optimizer()
         if state is not None:
             self._restore(fsdp.scatter(state, self.model) if self.shared_out else state)
@@ -122,8 +124,8 @@ class Run:
             with self._apart(part):
                 loss = self.loss(x, level)
                 (loss.total / self.options.accumulate).backward()
-            self.totals[:3] += torch.stack([value.detach() for value in loss])
-            self.totals[3] += 1
+            values = torch.stack([*(value.detach() for value in loss), torch.ones_like(loss.total)])
+            self.totals += torch.where(torch.isfinite(values).all(), values, 0.0)
         self.update(rate)
 
     def draw(self) -> tuple[Draw, Tensor]:

@@ -23,6 +23,7 @@ from .run import Run
 
 LOG_EVERY = 100  # steps
 LOG, EVALUATIONS, PICTURES, CURVES = "log.jsonl", "evaluations.jsonl", "pictures.png", "curves.png"
+BOARD = "tensorboard"  # a folder
 REFRESH = 1.0  # seconds, of the live line
 
 
@@ -156,7 +157,7 @@ def _board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("--tensorboard needs a package: pip install tensorboard") from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter(str(folder / BOARD), purge_step=step + 1)
 
 
 def _time(seconds: float) -> str:
