@@ -405,12 +405,12 @@ def test_a_reader_that_has_gone_is_no_failure(at, material):
 
 
 def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
-    Image.open("photo.png").convert("RGBA").save("clear.png")
+    picture = Image.open("photo.png").convert("RGBA")
+    picture.putalpha(100)
+    picture.save("clear.png")
     assert run("compress", "clear.png") == 0
     assert run("decompress", "clear.hpcm", "-o", "clear.jpg") == 1
-    message = (
-        "hpcm: error: clear.hpcm: the picture can't be written as JPEG: cannot write mode RGBA as JPEG; try .png\n"
-    )
+    message = "hpcm: error: clear.hpcm: the picture is transparent, and JPEG has no room for that; try .png\n"
     assert capsys.readouterr().err == message
 
 
@@ -523,6 +523,8 @@ def test_retired_models(run, at, material, capsys):
 def test_exact_gives_a_name(run, at, material, capsys):
     assert run("exact", "tiny", "photo.png", "--name", "Mine!", "-o", "mine.safetensors") == 1
     assert "a model's name is 1 to 32 of a-z" in capsys.readouterr().err
+    assert run("exact", "tiny", "photo.png", "--name", "nano-4", "-o", "mine.safetensors") == 1
+    assert "nano-4 is a released model, which never changes: name yours with" in capsys.readouterr().err
     assert run("exact", "tiny", "photo.png", "--name", "mine-1", "-o", "mine.safetensors") == 0
     assert weights.find("mine.safetensors").name == "mine-1"
     assert run("compress", "photo.png", "-o", "c.hpcm", "--model", "./mine.safetensors") == 0

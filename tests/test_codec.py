@@ -1,5 +1,6 @@
 """The codec: pictures of every size there and back, tiles without seams, padding without cost, and no garbage."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -630,3 +631,15 @@ def test_the_shortest_way(codec, monkeypatch):
     data = hpcm.compress(photo(40, 30), quality=70, model="tiny")
     assert data == codec.compress(photo(40, 30), quality=70)
     assert hpcm.decompress(data) == hpcm.decompress(data, model=codec.weights.path) == codec.decompress(data)
+
+
+@pytest.mark.parametrize("how", [{"quality": "50"}, {"quality": 50.5}, {"quality": 0}, {"bpp": "1"}, {"psnr": -1}])
+def test_targets_that_are_none(codec, how):
+    ((name, value),) = how.items()
+    with pytest.raises(UsageError, match=re.escape(f"{name} is {value!r}: it must be ")):
+        codec.compress(photo(8, 8), **how)
+
+
+def test_threads_that_are_none():
+    with pytest.raises(UsageError, match="threads is 0: it must be 1 or more"):
+        hpcm.load("nano", threads=0)

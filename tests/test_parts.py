@@ -174,6 +174,19 @@ def test_a_region_is_the_crop_of_the_whole(codec, file, box):
     assert difference(region, whole.crop(box)) <= 1
 
 
+@pytest.mark.parametrize("box", [(0, 0, 10), (0.5, 0, 10, 10), (0, 0, 10, "10"), np.zeros((2, 4), int)])
+def test_boxes_that_are_none(box):
+    with pytest.raises(UsageError, match="it must be four whole numbers"):
+        hpcm.decompress(GOLDEN / "nano-5.hpcm", box=box)
+
+
+def test_a_box_in_an_array():
+    box = (3, 5, 40, 30)
+    assert np.array_equal(
+        hpcm.decompress(GOLDEN / "nano-5.hpcm", box=np.array(box)), hpcm.decompress(GOLDEN / "nano-5.hpcm", box=box)
+    )
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16"])
 def test_regions_of_every_kind(codec, photo, mode):
     image = photo.convert("L") if mode == "I;16" else photo.convert(mode)

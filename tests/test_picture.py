@@ -482,3 +482,30 @@ def test_a_read_only_array():
     assert not picture.pixels.flags.writeable
     copy = {field.name: getattr(picture, field.name) for field in fields(Picture)}
     assert np.array_equal(np.asarray(to_image(Picture(**copy))), np.dstack((RGB, ALPHA)))
+
+
+# ---- written as files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jpg", ".ppm"])
+def test_formats_without_alpha(suffix):
+    """What is transparent is refused, and an alpha of 255 everywhere left out."""
+    clear = Image.fromarray(np.dstack((RGB, ALPHA)))
+    with pytest.raises(PictureError, match=r"is transparent, and .* has no room for that"):
+        save_picture(clear, suffix)
+    clear.putalpha(255)
+    assert np.array_equal(np.asarray(clear)[..., :3], RGB)
+    assert open_picture(save_picture(clear, suffix)).convert("RGB").size == clear.size
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif"])
+def test_16_bit_grey_in_formats_of_8(suffix):
+    with pytest.warns(PictureNotice, match="the picture has 16 bits"):
+        data = save_picture(Image.fromarray(DEEP), suffix)
+    found = np.asarray(open_picture(data).convert("L")).astype(int)
+    assert np.abs(found - DEEP / 257).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+def test_16_bit_grey_in_formats_of_16(suffix):
+    assert np.array_equal(np.asarray(open_picture(save_picture(Image.fromarray(DEEP), suffix))), DEEP)

@@ -349,6 +349,19 @@ def test_integers_with_channels_of_zeros_and_of_all_sizes(transposed):
     assert np.array_equal(np.ldexp(values.astype(np.float32), powers.astype(np.int32)), weight)
 
 
+def test_a_layer_with_hardly_any_weights_is_exact_after_loading(folder, build, tiny):
+    """Its integers are small, for a unit has no more than 24 binary places; the file must not claim finer ones."""
+    model = build(tiny)
+    name, *_, module = next(found for found in convolutions(model) if found[3].kernel_size == (3, 3))
+    with torch.no_grad():
+        module.weight[:2] = 3 * 2.0**-24
+        module.bias[:2] = 0.5
+    made = make_exact(model, [(torch.rand(1, 3, 64, 64), torch.tensor([3]))])
+    save(made, folder / "a.safetensors", {})
+    loaded = load_model(describe(folder / "a.safetensors")).model
+    assert torch.equal(loaded.get_parameter(f"{name}.weight"), made.get_parameter(f"{name}.weight"))
+
+
 # ---- retired models -------------------------------------------------------------------------------------------------
 
 

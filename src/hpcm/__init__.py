@@ -50,7 +50,7 @@ _ROOMS = ("official", "archive", "data")
 
 
 def models() -> "list[WeightsFile]":
-    """The models at hand: the bundled ones, then those in the user's weights folder. Loads none of them."""
+    """The models that encode: bundled, of the package hpcm-models, and of the user's weights folder. Loads none."""
     from .weights import available
 
     return list(available())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .engine.export import graphs
 from .engine.onnx import unsuited
-from .engine.torch import save
+from .engine.torch import load_model, save
 from .errors import PictureError
 from .model.exact import carrier_for, make_exact
 from .model.hpcm import HPCM
@@ -19,6 +19,7 @@ from .model.rate import bits
 from .picture import from_image
 from .sources import open_picture
 from .tiles import cropped
+from .weights import describe
 
 SIDE = 512  # pixels of the crops that a model is calibrated on, at most
 LEVELS = 4  # quality levels of each crop
@@ -48,9 +49,13 @@ def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
 
 
 def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:
-    """Writes an exact model, whole or not at all, with what ONNX Runtime needs where it can run it."""
+    """Writes an exact model, whole or not at all, with what ONNX Runtime needs where it can run it.
+
+    Raises WeightsError where what was written can't be loaded.
+    """
     told = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
     save(exact, output, told, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
+    load_model(describe(output))
 
 
 @torch.no_grad()

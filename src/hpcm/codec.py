@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from numbers import Integral, Real
 from typing import Any
 
 from PIL import Image
@@ -189,6 +190,10 @@ class Codec:
         if box is not None and draft is not None:
             raise UsageError("box and draft exclude one another: give one")
         width, height = container.width, container.height
+        if box is not None:
+            if len(box) != 4 or not all(isinstance(side, Integral) for side in box):
+                raise UsageError(f"box is {box!r}: it must be four whole numbers, left, top, right, bottom")
+            box = (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
         if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
             raise UsageError(f"box is {tuple(box)}: it must be inside the picture of {width} x {height} pixels")
         left, top, right, bottom = box or (0, 0, width, height)
@@ -255,8 +260,8 @@ def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
 
 def share_of(quality: int) -> float:
     """Quality 1..100 -> 0..1. Raises UsageError."""
-    if not 1 <= quality <= QUALITIES:
-        raise UsageError(f"quality is {quality}: it must be 1 (smallest) to {QUALITIES} (best)")
+    if not (isinstance(quality, Integral) and 1 <= quality <= QUALITIES):
+        raise UsageError(f"quality is {quality!r}: it must be 1 (smallest) to {QUALITIES} (best)")
     return (quality - 1) / (QUALITIES - 1)
 
 
@@ -265,5 +270,5 @@ def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> 
     if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
         raise UsageError("quality, bpp and psnr exclude one another: give one")
     for name, target in (("bpp", bpp), ("psnr", psnr)):
-        if target is not None and not 0 < target < float("inf"):
-            raise UsageError(f"{name} is {target}: it must be a positive number")
+        if target is not None and not (isinstance(target, Real) and 0 < target < float("inf")):
+            raise UsageError(f"{name} is {target!r}: it must be a positive number")

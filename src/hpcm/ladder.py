@@ -22,7 +22,7 @@ from PIL import Image
 from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
 from .encoding import Encoding, lowest
 from .engine.choice import load as load_model
-from .errors import MismatchError
+from .errors import MismatchError, UsageError
 from .fields import Container
 from .picture import from_image
 from .sources import Source, image_of
@@ -137,7 +137,7 @@ def load(
         threads: of the CPU; by default one for each core. Torch's are the whole process's.
         max_pixels: of files that are decoded.
 
-    Raises ModelNotFoundError, WeightsError, and UsageError for a device or engine that can't be used.
+    Raises ModelNotFoundError, WeightsError, and UsageError for a device, engine or threads that can't be used.
     """
     return codec_of(rungs(name_or_path), device, engine, threads, max_pixels)
 
@@ -150,6 +150,8 @@ def codec_of(
     max_pixels: int = MAX_DECODED,
 ) -> Codec:
     """What `weights.rungs` has found, as a codec; see `load`."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
     where: dict[str, Any] = {"device": device, "engine": engine, "threads": threads}
     if len(models) > 1:
         return Ladder(models, max_pixels, **where)

@@ -90,9 +90,14 @@ class Picture:
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
     """Pixels as 8-bit RGB, [H, W, 3], without alpha; of 16-bit grey Pillow would cut off what is over 255."""
-    if image.mode in WIDE:
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    return np.array(image.convert("RGB"))
+    return np.array((eight_bits(image) if image.mode in WIDE else image).convert("RGB"))
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey, with its metadata."""
+    grey = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    grey.info = image.info
+    return grey
 
 
 def from_image(image: Image.Image) -> Picture:

@@ -6,11 +6,13 @@ import io
 import warnings
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import PictureError, PictureNotice, UsageError
 from .fields import Container
+from .picture import eight_bits
 
 XMP_TAG = 700
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
@@ -21,6 +23,9 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall n
     "JPEG": {"quality": 95, "subsampling": 0},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
+
+DEEP = ("PNG", "TIFF", "PPM", "JPEG2000")  # formats of 16-bit grey, in Pillow
+OPAQUE = ("BMP", "DIB", "GIF", "JPEG", "PPM")  # formats without alpha of 8 bits
 
 
 def draft_of(container: Container, side: int | None) -> tuple[int, int] | None:
@@ -56,9 +61,17 @@ def picture_format(suffix: str) -> str:
 def save_picture(image: Image.Image, suffix: str) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
-    Lossless where the format can be. A cICP chunk goes into PNG. Raises PictureError, UsageError.
+    Lossless where the format can be; a notice where a format has 8 bits and the picture 16. A cICP chunk goes into PNG.
+    Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
     """
     name = picture_format(suffix)
+    if "A" in image.mode and name in OPAQUE:
+        if np.asarray(image.getchannel("A")).min() < 255:
+            raise PictureError(f"the picture is transparent, and {name} has no room for that; try .png")
+        image = image.convert(image.mode.removesuffix("A"))
+    if image.mode == "I;16" and name not in DEEP:
+        warnings.warn(f"the picture has 16 bits, and {name} 8: the lower ones are lost", PictureNotice, stacklevel=2)
+        image = eight_bits(image)
     metadata = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
     comments = image.info.get("comments", {})
     if name == "PNG":

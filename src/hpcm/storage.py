@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from .coding.layers import EXPONENT, UPSAMPLING_SIDE
+from .coding.layers import EXPONENT, UPSAMPLING_SIDE, units
 from .entropy.tables import Tables, make_tables
 from .errors import WeightsError
 
@@ -85,10 +85,11 @@ def _packed(graphs: Mapping[str, bytes]) -> Numbers:
 def _integers(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """int8 and the exponents of its output channels, or None where 8 bits don't hold the weights to the bit."""
     output = 1 if weight.shape[-1] == UPSAMPLING_SIDE else 0
-    top = np.abs(weight).max(tuple(axis for axis in range(4) if axis != output), keepdims=True)
-    exponent = np.where(top > 0, np.frexp(top)[1] - 7, 0)  # so that the largest of a channel lies in 64..127
+    unit = units(np.moveaxis(weight, output, 0).reshape(weight.shape[output], -1))
+    exponent = np.where(np.isfinite(unit), np.frexp(unit)[1] - 1, 0)
+    exponent = exponent.reshape([-1 if axis == output else 1 for axis in range(4)])
     k = np.ldexp(weight, -exponent)
-    fits = np.array_equal(k, k.round()) and bool((np.abs(exponent) <= INT8_MAX).all())
+    fits = bool((np.abs(k) <= INT8_MAX).all() and (np.abs(exponent) <= INT8_MAX).all())
     return (k.astype(np.int8), exponent.astype(np.int8)) if fits else None
 
 

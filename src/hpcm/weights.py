@@ -212,6 +212,11 @@ def bundled(weights: WeightsFile) -> bool:
     return weights.path.parent == ASSETS
 
 
+def released(name: str) -> bool:
+    """Whether it is the name of a released model, with its version."""
+    return name in IN_MODELS_PACKAGE.values() or (ASSETS / f"{name}{SUFFIX}").is_file()
+
+
 def default() -> WeightsFile | None:
     """The model that is used unless another is named; None where it isn't at hand."""
     try:

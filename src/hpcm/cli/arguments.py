@@ -193,7 +193,7 @@ def _eval(commands: Commands) -> None:
 
 def _bench(commands: Commands) -> None:
     command = _command(commands, "bench", bench, "measure size, multiplications and speed of models on this machine")
-    text = "weights files, names of models, or architectures with random weights; by default the bundled model"
+    text = "weights files, names of models, or architectures with random weights; by default lite"
     command.add_argument("models", nargs="*", metavar="MODEL", help=text)
     text = "size of the picture, by default 768x512; may be repeated"
     command.add_argument("--size", type=values.size, action="append", metavar="WxH", help=text)

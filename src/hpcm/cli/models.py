@@ -10,7 +10,7 @@ from typing import Any
 
 from ..atomic import replacing
 from ..errors import UsageError
-from ..weights import WeightsFile, alias_of, available, default, find, ladder_of, rungs, user_folder
+from ..weights import WeightsFile, alias_of, available, default, find, ladder_of, released, rungs, user_folder
 from .convert import keep_pages
 from .messages import attempt, say
 
@@ -119,8 +119,11 @@ def exact(options: argparse.Namespace) -> None:
     if options.name and not MODEL_NAME.fullmatch(options.name):
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
     model, _, weights = load_model(find(options.model))
+    name = options.name or weights.name
+    if released(name):
+        raise UsageError(f"{name} is a released model, which never changes: name yours with --name mine-1")
     batches = batches_of(model, options.pictures)
     with replacing(Path(options.output), options.force) as temporary:
         exact = exact_of(model, batches, options.carrier)
-        save_exact(exact, temporary, weights.provenance, len(options.pictures), options.name or weights.name)
+        save_exact(exact, temporary, weights.provenance, len(options.pictures), name)
     print(f"{options.model} -> {options.output}")
