@@ -9,7 +9,7 @@ part, so that the sum is a little more than a step of `hpcm train` takes:
 - data: drawing and cutting the crops, and their way to the device
 - forward: the network and the loss;  rate: of these, the likelihoods of the generalised Gaussian
 - backward: all gradients
-- optimizer: clipping, Adam and the moving average
+- optimizer: clipping, Muon or Adam, and the moving average
 
 Time is processor time on the CPU (other programs then matter less) and elapsed time on a GPU.
 """
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from hpcm.cli.convert import keep_pages
 from hpcm.coding.config import MODELS
 from hpcm.model import estimating
 from hpcm.train.data import Photographs
@@ -103,6 +104,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    keep_pages()
     if given.threads:
         torch.set_num_threads(given.threads)
     options = replace(defaults(MODELS[given.config]), precision=given.precision, device=given.device)
