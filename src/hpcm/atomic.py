@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, also when the power fails.
+"""Files that appear complete or not at all, also when the power fails (on macOS if the drive keeps its cache).
 
 What is written goes into a temporary file beside the target, is flushed to the disk, and takes its name in one instant;
 then the folder is flushed too. Whoever opens the file sees the one before or the one after, never a part.
