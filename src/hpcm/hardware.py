@@ -39,8 +39,8 @@ def available_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can take: what is free, shared with the other processes that torchrun started here.
 
     Free is what the machine has left or, if that is less, a control group (container) that the process is in. Memory
-    that holds copies of files counts as free, for the system gives it up. `root` is where proc and sys are mounted. Where
-    there is no /proc it is a guess: half of the machine's memory on macOS, 4 GiB on Windows.
+    that holds copies of files counts as free, for the system gives it up. `root` is where proc and sys are mounted.
+    Where there is no /proc it is a guess: half of the machine's memory on macOS, 4 GiB on Windows.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min([_machine_memory(root), *_group_memory(root)]) // processes
