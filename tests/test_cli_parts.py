@@ -78,6 +78,12 @@ def test_preview(at, whole, scale):
     assert np.array_equal(pixels("coarse.png"), np.asarray(hpcm.decompress(whole, scale=scale), int))
 
 
+def test_a_preview_of_what_is_not_progressive_is_told(at, capsys):
+    Path("plain.hpcm").write_bytes(hpcm.compress(opened(PHOTO).crop((0, 0, 64, 64)), model="nano"))
+    assert cli.main(["decompress", "plain.hpcm", "photo.hpcm", "--preview", "1"]) == 0
+    assert capsys.readouterr().err == "hpcm: note: plain.hpcm: the file isn't progressive: decoded whole\n"
+
+
 def test_partial(at, whole, capsys):
     assert cli.main(["decompress", "cut.hpcm"]) == 1
     assert re.search("cut short.* --partial for what is there", capsys.readouterr().err)
@@ -138,7 +144,7 @@ def test_thumbnail(at, name):
 def test_thumbnail_of_what_is_none(at, capsys):
     Path("text.hpcm").write_text("text")
     assert cli.main(["thumbnail", "text.hpcm", "out.png", "128"]) == 1
-    assert "no .hpcm file" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("hpcm: error: text.hpcm: no .hpcm file")
     assert not Path("out.png").exists()
 
 

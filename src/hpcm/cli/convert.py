@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
-from ..errors import TruncatedError
+from ..errors import PictureNotice, TruncatedError
 from ..fields import PASSES
 from . import files
 from .files import Job
@@ -84,6 +85,8 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     if options.partial:
         image = codec.preview(container, **part)
     else:
+        if options.preview and container.passes == 1:
+            warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
     picture = save_picture(image, job.suffix(options.format))
