@@ -16,7 +16,7 @@ from ..errors import PictureNotice, TruncatedError
 from ..fields import PASSES
 from . import files
 from .files import Job
-from .messages import attempt, be_verbose
+from .messages import attempt, be_verbose, say
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 def compress(options: argparse.Namespace) -> bool:
     jobs = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
+    for folder, text in () if options.quiet else files.passed_over(options.inputs):
+        say("note", text, folder)
     return each(jobs, compressor, options)
 
 
