@@ -471,6 +471,7 @@ def test_info(run, material, capsys, monkeypatch):
         "tile_side": 1024,
         "tiles": 1,
         "progressive": False,
+        "progress": 1.0,
         "alpha_bytes": None,
         "icc_bytes": None,
         "exif_bytes": None,

@@ -98,6 +98,21 @@ def test_partial(at, whole, capsys):
     assert opened("a.png").size == (20, 30)
 
 
+def test_info_of_a_cut_file(at, whole, capsys):
+    Path("head.hpcm").write_bytes(whole[:90])
+    for name, size, progress in (
+        ("cut", len(whole) // 4, unpack(whole[: len(whole) // 4], partial=True).progress),
+        ("head", 90, 0),
+    ):
+        assert cli.main(["info", f"{name}.hpcm"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1] == f"  size     {size:,} bytes, cut short: {int(100 * progress)}% can be decoded"
+        assert lines[2] == "  picture  {} x {} pixels, rgb, 8 bits".format(*opened(PHOTO).size)
+    Path("head.hpcm").write_bytes(whole[:9])
+    assert cli.main(["info", "head.hpcm"]) == 1
+    assert "head.hpcm: cut short or damaged" in capsys.readouterr().err
+
+
 def test_tiles_and_passes(at):
     for options, tile, passes in ((["--no-progressive"], 1024, 1), (["--progressive", "--tile", "512"], 512, 3)):
         assert cli.main(["compress", str(PHOTO), "--model", "nano", "-f", "-o", "new.hpcm", *options]) == 0

@@ -338,7 +338,9 @@ def test_targets_out_of_reach(bundled):
         data = bundled.compress(image, bpp=0.001)
     assert unpack(data).level == 0
     assert f" has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)" in str(told[0].message)
-    with pytest.warns(PictureNotice, match=rf"no level of {bundled.weights.name} reaches 90 dB on this picture") as told:
+    with pytest.warns(
+        PictureNotice, match=rf"no level of {bundled.weights.name} reaches 90 dB on this picture"
+    ) as told:
         data = bundled.compress(image, psnr=90)
     assert unpack(data).level == bundled.levels - 1
     assert f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used" in str(told[0].message)

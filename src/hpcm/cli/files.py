@@ -59,7 +59,9 @@ class Job:
         if self.source is not None and not self.source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
         if self.rival is not None:
-            raise UsageError(f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE")
+            raise UsageError(
+                f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE"
+            )
         if self.target is not None:
             if self.source is not None and self.target.exists() and self.target.samefile(self.source):
                 raise UsageError("input and output are the same file; name another output with -o")
