@@ -360,7 +360,8 @@ def test_others_are_done_after_a_failure(run, at, capsys):
     assert out.startswith("photo.png -> photo.hpcm")
     assert err.splitlines() == [
         f"hpcm: error: none.png: {NO_FILE}",
-        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; rename one, or give one alone with -o FILE",
+        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; "
+        "rename one, or give one alone with -o FILE",
         "hpcm: error: note.png: it is no picture that Pillow can read",
     ]
 
