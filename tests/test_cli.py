@@ -157,9 +157,28 @@ def test_where_outputs_go(run, at, monkeypatch, inputs, output, made):
     for name, form in [("a/x.png", "PNG"), ("a/c/y.webp", "WEBP"), ("z.JPG", "JPEG")]:
         Image.new("RGB", (8, 8)).save(at / name, form)
     (at / "a" / "notes.txt").write_text("no picture")
+    (at / "a" / ".thumbs").mkdir()
+    for name in ("._x.png", ".thumbs/t.png"):
+        (at / "a" / name).write_bytes(b"hidden")
     before = tree(at)
     assert run("compress", *inputs, *(["-o", output] if output else [])) == 0
     assert tree(at) - before == made
+
+
+def test_pictures_that_are_passed_over_are_told(run, at, capsys):
+    (at / "in" / "deep").mkdir(parents=True)
+    for name in ("a.HEIC", "b.jfif", "deep/c.heic", "notes.txt", ".d.jxl"):
+        (at / "in" / name).write_bytes(b"")
+    shutil.copy("photo.png", at / "in")
+    line = ["compress", "in", "photo.png", "-o", "out.png/"]
+    assert run(*line, "--dry-run") == 1  # both are out.png/photo.hpcm
+    assert capsys.readouterr().err.startswith("hpcm: note: in: skipped 3 files with other suffixes: .heic, .jfif\n")
+    assert run(*line, "--dry-run", "-q") == 1
+    assert "note" not in capsys.readouterr().err
+    shutil.rmtree(at / "in" / "deep")
+    (at / "in" / "a.HEIC").unlink()
+    assert run("compress", "in", "--dry-run") == 0
+    assert capsys.readouterr().err == "hpcm: note: in: skipped 1 file with other suffixes: .jfif\n"
 
 
 def test_decompress_a_folder(run, at):
@@ -259,6 +278,9 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("compress photo.png -o note.txt/a.hpcm", f"note.txt: {os.strerror(17)}"),
         ("compress photo.png -o /dev/full", f"/dev/full: {os.strerror(28)}"),
         ("compress empty", "empty: no file in this folder ends in .avif, .*"),
+        ("compress photo.png cut.png -o note.txt", "note.txt is a file: several inputs need a folder"),
+        ("compress photo.png cut.png -o a.hpcm", "a.hpcm looks like a file: several inputs need a folder; write .*"),
+        ("decompress photo.hpcm torn.hpcm -o a.PNG", "a.PNG looks like a file: several inputs need a folder; write .*"),
         ("compress photo.png - -o out", r"standard input or output \(-\) is for one file: .*"),
         ("compress photo.png note.txt -o -", r"standard input or output \(-\) is for one file: .*"),
         ("compress photo.png -o a --model none", "no model 'none': the models at hand are tiny"),
@@ -319,6 +341,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
         ("compress a.png --bpp 1 --psnr 30", "argument --psnr: not allowed with argument --bpp"),
         ("import a.pth --arch base", "the following arguments are required: -o/--output"),
         ("train --data a --out b", "one of the arguments --minutes --steps --plot is required"),
+        ("models --from x", "--from, --photos and -f go with --get NAME"),
         ("train --data a --out b --steps 9 --decay 2", "argument --decay: '2' is not within 0 to 1"),
     ],
 )
@@ -337,7 +360,8 @@ def test_others_are_done_after_a_failure(run, at, capsys):
     assert out.startswith("photo.png -> photo.hpcm")
     assert err.splitlines() == [
         f"hpcm: error: none.png: {NO_FILE}",
-        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; name another output with -o",
+        "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; "
+        "rename one, or give one alone with -o FILE",
         "hpcm: error: note.png: it is no picture that Pillow can read",
     ]
 
@@ -448,6 +472,7 @@ def test_info(run, material, capsys, monkeypatch):
         "tile_side": 1024,
         "tiles": 1,
         "progressive": False,
+        "progress": 1.0,
         "alpha_bytes": None,
         "icc_bytes": None,
         "exif_bytes": None,

@@ -78,6 +78,12 @@ def test_preview(at, whole, scale):
     assert np.array_equal(pixels("coarse.png"), np.asarray(hpcm.decompress(whole, scale=scale), int))
 
 
+def test_a_preview_of_what_is_not_progressive_is_told(at, capsys):
+    Path("plain.hpcm").write_bytes(hpcm.compress(opened(PHOTO).crop((0, 0, 64, 64)), model="nano"))
+    assert cli.main(["decompress", "plain.hpcm", "photo.hpcm", "--preview", "1"]) == 0
+    assert capsys.readouterr().err == "hpcm: note: plain.hpcm: the file isn't progressive: decoded whole\n"
+
+
 def test_partial(at, whole, capsys):
     assert cli.main(["decompress", "cut.hpcm"]) == 1
     assert re.search("cut short.* --partial for what is there", capsys.readouterr().err)
@@ -90,6 +96,21 @@ def test_partial(at, whole, capsys):
     assert np.array_equal(pixels("cut.png"), np.asarray(hpcm.preview(whole[: len(whole) // 4]), int))
     assert cli.main(["decompress", "--partial", "cut.hpcm", "--crop", "20x30+5+5", "-o", "a.png"]) == 0
     assert opened("a.png").size == (20, 30)
+
+
+def test_info_of_a_cut_file(at, whole, capsys):
+    Path("head.hpcm").write_bytes(whole[:90])
+    for name, size, progress in (
+        ("cut", len(whole) // 4, unpack(whole[: len(whole) // 4], partial=True).progress),
+        ("head", 90, 0),
+    ):
+        assert cli.main(["info", f"{name}.hpcm"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1] == f"  size     {size:,} bytes, cut short: {int(100 * progress)}% can be decoded"
+        assert lines[2] == "  picture  {} x {} pixels, rgb, 8 bits".format(*opened(PHOTO).size)
+    Path("head.hpcm").write_bytes(whole[:9])
+    assert cli.main(["info", "head.hpcm"]) == 1
+    assert "head.hpcm: cut short or damaged" in capsys.readouterr().err
 
 
 def test_tiles_and_passes(at):
@@ -138,7 +159,7 @@ def test_thumbnail(at, name):
 def test_thumbnail_of_what_is_none(at, capsys):
     Path("text.hpcm").write_text("text")
     assert cli.main(["thumbnail", "text.hpcm", "out.png", "128"]) == 1
-    assert "no .hpcm file" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("hpcm: error: text.hpcm: no .hpcm file")
     assert not Path("out.png").exists()
 
 

@@ -183,7 +183,7 @@ def test_it_resumes_from_the_cache(report, pictures, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_a_killed_evaluation(tmp_path, how):
     script = tmp_path / "eval.py"
     script.write_text(PARENT)
@@ -192,6 +192,7 @@ def test_no_process_outlives_a_killed_evaluation(tmp_path, how):
         children = [int(parent.stdout.readline()) for _ in range(2)]
         assert all(Path(f"/proc/{child}").exists() for child in children)
         parent.send_signal(how)
+        assert parent.wait(60) != 0
     for _ in range(600):
         if not any(running(child) for child in children):
             break
@@ -200,12 +201,13 @@ def test_no_process_outlives_a_killed_evaluation(tmp_path, how):
 
 
 PARENT = """
-import os, time
+import os, signal, time
 from hpcm.eval.measure import spread
 def work(number):
     print(os.getpid(), flush=True)
     time.sleep(600)
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits another
     list(spread(work, [(0,), (1,)], 2, None))
 """
 

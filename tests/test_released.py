@@ -280,7 +280,6 @@ def test_a_full_disk_is_one_line(user, theirs, monkeypatch, capsys):
         (("--get", "small", "--from", "photos"), "no file of photos (.pth.tar, .pth, .pt, .tar, .ckpt) has a lambda"),
         (("--get", "small", "--from", "twice"), "0.013.pth and twice/b0130.pth may both be small-0130"),
         (("--get", "other"), "no download link is known: give its checkpoint with --from FOLDER"),
-        ((), "--from, --photos and -f go with --get NAME"),
     ],
 )
 def test_usage(user, arguments, complaint, capsys):

@@ -81,6 +81,12 @@ def test_plot(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out == f"{tmp_path} -> {tmp_path}/curves.png\n"
 
 
-def test_data_and_a_folder_are_needed(capsys):
-    assert cli.main(["train", "--steps", "3"]) == 1
-    assert capsys.readouterr().err == "hpcm: error: hpcm train needs --data DIR|TAR... and --out RUN\n"
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [("", "--data DIR|TAR... and --out RUN"), ("--out a", "--data DIR|TAR..."), ("--data a", "--out RUN")],
+)
+def test_data_and_a_folder_are_needed(capsys, line, missing):
+    with pytest.raises(SystemExit) as stopped:
+        train(f"--steps 3 --resume {line}")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"hpcm train: error: training needs {missing}\n")

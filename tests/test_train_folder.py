@@ -60,8 +60,8 @@ def fill(folder, names):
         (["notes.txt", "curves.png"], None, None),
         ([checkpoint.FILE, MODEL, FILE], "has a checkpoint: go on with --resume, start anew with -f", None),
         ([checkpoint.LIST], "has a checkpoint: go on with --resume, start anew with -f", None),
-        ([FILE], f"has {FILE}, but no checkpoint: start anew with --resume or -f", None),
-        ([FILE, watch.LOG, PIECE], "has log.jsonl and 2 more files of a run, but no checkpoint: start anew with", None),
+        ([FILE], f"has {FILE}, but no checkpoint: --resume begins this run again with its options, -f", None),
+        ([FILE, watch.LOG, PIECE], "has log.jsonl and 2 more files of a run, but no checkpoint: --resume begins", None),
         ([watch.LOG], f"has log.jsonl, but no checkpoint: {STEPS}", f"has log.jsonl, but no checkpoint: {STEPS}"),
         ([MODEL], f"has {MODEL}, but no checkpoint: {STEPS}", f"has {MODEL}, but no checkpoint: {STEPS}"),
         ([MODEL, FILE, watch.LOG], f"has {MODEL} and 2 more files", f"has {MODEL} and 2 more files"),
@@ -75,6 +75,14 @@ def test_what_is_refused(run, names, anew, resumed):
         assert (found is None) == (expected is None)
         assert expected is None or found.startswith(f"{run} {expected}")
         assert refusal(run, resume=resume, force=True) is None
+
+
+def test_a_run_to_resume_that_is_none_is_told(data, run):
+    said = []
+    for steps in (1, 2):
+        train(OPTIONS, [data], run, steps=steps, say=said.append, resume=True)
+    assert said[0] == f"{run} has no checkpoint: a new run begins"
+    assert said.count(said[0]) == said.count("resumed at step 1") == 1
 
 
 def test_weights_without_a_checkpoint_are_not_overwritten(data, run):

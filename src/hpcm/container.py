@@ -162,6 +162,18 @@ def unpack_head(data: bytes) -> Container:
     return _read_head(Reader(data))
 
 
+def unpack_left(data: bytes) -> Container:
+    """What is left of a file that may be cut short: as `unpack` with `partial`, or without tiles the head alone.
+
+    A head alone has been checked against its bounds, but no CRC covers it. Raises as `unpack` does where the head isn't
+    whole.
+    """
+    try:
+        return unpack(data, partial=True)
+    except TruncatedError:
+        return unpack_head(data)
+
+
 def _read_head(reader: Reader) -> Container:
     """Header and chunks."""
     header, flags = _read_header(reader)

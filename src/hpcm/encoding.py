@@ -66,11 +66,13 @@ class Encoding:
     def smaller_than(self, bpp: float) -> bytes:
         """The file at the best level that takes at most `bpp`, or at the lowest, with a notice."""
         self._keep_latents()
-        limit = bpp * self.picture.size[0] * self.picture.size[1] / 8
+        pixels = self.picture.size[0] * self.picture.size[1]
+        limit = bpp * pixels / 8
         plain = lru_cache(self.file)
         best = lowest(self.levels, lambda level: len(plain(level)) > limit) - 1
         if best < 0:
-            _note(f"no level takes {bpp:g} bits per pixel or less: the smallest file has {len(plain(0))} bytes")
+            smallest = f"the smallest file has {8 * len(plain(0)) / pixels:.3f} ({len(plain(0)):,} bytes)"
+            _note(f"no level takes {bpp:g} bits per pixel or less: {smallest}")
         best = max(best, 0)
         if self.refine is None:
             return plain(best)
@@ -85,8 +87,10 @@ class Encoding:
         self._keep_latents()
         level = lowest(self.levels, lambda level: self.psnr(level) >= psnr)
         if level == self.levels:
-            _note(f"no level of {self.weights.name} reaches {psnr:g} dB on this picture: the best one was used")
-            return self.at(level - 1)
+            job = self._refined(level - 1)
+            best = f"the best one, {job.psnr(level - 1):.2f} dB, was used"
+            _note(f"no level of {self.weights.name} reaches {psnr:g} dB on this picture: {best}")
+            return job.file(level - 1)
         return min([self.file(level), *self._refined_reaching(psnr, level)], key=len)
 
     def _refined_reaching(self, psnr: float, level: int) -> Iterator[bytes]:

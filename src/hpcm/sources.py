@@ -44,7 +44,7 @@ def image_of(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if not isinstance(source, np.ndarray):
-        return open_picture(bytes_of(source))
+        return open_picture(bytes_of(source), ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS")
     planes = source.shape[2] if source.ndim == 3 else 1
     if source.ndim not in (2, 3) or (source.dtype, planes) not in (
         *((np.dtype(np.uint8), n) for n in (1, 2, 3, 4)),
@@ -54,8 +54,8 @@ def image_of(source: Source) -> Image.Image:
     return Image.fromarray(source.reshape(source.shape[:2]) if planes == 1 else source)
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """A picture from the bytes of its file, decoded. Raises PictureError."""
+def open_picture(data: bytes, advice: str = "") -> Image.Image:
+    """A picture from the bytes of its file, decoded; `advice` is for one of too many pixels. Raises PictureError."""
     if is_hpcm(data):
         raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
     try:
@@ -70,7 +70,7 @@ def open_picture(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise PictureError("it is no picture that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels{advice}") from error
     except (MemoryError, PictureError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file

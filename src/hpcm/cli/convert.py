@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,11 +12,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
-from ..errors import TruncatedError
+from ..errors import PictureNotice, TruncatedError
 from ..fields import PASSES
 from . import files
 from .files import Job
-from .messages import attempt, be_verbose
+from .messages import attempt, be_verbose, say
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 def compress(options: argparse.Namespace) -> bool:
     jobs = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
+    for folder, text in () if options.quiet else files.passed_over(options.inputs):
+        say("note", text, folder)
     return each(jobs, compressor, options)
 
 
@@ -84,6 +87,8 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     if options.partial:
         image = codec.preview(container, **part)
     else:
+        if options.preview and container.passes == 1:
+            warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
     picture = save_picture(image, job.suffix(options.format))

@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import atomic
 from ..container import MAGIC, unpack
 from ..errors import UsageError
+from .messages import attempt
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +42,11 @@ MimeType={MIME_TYPE};
 RESERVED = frozenset(" \t\n\"'\\><~|&;$*?#()`")  # characters for which an Exec line needs quotes
 
 
-def thumbnail(options: argparse.Namespace) -> None:
+def thumbnail(options: argparse.Namespace) -> bool:
+    return attempt(partial(make_thumbnail, options), options.file)
+
+
+def make_thumbnail(options: argparse.Namespace) -> None:
     """As a thumbnailer is called: input, output, size. What a cut file holds is shown."""
     from ..saving import draft_of, fitted
     from ..shortest import load_for

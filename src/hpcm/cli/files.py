@@ -7,7 +7,8 @@ A `Job` is one file to convert. `plan` turns arguments into jobs by these rules:
     photo.jpg        a file                      that file
     photo.jpg        a folder, or ends in /      photo.hpcm in it
     several inputs   a folder                    each in it
-    a folder         none                        every picture in it, recursively, each beside the picture
+    a folder         none                        every picture in it, recursively, each beside the picture; none that is
+                                                 hidden, whose name or folder begins with a dot
     a folder         a folder                    the same tree there
     - (stdin)        none or -                   standard output
 """
@@ -17,7 +18,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,9 @@ SUFFIX = ".hpcm"
 PICTURES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
 )  # suffixes that are looked for in folders; a file that is named may have any
+PASSED_OVER = frozenset(
+    [".heic", ".heif", ".jfif", ".jpe", ".jxl", ".j2k", ".psd", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"]
+)  # suffixes of pictures that are not looked for, which is told
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ class Job:
         if self.source is not None and not self.source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
         if self.rival is not None:
-            raise UsageError(f"{self.rival} already has the output {self.target}; name another output with -o")
+            raise UsageError(
+                f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE"
+            )
         if self.target is not None:
             if self.source is not None and self.target.exists() and self.target.samefile(self.source):
                 raise UsageError("input and output are the same file; name another output with -o")
@@ -91,16 +98,12 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
     if "" in (*inputs, output):  # which Path takes for the working directory
         raise UsageError("the name of an input or output is empty")
     folders = [name for name in inputs if name != STREAM and Path(name).is_dir()]
-    into = None  # the folder of the outputs
-    if output not in (None, STREAM):
-        separators = tuple(filter(None, (os.sep, os.altsep)))
-        if len(inputs) > 1 or folders or output.endswith(separators) or Path(output).is_dir():
-            into = Path(output)
+    into = None if output in (None, STREAM) else _folder(output, many=len(inputs) > 1 or bool(folders))
     jobs: list[Job] = []
     for name in inputs:
         path = Path(name)
         if name in folders:
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
+            found = _inside(path, wanted)
             if not found:
                 raise UsageError(f"{name}: no file in this folder ends in {', '.join(sorted(wanted))}")
             jobs += [Job(p, (into / p.relative_to(path) if into else p).with_suffix(suffix)) for p in found]
@@ -114,6 +117,33 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
     if (into or len(jobs) > 1) and any(job.source is None or job.target is None for job in jobs):
         raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
     return _with_rivals(jobs)
+
+
+def passed_over(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The folders among the inputs that hold pictures which aren't looked for, and a line for each."""
+    for name in filter(os.path.isdir, inputs):
+        counts = Counter(path.suffix.lower() for path in _inside(Path(name), PASSED_OVER))
+        if total := counts.total():
+            files = f"{total} files" if total > 1 else "1 file"
+            yield name, f"skipped {files} with other suffixes: {', '.join(sorted(counts))}"
+
+
+def _inside(folder: Path, wanted: Collection[str]) -> list[Path]:
+    """The files with these suffixes in a folder, recursively, without hidden ones such as macOS' `._photo.jpg`."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in wanted)
+    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.is_file())
+
+
+def _folder(output: str, many: bool) -> Path | None:
+    """The folder of the outputs, if `output` is one; with `many` it must be. Raises UsageError."""
+    path = Path(output)
+    is_folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir()
+    if many and path.exists() and not path.is_dir():
+        raise UsageError(f"{output} is a file: several inputs need a folder")
+    if many and not is_folder and path.suffix.lower() in {SUFFIX, *PICTURES}:
+        raise UsageError(f"{output} looks like a file: several inputs need a folder; write {output}{os.sep} for one")
+    return path if many or is_folder else None
 
 
 def _with_rivals(jobs: Sequence[Job]) -> list[Job]:

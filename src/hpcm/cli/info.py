@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..container import unpack
+from ..container import unpack_left
 from ..errors import ModelNotFoundError
 from ..fields import CICP, COMMENTS, XMP, Container
 from ..weights import WeightsFile, find_hash
@@ -25,7 +25,7 @@ def info(options: argparse.Namespace) -> bool:
 
 def show(job: Job, as_json: bool) -> None:
     data = job.read()
-    container = unpack(data)
+    container = unpack_left(data)
     weights = at_hand(container)
     if as_json:
         print(json.dumps({"file": job.name, **fields(container, len(data), weights)}, indent=2))
@@ -42,7 +42,7 @@ def at_hand(container: Container) -> WeightsFile | None:
 
 
 def fields(container: Container, size: int, weights: WeightsFile | None) -> dict[str, Any]:
-    """What `--json` prints; sizes in bytes, None for what there isn't."""
+    """What `--json` prints; sizes in bytes, None for what there isn't; `progress` is 1 unless the file was cut."""
     sizes = {name: getattr(container, name) for name in ("alpha", "icc", "exif")}
     sizes |= {name: dict(container.ancillary).get(kind) for kind, name in ANCILLARY.items()}
     return {
@@ -57,8 +57,9 @@ def fields(container: Container, size: int, weights: WeightsFile | None) -> dict
         "model_path": None if weights is None else str(weights.path),
         "level": container.level,
         "tile_side": container.tile_side,
-        "tiles": len(container.tiles),
+        "tiles": container.tile_count,
         "progressive": container.passes > 1,
+        "progress": container.progress,
         **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in sizes.items()},
     }
 
@@ -72,9 +73,11 @@ def lines(container: Container, size: int, weights: WeightsFile | None) -> list[
         if told[f"{field}_bytes"] is not None
     )
     where = "not at hand" if weights is None else f"at hand: {weights.path}"
+    whole = container.progress == 1
+    amount = f"{told['bpp']:.3f} bpp" if whole else f"cut short: {int(100 * container.progress)}% can be decoded"
     levels = "" if weights is None else f" of 0 to {weights.config.get('levels', 1) - 1}"
     return [
-        f"  size     {size:,} bytes, {told['bpp']:.3f} bpp",
+        f"  size     {size:,} bytes, {amount}",
         f"  picture  {container.width} x {container.height} pixels, {container.colour}, {container.bit_depth} bits",
         f"  extras   {extras or 'none'}",
         f"  tiles    {told['tiles']} of at most {container.tile_side} x {container.tile_side} pixels"

@@ -19,6 +19,7 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 
 def options(command: argparse.ArgumentParser) -> None:
     """What `hpcm models` takes."""
+    command.set_defaults(misused=command.error)
     command.add_argument("--all", action="store_true", help="include retired models, which only decode")
     command.add_argument("--json", action="store_true", help="print JSON")
     text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
@@ -34,7 +35,7 @@ def models(options: argparse.Namespace) -> bool | None:
     if options.get is not None:
         return get(options)
     if options.source or options.photos or options.force:
-        raise UsageError("--from, --photos and -f go with --get NAME")
+        options.misused("--from, --photos and -f go with --get NAME")
     found = list(available(retired=options.all))
     rows = [row(weights) for weights in found]
     ladders = dict.fromkeys(told["ladder"] for told in rows if told["ladder"])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..coding.config import MODELS
-from ..errors import UsageError
 from . import values
 from .convert import keep_pages
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 def options(command: Any) -> None:
     """The command's arguments."""
+    command.set_defaults(misused=command.error)
     text = "architecture; by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
     text = "folders, tar archives or files of photographs; may be repeated, then each is a source for --mix"
@@ -103,8 +103,8 @@ def train(options: argparse.Namespace) -> None:
 
         print(f"{options.plot} -> {plot(Path(options.plot))}")
         return
-    if not options.data or not options.out:
-        raise UsageError("hpcm train needs --data DIR|TAR... and --out RUN")
+    if missing := ["--data DIR|TAR..."] * (not options.data) + ["--out RUN"] * (not options.out):
+        options.misused(f"training needs {' and '.join(missing)}")
     keep_pages()
     import torch
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -183,23 +184,31 @@ def _memory(task: Task) -> float:
 
 
 def spread(work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare: Prepare | None) -> Iterator[Any]:
-    """The results of `work(*arguments)` for all the arguments given, as they are done, in `jobs` processes."""
+    """The results of `work(*arguments)` for all the arguments given, as they are done, in `jobs` processes.
+
+    An exception in the caller, such as an interruption, ends the processes; measurements are written whole or not.
+    """
     if jobs == 1:
         yield from (work(*arguments) for arguments in given)
         return
-    each = max(1, threads() // jobs)
+    each, others = max(1, threads() // jobs), active_children()
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (each, prepare)) as pool:
         futures = [pool.submit(work, *arguments) for arguments in given]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                if child not in others:
+                    child.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
 def _begin(count: int, prepare: Prepare | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(count)  # before torch is imported
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the parent's, which then ends this process; but not
+    # SIG_IGN, which the encoders that are started here would inherit
     end_with_parent()
     if prepare:
         prepare()

@@ -74,7 +74,7 @@ def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
 
     @app.post("/info", summary="What a .hpcm file says", **_described(KIND, "application/json"))
     async def info(request: Request) -> Response:
-        """All checksums are tried; nothing is decoded."""
+        """All checksums are tried; nothing is decoded. A progress below 1 means that the file was cut short."""
         return JSONResponse(await _done(request, pool, worker.info))
 
 

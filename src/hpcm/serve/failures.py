@@ -11,9 +11,21 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ..errors import HPCMError
+from .queries import parameters
 from .refusal import BROKEN, WRONG, Refused, one_line, refusal
 
 METHOD = 405
+LONGEST_INPUT = 40  # characters of it that a message repeats
+ALLOWED = {  # by pydantic's type of a finding
+    **dict.fromkeys(["int_parsing", "int_type"], "one whole number"),
+    **dict.fromkeys(["float_parsing", "float_type", "finite_number"], "one finite number"),
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+    "string_too_long": "a text of at most {max_length} characters",
+    "string_pattern_mismatch": "LEFT,TOP,RIGHT,BOTTOM in pixels",  # only `box` has a pattern
+}
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
@@ -27,8 +39,18 @@ async def _failed(request: Request, error: HPCMError | MemoryError) -> Response:
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
     """FastAPI's findings about parameters."""
-    found = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
-    return await _refused(request, Refused(WRONG, "; ".join(found)))
+    return await _refused(request, Refused(WRONG, "; ".join(_told(request, each) for each in error.errors())))
+
+
+def _told(request: Request, found: dict[str, Any]) -> str:
+    """What was found in a parameter and what is allowed, from one of pydantic's findings."""
+    name = ".".join(map(str, found["loc"][1:]))
+    if found["type"] == "extra_forbidden":
+        return f"{name}: there is no such parameter; there are {', '.join(parameters(request.url.path))}"
+    if found["type"] not in ALLOWED:
+        return f"{name}: {found['msg']}"
+    allowed = ALLOWED[found["type"]].format(**found.get("ctx", {}))
+    return f"{name}: {str(found['input'])[:LONGEST_INPUT]!r} was given; allowed is {allowed}"
 
 
 async def _misled(request: Request, error: HTTPException) -> Response:

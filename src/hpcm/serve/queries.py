@@ -59,3 +59,9 @@ class DecompressQuery(BaseModel):
             left, top, right, bottom = map(int, self.box.split(","))
             box = left, top, right, bottom
         return {"format": self.format, "scale": self.scale, "box": box, "max_size": self.max_size}
+
+
+def parameters(path: str) -> list[str]:
+    """The names of the parameters that an operation takes."""
+    fields = (CompressQuery if path == "/compress" else DecompressQuery).model_fields
+    return [field.alias or name for name, field in fields.items()]

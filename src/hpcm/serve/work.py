@@ -77,8 +77,8 @@ class Worker:
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
-        """What a .hpcm file says; all of its CRCs are checked, nothing is decoded."""
-        container = format_.unpack(data)
+        """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
+        container = format_.unpack_left(data)
         ancillary = {CHUNKS[kind]: chunk for kind, chunk in container.ancillary if kind in CHUNKS}
         chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")} | ancillary
         return {
@@ -93,8 +93,9 @@ class Worker:
             "decodes_here": container.model_hash in self.offer.decoders,
             "level": container.level,
             "tile_side": container.tile_side,
-            "tiles": len(container.tiles),
+            "tiles": container.tile_count,
             "progressive": container.passes == PASSES,
+            "progress": container.progress,
             "bytes_of": {name: len(chunk) for name, chunk in chunks.items() if chunk is not None},
         }
 

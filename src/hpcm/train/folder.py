@@ -32,7 +32,9 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
     if not found or (resume and begun):
         return None
     others = f" and {len(found) - 1} more files of a run" if len(found) > 1 else ""
-    advice = "start anew with --resume or -f" if begun else "start anew with -f, or choose another --out"
+    advice = "start anew with -f, or choose another --out"
+    if begun:
+        advice = "--resume begins this run again with its options, -f begins a new one"
     return f"{folder} has {found[0]}{others}, but no checkpoint: {advice}"
 
 

@@ -73,7 +73,7 @@ def train(
         clock, before = Clock(options), run.seconds
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
-            watch.introduce(held_out=len(held_out))
+            watch.introduce(held_out=len(held_out), resume=resume)
             with closing(run.photographs):
                 while True:
                     done, stop = team.agree(clock.progress(run.step, minutes, steps), len(asked))

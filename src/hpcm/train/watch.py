@@ -52,11 +52,13 @@ class Watch:
         if self.board:
             self.board.close()
 
-    def introduce(self, held_out: int) -> None:
+    def introduce(self, held_out: int, resume: bool) -> None:
         """Says what is trained on what; of logs, drops what came after the checkpoint that a run goes on from."""
         run, photographs = self.run, self.run.photographs
         if run.step:
             self.say(f"resumed at step {run.step}")
+        elif resume and not run.resumed:
+            self.say(f"{self.folder} has no checkpoint: a new run begins")
         if self.first:
             for name in (LOG, EVALUATIONS):
                 _forget(self.folder / name, run.step)
