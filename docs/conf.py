@@ -38,7 +38,7 @@ autodoc_typehints_description_target = "documented"
 CONTENTS = {  # of the sidebar
     "Use": "commands python pictures effort archives serving browser ../web/README",
     "Format": "format format-policy exactness ../SECURITY",
-    "Models": "../MODEL_CARD released results complexity training",
+    "Models": "../MODEL_CARD released results complexity training scaling",
     "Project": "../CONTRIBUTING ../CHANGELOG log",
 }
 PYTHON = {  # the headings of docs/python.md
