@@ -24,5 +24,6 @@ def blurred(x: Tensor) -> Tensor:
     return _band(height, x.device).T @ (x.contiguous() @ _band(width, x.device))
 
 
-def install() -> None:
-    metrics.blurred = blurred
+def install(device: torch.device) -> None:
+    if device.type == "cuda":
+        metrics.blurred = blurred

@@ -204,7 +204,7 @@ def prepared(given: argparse.Namespace) -> tuple[torch.device, list[Feed], list[
         import gpu_tail
 
         gpu_tail.install(device)
-    gpu_blur.install()
+    gpu_blur.install(device)
     held: list[np.ndarray] = []
     feeds = [Feed(given.photos, Pool(device, PIXELS, given.crop), held)]
     feeds += [Feed(given.screens, Pool(device, PIXELS, given.crop))] if given.screens else []

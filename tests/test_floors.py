@@ -17,8 +17,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
     **dict.fromkeys(["entropy"], 1),
-    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "saving", "sources", "stores"], 2),
-    **dict.fromkeys(["model", "storage", "tiles", "weights"], 3),
+    **dict.fromkeys(["coding", "hardware", "metrics", "picture", "sources", "stores"], 2),
+    **dict.fromkeys(["model", "saving", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),
     **dict.fromkeys(["encoding", "decoding", "official", "calibration"], 5),
     **dict.fromkeys(["effort"], 6),

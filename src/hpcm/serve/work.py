@@ -105,7 +105,7 @@ def written(image: Image.Image, format: str) -> bytes:
     try:
         return save_picture(image, f".{format}")
     except PictureError as error:
-        raise UsageError(f"format: the picture can't be written as {format}: {error.__cause__}; take png") from error
+        raise UsageError(f"format: {str(error).removesuffix('; try .png')}; take png") from error
 
 
 def check_box(container: Container, box: Box | None) -> None:
