@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -36,7 +37,6 @@ from hpcm.eval.report import markdown
 from hpcm.model.hpcm import HPCM
 from hpcm.train.start import pca_start
 
-WARMUP = 200  # steps, but no more than a fifth of all
 STARTS = 256  # crops for the principal components
 LEAST = 1000  # megapixels that a run must have seen to be fitted
 SPEED = 61e12  # FLOP a second of LITE's training on an H100 (train_gpu.py, 1,750 crops a second)
@@ -99,7 +99,7 @@ def train(given: argparse.Namespace) -> None:
             begin = time.time()
             told = trained(trainer, steps, given.rate)
             seconds = time.time() - begin
-            row = {"name": config.name, "kmacs": sum(kmacs(config).values()), "steps": steps} | settings
+            row = {"name": config.name, "kmacs": sizes()[config.name], "steps": steps} | settings
             row |= {"loss": math.exp(trainer.judge(held)), "seconds": seconds}
             print(row, told, flush=True)
             with (given.run / "losses.jsonl").open("a", encoding="utf-8") as file:
@@ -109,7 +109,7 @@ def train(given: argparse.Namespace) -> None:
 
 
 def trained(trainer: train_gpu.Trainer, steps: int, rate: float) -> dict[str, float]:
-    warmup = min(WARMUP, max(steps // 5, 1))
+    warmup = min(train_gpu.WARMUP, max(steps // 5, 1))
     for step in range(steps):
         trainer.optimizer.rate.fill_(rate * min(1, (step + 1) / warmup) * (1 - step / steps))
         trainer.replay()
@@ -181,6 +181,7 @@ def fit(given: argparse.Namespace) -> None:
         shown(law, found).savefig(given.figure, bbox_inches="tight", metadata={"Date": None})
 
 
+@cache
 def sizes() -> dict[str, float]:
     return {config.name: sum(kmacs(config).values()) for config in SIZES}
 

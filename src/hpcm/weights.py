@@ -74,6 +74,11 @@ class WeightsFile:
         """The 8 bytes that name the model in a .hpcm file."""
         return self.digest[:MODEL_HASH_BYTES]
 
+    def check_encodes(self) -> None:
+        """Raises UsageError for a retired model."""
+        if self.decodes_only:
+            raise UsageError(f"{self.name} is a retired model and only decodes: take another model")
+
     @property
     def lmbda(self) -> float | None:
         """The lambda of a model of one quality level, which can be a rung; None for the others."""

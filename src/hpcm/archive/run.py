@@ -132,8 +132,8 @@ def _run(
     models = rungs(model) if model else []
     for weights in models:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
-        if weights.decodes_only and not what["restore"]:
-            raise UsageError(f"{weights.name} is a retired model and only decodes: take another model")
+        if not what["restore"]:
+            weights.check_encodes()
     try:
         job = Job(_absolute(target), **what, model=model, **where)
     except TypeError:

@@ -63,8 +63,9 @@ def plain(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    pixels = np.asarray(image)
-    return Image.fromarray((pixels // 257).astype(np.uint8) if image.mode == "I;16" else pixels)
+    from ..picture import eight_bits
+
+    return Image.fromarray(np.asarray(eight_bits(image) if image.mode == "I;16" else image))
 
 
 def desktop(options: argparse.Namespace) -> None:

@@ -37,8 +37,7 @@ class Offer:
         self.default = find(named[0] if named else DEFAULT_MODEL)
         encoders = [find(name) for name in named] or [self.default, *available()]
         for weights in encoders:
-            if weights.decodes_only:
-                raise UsageError(f"{weights.name} is a retired model and only decodes: take another model")
+            weights.check_encodes()
         self.encoders = _first_of_each_name(encoders)
         self.decoders = {weights.hash: weights for weights in (*available(retired=True), *encoders)}
         self.aliases = {name: alias for name, weights in self.encoders.items() if (alias := alias_of(weights))}
