@@ -59,7 +59,7 @@ TINY_1B = replace(
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("models") and find_spec(MODELS_PACKAGE) is None:
-        pytest.skip("needs hpcm-models: pip install ./models")
+        pytest.skip("needs hpcm-codec-models: pip install ./models")
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pa = pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm[ray]'")
+pa = pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
+pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
 
 import pyarrow.parquet as pq
 import torch
@@ -284,7 +284,7 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
 def test_the_extra_is_named(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli.archiving, "find_spec", lambda name: None if name == "ray" else name)
     assert cli.main(["archive", str(photos), str(tmp_path / "x")]) == 1
-    assert capsys.readouterr().err == "hpcm: error: this needs Ray and pyarrow: pip install 'hpcm[ray]'\n"
+    assert capsys.readouterr().err == "hpcm: error: this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'\n"
 
 
 def test_constants_agree():

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm[ray]'")
+pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
+pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
 
 from hpcm.archive import manifest, plan
 from hpcm.archive.plan import Job

@@ -50,7 +50,7 @@ def test_there_and_back(tmp_path, model):
 def test_golden_files(path, tmp_path):
     if path.stem in APART and not find_spec("hpcm_models"):
         code, _, error = command("decompress", path, "-o", tmp_path / "now.png")
-        assert (code, error.rpartition(": ")[2]) == (1, "pip install hpcm-models\n")
+        assert (code, error.rpartition(": ")[2]) == (1, "pip install hpcm-codec-models\n")
         return
     assert command("decompress", path, "-o", tmp_path / "now.png")[0] == 0
     now, before = (np.asarray(Image.open(file), int) for file in (tmp_path / "now.png", path.with_suffix(".png")))
@@ -75,15 +75,18 @@ def test_what_a_file_and_the_models_say():
     [
         (
             ["compress", PICTURE, "-o", "OUT", "--engine", "torch"],
-            "needs PyTorch here: pip install 'hpcm[torch]'",
+            "needs PyTorch here: pip install 'hpcm-codec[torch]'",
         ),
         (["compress", PICTURE, "-o", "OUT", "--device", "cuda"], "it computes on the CPU, not on cuda"),
         (["compress", PICTURE, "-o", "OUT", "--model", HERE / "golden" / "tiny.safetensors"], "needs PyTorch here"),
-        (["exact", "nano", PICTURE, "-o", "OUT"], "this needs torch: pip install 'hpcm[torch]'"),
-        (["import", PICTURE, "--arch", "base", "-o", "OUT"], "this needs torch: pip install 'hpcm[torch]'"),
-        (["train", "--data", HERE, "--out", "OUT", "--steps", "1"], "this needs torch: pip install 'hpcm[torch]'"),
-        (["eval", PICTURE, "-o", "OUT"], "pip install 'hpcm["),
-        (["bench"], "this needs torch: pip install 'hpcm[torch]'"),
+        (["exact", "nano", PICTURE, "-o", "OUT"], "this needs torch: pip install 'hpcm-codec[torch]'"),
+        (["import", PICTURE, "--arch", "base", "-o", "OUT"], "this needs torch: pip install 'hpcm-codec[torch]'"),
+        (
+            ["train", "--data", HERE, "--out", "OUT", "--steps", "1"],
+            "this needs torch: pip install 'hpcm-codec[torch]'",
+        ),
+        (["eval", PICTURE, "-o", "OUT"], "pip install 'hpcm-codec["),
+        (["bench"], "this needs torch: pip install 'hpcm-codec[torch]'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -230,7 +230,7 @@ def test_version(capsys, monkeypatch):
         cli.main(["--version"])
     _, engines, _, retired = capsys.readouterr().out.splitlines()
     assert "no no-such-engine, Python 3." in engines
-    assert "pip install hpcm-models" in retired
+    assert "pip install hpcm-codec-models" in retired
 
 
 def test_what_is_completed_as_a_file():
@@ -249,7 +249,7 @@ def test_what_is_completed_as_a_file():
     ],
 )
 def test_bash_completes(at, capsys, words, expected):
-    pytest.importorskip("shtab", reason="needs shtab: pip install 'hpcm[completion]'")
+    pytest.importorskip("shtab", reason="needs shtab: pip install 'hpcm-codec[completion]'")
     if not (bash := shutil.which("bash")) or os.name == "nt":
         pytest.skip("no bash")
     assert cli.main(["completion", "bash"]) == 0
@@ -268,4 +268,4 @@ def test_bash_completes(at, capsys, words, expected):
 def test_completion_needs_its_extra(capsys, monkeypatch):
     monkeypatch.setattr(completion, "find_spec", lambda name: None)
     assert cli.main(["completion", "zsh"]) == 1
-    assert capsys.readouterr().err == "hpcm: error: this needs shtab: pip install 'hpcm[completion]'\n"
+    assert capsys.readouterr().err == "hpcm: error: this needs shtab: pip install 'hpcm-codec[completion]'\n"

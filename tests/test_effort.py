@@ -185,7 +185,7 @@ def test_effort_is_refused(codec, monkeypatch):
         with pytest.raises(UsageError, match=f"effort is {effort}: it must be 0"):
             codec.compress(photo(), effort=effort)
     monkeypatch.setattr("hpcm.codec.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"effort 1 needs PyTorch: pip install 'hpcm\[torch\]'"):
+    with pytest.raises(UsageError, match=r"effort 1 needs PyTorch: pip install 'hpcm-codec\[torch\]'"):
         codec.compress(photo(), effort=1)
 
 

@@ -289,7 +289,7 @@ def test_codecs_there_and_back(name):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(UsageError, match=r"JPEG XL needs another package: pip install 'hpcm\[eval\]'"):
+    with pytest.raises(UsageError, match=r"JPEG XL needs another package: pip install 'hpcm-codec\[eval\]'"):
         CODECS["jxl"]()
 
 

@@ -2,7 +2,7 @@
 
 Decoding checks the symbols' checksum; coding the decoded symbols again must give the payload's bytes. The pixels are
 made in plain floats: they may differ by one level. Files of retired models were made with the whole model, before it
-was retired; they need hpcm-models. tests/golden/make.py made them.
+was retired; they need hpcm-codec-models. tests/golden/make.py made them.
 """
 
 from importlib.util import find_spec

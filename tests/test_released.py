@@ -455,4 +455,4 @@ def test_no_network(user, monkeypatch, capsys):
 def test_without_gdown(user, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gdown", None)
     assert run("--get", "small-0250") == 1
-    assert "downloading needs gdown: pip install 'hpcm[get]'" in capsys.readouterr().err
+    assert "downloading needs gdown: pip install 'hpcm-codec[get]'" in capsys.readouterr().err

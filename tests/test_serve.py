@@ -641,7 +641,7 @@ def test_the_command_and_its_end(capsys):
 def test_without_the_extra(package, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     assert cli.main(["serve", "--port", "0"]) == 1
-    assert capsys.readouterr() == ("", "hpcm: error: this needs FastAPI and uvicorn: pip install 'hpcm[serve]'\n")
+    assert capsys.readouterr() == ("", "hpcm: error: this needs FastAPI and uvicorn: pip install 'hpcm-codec[serve]'\n")
 
 
 def test_others_are_let_in_with_a_warning(monkeypatch, capsys):

@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def package(folder) -> Path:
-    """What `pip install hpcm-models` makes, empty."""
+    """What `pip install hpcm-codec-models` makes, empty."""
     return folder.parent / "site" / "hpcm_models"
 
 
@@ -106,7 +106,7 @@ def test_the_bundled_default_is_at_hand():
     assert {weights.alias_of(file) for file in weights.available()} >= {"nano", "lite"}
 
 
-# ---- the package hpcm-models ----------------------------------------------------------------------------------------
+# ---- the package hpcm-codec-models -----------------------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,9 +122,11 @@ def test_whole_models_of_the_package_are_at_hand_before_the_users(folder, packag
 
 def test_what_the_package_would_bring_is_named(folder, monkeypatch):
     monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
-    with pytest.raises(ModelNotFoundError, match=r"model 'lite' of hash 6634\w+, .* at hand: pip install hpcm-models$"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"model 'lite' of hash 6634\w+, .* at hand: pip install hpcm-codec-models$"
+    ):
         hpcm.decompress(Path(__file__).parent / "golden" / "lite-1.hpcm")
-    with pytest.raises(ModelNotFoundError, match=r"the model 'lite-1' is not at hand: pip install hpcm-models$"):
+    with pytest.raises(ModelNotFoundError, match=r"the model 'lite-1' is not at hand: pip install hpcm-codec-models$"):
         find("lite-1")
     with pytest.raises(ModelNotFoundError, match=r"put its weights file into .*weights or name it with --model PATH$"):
         hpcm.decompress(Path(__file__).parent / "golden" / "tiny.hpcm")
@@ -137,9 +139,9 @@ def test_the_table_of_the_package_is_what_lies_in_it():
 
 
 def test_the_model_card_lists_every_released_model():
-    """Those of hpcm-models say so: behind their hash and name, or by being retired."""
+    """Those of hpcm-codec-models say so: behind their hash and name, or by being retired."""
     card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([a-z0-9-]+)(, retired|, in hpcm-models)? \| ([0-9a-f]{16}) \|", card, re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z0-9-]+)(, retired|, in hpcm-codec-models)? \| ([0-9a-f]{16}) \|", card, re.MULTILINE)
     assert {digest: name for name, apart, digest in rows if apart} == weights.IN_MODELS_PACKAGE
     bundled = map(describe, weights.ASSETS.glob("*.safetensors"))
     assert {digest: name for name, apart, digest in rows if not apart} == {f.hash.hex(): f.name for f in bundled}

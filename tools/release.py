@@ -1,9 +1,9 @@
-"""Builds the wheels and source distributions of hpcm and hpcm-models into dist/, checks them, and tries the wheels.
+"""Builds wheels and source distributions of hpcm-codec and hpcm-codec-models into dist/, checks and tries them.
 
     python tools/release.py     what `make release` runs, after `make page` and `make man`
 
 The wheels are tried in an empty environment and an empty folder, far from the checkout: `hpcm --version`, a photograph
-there and back on the command line and in Python, and tests/test_base.py, first without hpcm-models, then with it.
+there and back on the command line and in Python, and tests/test_base.py, first without hpcm-codec-models, then with it.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
-MOST_BYTES = 30_000_000  # of hpcm's wheel
+MOST_BYTES = 30_000_000  # of the codec's wheel
 IN_THE_WHEEL = ("py.typed", "serve/page/index.html", "man1/hpcm.1", "completions/hpcm", "lite-3.safetensors")
 THERE_AND_BACK = """
 import hpcm
@@ -43,11 +43,12 @@ def check() -> None:
     run(sys.executable, "-m", "check_wheel_contents", *wheels)
     for file in files:
         print(f"{file.name}  {file.stat().st_size:,} bytes")
-    if (size := wheel("hpcm").stat().st_size) > MOST_BYTES:
-        sys.exit(f"hpcm's wheel has {size:,} bytes: at most {MOST_BYTES:,} are allowed")
-    listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel("hpcm")], capture_output=True, text=True)
+    codec = wheel("hpcm_codec")
+    if (size := codec.stat().st_size) > MOST_BYTES:
+        sys.exit(f"{codec.name} has {size:,} bytes: at most {MOST_BYTES:,} are allowed")
+    listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", codec], capture_output=True, text=True)
     if missing := [name for name in IN_THE_WHEEL if name not in listing.stdout]:
-        sys.exit(f"hpcm's wheel lacks {', '.join(missing)}: `make page man` makes what isn't in the repository")
+        sys.exit(f"{codec.name} lacks {', '.join(missing)}: `make page man` makes what isn't in the repository")
 
 
 def wheel(name: str) -> Path:
@@ -67,13 +68,13 @@ def try_out() -> None:
         scripts = environment / ("Scripts" if sys.platform == "win32" else "bin")
         python, hpcm = scripts / "python", scripts / "hpcm"
         install = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", "-c", ROOT / "constraints.txt"]
-        run(*install, wheel("hpcm"), "pytest", folder=away)
+        run(*install, wheel("hpcm_codec"), "pytest", folder=away)
         run(hpcm, "--version", folder=away)
         run(hpcm, "compress", Path("data", "kodim20.png"), "-o", "a.hpcm", folder=away)
         run(hpcm, "decompress", "a.hpcm", "-o", "a.png", folder=away)
         run(python, "-c", THERE_AND_BACK, folder=away)
         run(python, "-m", "pytest", "-q", "test_base.py", folder=away)
-        run(*install, wheel("hpcm_models"), folder=away)
+        run(*install, wheel("hpcm_codec_models"), folder=away)
         run(hpcm, "models", "--all", folder=away)
         run(python, "-m", "pytest", "-q", "test_base.py", "-k", "golden or models", folder=away)
 

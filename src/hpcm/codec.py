@@ -224,7 +224,7 @@ class Codec:
         if not effort:
             return None
         if not find_spec("torch"):
-            raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm[torch]'")
+            raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
         from .effort import refined
 
         return partial(refined, effort=effort, told=told)

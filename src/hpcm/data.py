@@ -29,7 +29,7 @@ from .picture import MAX_ENCODED, rgb_of
 from .shortest import load_for
 
 if not find_spec("pyarrow"):
-    raise UsageError("data sets of archives need pyarrow: pip install 'hpcm[ray]'")
+    raise UsageError("data sets of archives need pyarrow: pip install 'hpcm-codec[ray]'")
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq

@@ -9,12 +9,12 @@ configuration's, and where the weights come from (`provenance`). The SHA-256 of 
 **Names.** Released models never change: each has a name with a version, `nano-3`. `nano` stands for the newest of them.
 Models of one quality level are the rungs of a ladder: `base` stands for all of `base-0018` to `base-0483`, each with a
 lambda of its own (see ladder.py). Of rungs with the same lambda the newest counts.
-A model that is replaced is retired: the half of it that decodes moves to the package hpcm-models, for the files that
-were made with it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the hash
-of the whole model).
+A model that is replaced is retired: the half of it that decodes moves to the package hpcm-codec-models, for the files
+that were made with it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the
+hash of the whole model).
 
-Models are looked for among the bundled ones, then in hpcm-models if it is installed, then in the user's weights folder
-($HPCM_WEIGHTS, by default ~/.local/share/hpcm).
+Models are looked for among the bundled ones, then in hpcm-codec-models if it is installed, then in the user's weights
+folder ($HPCM_WEIGHTS, by default ~/.local/share/hpcm).
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def rungs(name_or_path: str | Path) -> list[WeightsFile]:
             ladder = {weights.lmbda: weights for weights in versions if weights.lmbda is not None}
             return versions[-1:] if versions[-1].lmbda is None else [ladder[lmbda] for lmbda in sorted(ladder)]
     if any(text in (known, known.rpartition("-")[0]) for known in IN_MODELS_PACKAGE.values()):
-        raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-models")
+        raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-codec-models")
     known = ", ".join(weights.name for weights in available()) or "none"
     hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""
     raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
@@ -271,7 +271,7 @@ def find_hash(name: str, short_hash: bytes) -> WeightsFile:
             return weights
     advice = f"put its weights file into {user_folder()} or name it with --model PATH"
     if short_hash.hex() in IN_MODELS_PACKAGE:
-        advice = "pip install hpcm-models"
+        advice = "pip install hpcm-codec-models"
     raise ModelNotFoundError(
         f"the file was made with model {name!r} of hash {short_hash.hex()}, which is not at hand: {advice}"
     )

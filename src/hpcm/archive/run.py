@@ -99,7 +99,7 @@ def compress(
     if sum(value is not None for value in (quality, bpp, psnr)) > 1:
         raise UsageError("quality, bpp and psnr exclude one another: give one")
     if effort and not find_spec("torch"):
-        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm[torch]'")
+        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
     if quality is None and bpp is None and psnr is None:
         quality = DEFAULT_QUALITY
     how = {"quality": quality, "bpp": bpp, "psnr": psnr, "effort": effort or None}

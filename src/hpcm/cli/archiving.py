@@ -53,7 +53,7 @@ def options(command: Any) -> None:
 
 def archive(options: argparse.Namespace) -> bool:
     if not all(map(find_spec, EXTRA)):
-        raise UsageError("this needs Ray and pyarrow: pip install 'hpcm[ray]'")
+        raise UsageError("this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'")
     from .. import archive
 
     where = {name: getattr(options, name) for name in ("to", "column", "shard_size", "verify", "address", "threads")}

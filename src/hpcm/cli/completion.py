@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")  # of shtab
 
 def completion(options: argparse.Namespace) -> None:
     if not find_spec("shtab"):
-        raise UsageError("this needs shtab: pip install 'hpcm[completion]'")
+        raise UsageError("this needs shtab: pip install 'hpcm-codec[completion]'")
     import shtab
 
     from .arguments import parser

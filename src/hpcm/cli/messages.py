@@ -28,7 +28,7 @@ def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = Tr
         except ModuleNotFoundError as error:
             if error.name not in WITH_TORCH:
                 raise
-            say("error", f"this needs {error.name}: pip install 'hpcm[torch]'", name)
+            say("error", f"this needs {error.name}: pip install 'hpcm-codec[torch]'", name)
             return False
         except Exception as error:
             if isinstance(error, BrokenPipeError) or not (isinstance(error, (HPCMError, OSError)) or ran_out(error)):

@@ -23,7 +23,9 @@ def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all", action="store_true", help="include retired models, which only decode")
     command.add_argument("--json", action="store_true", help="print JSON")
     text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
-    command.add_argument("--get", metavar="NAME", help=text + "base-0130; needs hpcm[torch], and hpcm[get] to download")
+    command.add_argument(
+        "--get", metavar="NAME", help=text + "base-0130; needs hpcm-codec[torch], and hpcm-codec[get] to download"
+    )
     text = "take the checkpoints from here instead of downloading them; their names must contain their lambdas"
     command.add_argument("--from", dest="source", metavar="FOLDER|FILE", help=text)
     text = "photographs to calibrate on, by default those of the package"

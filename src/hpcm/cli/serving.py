@@ -46,7 +46,7 @@ def serve(options: argparse.Namespace) -> None:
         export(options)
         return
     if not all(map(find_spec, EXTRA)):
-        raise UsageError("this needs FastAPI and uvicorn: pip install 'hpcm[serve]'")
+        raise UsageError("this needs FastAPI and uvicorn: pip install 'hpcm-codec[serve]'")
     import webbrowser
 
     from ..serve.limits import Limits

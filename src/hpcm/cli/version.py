@@ -34,7 +34,7 @@ def lines() -> list[str]:
         f"hpcm {__version__}",
         f"  computes with  {engines}, Python {platform.python_version()}",
         f"  models         {', '.join(whole) or 'none'}",
-        f"  retired        {', '.join(retired) or 'none (pip install hpcm-models)'}",
+        f"  retired        {', '.join(retired) or 'none (pip install hpcm-codec-models)'}",
     ]
 
 

@@ -90,7 +90,7 @@ def _torch(
 ) -> Loop:
     if not find_spec("torch"):
         why = f" ({against})" if against else ""
-        raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm[torch]'")
+        raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm-codec[torch]'")
     import torch
 
     from .torch import build

@@ -107,5 +107,5 @@ def _package() -> Any:
     try:
         import bjontegaard
     except ImportError as error:
-        raise UsageError("BD-rates need another package: pip install 'hpcm[eval]'") from error
+        raise UsageError("BD-rates need another package: pip install 'hpcm-codec[eval]'") from error
     return bjontegaard

@@ -20,7 +20,7 @@ def plot(results: dict[str, Any], quality: str) -> Any | None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("plots need another package: pip install 'hpcm[eval]'") from error
+        raise UsageError("plots need another package: pip install 'hpcm-codec[eval]'") from error
     measured = {n: c for n, c in results["codecs"].items() if all(p.get(quality) is not None for p in c["points"])}
     if not measured:
         return None

@@ -30,7 +30,7 @@ from ..errors import UsageError
 from . import yuv
 
 Setting = int | float
-MISSING = "{} needs another package: pip install 'hpcm[eval]'"
+MISSING = "{} needs another package: pip install 'hpcm-codec[eval]'"
 
 
 class Codec(Protocol):

@@ -26,7 +26,7 @@ def download(one: Published, target: Path) -> None:
         from gdown.exceptions import DownloadError
         from requests.exceptions import RequestException
     except ImportError:
-        raise UsageError(f"downloading needs gdown: pip install 'hpcm[get]', {by_hand}") from None
+        raise UsageError(f"downloading needs gdown: pip install 'hpcm-codec[get]', {by_hand}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     quiet = sys.stderr is None or not sys.stderr.isatty()
 
