@@ -48,7 +48,7 @@ WITH_TORCH = (
     "calibration",
 )
 
-FILE_LINES, FUNCTION_LINES = 300, 40
+FILE_LINES, FUNCTION_LINES = 500, 40
 
 
 def room_of(path: str) -> str:
@@ -223,4 +223,4 @@ def test_budgets_can_be_exceeded():
     assert budget_violations("a.py", "def f():\n" + docstring + body.removesuffix("    x = 1\n")) == []
     assert budget_violations("a.py", "x = 1\n" * FILE_LINES) == []
     (found,) = budget_violations("a.py", "x = 1\n" * (FILE_LINES + 1))
-    assert "301 lines" in found
+    assert f"{FILE_LINES + 1} lines" in found
