@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Module or subpackage -> floor. An import leads to the same room or to a strictly lower floor.
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
-    **dict.fromkeys(["entropy"], 1),
+    **dict.fromkeys(["entropy", "samples"], 1),
     **dict.fromkeys(["coding", "hardware", "metrics", "picture", "sources", "stores"], 2),
     **dict.fromkeys(["model", "saving", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),
@@ -33,7 +33,7 @@ DISPATCHES = {
     "cli": {"train", "eval", "serve", "archive", "released"}
 }  # `hpcm train` starts another frontend: inside a function, when asked
 EXEMPT = {"", "__main__"}  # hpcm/__init__.py and the entry point: no order, but no torch when they are imported
-LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction"}}  # beyond the standard library; higher floors: anything
+LIBRARIES = {0: {"numpy"}, 1: {"numpy", "constriction", "PIL"}}  # beyond the standard library; higher floors: anything
 # Those that import torch; the others start without it:
 WITH_TORCH = (
     "model",

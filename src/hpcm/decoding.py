@@ -6,6 +6,7 @@ What isn't decoded takes its mean: from there on every symbol is 0.
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,18 @@ class Decoding:
         grey = container.colour == "grey"
         depth = 16 if mode_of(container) == "I;16" else 8
         LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
+
+        @cache
+        def whole_alpha() -> NDArray[np.uint8]:
+            return unpack_alpha(container.alpha or b"", self.size)
+
+        weights = None if container.alpha is None else whole_alpha
         with self.networks.undisturbed():
-            pixels = self.tiling.synthesise(self._latent, depth, grey, box, factor)
+            pixels = self.tiling.synthesise(self._latent, depth, grey, box, factor, weights)
         alpha = None
         if container.alpha is not None:
             left, top, right, bottom = box or (0, 0, container.width, container.height)
-            alpha = unpack_alpha(container.alpha, self.size)[top:bottom, left:right]
+            alpha = whole_alpha()[top:bottom, left:right]
             alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
         return Picture(pixels, alpha, **metadata_of(container))
 

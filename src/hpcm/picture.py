@@ -4,13 +4,15 @@
 |--------------------------------|--------------------------------|---------------|
 | RGB, RGBX                      | 8-bit colour                   | RGB           |
 | 1, L                           | 8-bit grey                     | L             |
-| I;16, I (0..65535)             | 16-bit grey, without alpha     | I;16          |
+| I;16, I (0..65535)             | 16-bit grey                    | I;16          |
+| I;16 with a transparent value  | 8-bit grey, with a notice      | LA            |
 | RGBA, RGBa, LA, La, tRNS       | colour or grey, lossless alpha | RGBA, LA      |
 | P, PA (palette)                | as RGB or RGBA, with a notice  | RGB, RGBA     |
 | CMYK, YCbCr, LAB, HSV          | as RGB, with a notice          | RGB           |
 
-Pillow reads 16-bit colour as 8-bit, so that is what is kept of it. The ICC profile is carried along untouched, except
-for CMYK and LAB, whose profile wouldn't fit the converted pixels. The EXIF orientation is applied to the pixels; the
+What Pillow reads wrongly is set right or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
+kept of it. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
+converted pixels. The EXIF orientation is applied to the pixels; the
 other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail. XMP is kept but for its
 own orientation, and so are comments, and the four numbers of PNG's cICP chunk where `info["cicp"]` holds them (Pillow
 doesn't read them; the command line does). IPTC is not kept, with a notice.
@@ -31,6 +33,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from .errors import CorruptError, PictureError, PictureNotice
 from .fields import CICP, COMMENTS, MAX_METADATA, XMP, Container
+from .samples import BEYOND_16_BITS, faithful
 
 MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
@@ -107,14 +110,14 @@ def from_image(image: Image.Image) -> Picture:
     try:
         if _frames(image) > 1:
             _note(f"the picture has {_frames(image)} frames: only the current one is kept")
-        image.load()
+        samples = faithful(image)
         orientation, exif = _exif(image)
         icc = None if image.mode in FOREIGN_PROFILE else image.info.get("icc_profile")
         xmp = _xmp(image.info.get("xmp"), upright=orientation in UPRIGHT)
         cicp = image.info.get("cicp")
         comments = _comments(image)
         _tell_losses(image)
-        image = _plain(image)
+        image = _plain(samples)
         planes = np.asarray(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
     except (PictureError, PictureNotice, MemoryError):
         raise
@@ -198,12 +201,7 @@ def _plain(image: Image.Image) -> Image.Image:
     """The image in one of the modes RGB, RGBA, L, LA and I;16."""
     mode = image.mode
     if mode in WIDE:
-        if "transparency" in image.info:
-            _note("the picture's transparent value is not kept: 16-bit pictures have no alpha here")
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise PictureError("the picture has 32-bit values: grey pictures may have 8 or 16 bits")
-        return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
+        return _plain_grey16(image)
     if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
@@ -213,6 +211,20 @@ def _plain(image: Image.Image) -> Image.Image:
     if mode in CONVERTED:
         _note(f"the picture's mode {mode} was converted to {target}")
     return image if mode == target else image.convert(target)
+
+
+def _plain_grey16(image: Image.Image) -> Image.Image:
+    """As I;16, or as LA where a value that some pixels have is transparent."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError(BEYOND_16_BITS)
+    transparent = values == image.info.get("transparency", -1)
+    if transparent.any():
+        _note("the picture has 16 bits and a transparent value: 8 bits are kept, since it has alpha")
+        grey = eight_bits(image)
+        grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
+        return grey
+    return image if image.mode == "I;16" else Image.fromarray(values.astype(np.uint16))
 
 
 def _note(text: str) -> None:

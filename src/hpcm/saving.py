@@ -16,6 +16,7 @@ from .picture import eight_bits
 
 XMP_TAG = 700
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
+PALETTE_COLOURS = 256
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
     "WEBP": {"lossless": True},
@@ -88,7 +89,30 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
+    _tell_what_is_lost(image, out, name)
     return out.getvalue()
+
+
+def _tell_what_is_lost(image: Image.Image, file: io.BytesIO, name: str) -> None:
+    """A notice where what was written says of itself that it holds less than the picture. Only its header is read."""
+    file.seek(0)
+    try:
+        with Image.open(file, formats=["JPEG" if name == "MPO" else name]) as written:
+            size, mode = written.size, written.mode
+            transparent = written.has_transparency_data
+    except Exception:  # Pillow writes formats that it can't read, such as PDF
+        _note(f"whether {name} holds all of the picture isn't known; .png does")
+        return
+    if size != image.size:
+        _note(f"{name} holds {size[0]} x {size[1]} pixels: the picture has {image.width} x {image.height}")
+    if mode == "P" and image.getcolors(PALETTE_COLOURS) is None:
+        _note(f"{name} holds {PALETTE_COLOURS} colours: the picture's were reduced to them")
+    if "A" in image.mode and not transparent:
+        _note(f"{name} has no room for transparency: it is lost")
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, PictureNotice, stacklevel=4)
 
 
 def _png_chunks(xmp: bytes | None, cicp: bytes | None, comments: dict[str, str]) -> PngInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
-from .errors import PictureError
+from .errors import PictureError, PictureNotice
+from .samples import READERS, adopt, faithful
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
@@ -59,19 +61,22 @@ def open_picture(data: bytes, advice: str = "") -> Image.Image:
     if is_hpcm(data):
         raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow would only warn
             raise Image.DecompressionBombError
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
-        image.load()
+        if image.format not in READERS and image.format != "HPCM":
+            text = f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared"
+            warnings.warn(text, PictureNotice, stacklevel=3)
+        image = adopt(image, faithful(image))
         if cicp := _cicp(data):
             image.info["cicp"] = cicp
     except UnidentifiedImageError:
         raise PictureError("it is no picture that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels{advice}") from error
-    except (MemoryError, PictureError):
+    except (MemoryError, PictureError, PictureNotice):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error

@@ -53,7 +53,13 @@ class Tiling:
         return y[:, :, top - outer[1] : bottom - outer[1], left - outer[0] : right - outer[0]]
 
     def synthesise(
-        self, latent: Latent, bit_depth: int, grey: bool, box: Box | None = None, factor: int = 1
+        self,
+        latent: Latent,
+        bit_depth: int,
+        grey: bool,
+        box: Box | None = None,
+        factor: int = 1,
+        alpha: Callable[[], NDArray[np.uint8]] | None = None,
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Pixels [h, w, 3] or, for grey, [h, w]: of the picture or of `box`, or one for each `factor` x `factor`.
 
@@ -62,6 +68,8 @@ class Tiling:
 
         Args:
             factor: a power of two up to the tiles' side; with a box it must be 1.
+            alpha: gives that of the picture, [H, W], by which pixels count where several become one. It is asked for
+                when a tile has been decoded.
         """
         box = box or (0, 0, self.size[1], self.size[0])
         rows, pixels = _Rows(latent, self.touching(self.with_halo(_cells(box)))), None
@@ -74,7 +82,9 @@ class Tiling:
             if pixels is None:
                 size = (-(-(box[3] - box[1]) // factor), -(-(box[2] - box[0]) // factor))
                 pixels = np.empty(size if grey else (*size, 3), np.uint8 if bit_depth == 8 else np.uint16)
-            values = values if factor == 1 else np.rint(reduced(values, factor))
+            if factor > 1:
+                weights = None if alpha is None else alpha()[top:bottom, left:right]
+                values = np.rint(reduced(values, factor, weights))
             down, across = (top - box[1]) // factor, (left - box[0]) // factor
             pixels[down : down + values.shape[0], across : across + values.shape[1]] = values
         assert pixels is not None  # a picture has a tile
@@ -147,13 +157,30 @@ class _Rows:
         self.bottom += self.held[-1].shape[2]
 
 
-def reduced(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """The mean of each `factor` x `factor` pixels [h, w, ...], at the right and the bottom edge of those there are."""
-    sums, counts = pixels.astype(np.float32), np.ones(pixels.shape[:2], np.float32)
+def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
+    """The mean of each `factor` x `factor` pixels [h, w, ...], at the right and the bottom edge of those there are.
+
+    With `alpha` [h, w] pixels count by it, since the colour of a transparent one isn't seen; where all are transparent
+    they count alike.
+    """
+    weights: NDArray[np.float32]
+    if alpha is None:
+        weights = np.ones(pixels.shape[:2], np.float32)
+    else:
+        weights = alpha.astype(np.float32)
+        hidden: NDArray[np.bool_] = _block_sums(weights, factor) == 0
+        hidden = hidden.repeat(factor, axis=0).repeat(factor, axis=1)  # back to [h, w], and a little beyond its edge
+        weights += hidden[: len(weights), : weights.shape[1]]
+    over_channels = (1,) * (pixels.ndim - 2)
+    sums = _block_sums(pixels * weights.reshape(weights.shape + over_channels), factor)
+    counts = _block_sums(weights, factor)
+    return sums / counts.reshape(counts.shape + over_channels)
+
+
+def _block_sums(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     for axis in (0, 1):
-        starts = np.arange(0, pixels.shape[axis], factor)
-        sums, counts = (np.add.reduceat(values, starts, axis=axis) for values in (sums, counts))
-    return sums / counts.reshape(counts.shape + (1,) * (sums.ndim - 2))
+        values = np.add.reduceat(values, np.arange(0, values.shape[axis], factor), axis=axis)
+    return values
 
 
 def _cells(box: Box) -> Box:
