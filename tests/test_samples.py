@@ -302,6 +302,7 @@ def colours_of_8_bits() -> list[Case]:
             for peak in (15, 100, 255)
         ),
         Case("BMP", bmp(bgr, 24), RGB),
+        Case("BMP without its file header", bmp(bgr, 24)[14:], RGB),
         Case("BMP of 32 bits", bmp(RGBA[..., [2, 1, 0, 3]], 32), RGB),
         Case("BMP with masks", bmp(RGBA[..., [2, 1, 0, 3]], 32, mask), RGB),
         Case("BMP with a mask of no alpha", bmp(RGBA[..., [2, 1, 0, 3]], 32, (*mask, 0)), RGB),
@@ -408,9 +409,15 @@ def extra_channels() -> list[Case]:
 
 def frames() -> list[Case]:
     first, second = Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())
+    note = "2 frames: only"
+    solid = Image.new("RGB", (WIDTH, HEIGHT), (9, 99, 199))
+    photographs = saved(solid, "MPO", save_all=True, append_images=[second.copy()], quality=100)
     return [
-        Case(format, saved(first, format, save_all=True, append_images=[second], **options), RGB, "2 frames: only")
-        for format, options in (("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True}))
+        *(
+            Case(format, saved(first, format, save_all=True, append_images=[second], **options), RGB, note)
+            for format, options in (("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True}))
+        ),
+        Case("MPO", photographs, np.asarray(solid), note, within=2),
     ]
 
 

@@ -58,13 +58,7 @@ def faithful(image: Image.Image) -> Image.Image:
 
     Raises PictureError for a kind of file that isn't known to be read rightly, and whatever Pillow raises.
     """
-    format = {"MPO": "JPEG", "DIB": "BMP"}.get(image.format or "", image.format or "")
-    if format in READERS:
-        found = READERS[format](image)
-    else:
-        found = image
-        found.load()
-    return found
+    return READERS.get(image.format or "", _loaded)(image)
 
 
 def _raw_mode(image: Image.Image, format: str) -> str | None:
@@ -327,7 +321,9 @@ READERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "PNG": _png,
     "TIFF": _tiff,
     "JPEG": _jpeg,
+    "MPO": _jpeg,
     "BMP": _bmp,
+    "DIB": _bmp,
     "TGA": _tga,
     "PPM": _ppm,
     "JPEG2000": _jpeg2000,
