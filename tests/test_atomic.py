@@ -77,11 +77,14 @@ def test_permissions_of_what_is_replaced_are_kept(tmp_path, mode):
     assert path.read_bytes() == b"contents"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.skipif(os.name == "nt", reason="owners of POSIX")
 def test_the_owner_of_what_is_replaced_is_kept(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    os.chown(path, 12345, 54321)
+    try:
+        os.chown(path, 12345, 54321)
+    except OSError:
+        pytest.skip("only root may give files away")
     path.chmod(0o600)
     atomic.write(path, b"contents")
     status = path.stat()

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from .errors import UsageError
 
+PERMISSIONS = 0o777
 TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
 
 
@@ -78,21 +79,22 @@ def _link(temporary: Path, target: Path) -> None:
 
 
 def _finish(temporary: Path, target: Path) -> None:
-    """Gives a file what the one that it replaces has of permissions and owner, and flushes it to the disk."""
+    """Gives a file what the one that it replaces has of owner and permissions, and flushes it to the disk."""
     with temporary.open("rb+") as file:
         with suppress(FileNotFoundError):
             before = target.stat()
             _take_owner(temporary, before)
-            temporary.chmod(before.st_mode & 0o777)
+            if (mode := before.st_mode & PERMISSIONS) != temporary.stat().st_mode & PERMISSIONS:
+                temporary.chmod(mode)
         os.fsync(file.fileno())
 
 
 def _take_owner(path: Path, before: os.stat_result) -> None:
-    """Owner and group, as far as this user may give files away."""
+    """Owner and group, as far as this user and the file system allow."""
     if os.name == "nt":
         return
     for owner, group in ((before.st_uid, -1), (-1, before.st_gid)):
-        with suppress(PermissionError):
+        with suppress(OSError):
             os.chown(path, owner, group)
 
 

@@ -64,7 +64,7 @@ def _sort(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) ->
         mode = entry.stat().st_mode
     except OSError as error:
         broken = entry.is_symlink() and isinstance(error, FileNotFoundError)
-        what = UsageError(f"it is a link to {os.readlink(path)}, which doesn't exist") if broken else error
+        what = UsageError(f"it is a link to {os.path.realpath(path)}, which doesn't exist") if broken else error
         result.unreadable.append((path, what))
         return False
     if stat.S_ISDIR(mode):
