@@ -61,3 +61,57 @@ def test_errors_name_the_file(tmp_path):
     with pytest.raises(OSError, match="folder") as caught:
         atomic.write(tmp_path / "folder", b"contents")
     assert caught.value.filename == str(tmp_path / "folder")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444])
+def test_permissions_of_what_is_replaced_are_kept(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    path.chmod(mode)
+    (tmp_path / "link").symlink_to(path)
+    for name in (path, tmp_path / "link"):
+        atomic.write(name, b"contents")
+        assert path.stat().st_mode & 0o777 == mode
+    assert (tmp_path / "link").is_symlink()
+    assert path.read_bytes() == b"contents"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="owners of POSIX")
+def test_the_owner_of_what_is_replaced_is_kept(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    try:
+        os.chown(path, 12345, 54321)
+    except OSError:
+        pytest.skip("only root may give files away")
+    path.chmod(0o600)
+    atomic.write(path, b"contents")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 54321, 0o600)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="owners of POSIX")
+def test_an_owner_that_can_not_be_kept_is_no_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "not yours")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    (tmp_path / "file").write_bytes(b"before")
+    atomic.write(tmp_path / "file", b"contents")
+    assert (tmp_path / "file").read_bytes() == b"contents"
+
+
+def test_an_interruption_of_the_clearing_away_leaves_nothing(tmp_path, monkeypatch):
+    """A signal may come while the temporary folder is being removed."""
+    rmdir, interruptions = os.rmdir, [KeyboardInterrupt()]
+
+    def interrupted(*arguments, **options):
+        if interruptions:
+            raise interruptions.pop()
+        rmdir(*arguments, **options)
+
+    monkeypatch.setattr(os, "rmdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write(tmp_path / "file", b"contents")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

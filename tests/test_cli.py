@@ -165,22 +165,6 @@ def test_where_outputs_go(run, at, monkeypatch, inputs, output, made):
     assert tree(at) - before == made
 
 
-def test_pictures_that_are_passed_over_are_told(run, at, capsys):
-    (at / "in" / "deep").mkdir(parents=True)
-    for name in ("a.HEIC", "b.jfif", "deep/c.heic", "notes.txt", ".d.jxl"):
-        (at / "in" / name).write_bytes(b"")
-    shutil.copy("photo.png", at / "in")
-    line = ["compress", "in", "photo.png", "-o", "out.png/"]
-    assert run(*line, "--dry-run") == 1  # both are out.png/photo.hpcm
-    assert capsys.readouterr().err.startswith("hpcm: note: in: skipped 3 files with other suffixes: .heic, .jfif\n")
-    assert run(*line, "--dry-run", "-q") == 1
-    assert "note" not in capsys.readouterr().err
-    shutil.rmtree(at / "in" / "deep")
-    (at / "in" / "a.HEIC").unlink()
-    assert run("compress", "in", "--dry-run") == 0
-    assert capsys.readouterr().err == "hpcm: note: in: skipped 1 file with other suffixes: .jfif\n"
-
-
 def test_decompress_a_folder(run, at):
     shutil.copytree(at, at / "in" / "deep")
     assert run("decompress", "in", "-o", "out", "--format", "webp") == 0
@@ -274,10 +258,16 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("compress photo.hpcm -o a", "photo.hpcm: it is a .hpcm file already; `hpcm decompress` makes a picture of it"),
         ("compress cut.png", r"cut.png: the picture is damaged: .*"),
         ("compress photo.png", "photo.png: photo.hpcm exists; -f overwrites it"),
-        ("compress photo.png -f -o photo.png", "photo.png: input and output .* name another output with -o"),
+        ("decompress photo.png -f -o photo.png", "photo.png: input and output .* name another output with -o"),
         ("compress photo.png -o note.txt/a.hpcm", f"note.txt: {os.strerror(17)}"),
         ("compress photo.png -o /dev/full", f"/dev/full: {os.strerror(28)}"),
-        ("compress empty", "empty: no file in this folder ends in .avif, .*"),
+        ("compress empty", "empty: no file in this folder ends in .apng, .*"),
+        ("compress photo.png -o out.jpg", "out.jpg: the output is a .hpcm file and must be named so, such as out.hpcm"),
+        ("compress photo.png -o new/a.b.TXT", "new/a.b.TXT: the output is a .hpcm file .* such as new/a.b.hpcm"),
+        ("decompress photo.hpcm -o a.HPCM", "the output is a picture; name it so, such as .png, .*"),
+        ("decompress photo.hpcm --format hpcm", "the output is a picture; name it so, such as .png, .*"),
+        ("exact tiny photo.png -o mine.jpg", "mine.jpg: the output is a .safetensors file and .* mine.safetensors"),
+        ("import a.pth --arch base -o b.pth", "b.pth: the output is a .safetensors file and .* such as b.safetensors"),
         ("compress photo.png cut.png -o note.txt", "note.txt is a file: several inputs need a folder"),
         ("compress photo.png cut.png -o a.hpcm", "a.hpcm looks like a file: several inputs need a folder; write .*"),
         ("decompress photo.hpcm torn.hpcm -o a.PNG", "a.PNG looks like a file: several inputs need a folder; write .*"),
@@ -363,6 +353,7 @@ def test_others_are_done_after_a_failure(run, at, capsys):
         "hpcm: error: photo.bmp: photo.png already has the output photo.hpcm; "
         "rename one, or give one alone with -o FILE",
         "hpcm: error: note.png: it is no picture that Pillow can read",
+        "hpcm: 1 written, 3 failed",
     ]
 
 

@@ -46,7 +46,7 @@ def test_side_by_side_is_as_one_after_the_other(at, capsys):
     two = capsys.readouterr()
     assert two.out == one.out.replace("one", "two")
     assert two.err == one.err
-    assert re.fullmatch(r"hpcm: error: in.damaged\.png: .*\n", two.err)
+    assert re.fullmatch(r"hpcm: error: in.damaged\.png: .*\nhpcm: 3 written, 1 failed\n", two.err)
     assert tree(at / "two") == tree(at / "one") == {"a.hpcm", "b.hpcm", "c.hpcm"}
     assert all((at / "one" / name).read_bytes() == (at / "two" / name).read_bytes() for name in tree(at / "one"))
     assert cli.main(["decompress", "two", "-j", "2", "-v"]) == 0
@@ -62,11 +62,11 @@ def test_a_model_that_is_missing_is_one_line(at, capsys):
 def test_the_cores_are_shared(at, monkeypatch):
     given = []
     monkeypatch.setattr(processes, "cores", lambda: 7)
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_, initargs, **__: given.append(initargs) or 1 / 0)
+    monkeypatch.setattr(processes, "Worker", lambda make, options: given.append(options) or 1 / 0)
     for line, threads in ((["-j", "3"], 2), (["-j", "9"], 1), (["-j", "2", "--threads", "5"], 5)):
         with pytest.raises(ZeroDivisionError):
             cli.main(["compress", "in", "-o", "out", "--model", "nano", *line])
-        assert given.pop()[1].threads == threads
+        assert given.pop().threads == threads
 
 
 def test_a_dry_run_makes_nothing(at, capsys):
@@ -124,13 +124,21 @@ from hpcm import atomic
 from hpcm.cli.files import Job
 from hpcm.cli.messages import attempt
 from hpcm.cli.processes import spread
+from hpcm.cli.signals import as_interruptions, exit_code
 
 def make(options):
     return work
 
 def work(job):
-    if sys.argv[1:] == ["killed"]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "crash":
+        if job.name == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.name == "d":
+            os._exit(7)
+        job.target.write_text("made")
+        return
+    if sys.argv[1] == "bug":
+        1 / 0
     with atomic.replacing(job.target) as temporary:
         temporary.write_bytes(b"half")
         os.write(1, f"{os.getpid()}\\n".encode())  # in one piece
@@ -139,35 +147,65 @@ def work(job):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits another
     options = argparse.Namespace(jobs=2, threads=1, verbose=False, quiet=False)
-    jobs = [Job(Path(name), Path(name)) for name in ("a", "b", "c", "d", "e")]
+    jobs = [Job(Path(name), Path(name)) for name in ("a", "b", "c", "d", "e", "f")]
     try:
-        attempt(lambda: list(spread(jobs, make, options)))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        with as_interruptions():
+            results = []
+            attempt(lambda: results.extend(spread(jobs, make, options)))
+            print("".join(result.err for result in results), end="")
+    except KeyboardInterrupt as interruption:
+        sys.exit(exit_code(interruption))
 """
 needs_signals = pytest.mark.skipif(sys.platform != "linux", reason="sends signals, and looks for processes in /proc")
 
 
-@needs_signals
-@pytest.mark.parametrize("how", ["interrupted", "killed alone"])
-def test_nothing_is_left_of_what_is_stopped(tmp_path, how):
-    script = tmp_path / "parent.py"
+def parent(folder: Path, what: str) -> subprocess.Popen:
+    script = folder / "parent.py"
     script.write_text(PARENT)
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, script], cwd=tmp_path, start_new_session=True, **piped) as parent:
-        children = [int(parent.stdout.readline()) for _ in range(2)]
+    return subprocess.Popen([sys.executable, script, what], cwd=folder, start_new_session=True, **piped)
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("number", "everywhere"),
+    [
+        (signal.SIGINT, True),  # as Ctrl-C is sent: to all processes of the terminal
+        (signal.SIGTERM, False),
+        (signal.SIGTERM, True),  # as service managers send it
+        (signal.SIGHUP, True),  # as a terminal that is closed sends it
+        (signal.SIGKILL, False),
+    ],
+)
+def test_nothing_is_left_of_what_is_stopped(tmp_path, number, everywhere):
+    """No process, no half a file, and no word."""
+    with parent(tmp_path, "sleep") as process:
+        children = [int(process.stdout.readline()) for _ in range(2)]
         assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
-        if how == "interrupted":
-            os.killpg(parent.pid, signal.SIGINT)  # as Ctrl-C does: all processes of the terminal
-            assert parent.communicate(timeout=60) == ("", "interrupted\n")
-        else:
-            parent.kill()
+        (os.killpg if everywhere else os.kill)(process.pid, number)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert_gone(children)
+    assert [path.name for path in tmp_path.iterdir()] == ["parent.py"]
+
+
+@needs_signals
+def test_it_may_be_stopped_while_processes_start(tmp_path):
+    """At any moment: no traceback of a process that was about to read what it should do."""
+    for delay in (0.3, 0.5, 0.7):
+        with parent(tmp_path, "sleep") as process:
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGTERM)
+            assert process.communicate(timeout=60)[1] == ""
+        assert [path.name for path in tmp_path.iterdir()] == ["parent.py"]
+
+
+def assert_gone(children: list[int]) -> None:
     for _ in range(600):
         if not any(alive(child) for child in children):
             break
         time.sleep(0.1)
     assert not any(alive(child) for child in children)
-    assert [path.name for path in tmp_path.iterdir()] == ["parent.py"]
 
 
 def alive(process: int) -> bool:
@@ -178,11 +216,33 @@ def alive(process: int) -> bool:
 
 
 @needs_signals
-def test_a_process_that_was_killed_is_told(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    done = subprocess.run([sys.executable, script, "killed"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stderr == "hpcm: error: a process was killed, most likely because memory ran out: take fewer with -j\n"
+def test_a_file_that_crashes_its_process_is_told_and_the_others_are_done(tmp_path):
+    with parent(tmp_path, "crash") as process:
+        out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert out.splitlines() == [
+        "hpcm: error: b: its process was killed, most likely because memory ran out: take fewer with -j",
+        "hpcm: error: d: its process ended with exit code 7",
+    ]
+    assert tree(tmp_path) == {"parent.py", "a", "c", "e", "f"}
+
+
+@needs_signals
+def test_a_bug_in_a_process_is_raised(tmp_path):
+    with parent(tmp_path, "bug") as process:
+        assert "RuntimeError: in a process of its own, a raised" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+
+
+def test_a_process_that_can_not_be_started_is_an_error(at, monkeypatch, capsys):
+    def fail(*_):
+        raise BlockingIOError(11, "no more processes")
+
+    monkeypatch.setattr(processes, "Worker", fail)
+    assert cli.main(["compress", "in", "-o", "out", "--model", "nano", "-j", "2"]) == 1
+    err = capsys.readouterr().err
+    assert len(re.findall(r"^hpcm: error: in.\w+\.png: no process could be started for it", err, re.MULTILINE)) == 4
+    assert err.endswith("hpcm: 0 written, 4 failed\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")

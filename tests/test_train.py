@@ -167,7 +167,7 @@ def test_killed(data, init, tmp_path, number):
     wait_for(tmp_path / "run" / "checkpoint.pt", process)
     process.send_signal(number)
     process.communicate(timeout=120)
-    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
     step = checkpoint.read(tmp_path / "run")["position"]["step"]
     assert step > 0
     options = replace(remembered(tmp_path / "run"), save=3.0)

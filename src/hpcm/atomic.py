@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .errors import UsageError
 
+PERMISSIONS = 0o777
 TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
 
 
@@ -28,20 +29,35 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
     """A path of the same name in a temporary folder beside `path`, whose folders are made.
 
     What the block writes there becomes `path`, or vanishes if the block fails. A file that exists is overwritten only
-    with `force`, also if it appears meanwhile. Raises OSError or UsageError.
+    with `force`, also if it appears meanwhile; the new one keeps its permissions, and its owner and group if this user
+    may set them. Where `path` is a symbolic link, that is the file that it leads to. Raises OSError or UsageError.
     """
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))  # a link stays a link
-    with blamed_on(path), TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as folder:
-        temporary = Path(folder, target.name)
+    with blamed_on(path), _vanishing_folder(target.parent) as folder:
+        temporary = folder / target.name
         yield temporary
-        _flush(temporary)
+        _finish(temporary, target)
         if force:
             os.replace(temporary, target)
         else:
             _link(temporary, target)
         _flush_folder(target.parent)
+
+
+@contextmanager
+def _vanishing_folder(beside: Path) -> Iterator[Path]:
+    """A temporary folder, which is removed also if an interruption comes while it is being removed."""
+    folder = TemporaryDirectory(prefix=TEMPORARY, dir=beside)
+    try:
+        yield Path(folder.name)
+    finally:
+        try:
+            folder.cleanup()
+        except BaseException:
+            folder.cleanup()
+            raise
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -62,10 +78,24 @@ def _link(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
 
 
-def _flush(path: Path) -> None:
-    """What was written to a file, to the disk."""
-    with path.open("rb+") as file:
+def _finish(temporary: Path, target: Path) -> None:
+    """Gives a file what the one that it replaces has of owner and permissions, and flushes it to the disk."""
+    with temporary.open("rb+") as file:
+        with suppress(FileNotFoundError):
+            before = target.stat()
+            _take_owner(temporary, before)
+            if (mode := before.st_mode & PERMISSIONS) != temporary.stat().st_mode & PERMISSIONS:
+                temporary.chmod(mode)
         os.fsync(file.fileno())
+
+
+def _take_owner(path: Path, before: os.stat_result) -> None:
+    """Owner and group, as far as this user and the file system allow."""
+    if os.name == "nt":
+        return
+    for owner, group in ((before.st_uid, -1), (-1, before.st_gid)):
+        with suppress(OSError):
+            os.chown(path, owner, group)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -18,7 +18,9 @@ from ..stores.places import Found, Place
 from ..stores.shards import KINDS, kind_of
 
 PICTURES = frozenset(
-    [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
+    | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+    | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
 )  # as in cli/files.py
 SUFFIX = ".hpcm"
 SHARD_SIZE = 1000  # loose pictures that become one shard

@@ -2,9 +2,9 @@
 `serve`, `archive` and others.
 
 A failure that is to be expected is one line on stderr, `hpcm: error: ...`, and exit code 1; wrong usage is argparse's
-message and 2, an interruption 130. Nothing is overwritten without -f, and no output is left half-written. With several
-inputs the others are still done. What a picture lost, or why a target wasn't met, is a line `hpcm: note: ...`; with -v
-what the package logs is a line `hpcm: debug: ...`.
+message and 2, an interruption 130, SIGTERM 143, SIGHUP 129. Nothing is overwritten without -f, and no output is left
+half-written. With several inputs the others are still done, and a line says how many. What a picture lost, or why a
+target wasn't met, is a line `hpcm: note: ...`; with -v what the package logs is a line `hpcm: debug: ...`.
 
 Only what a command needs is imported, when it runs: help, `hpcm info` and `hpcm models` know neither torch nor Pillow.
 """
@@ -18,21 +18,25 @@ from functools import partial
 
 from .arguments import parser
 from .messages import attempt, say
+from .signals import as_interruptions, exit_code
+from .streams import open_closed
 
-FAILURE, INTERRUPTED, BROKEN_PIPE = 1, 130, 141  # exit codes; the last two are what shells make of SIGINT and SIGPIPE
+FAILURE, BROKEN_PIPE = 1, 141  # exit codes; the latter is what shells make of SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line (by default the process's own) and returns its exit code. Raises SystemExit for usage."""
+    open_closed()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be writable in its encoding
-    options = parser().parse_args(arguments)
     try:
-        done = attempt(partial(options.run, options))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        with as_interruptions():
+            options = parser().parse_args(arguments)
+            done = attempt(partial(options.run, options))
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt as interruption:
+        return exit_code(interruption)
     except OSError as error:  # of standard output: its reader has gone, or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing it at exit says nothing more
         if isinstance(error, BrokenPipeError):

@@ -106,6 +106,8 @@ def _files(command: Any, source: str, target: str) -> None:
     text = f"the {target}, a folder, or - for stdout; by default next to the input"
     command.add_argument("-o", "--output", metavar="OUT", help=text)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    text = "skip inputs whose output exists and isn't older, instead of an error for each"
+    command.add_argument("--skip-existing", action="store_true", help=text)
     text = "list the files that would be written, and write none"
     command.add_argument("-n", "--dry-run", action="store_true", help=text)
     command.add_argument("--keep-times", action="store_true", help="copy the times of the inputs to the outputs")

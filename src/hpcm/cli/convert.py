@@ -12,24 +12,30 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..container import unpack
-from ..errors import PictureNotice, TruncatedError
+from ..errors import PictureNotice, TruncatedError, UsageError
 from ..fields import PASSES
 from . import files
 from .files import Job
-from .messages import attempt, be_verbose, say
+from .folders import in_words
+from .messages import attempt, be_verbose, complain, say
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
     from ..codec import Codec
 
 Told = Callable[[float], None]
+WHY_SKIPPED = "in a folder, only files with the usual suffixes of pictures are compressed"
 TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 
 def compress(options: argparse.Namespace) -> bool:
-    jobs = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
-    for folder, text in () if options.quiet else files.passed_over(options.inputs):
-        say("note", text, folder)
+    jobs, skipped = files.plan(options.inputs, options.output, files.SUFFIX, files.PICTURES)
+    for job in jobs:
+        files.refuse_misnamed(job.target, files.SUFFIX)
+    for folder, kinds in () if options.quiet else skipped.items():
+        del kinds[files.SUFFIX]  # made of pictures already
+        if kinds:
+            say("note", f"skipped {in_words(kinds)}: {WHY_SKIPPED}", folder)
     return each(jobs, compressor, options)
 
 
@@ -58,8 +64,10 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 def decompress(options: argparse.Namespace) -> bool:
     from ..saving import picture_format
 
-    jobs = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
+    jobs, _ = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
+        if job.suffix(options.format).lower() == files.SUFFIX:
+            raise UsageError("the output is a picture; name it so, such as .png, .webp, .tif, .ppm or .jpg")
         picture_format(job.suffix(options.format))
     return each(jobs, decompressor, options)
 
@@ -113,28 +121,37 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
     A job of which something is known that will make it fail is complained about before any other is begun.
     """
     be_verbose(options.verbose)
-    sound = [job for job in jobs if attempt(partial(job.check, options.force), job.name)]
-    done: list[bool] = []
+    made = {job for job in jobs if options.skip_existing and job.is_made()}
+    left = [job for job in jobs if job not in made]
+    sound = [job for job in left if attempt(partial(job.check, options.force, options.skip_existing), job.name)]
     if options.dry_run:
         for job in sound:
             print(f"{job.name} -> {job.target or 'standard output'}")
-    elif sound:
-        side_by_side = options.jobs > 1 and len(sound) > 1
-        search = not side_by_side and bool(getattr(options, "effort", 0))
-        with progress(sound, search=search, shown=not options.quiet) as (remaining, told):
-            work = make(options, told)  # side by side too: a model that can't be loaded is told once, before any job
-            if side_by_side:
-                with closing(spread(sound, make, options)) as results:
-                    done = [tell(result) for _, result in zip(remaining, results, strict=True)]
-            else:
-                done = [attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining]
-    return all(done) and len(sound) == len(jobs)
+        return sound == left
+    written = carry_out(sound, make, options) if sound else 0
+    failed = len(left) - written
+    if len(jobs) > 1 and (failed or not options.quiet):
+        skipped = f"{len(made):,} skipped, " if made else ""
+        complain(f"hpcm: {written:,} written, {skipped}{failed:,} failed\n")
+    return not failed
+
+
+def carry_out(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Namespace) -> int:
+    """Does the jobs; how many went well. Raises HPCMError if the model can't be loaded."""
+    side_by_side = options.jobs > 1 and len(jobs) > 1
+    search = not side_by_side and bool(getattr(options, "effort", 0))
+    with progress(jobs, search=search, shown=not options.quiet) as (remaining, told):
+        work = make(options, told)  # side by side too: a model that can't be loaded is told once, before any job
+        if side_by_side:
+            with closing(spread(jobs, make, options)) as results:
+                return sum(tell(result) for _, result in zip(remaining, results, strict=True))
+        return sum(attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining)
 
 
 def tell(done: Done) -> bool:
     """Says what a job of another process said."""
     print(done.out, end="")
-    print(done.err, end="", file=sys.stderr)
+    complain(done.err)
     return done.well
 
 
@@ -150,8 +167,9 @@ def progress(jobs: Sequence[Job], *, search: bool, shown: bool) -> Iterator[tupl
     from rich.console import Console
     from rich.progress import Progress
 
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
     # Lines printed meanwhile appear above the bar, unless they go into a file or a pipe.
-    with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), transient=True) as bar:
+    with Progress(console=Console(stderr=True), redirect_stdout=on_terminal, transient=True) as bar:
         remaining = bar.track(jobs) if len(jobs) > 1 else jobs
         task = bar.add_task("Searching...", total=1) if search else None
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .. import atomic
 from ..container import MAGIC, unpack
 from ..errors import UsageError
+from .files import write
 from .messages import attempt
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def make_thumbnail(options: argparse.Namespace) -> None:
     image = load_for(container).preview(container, draft=draft_of(container, options.side))
     out = io.BytesIO()
     plain(fitted(image, options.side)).save(out, "PNG")
-    atomic.write(Path(options.output), out.getvalue(), force=True)
+    write(Path(options.output), out.getvalue(), force=True)
 
 
 def plain(image: Image.Image) -> Image.Image:

@@ -7,34 +7,37 @@ A `Job` is one file to convert. `plan` turns arguments into jobs by these rules:
     photo.jpg        a file                      that file
     photo.jpg        a folder, or ends in /      photo.hpcm in it
     several inputs   a folder                    each in it
-    a folder         none                        every picture in it, recursively, each beside the picture; none that is
-                                                 hidden, whose name or folder begins with a dot
+    a folder         none                        every picture in it (folders.py), recursively, each beside the picture
     a folder         a folder                    the same tree there
     - (stdin)        none or -                   standard output
+    photo.jpg        /dev/stdout, or the same    standard output
 """
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import atomic
 from ..atomic import refuse_existing
 from ..errors import UsageError
+from .folders import contents
+from .streams import is_standard_output
 
 STREAM = "-"
+MICROSECOND = 1000  # nanoseconds; file systems round times, also those that --keep-times copies
 SUFFIX = ".hpcm"
 PICTURES = frozenset(
-    [".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"]
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
+    | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+    | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
 )  # suffixes that are looked for in folders; a file that is named may have any
-PASSED_OVER = frozenset(
-    [".heic", ".heif", ".jfif", ".jpe", ".jxl", ".j2k", ".psd", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"]
-)  # suffixes of pictures that are not looked for, which is told
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Job:
     source: Path | None  # None: standard input
     target: Path | None  # None: standard output
     rival: Path | None = None  # an earlier source with the same target
+    problem: Exception | None = None  # why there is nothing to convert
 
     @property
     def name(self) -> str:
@@ -54,20 +58,40 @@ class Job:
         """The target's suffix, or that of `format` where it has none."""
         return (self.target.suffix if self.target else "") or f".{format}"
 
-    def check(self, force: bool) -> None:
-        """What can be known to fail before any work is done. Raises OSError or UsageError."""
-        if self.source is not None and not self.source.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
+    def is_made(self) -> bool:
+        """Whether the target exists and isn't older than the source."""
+        if self.source is None or self.target is None or self.rival or self.problem:
+            return False
+        try:
+            source, target = self.source.stat(), self.target.stat()
+        except OSError:
+            return False
+        is_file = stat.S_ISREG(target.st_mode) and not os.path.samestat(source, target)
+        return is_file and target.st_mtime_ns // MICROSECOND >= source.st_mtime_ns // MICROSECOND
+
+    def check(self, force: bool, skip_existing: bool = False) -> None:
+        """What can be known to fail before any work is done. Raises OSError or UsageError.
+
+        Args:
+            skip_existing: a target that is made already was sorted out before.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if self.source is not None:
+            self.source.stat()  # raises what is wrong with it
         if self.rival is not None:
             raise UsageError(
                 f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE"
             )
-        if self.target is not None:
-            if self.source is not None and self.target.exists() and self.target.samefile(self.source):
-                raise UsageError("input and output are the same file; name another output with -o")
-            refuse_existing(self.target, force)
-        elif sys.stdout is None or sys.stdout.isatty():
-            raise UsageError("standard output is closed or a terminal; name an output with -o")
+        if self.target is None:
+            if sys.stdout is None or sys.stdout.isatty():
+                raise UsageError("standard output is closed or a terminal; name an output with -o")
+            return
+        if self.source is not None and self.target.exists() and self.target.samefile(self.source):
+            raise UsageError("input and output are the same file; name another output with -o")
+        if skip_existing and not force and self.source is not None and self.target.is_file():
+            raise UsageError(f"{self.target} is older than the input; -f overwrites it")
+        refuse_existing(self.target, force)
 
     def read(self) -> bytes:
         if self.source is not None:
@@ -80,7 +104,7 @@ class Job:
         """To the target, all or nothing; `keep_times`: with the source's times. Raises OSError or UsageError."""
         if self.target is not None:
             write(self.target, data, force)
-            if keep_times and self.source is not None:
+            if keep_times and self.source is not None and self.target.is_file():
                 status = self.source.stat()
                 os.utime(self.target, ns=(status.st_atime_ns, status.st_mtime_ns))
         else:
@@ -88,51 +112,60 @@ class Job:
             sys.stdout.buffer.flush()
 
 
-def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> list[Job]:
-    """The jobs of a command line; see the module's docstring. Raises UsageError.
+class Plan(NamedTuple):
+    """What there is to do."""
 
-    Args:
-        suffix: of the outputs whose name isn't given.
-        wanted: suffixes, in lower case, of the files to convert in folders.
+    jobs: list[Job]
+    skipped: dict[str, Counter[str]]  # folder -> how many files of which kinds in it aren't converted
+
+
+def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> Plan:
+    """The jobs of the arguments, in order and without repetitions; of folders what ends in one of `wanted`.
+
+    What can't be read is a job with a problem. Raises UsageError.
     """
     if "" in (*inputs, output):  # which Path takes for the working directory
         raise UsageError("the name of an input or output is empty")
-    folders = [name for name in inputs if name != STREAM and Path(name).is_dir()]
+    if output is not None and is_standard_output(output):
+        output = STREAM
+    folders = [name for name in inputs if name != STREAM and os.path.isdir(name)]
     into = None if output in (None, STREAM) else _folder(output, many=len(inputs) > 1 or bool(folders))
-    jobs: list[Job] = []
+    result = Plan([], {})
     for name in inputs:
         path = Path(name)
         if name in folders:
-            found = _inside(path, wanted)
-            if not found:
-                raise UsageError(f"{name}: no file in this folder ends in {', '.join(sorted(wanted))}")
-            jobs += [Job(p, (into / p.relative_to(path) if into else p).with_suffix(suffix)) for p in found]
+            _add_folder(result, path, into, suffix, wanted)
         elif into and name != STREAM:
-            jobs.append(Job(path, (into / path.name).with_suffix(suffix)))
+            result.jobs.append(Job(path, (into / path.name).with_suffix(suffix)))
         elif output is not None or name == STREAM:
             target = None if output in (None, STREAM) else Path(output)
-            jobs.append(Job(None if name == STREAM else path, target))
+            result.jobs.append(Job(None if name == STREAM else path, target))
         else:
-            jobs.append(Job(path, path.with_suffix(suffix)))
-    if (into or len(jobs) > 1) and any(job.source is None or job.target is None for job in jobs):
+            result.jobs.append(Job(path, path.with_suffix(suffix)))
+    streams = any(job.source is None or job.target is None for job in result.jobs if not job.problem)
+    if streams and (into or len(result.jobs) > 1):
         raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
-    return _with_rivals(jobs)
+    return result._replace(jobs=_with_rivals(result.jobs))
 
 
-def passed_over(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The folders among the inputs that hold pictures which aren't looked for, and a line for each."""
-    for name in filter(os.path.isdir, inputs):
-        counts = Counter(path.suffix.lower() for path in _inside(Path(name), PASSED_OVER))
-        if total := counts.total():
-            files = f"{total} files" if total > 1 else "1 file"
-            yield name, f"skipped {files} with other suffixes: {', '.join(sorted(counts))}"
+def _add_folder(result: Plan, folder: Path, into: Path | None, suffix: str, wanted: Collection[str]) -> None:
+    """Adds to a plan what a folder holds."""
+    inside = contents(folder, wanted)
+    result.jobs.extend(Job(path, None, problem=problem) for path, problem in inside.unreadable)
+    for path in inside.files:
+        result.jobs.append(Job(path, (into / path.relative_to(folder) if into else path).with_suffix(suffix)))
+    if not inside.files and not inside.unreadable:
+        problem = UsageError(f"no file in this folder ends in {', '.join(sorted(wanted))}")
+        result.jobs.append(Job(folder, None, problem=problem))
+    result.skipped[str(folder)] = inside.skipped
 
 
-def _inside(folder: Path, wanted: Collection[str]) -> list[Path]:
-    """The files with these suffixes in a folder, recursively, without hidden ones such as macOS' `._photo.jpg`."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in wanted)
-    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(path for path in shown if path.is_file())
+def refuse_misnamed(target: Path | None, suffix: str) -> None:
+    """Raises UsageError if the name of an output says that it is another kind of file. A device may have any name."""
+    if target is None or target.suffix.lower() in ("", suffix) or _is_device(target):
+        return
+    name = target.with_suffix(suffix)
+    raise UsageError(f"{target}: the output is a {suffix} file and must be named so, such as {name}")
 
 
 def _folder(output: str, many: bool) -> Path | None:
@@ -147,12 +180,21 @@ def _folder(output: str, many: bool) -> Path | None:
 
 
 def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without repetitions, and with the earlier source of a target that two jobs have."""
-    first: dict[Path | None, Job] = {}
+    """The jobs without repetitions, and with the earlier source of a target that two jobs have.
+
+    Files are compared as they really lie: one folder may be reached by two ways.
+    """
+    first: dict[str, Job] = {}
     result = []
-    for job in dict.fromkeys(jobs):
-        earlier = first.setdefault(job.target, job)
-        result.append(job if earlier is job else Job(job.source, job.target, earlier.source))
+    for job in jobs:
+        if job.target is None:
+            result.append(job)
+            continue
+        earlier = first.setdefault(os.path.realpath(job.target), job)
+        if earlier is job:
+            result.append(job)
+        elif os.path.realpath(str(job.source)) != os.path.realpath(str(earlier.source)):
+            result.append(replace(job, rival=earlier.source))
     return result
 
 
@@ -173,8 +215,13 @@ def lift_pillows_bound() -> None:
 
 def write(path: Path, data: bytes, force: bool) -> None:
     """Writes a file, all or nothing, and its folders. Raises OSError or UsageError."""
-    if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe: it can't be replaced
+    if _is_device(path):  # it can't be replaced
         with atomic.blamed_on(path), path.open("wb") as device:
             device.write(data)
         return
     atomic.write(path, data, force)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a pipe, a terminal or the like."""
+    return path.exists() and not path.is_file() and not path.is_dir()

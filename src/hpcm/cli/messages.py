@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -61,10 +62,23 @@ def ran_out(error: Exception | str) -> bool:
 
 
 def say(kind: str, message: Exception | str, name: str = "") -> None:
-    """One line on stderr: `hpcm: KIND: NAME: MESSAGE`. An OSError brings its own name."""
+    """One line on stderr."""
+    complain(line(kind, message, name))
+
+
+def line(kind: str, message: Exception | str, name: str = "") -> str:
+    """`hpcm: KIND: NAME: MESSAGE`. An OSError brings its own name."""
     text = " ".join(str(message).split())
     if ran_out(message):
         text = "there isn't enough memory for it"
     elif isinstance(message, OSError):
         name, text = message.filename or name, message.strerror or text
-    print(": ".join(filter(None, ("hpcm", kind, str(name), text))), file=sys.stderr)
+    return ": ".join(filter(None, ("hpcm", kind, str(name), text))) + "\n"
+
+
+def complain(text: str) -> None:
+    """Writes to stderr. If nobody reads it any more, the work goes on without."""
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # so that flushing it at exit doesn't fail

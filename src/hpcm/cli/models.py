@@ -10,8 +10,9 @@ from typing import Any
 
 from ..atomic import replacing
 from ..errors import UsageError
-from ..weights import WeightsFile, alias_of, available, default, find, ladder_of, released, rungs, user_folder
+from ..weights import SUFFIX, WeightsFile, alias_of, available, default, find, ladder_of, released, rungs, user_folder
 from .convert import keep_pages
+from .files import refuse_misnamed
 from .messages import attempt, say
 
 EXACT = {True: "exact: files decode everywhere", False: "floating point: files decode where they were made"}
@@ -106,6 +107,7 @@ def row(weights: WeightsFile) -> dict[str, Any]:
 
 
 def import_(options: argparse.Namespace) -> None:
+    refuse_misnamed(Path(options.output), SUFFIX)
     from ..official import import_checkpoint
 
     with replacing(Path(options.output), options.force) as temporary:
@@ -115,6 +117,7 @@ def import_(options: argparse.Namespace) -> None:
 
 def exact(options: argparse.Namespace) -> None:
     """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
+    refuse_misnamed(Path(options.output), SUFFIX)
     from ..calibration import batches_of, exact_of, save_exact
     from ..engine.torch import load_model
     from ..fields import MODEL_NAME

@@ -88,5 +88,6 @@ def serve(offer: Offer, limits: Limits, host: str, port: int, opened: Callable[[
         finally:
             pool.close()
             if pool.working:  # a thread can't be stopped, and Python would wait for it
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
                 os._exit(INTERRUPTED)

@@ -76,7 +76,7 @@ def train(
             watch.introduce(held_out=len(held_out), resume=resume)
             with closing(run.photographs):
                 while True:
-                    done, stop = team.agree(clock.progress(run.step, minutes, steps), len(asked))
+                    done, stop = team.agree(clock.progress(run.step, minutes, steps), asked[0] if asked else 0)
                     if done >= 1 or stop:
                         break
                     run.learn(learning_rate(options, run.step, done))
@@ -94,7 +94,7 @@ def train(
                 evaluate(run, watch, folder, held_out)
             watch.conclude()
     if stop:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(int(stop))  # the signal: the command line makes its exit code of it
     return run
 
 

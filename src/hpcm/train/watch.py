@@ -146,7 +146,7 @@ class Watch:
 
 def _live() -> Any:
     """A line that changes in place, on a terminal."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console
 
