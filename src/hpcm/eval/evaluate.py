@@ -23,6 +23,7 @@ from .rivals import CODECS, Setting
 from .shown import side_by_side
 
 PICTURES = frozenset([".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"])  # that are looked for in folders
+BUSY = 1.2  # cores for each thread; more than that is no noise of the clock
 QUALITIES = ("psnr", "ms_ssim_db", "ssimulacra2")
 KODAK = {f"kodim{k:02}" for k in range(1, 25)}
 KODAK_PIXELS = 768 * 512
@@ -39,7 +40,9 @@ class Options:
     qualities: Sequence[Setting] = ()  # of models; else their own
     efforts: Sequence[int] = (0,)  # of models
     device: str = "cpu"
-    jobs: int = 1
+    engine: str = "auto"  # of models
+    threads: int = 1  # of each codec, as far as it can use them
+    jobs: int = 1  # processes that measure at once
     shown: int = 3  # pictures side by side
     extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2"
     published: bool | None = None  # compare with published curves; None: if the pictures are Kodak's
@@ -85,7 +88,8 @@ def evaluate(
     pending = [task for task in tasks if not measure.is_cached(task, cache)]
     shown = sources[:: max(1, len(sources) // options.shown)][: options.shown] if options.shown else []
     watcher.begin(len(pending) + len(subjects) + len(shown))
-    for _ in measure.spread(measure.measure, [(task, cache, options.jobs) for task in pending], options.jobs, prepare):
+    work = [(task, cache, options.jobs) for task in pending]
+    for _ in measure.spread(measure.measure, work, options.jobs, prepare, options.threads):
         watcher.step("measuring")
     results = _results(sources, subjects, settings, options, cache)
     for subject in subjects:
@@ -118,7 +122,7 @@ def subjects_of(options: Options) -> list[Subject]:
     """The codecs, each with a name of its own. Raises UsageError, ModelNotFoundError, WeightsError."""
     if unknown := [name for name in options.codecs if name not in CODECS]:
         raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(CODECS)}")
-    subjects = [Subject(name) for name in options.codecs]
+    subjects = [Subject(name, threads=options.threads) for name in options.codecs]
     for model in options.models:
         models = rungs(model)
         ladder = len(models) > 1
@@ -129,7 +133,8 @@ def subjects_of(options: Options) -> list[Subject]:
             name = (str(model) if ladder else models[0].name) + (f"-e{effort}" if effort else "")
             name = f"{name}-{digest[:6]}" if name in taken else name
             path = str(model) if ladder else str(models[0].path.resolve())
-            subjects.append(Subject(name, path, digest, options.device, effort))
+            where = {"engine": options.engine, "threads": options.threads}
+            subjects.append(Subject(name, path, digest, options.device, effort, **where))
     if not subjects:
         raise UsageError("nothing to evaluate: name codecs or models")
     return subjects
@@ -161,14 +166,17 @@ def _results(
         for setting in settings[subject]:
             tasks = [Task(subject, setting, source, options.extra) for source in sources]
             rows = [measure.measure(task, cache) for task in tasks]
-            conditions |= {(row["jobs"], row["threads"]) for row in rows}
+            conditions |= {(row["jobs"], described["threads"]) for row in rows}
             pictures = [{"picture": s.path.stem, **row} for s, row in zip(sources, rows, strict=True)]
             points.append({**measure.point(setting, rows), "pictures": pictures})
         model = {"weights_sha256": subject.weights_hash, "device": subject.device} if subject.weights else {}
-        kept = {key: described[key] for key in ("label", "said", "versions")}
+        model |= {"engine": described["engine"]} if subject.weights else {}
+        kept = {key: described[key] for key in ("label", "said", "versions", "threads")}
         codecs[subject.name] = {**kept, **model, "points": points}
     is_kodak = {s.path.stem for s in sources} == KODAK and all(s.width * s.height == KODAK_PIXELS for s in sources)
     rivals = RIVALS if (is_kodak if options.published is None else options.published) else ()
+    compared = comparisons(codecs, rivals)
+    compared["warnings"] += [text for codec in codecs.values() for text in too_busy(codec)]
     given = {**asdict(options), "models": [Path(model).name for model in options.models]}
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -176,13 +184,22 @@ def _results(
         "machine": machine(),
         "versions": versions(),
         "options": given,
-        "timed_with": [{"jobs": jobs, "threads_each": threads} for jobs, threads in sorted(conditions)],
+        "timed_with": [{"jobs": jobs, "threads": threads} for jobs, threads in sorted(conditions)],
         "pictures": [{"name": s.path.stem, "width": s.width, "height": s.height, "hash": s.hash} for s in sources],
         "codecs": codecs,
         "published": {name: published()[name] for name in rivals},
         "is_kodak": is_kodak,
-        **comparisons(codecs, rivals),
+        **compared,
     }
+
+
+def too_busy(codec: dict[str, Any]) -> list[str]:
+    """A warning about a codec whose times are of more threads than it was given: its library started its own."""
+    busy = measure.busy(row for point in codec["points"] for row in point["pictures"])
+    if busy <= codec["threads"] * BUSY:
+        return []
+    threads = f"{codec['threads']} thread{'s' * (codec['threads'] > 1)}"
+    return [f"{codec['label']} kept {busy:.1f} cores busy: its times aren't of {threads}"]
 
 
 def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
