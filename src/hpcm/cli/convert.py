@@ -56,11 +56,11 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 
 
 def decompress(options: argparse.Namespace) -> bool:
-    from ..saving import picture_format
+    from ..saving import options_of
 
     jobs = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
-        picture_format(job.suffix(options.format))
+        options_of(job.suffix(options.format), options.quality)
     return each(jobs, decompressor, options)
 
 
@@ -91,7 +91,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
             warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
-    picture = save_picture(image, job.suffix(options.format))
+    picture = save_picture(image, job.suffix(options.format), options.quality)
     told = f"{image.width} x {image.height} pixels"
     told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
     keep(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({told})")

@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..weights import DEFAULT_MODEL, default
 from .convert import keep_pages
 from .files import lift_pillows_bound, write
+from .messages import say
 
 if TYPE_CHECKING:
     from ..eval.evaluate import Watcher
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def evaluate(options: argparse.Namespace) -> None:
     prepare()
     from ..eval import evaluate as eval_
+    from ..eval.bdrate import LEAST_OVERLAP
     from ..eval.metrics import EXTRA
     from ..eval.report import markdown, summary
 
@@ -47,7 +49,10 @@ def evaluate(options: argparse.Namespace) -> None:
         results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=prepare)
     print(markdown(*summary(results)))
     for text in results["warnings"]:
-        print(f"hpcm: note: {text}", file=sys.stderr)
+        say("note", text)
+    if partial := len(results["partial"]):
+        rates = "1 BD-rate covers" if partial == 1 else f"{partial} BD-rates cover"
+        say("note", f"{rates} less than {LEAST_OVERLAP:.0%} of the qualities; the report lists them")
     print(f"{folder / 'report.html'}  {folder / 'results.json'}")
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from .. import atomic
 from ..atomic import refuse_existing
+from ..container import LONGEST_START, is_hpcm, no_hpcm
 from ..errors import UsageError
 
 STREAM = "-"
@@ -64,10 +65,19 @@ class Job:
             )
         if self.target is not None:
             if self.source is not None and self.target.exists() and self.target.samefile(self.source):
-                raise UsageError("input and output are the same file; name another output with -o")
+                raise UsageError(self._why_same())
             refuse_existing(self.target, force)
         elif sys.stdout is None or sys.stdout.isatty():
             raise UsageError("standard output is closed or a terminal; name an output with -o")
+
+    def _why_same(self) -> str:
+        """What to say where input and output are the same file: most likely the wrong one of the two commands."""
+        head = self.read()[:LONGEST_START]
+        if is_hpcm(head):
+            return "it is a .hpcm file already; `hpcm decompress` makes a picture of it"
+        if self.target is not None and self.target.suffix.lower() != SUFFIX:
+            return no_hpcm(head)
+        return "input and output are the same file; name another output with -o"
 
     def read(self) -> bytes:
         if self.source is not None:

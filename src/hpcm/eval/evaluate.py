@@ -15,7 +15,7 @@ from .. import atomic
 from ..errors import UsageError
 from ..weights import rungs
 from . import measure
-from .bdrate import COLUMNS, RATES, Curve, delta, points_of, published
+from .bdrate import COLUMNS, LEAST_OVERLAP, RATES, Curve, delta, points_of, published
 from .machine import commit, machine, versions
 from .measure import Prepare, Source, Subject, Task
 from .report import write_report
@@ -203,24 +203,30 @@ def too_busy(codec: dict[str, Any]) -> list[str]:
 
 
 def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
-    """BD-rates of all pairs in every quality, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
+    """BD-rates of all pairs in every quality, qualities at COLUMNS, BD-rates against JPEG, and what to know of them.
+
+    "warnings" are about codecs, one each; "partial" are the BD-rates over a part of the qualities.
+    """
     bd: dict[str, Any] = {}
     warnings: list[str] = []
+    partial: list[str] = []
     for quality in QUALITIES:
         curves = _curves(codecs, rivals, quality, warnings)
         bd[quality] = {name: {} for name in curves}
         for anchor, test in combinations(curves, 2):
             there, back = delta(curves[anchor], curves[test]), delta(curves[test], curves[anchor])
             bd[quality][anchor][test], bd[quality][test][anchor] = asdict(there), asdict(back)
-            if not {anchor, test} <= set(rivals):
-                warnings += [f"{quality}, {test} against {anchor}: {text}" for text in there.warnings]
-        for name in curves.keys() & codecs.keys():
+            if there.overlap < LEAST_OVERLAP and not {anchor, test} <= set(rivals):
+                partial += [f"{quality}, {test} against {anchor}: {there.warnings[-1]}"]
+        for name in [name for name in codecs if name in curves]:
+            if few := curves[name].few_points():
+                warnings.append(f"{name}: {few}")
             at = {str(rate): curves[name].quality_at(rate) for rate in COLUMNS}
             codecs[name].setdefault("at", {})[quality] = at
             if "jpeg" in curves and name != "jpeg":
                 versus = asdict(delta(curves["jpeg"], curves[name], RATES))
                 codecs[name].setdefault("vs_jpeg", {})[quality] = versus
-    return {"bd_rate": bd, "warnings": warnings}
+    return {"bd_rate": bd, "warnings": list(dict.fromkeys(warnings)), "partial": partial}
 
 
 def _curves(codecs: dict[str, Any], rivals: Sequence[str], quality: str, warnings: list[str]) -> dict[str, Curve]:

@@ -32,7 +32,7 @@ def write_report(results: Results, compared: Sequence[dict[str, Any]], folder: P
         "SUMMARY": _html_table(*summary(results)),
         "PLOTS": "\n".join(drawn),
         "MATRICES": "\n".join(_matrix(results, quality) for quality in NAMES if results["bd_rate"].get(quality)),
-        "WARNINGS": _list(results["warnings"]) if results["warnings"] else "<p>None.</p>",
+        "WARNINGS": _list([*results["warnings"], *results["partial"]]) or "<p>None.</p>",
         "TIMES": _html_table(*memory_and_times(results)),
         "PICTURES": _html_table(*_pictures(results)),
         "POINTS": _points(results),
@@ -193,7 +193,8 @@ def _html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], of: str = "
 
 
 def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_e(line)}</li>" for line in lines) + "</ul>"
+    items = "".join(f"<li>{_e(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _matrix(results: Results, quality: str) -> str:
