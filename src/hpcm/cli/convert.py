@@ -113,7 +113,8 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
     A job of which something is known that will make it fail is complained about before any other is begun.
     """
     be_verbose(options.verbose)
-    sound = [job for job in jobs if attempt(partial(job.check, options.force), job.name)]
+    check = {"decodes": make is decompressor}
+    sound = [job for job in jobs if attempt(partial(job.check, options.force, **check), job.name)]
     done: list[bool] = []
     if options.dry_run:
         for job in sound:

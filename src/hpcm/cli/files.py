@@ -55,8 +55,11 @@ class Job:
         """The target's suffix, or that of `format` where it has none."""
         return (self.target.suffix if self.target else "") or f".{format}"
 
-    def check(self, force: bool) -> None:
-        """What can be known to fail before any work is done. Raises OSError or UsageError."""
+    def check(self, force: bool, *, decodes: bool = False) -> None:
+        """What can be known to fail before any work is done; `decodes`: the input is to be a .hpcm file.
+
+        Raises OSError or UsageError.
+        """
         if self.source is not None and not self.source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.source))
         if self.rival is not None:
@@ -65,17 +68,17 @@ class Job:
             )
         if self.target is not None:
             if self.source is not None and self.target.exists() and self.target.samefile(self.source):
-                raise UsageError(self._why_same())
+                raise UsageError(self._why_same(decodes))
             refuse_existing(self.target, force)
         elif sys.stdout is None or sys.stdout.isatty():
             raise UsageError("standard output is closed or a terminal; name an output with -o")
 
-    def _why_same(self) -> str:
-        """What to say where input and output are the same file: most likely the wrong one of the two commands."""
+    def _why_same(self, decodes: bool) -> str:
+        """What to say where input and output are the same file: most likely the other command is meant."""
         head = self.read()[:LONGEST_START]
-        if is_hpcm(head):
+        if is_hpcm(head) and not decodes:
             return "it is a .hpcm file already; `hpcm decompress` makes a picture of it"
-        if self.target is not None and self.target.suffix.lower() != SUFFIX:
+        if decodes and not is_hpcm(head):
             return no_hpcm(head)
         return "input and output are the same file; name another output with -o"
 

@@ -85,11 +85,10 @@ def evaluate(
         for source in sources
     ]
     cache = folder / "cache"
-    pending = [task for task in tasks if not measure.is_cached(task, cache)]
+    pending = [(task, cache, options.jobs) for task in tasks if not measure.is_cached(task, cache)]
     shown = sources[:: max(1, len(sources) // options.shown)][: options.shown] if options.shown else []
     watcher.begin(len(pending) + len(subjects) + len(shown))
-    work = [(task, cache, options.jobs) for task in pending]
-    for _ in measure.spread(measure.measure, work, options.jobs, prepare, options.threads):
+    for _ in measure.spread(measure.measure, pending, options.jobs, prepare, options.threads):
         watcher.step("measuring")
     results = _results(sources, subjects, settings, options, cache)
     for subject in subjects:
@@ -133,8 +132,8 @@ def subjects_of(options: Options) -> list[Subject]:
             name = (str(model) if ladder else models[0].name) + (f"-e{effort}" if effort else "")
             name = f"{name}-{digest[:6]}" if name in taken else name
             path = str(model) if ladder else str(models[0].path.resolve())
-            where = {"engine": options.engine, "threads": options.threads}
-            subjects.append(Subject(name, path, digest, options.device, effort, **where))
+            where = options.device, effort, options.engine, options.threads
+            subjects.append(Subject(name, path, digest, *where))
     if not subjects:
         raise UsageError("nothing to evaluate: name codecs or models")
     return subjects

@@ -101,8 +101,8 @@ def open_codec(subject: Subject) -> Codec:
     else:
         from .ours import Ours
 
-        where = {"engine": subject.engine, "threads": subject.threads}
-        codec = Ours(subject.weights, subject.device, subject.effort, **where)
+        engine, threads = subject.engine, subject.threads
+        codec = Ours(subject.weights, subject.device, subject.effort, engine=engine, threads=threads)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
     codec.decompress(codec.compress(noise, codec.settings[len(codec.settings) // 2]))
     return codec

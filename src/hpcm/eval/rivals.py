@@ -159,7 +159,12 @@ class JpegXl:
         self.package = imagecodecs
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
-        options = {"lossless": False, "distance": float(setting), "effort": 7, "numthreads": self.threads}
+        options: dict[str, Any] = {
+            "lossless": False,
+            "distance": float(setting),
+            "effort": 7,
+            "numthreads": self.threads,
+        }
         return bytes(self.package.jpegxl_encode(np.asarray(image), **options))
 
     def decompress(self, data: bytes) -> Image.Image:
