@@ -31,6 +31,7 @@ from hpcm import archive
 from hpcm.archive import run
 from hpcm.data import Pictures
 from hpcm.eval.machine import machine
+from hpcm.eval.measure import read_pixels
 
 ROOT = Path(__file__).resolve().parents[1]
 IDLE = 8  # actors
@@ -116,7 +117,7 @@ def loading(options: argparse.Namespace, scratch: Path) -> None:
     archive.compress(scratch / "source", scratch / "tar", model=options.model, to="tar")
     (scratch / "jpeg").mkdir()
     for path in (scratch / "source").iterdir():
-        Image.open(path).convert("RGB").save(scratch / "jpeg" / f"{path.stem}.jpg", quality=90)
+        Image.fromarray(read_pixels(path)).save(scratch / "jpeg" / f"{path.stem}.jpg", quality=90)
     jpegs = sorted((scratch / "jpeg").iterdir())
 
     def jpeg(path: Path, region: bool) -> None:

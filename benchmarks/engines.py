@@ -24,6 +24,7 @@ from PIL import Image
 
 import hpcm
 from hpcm.eval.machine import machine, versions
+from hpcm.eval.measure import read_pixels
 from hpcm.hardware import cores
 
 ENGINES = ("torch", "onnx")
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--base", default=sys.executable, metavar="PYTHON")
     options = parser.parse_args()
-    pictures = [Image.open(path).convert("RGB") for path in sorted(options.pictures.glob("*.png"))]
+    pictures = [Image.fromarray(read_pixels(path)) for path in sorted(options.pictures.glob("*.png"))]
     packages = ", ".join(f"{package} {versions().get(package)}" for package in ("torch", "onnxruntime"))
     print(f"{date.today()}, {machine()['cpu']}, {options.threads} threads, {packages}")
     for name in ("nano", "lite"):

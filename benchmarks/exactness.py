@@ -2,7 +2,7 @@
 
     hpcm exact RUN PHOTOS... --carrier float64 -o float64.safetensors
     hpcm exact RUN PHOTOS... --carrier float32 -o float32.safetensors
-    python benchmarks/exactness.py KODAK RUN float64.safetensors float32.safetensors [--limit N]
+    python benchmarks/exactness.py KODAK RUN float64.safetensors float32.safetensors [--limit N] [--threads N]
 
 The first model is what the others are compared with: bytes of all files at the same quality levels, PSNR, and the time
 of compressing and decompressing, picture by picture in turn so that all see the same machine. Prints a table.
@@ -15,12 +15,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 from PIL import Image
 
 import hpcm
 from hpcm.eval.machine import machine
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
+from hpcm.eval.report import counted
 
 QUALITIES = (10, 30, 50, 70, 90)
 
@@ -39,18 +40,19 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    codecs = [hpcm.load(model) for model in options.models]
+    codecs = [hpcm.load(model, threads=options.threads) for model in options.models]
     paths = sorted(options.pictures.glob("*.png"))[: options.limit]
     rows = np.zeros((len(codecs), len(paths), len(QUALITIES), 4))
     for j, path in enumerate(paths):
-        picture = Image.open(path).convert("RGB")
+        picture = Image.fromarray(read_pixels(path))
         for k, quality in enumerate(QUALITIES):
             for i, codec in enumerate(codecs):
                 if j == k == 0:
                     measure(codec, picture, quality)  # untimed: caches and pages
                 rows[i, j, k] = measure(codec, picture, quality)
-    machinery = f"{machine()['cpu']}, {torch.get_num_threads()} threads"
+    machinery = f"{machine()['cpu']}, {counted(options.threads, 'thread')}"
     print(f"{date.today()}, {machinery}, {len(paths)} pictures, qualities {QUALITIES}\n")
     print("| model | arithmetic | bytes | PSNR | compress | decompress |\n|---|---|--:|--:|--:|--:|")
     first = rows[0]

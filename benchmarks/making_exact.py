@@ -1,12 +1,12 @@
 """What making the authors' models exact takes: time, memory, and what exactness costs in rate; then one picture.
 
-    python benchmarks/making_exact.py [ARCH...] [--checkpoints FOLDER] [--photos N]
+    python benchmarks/making_exact.py [ARCH...] [--checkpoints FOLDER] [--photos N] [--threads N]
 
 By default all four architectures, with weights of tests/parity/recipe.py, or with checkpoints ARCH.pth of a folder.
 What exactness costs with trained weights isn't known from the recipe's, though their latents spread as those of trained
 ones do. Each is made in a process of its own from a checkpoint file, exactly as `hpcm models --get` does it, and one of
-the package's photographs, 256 x 256, goes there and back in another. Times are the processor's, of all threads: those
-of a quiet machine with OMP_NUM_THREADS=1. Prints a table.
+the package's photographs, 256 x 256, goes there and back in another. Times are the processor's, of all threads: with
+one, the default, those of a quiet machine. Prints a table.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import torch
 
 import hpcm
 from hpcm.eval.machine import machine
+from hpcm.eval.report import counted
 from hpcm.official import ARCHS
 from hpcm.released import get
 from hpcm.released.catalogue import published
@@ -59,7 +60,7 @@ def make(arch: str, folder: Path) -> None:
 def use(arch: str, folder: Path) -> None:
     """Prints the cells about one picture there and back."""
     times = [time.process_time()]
-    codec = hpcm.load(folder / f"{arch}.safetensors")
+    codec = hpcm.load(folder / f"{arch}.safetensors", threads=torch.get_num_threads())
     times.append(time.process_time())
     data = codec.compress(get.photos_of(None)[1])
     times.append(time.process_time())
@@ -78,13 +79,15 @@ def main() -> None:
     parser.add_argument("archs", nargs="*", metavar="ARCH", help=f"by default {' '.join(ARCHS)}")
     parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--photos", type=int, default=6, metavar="N", help="to calibrate on, by default all 6")
+    parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--only", choices=("draw", "make", "use"), help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     if options.only:
         {"draw": draw, "make": make, "use": use}[options.only](options.archs[0], options.checkpoints)
         return
     os.environ[PHOTOS] = str(options.photos)
-    threads = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = f"{counted(options.threads, 'thread')}, torch {torch.__version__}"
     print(f"{date.today()}, {machine()['cpu']}, {threads}, {options.photos} photographs\n")
     print(f"| {' | '.join(COLUMNS)} |\n|---|{'--:|' * (len(COLUMNS) - 1)}", flush=True)
     for arch in options.archs or ARCHS:
@@ -95,6 +98,7 @@ def main() -> None:
                     Path(temporary, f"{arch}.pth").symlink_to((options.checkpoints / f"{arch}.pth").resolve())
                     continue
                 command = [sys.executable, __file__, arch, "--only", step, "--checkpoints", temporary]
+                command += ["--threads", str(options.threads)]
                 told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 cells += json.loads(told or "[]")
             print(f"| {' | '.join(cells)} |", flush=True)

@@ -28,6 +28,7 @@ import hpcm
 from hpcm.codec import Codec
 from hpcm.container import pack, unpack
 from hpcm.eval.machine import machine
+from hpcm.eval.measure import read_pixels
 from hpcm.fields import PASSES, Container
 from hpcm.metrics import psnr
 
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=100)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     options = parser.parse_args()
-    pictures = [Image.open(path).convert("RGB") for path in sorted(options.pictures.glob("*.png"))]
+    pictures = [Image.fromarray(read_pixels(path)) for path in sorted(options.pictures.glob("*.png"))]
     print(f"{date.today()}, {machine()['cpu']}, {options.threads} threads")
     for name in options.models:
         codec = hpcm.load(name, threads=options.threads)

@@ -24,6 +24,7 @@ import hpcm
 from hpcm.coding.arrays import Array
 from hpcm.engine.torch import save
 from hpcm.eval.machine import machine
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.released import Released
 from hpcm.model.exact import make_exact
 from hpcm.model.hpcm import HPCM
@@ -63,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(1)
     plain = weights(options.arch)
     models = {"plain": plain} | {kind: make_exact(plain, batches(plain), kind) for kind in options.carriers}
-    image = Image.open(TESTS / "data" / "kodim23.png").convert("RGB")
+    image = Image.fromarray(read_pixels(TESTS / "data" / "kodim23.png"))
     released = Released(options.checkout, plain, "cpu") if options.checkout else None
     seconds: dict[str, list[tuple[float, float]]] = {}
     sizes = {}

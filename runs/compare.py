@@ -19,15 +19,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from hpcm import weights
 from hpcm.coding.config import LITE, MODELS, NANO, Prior
 from hpcm.engine.torch import load_model
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.report import markdown
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
@@ -115,8 +114,7 @@ def measure(model: HPCM, pictures: list[Path]) -> tuple[list[tuple[float, float]
 
 def of_picture(model: HPCM, path: Path, level: int) -> tuple[float, float]:
     """Bits per pixel and mean squared error in grey levels of the picture, cut to whole cells and LARGEST a side."""
-    with Image.open(path) as file:
-        pixels = np.array(file.convert("RGB"))[:LARGEST, :LARGEST]
+    pixels = read_pixels(path)[:LARGEST, :LARGEST]
     height, width = (side // model.config.multiple * model.config.multiple for side in pixels.shape[:2])
     x = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
     out: dict[str, Any] = model(x.contiguous(memory_format=torch.channels_last), torch.tensor([float(level)]))

@@ -13,11 +13,11 @@ from statistics import mean
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from hpcm.coding.config import LATENT_STRIDE
 from hpcm.eval.evaluate import find_pictures
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.report import markdown
 from hpcm.train.data import Photographs
 from hpcm.train.start import components
@@ -42,8 +42,7 @@ def main() -> None:
     basis, _, middle = components(cells(crops), max(COUNTS))
     found: dict[int, list[float]] = {count: [] for count in COUNTS}
     for path in find_pictures(given.pictures):
-        with Image.open(path) as file:
-            pixels = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)[None] / 255
+        pixels = torch.from_numpy(read_pixels(path)).permute(2, 0, 1)[None] / 255
         x = cells(pixels) - middle
         for count in COUNTS:
             kept = basis[:count]

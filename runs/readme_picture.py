@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import hpcm
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
 from hpcm.eval.rivals import Jpeg
 
@@ -38,8 +39,7 @@ def main() -> None:
     parser.add_argument("--bpp", type=float, default=0.2, help="the most bits per pixel of hpcm's file")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/readme.webp"))
     options = parser.parse_args()
-    with Image.open(options.photograph) as file:
-        original = file.convert("RGB")
+    original = Image.fromarray(read_pixels(options.photograph))
     data = hpcm.compress(original, bpp=options.bpp, model=options.model)
     jpeg = least_jpeg(original, len(data))
     parts = {"original": original}

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import hpcm
+from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
 from hpcm.eval.report import markdown
 from hpcm.eval.rivals import WebP
@@ -34,8 +35,7 @@ CODE = (
 
 
 def grain(photograph: Path) -> Image.Image:
-    with Image.open(photograph) as file:
-        pixels = np.asarray(file.convert("RGB"))[:SIDE, :SIDE].astype(np.float32)
+    pixels = read_pixels(photograph)[:SIDE, :SIDE].astype(np.float32)
     noise = np.random.default_rng(0).normal(0, GRAIN, (*pixels.shape[:2], 1))
     return Image.fromarray((pixels + noise).round().clip(0, 255).astype(np.uint8))
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, fields, ladder, official, picture, weights
-from hpcm.cli import arguments, convert, files, values
+from hpcm import atomic, cli, codec, fields, ladder, official, picture, saving, weights
+from hpcm.cli import arguments, convert, files, helping, info, values
 from hpcm.container import pack, unpack
 from hpcm.engine import choice
 from hpcm.engine.torch import save, save_decoder
@@ -187,6 +188,33 @@ def test_formats(run, at, material, suffix):
         assert out.getexif()[0x010E] == EXIF[0x010E]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_a_quality_of_what_is_decompressed(run, at, suffix):
+    """A lower one makes a smaller and worse picture; without one it is as good as the format gets."""
+    sizes, errors = [], []
+    for options in (["--quality", 10], ["--quality", 90], []):
+        assert run("decompress", "photo.hpcm", "-o", f"a{suffix}", "-f", *options) == 0
+        sizes.append((at / f"a{suffix}").stat().st_size)
+        error = pixels(at / f"a{suffix}").astype(float) - np.asarray(hpcm.decompress(at / "photo.hpcm"))
+        errors.append((error**2).mean())
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2] / 2
+    assert errors == sorted(errors, reverse=True)
+    assert run("decompress", "photo.hpcm", "--format", suffix, "-o", "b/", "--quality", "90") == 0
+    assert (at / "b" / f"photo{suffix}").stat().st_size == sizes[1]
+
+
+def test_help_names_the_formats(capsys):
+    """Those that -o and --format take, each of which there is; the usual ones are named."""
+    named = re.findall(r"\w+", arguments.FORMATS.replace(" or ", ", "))
+    assert {"png", "webp", "tif", "jpg", "avif", "jp2"} <= {*named}
+    assert all(saving.picture_format(f".{name}") for name in named)
+    lossy = {saving.picture_format(f".{name}") for name in ("jpg", "webp", "avif")}
+    assert lossy == {*saving.LOSSY}
+    command = subcommands()["decompress"].format_help()
+    assert " ".join(command.split()).count(arguments.FORMATS) == 2
+
+
 def test_streams(at, material):
     made = python("-m", "hpcm", "compress", "-", "--model", "tiny", input=(material / "photo.png").read_bytes())
     assert (made.returncode, made.stderr) == (0, b"")
@@ -284,7 +312,18 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
             "decompress photo.hpcm -o a.png --max-pixels 27199",
             "photo.hpcm: .*200 x 136 pixels, over 27,199: .*",
         ),
-        ("decompress photo.png -o a.png", r"photo.png: no .hpcm file: it begins with .*"),
+        (
+            "decompress photo.png -o a.png",
+            "photo.png: no .hpcm file, but a PNG; `hpcm compress` makes a .hpcm file of a picture",
+        ),
+        ("decompress photo.png", "photo.png: no .hpcm file, but a PNG; .*"),
+        ("info photo.png", "photo.png: no .hpcm file, but a PNG; .*"),
+        (
+            "compress photo.hpcm",
+            "photo.hpcm: it is a .hpcm file already; `hpcm decompress` makes a picture of it",
+        ),
+        ("compress photo.hpcm -o b.hpcm", "photo.hpcm: it is a .hpcm file already; .*"),
+        ("decompress photo.hpcm -o a.png --quality 50", "a quality is for jpg, webp and avif: PNG has none"),
         ("decompress torn.hpcm", r"torn.hpcm: cut short or damaged: .*; fetch it again, or take --partial .*"),
         ("decompress bad.hpcm", r"bad.hpcm: tile 0 of 1 or the header was changed: .*; fetch the file again"),
         ("decompress photo.hpcm", "photo.hpcm: photo.png exists; -f overwrites it"),
@@ -323,7 +362,20 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "the following arguments are required: COMMAND"),
+        ("--models", "there is no option --models"),
+        ("--versoin", "there is no option --versoin: did you mean --version?"),
+        ("compres a.png", "there is no command 'compres': did you mean compress?"),
+        ("photo.jpg", "there is no command 'photo.jpg'; `hpcm help` lists them"),
+        ("help decompres", "argument COMMAND: invalid choice: 'decompres': did you mean decompress?"),
+        ("compress a.png --qualty 50", "there is no option --qualty: did you mean --quality?"),
+        ("compress a.png --qualty=50", "there is no option --qualty: did you mean --quality?"),
+        ("compress a.png -quality 50", "there is no option -quality: did you mean --quality?"),
+        ("compress --qualty 50", "there is no option --qualty: did you mean --quality?"),
+        ("import a.pth --arhc base -o a", "there is no option --arhc: did you mean --arch?"),
+        ("compress a.png -Z", "there is no option -Z"),
+        ("compress a.png --xyzzy", "there is no option --xyzzy"),
+        ("compress a.png --engine onxx", "argument --engine: invalid choice: 'onxx': did you mean onnx?"),
+        ("info a b", "'b' is one argument too many"),
         ("compress", "the following arguments are required: INPUT"),
         ("compress a.png --quality 0", "argument --quality: '0' is no whole number from 1 to 100"),
         ("compress a.png --quality 7.5", "argument --quality: '7.5' is no whole number from 1 to 100"),
@@ -340,6 +392,54 @@ def test_wrong_usage(capsys, line, message):
         cli.main(line.split())
     assert stopped.value.code == 2
     assert capsys.readouterr().err.endswith(f"error: {message}\n")
+
+
+def subcommands() -> dict:
+    return helping.commands(arguments.parser())
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_each_command_knows_what_is_mistyped_for_it(capsys, name):
+    """Its own usage is shown, whichever option is mistyped, and whatever else is missing."""
+    command = subcommands()[name]
+    for option in (word for word in command._option_string_actions if word.startswith("--")):
+        mistyped = option[:-2] + "qx" + option[-1]
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([name, mistyped])
+        assert stopped.value.code == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"usage: hpcm {name} ")
+        assert f"hpcm {name}: error: there is no option {mistyped}" in err
+    with pytest.raises(SystemExit):
+        cli.main([f"{name[:-1]}qx{name[-1]}"])
+    assert f"did you mean {name}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["compress -- --quality", "compress --qual 5 a.png", "compress -nq a.png"])
+def test_what_is_no_mistake(line):
+    assert arguments.parser().parse_args(line.split()).inputs
+
+
+def test_alone_it_says_what_one_can_do(capsys):
+    assert cli.main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    shown = [line for line in out.splitlines() if line.startswith("  hpcm ")]
+    assert [line.split()[1] for line in shown] == ["compress", "decompress", "info"]
+    for line in shown:
+        arguments.parser().parse_args(line.split("   ")[0].split()[1:])
+    assert all(re.search(rf"\b{name}\b", out) for name in subcommands())
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    whole = capsys.readouterr().out
+    assert cli.main(["help"]) == 0
+    assert capsys.readouterr().out == whole
+    for name, command in subcommands().items():
+        assert cli.main(["help", name]) == 0
+        assert capsys.readouterr().out == command.format_help()
 
 
 def test_others_are_done_after_a_failure(run, at, capsys):
@@ -449,16 +549,22 @@ def test_info(run, material, capsys, monkeypatch):
         "  picture  200 x 136 pixels, rgb, 8 bits",
         "  extras   none",
         "  tiles    1 of at most 1024 x 1024 pixels",
-        "  quality  level 31 of 0 to 63",
+        "  quality  50 of 1 to 100, level 31 of 0 to 63",
         f"  model    tiny, hash {short}, at hand: {material / 'tiny.safetensors'}",
     ]
+    assert run("info", "photo.hpcm", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["quality"], told["level"], told["levels"]) == (50, 31, 64)
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
+    assert run("info", "photo.hpcm") == 0
+    assert capsys.readouterr().out.splitlines()[5] == "  quality  level 31"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert run("info", "-", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told.pop("bpp") == pytest.approx(8 * len(data) / (200 * 136))
     expected = {"file": "standard input", "bytes": len(data), "width": 200, "height": 136, "colour": "rgb"}
     expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 31}
+    expected |= {"levels": None, "quality": None}
     expected |= {
         "tile_side": 1024,
         "tiles": 1,
@@ -470,6 +576,19 @@ def test_info(run, material, capsys, monkeypatch):
     }
     expected |= {"xmp_bytes": None, "cicp_bytes": None, "comments_bytes": None}
     assert told == expected
+
+
+@pytest.mark.parametrize("levels", [1, 2, 6, 64, 100, 255])
+def test_the_quality_of_a_level_is_one_that_gives_it(levels):
+    one = SimpleNamespace(levels=levels)
+    given = {codec.Codec.level_of(one, quality) for quality in range(1, codec.QUALITIES + 1)}
+    for level in range(levels):
+        quality = info.quality_of(level, levels)
+        if levels == 1 or level not in given:
+            assert quality is None
+        elif quality is not None or levels <= codec.QUALITIES:
+            assert codec.Codec.level_of(one, quality) == level
+    assert info.quality_of(levels, levels) is None
 
 
 def test_info_on_what_else_a_file_holds(run, at, capsys):
@@ -570,7 +689,7 @@ def test_import(run, at, monkeypatch, capsys):
 # ---- cheap, and in step with the rest -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", [["models"], ["info", "photo.hpcm"], ["compress", "--help"], ["--version"]])
+@pytest.mark.parametrize("line", [["models"], ["info", "photo.hpcm"], ["compress", "--help"], ["--version"], []])
 def test_without_torch_and_pillow(run, line):
     code = "import sys, atexit; atexit.register(lambda: print({'torch', 'PIL', 'rich', 'numpy'} & {*sys.modules}))"
     done = python("-c", f"{code}; sys.argv[1:] = {line}; from hpcm.__main__ import main; main()")

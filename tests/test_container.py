@@ -1,5 +1,6 @@
 """The .hpcm bytes: what goes in comes out, the format never changes by accident, and no damage goes unnoticed."""
 
+import io
 import random
 import tracemalloc
 from dataclasses import replace
@@ -8,6 +9,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from hpcm.container import MAGIC, is_hpcm, pack, unpack, unpack_head
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
@@ -300,7 +302,7 @@ def test_the_hand_made_file_is_sound() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"GIF89a", "no .hpcm file"),
+        (b"GIF89a", "no .hpcm file, but a GIF; `hpcm compress` makes a .hpcm file of a picture"),
         (with_tile(head_of(b"\x01", b"\x01", version=3)), "version 3 found, this hpcm reads versions 1 to 2"),
         (with_tile(head_of(b"\x01", b"\x01", version=0)), "version 0 found"),
         (with_tile(head_of(b"\x01", b"\x01", flags=0x80)), "flags are 0x80; version 2"),
@@ -420,3 +422,28 @@ def test_absurd_claims_allocate_nothing() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000  # bytes at the peak
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("format_", "name"),
+    [
+        ("JPEG", "a JPEG"),
+        ("PNG", "a PNG"),
+        ("GIF", "a GIF"),
+        ("WEBP", "a WebP"),
+        ("AVIF", "an AVIF"),
+        ("TIFF", "a TIFF"),
+        ("BMP", "a BMP"),
+        ("PPM", "a PPM"),
+        ("JPEG2000", "a JPEG 2000"),
+    ],
+)
+def test_a_picture_is_named(format_, name):
+    """Whoever takes it for a .hpcm file is told what it is; every beginning of it is refused."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, format_)
+    with pytest.raises(FormatError, match=f"^no .hpcm file, but {name}; `hpcm compress` makes a .hpcm file of a pict"):
+        unpack(file.getvalue())
+    for length in range(5, 20):
+        with pytest.raises(FormatError, match=r"^no \.hpcm file"):
+            unpack(file.getvalue()[:length])

@@ -1,5 +1,6 @@
 """`hpcm eval`, end to end: real files, a cache that resumes, a report that a browser shows."""
 
+import ast
 import io
 import json
 import re
@@ -8,21 +9,25 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from hpcm import cli, weights
 from hpcm.engine.torch import save
-from hpcm.errors import PictureError, UsageError
-from hpcm.eval import measure, rivals, yuv
-from hpcm.eval.measure import Subject, open_codec
+from hpcm.errors import PictureError, PictureNotice, UsageError
+from hpcm.eval import evaluate, measure, rivals, yuv
+from hpcm.eval.measure import Subject, Task, open_codec
 from hpcm.eval.metrics import EXTRA
 from hpcm.eval.rivals import CODECS
 from hpcm.model.hpcm import HPCM
+from hpcm.picture import from_image
+from hpcm.sources import open_picture
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM
@@ -160,7 +165,11 @@ def test_results_say_where_they_are_from(report):
     digest = weights.describe(report / "tiny.safetensors").digest.hex()
     assert found["codecs"]["tiny"]["weights_sha256"] == digest
     assert (found["is_kodak"], found["published"]) == (False, {})
-    assert found["timed_with"][0]["jobs"] == 2
+    assert found["timed_with"] == [{"jobs": 2, "threads": 1}]
+    assert {codec["threads"] for codec in found["codecs"].values()} == {1}
+    assert found["codecs"]["tiny"]["engine"] == "torch"  # it isn't exact
+    assert "torch" in found["codecs"]["tiny"]["versions"]
+    assert "engine" not in found["codecs"]["jpeg"]
     assert set(found["bd_rate"]["psnr"]["jpeg"]) == {"webp"}
     assert any("tiny: no BD-rate: a curve takes two points" in text for text in found["warnings"])  # random weights
     assert "jpeg" in found["bd_rate"]["ms_ssim_db"]["webp"]
@@ -265,6 +274,194 @@ def test_what_cannot_be_evaluated_is_said(tmp_path, capsys, words, message):
     assert cli.main(["eval", *words, "-o", str(tmp_path / "out"), *models]) == 1
     assert f"hpcm: error: {message}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+RAMP = np.arange(64 * 64).reshape(64, 64) % 256  # every value of 8 bits
+WIDE = Image.fromarray((RAMP * 257).astype(np.uint16))
+COLOUR = Image.merge("RGB", [Image.fromarray(plane.astype(np.uint8)) for plane in (RAMP, RAMP.T, 255 - RAMP)])
+
+
+def turned(image):
+    """A picture that lies on its side, and says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    file = io.BytesIO()
+    image.transpose(Image.Transpose.ROTATE_270).save(file, "TIFF", exif=exif)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected"),
+    [
+        (WIDE, "png", RAMP),
+        (WIDE.convert("I"), "tif", RAMP),
+        (Image.fromarray(RAMP.astype(np.uint8)), "png", RAMP),
+        (Image.fromarray(RAMP > 99), "png", 255 * (RAMP > 99)),
+        (Image.fromarray(RAMP.astype(np.uint8)).convert("P"), "png", RAMP),
+        (COLOUR, "png", np.asarray(COLOUR)),
+        (COLOUR.convert("RGBA"), "png", np.asarray(COLOUR)),
+        (Image.fromarray(RAMP.astype(np.uint8)).convert("LA"), "png", RAMP),
+        (turned(COLOUR), "png", np.asarray(COLOUR)),
+    ],
+    ids=["16 bits", "I", "L", "1", "P", "RGB", "opaque RGBA", "opaque LA", "turned"],
+)
+def test_pictures_are_read_as_the_codec_reads_them(tmp_path, image, suffix, expected):
+    file = tmp_path / f"a.{suffix}"
+    image.save(file, **({"exif": image.getexif()} if image.getexif() else {}))
+    expected = expected if expected.ndim == 3 else np.dstack([expected] * 3)
+    assert np.array_equal(measure.read_pixels(file), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PictureNotice)
+        kept = from_image(open_picture(file.read_bytes())).pixels  # by the codec
+    assert kept.shape[:2] == expected.shape[:2]
+    kept = kept // 257 if kept.dtype == np.uint16 else kept
+    assert np.array_equal(kept, expected if kept.ndim == 3 else expected[..., 0])
+
+
+def clear(mode):
+    image = COLOUR.convert(mode)
+    image.putalpha(Image.fromarray(RAMP.astype(np.uint8)))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "message"),
+    [
+        (clear("RGB"), "png", "it is transparent, and only opaque pictures can be compared"),
+        (clear("L"), "png", "it is transparent, and only opaque pictures can be compared"),
+        (Image.fromarray((RAMP * 70_000).astype(np.int32)), "tif", "the picture has 32-bit values: .*"),
+        (Image.fromarray(RAMP.astype(np.float32)), "tif", "pictures of mode F can't be coded: .*"),
+        (None, "png", "it is no picture that Pillow can read"),
+    ],
+)
+def test_a_picture_that_cannot_be_compared_is_one_line(tmp_path, capsys, image, suffix, message):
+    file = tmp_path / f"a.{suffix}"
+    file.write_text("no picture") if image is None else image.save(file)
+    assert cli.main(["eval", str(file), "-o", str(tmp_path / "out"), "--codecs", "jpeg", "--model"]) == 1
+    assert re.fullmatch(f"hpcm: error: {re.escape(str(file))}: {message}\n", capsys.readouterr().err)
+
+
+def test_nothing_reads_pictures_by_another_path():
+    """Scripts and evaluation read with `read_pixels`; only decoded files of conventional codecs are known to be RGB."""
+    root = Path(__file__).parents[1]
+    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks", "examples") for p in (root / folder).glob("*.py")]
+    assert len(files) > 30
+    others = {p.name for p in files if '.convert("RGB")' in p.read_text()}
+    assert others == {"rivals.py"}
+
+
+# ---- threads and engines --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_codec_keeps_no_more_cores_busy_than_it_has_threads(name, threads):
+    """The processor's seconds are at most those that went by, times the threads, however busy the machine is."""
+    try:
+        codec = open_codec(Subject(name, threads=threads))
+    except UsageError as missing:
+        pytest.skip(str(missing))
+    assert codec.threads in (1, threads)
+    image = Image.open(KODIM).convert("RGB").crop((0, 0, 192, 128))
+    setting = codec.settings[len(codec.settings) // 2]
+    data, encode_s, encode_cpu_s = measure._timed(lambda: codec.compress(image, setting))
+    _, decode_s, decode_cpu_s = measure._timed(lambda: codec.decompress(data))
+    times = {"encode_s": encode_s, "decode_s": decode_s, "encode_cpu_s": encode_cpu_s, "decode_cpu_s": decode_cpu_s}
+    assert evaluate.too_busy({"label": name, "threads": threads, "points": [{"pictures": [times]}]}) == []
+
+
+def test_codecs_are_told_their_threads(monkeypatch, program):
+    told = []
+    rgb = Image.new("RGB", (64, 64))
+    fake = {
+        "jpegxl_encode": lambda pixels, **options: told.append(options["numthreads"]) or b"",
+        "jpegxl_decode": lambda data, **options: told.append(options["numthreads"]) or np.asarray(rgb),
+    }
+    monkeypatch.setitem(sys.modules, "imagecodecs", SimpleNamespace(**fake))
+    jxl = CODECS["jxl"](threads=3)
+    jxl.decompress(jxl.compress(rgb, 1))
+    assert told == [3, 3]
+
+    monkeypatch.setattr(rivals, "saved", lambda image, format_, **options: told.append(options["max_threads"]) or b"")
+    monkeypatch.setattr(rivals, "opened", lambda data: told.append(AvifImagePlugin.DEFAULT_MAX_THREADS) or rgb)
+    for name in ("avif", "avif-slow", "avif-420", "avif-ssim", "avif-iq"):
+        avif = CODECS[name](threads=3)
+        avif.decompress(avif.compress(rgb, 50))
+    assert told == [3] * 12
+    assert AvifImagePlugin.DEFAULT_MAX_THREADS == 0
+
+    heif = SimpleNamespace(options=SimpleNamespace(DECODE_THREADS=4))
+    heif.save = lambda file, *, enc_params, **_: told.append(enc_params["x265:pools"])
+    heif.from_pillow = lambda image: heif
+    heif.open_heif = lambda file: told.append(heif.options.DECODE_THREADS) or heif
+    heif.to_pillow = lambda: rgb
+    monkeypatch.setitem(sys.modules, "pillow_heif", heif)
+    for threads in (1, 3):
+        heic = CODECS["heic"](threads=threads)
+        heic.decompress(heic.compress(rgb, 50))
+    assert told[12:] == ["none", 1, "3", 3]
+
+    for name in ("vvencapp", "vvdecapp"):
+        program(name, "sys.exit('told ' + sys.argv[sys.argv.index('-t') + 1])")
+    for work in (lambda codec: codec.compress(rgb, 30), lambda codec: codec.decompress(b"")):
+        with pytest.raises(UsageError, match="told 3"):
+            work(CODECS["vvenc"](threads=3))
+
+
+def test_the_engine_gets_its_threads_and_is_part_of_the_key(tmp_path):
+    found = weights.find("nano")
+    source = measure.read_source(KODIM)
+    keys = []
+    before = torch.get_num_threads()
+    try:
+        for engine, threads in (("auto", 1), ("onnx", 2), ("torch", 1), ("torch", 2)):
+            subject = Subject("nano", str(found.path), found.digest.hex(), engine=engine, threads=threads)
+            codec, described = open_codec(subject), measure.describe(subject)
+            package = "torch" if engine == "torch" else "onnxruntime"
+            assert (described["engine"], described["threads"], next(iter(described["versions"]))) == (
+                package,
+                threads,
+                package,
+            )
+            used = codec.codec.networks.threads if package == "onnxruntime" else torch.get_num_threads()
+            assert (used, torch.get_num_threads()) == (threads, threads)
+            keys.append(Task(subject, 50, source).file(tmp_path))
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(keys)) == 4
+    avif = [Task(Subject("avif", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
+    assert avif[0] != avif[1]
+    jpeg = [Task(Subject("jpeg", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
+    assert jpeg[0] == jpeg[1]  # it can't use more than one
+
+
+def test_a_codec_that_took_more_threads_is_told():
+    times = {"encode_s": 1.0, "decode_s": 1.0, "encode_cpu_s": 1.9, "decode_cpu_s": 1.7}
+    codec = {"label": "AVIF", "threads": 1, "points": [{"pictures": [times]}]}
+    assert evaluate.too_busy(codec) == ["AVIF kept 1.8 cores busy: its times aren't of 1 thread"]
+    assert evaluate.too_busy({**codec, "threads": 2}) == []
+
+
+def loaders(path):
+    """What loads a model in a file; others have functions of their own called `load`."""
+    return {"hpcm.load", "Ours", *(["load"] if "from ..ladder import" in path.read_text() else [])}
+
+
+def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():
+    """`hpcm.load` without it takes every core, whatever OMP_NUM_THREADS says."""
+    root = Path(__file__).parents[1]
+    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks") for p in (root / folder).glob("*.py")]
+    timing = [p for p in files if re.search("perf_counter|process_time|_timed", p.read_text())]
+    assert len(timing) > 10
+    bare = []
+    for path in timing:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in loaders(path):
+                given = {keyword.arg for keyword in node.keywords}
+                bare += [f"{path.name}:{node.lineno}"] if not given & {"threads", None} else []
+    assert bare == []
 
 
 # ---- conventional codecs --------------------------------------------------------------------------------------------

@@ -43,15 +43,17 @@ def report(tmp_path):
         return {"setting": setting, "bpp": bpp, "psnr": psnr, "ms_ssim_db": None, **times, "pictures": []}
 
     jpeg = [point(q, 0.1 * 2**q, 24 + 3 * q) for q in range(5)]
-    codecs = {"jpeg": {"label": "JPEG", "said": "4:2:0", "points": jpeg}}
+    used = {"threads": 2, "versions": {"pillow": "13"}}
+    codecs = {"jpeg": {"label": "JPEG", "said": "4:2:0", **used, "points": jpeg}}
     for k, bpp in enumerate((0.1, 0.3, 0.9)):
-        codecs[f"base-{k}"] = {"label": f"hpcm base-{k}", "said": "", "points": [point(1, bpp, 29 + 4 * k)]}
+        model = {"label": f"hpcm base-{k}", "said": f"model base-{k}", **used, "engine": "onnxruntime"}
+        codecs[f"base-{k}"] = {**model, "points": [point(1, bpp, 29 + 4 * k)]}
     results = {
         "date": "2026-01-02T03:04:05+00:00",
         "commit": None,
         "machine": {"cpu": "a processor", "cores": 2, "python": "3.11"},
-        "versions": {"torch": "2"},
-        "timed_with": [{"jobs": 1, "threads_each": 2}],
+        "versions": {"onnxruntime": "1.30"},
+        "timed_with": [{"jobs": 1, "threads": 2}],
         "pictures": [],
         "codecs": codecs,
         "published": {name: evaluate.published()[name] for name in ("vtm",)},
@@ -68,9 +70,13 @@ def test_update_docs(script, report):
         text = (report / name).read_text()
         assert text.startswith("before\n<!-- results -->\n| codec | PSNR at 0.25 bpp |")
         assert text.endswith("\n<!-- /results -->\nafter\n")
-        assert "Kodak's 24 pictures; 2026-01-02, a processor, 2 cores, Python 3.11, torch 2" in text
-        assert "timed in 1 process, torch with 2 threads." in text
+        assert (
+            "Kodak's 24 pictures; 2026-01-02, a processor, 2 cores, Python 3.11, onnxruntime 1.30, commit unknown"
+            in text
+        )
+        assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
+    assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, onnxruntime, 2 threads; pillow 13" in text
     script("update_docs.py", report)  # again, over its own work
     assert (report / "docs" / "results.md").read_text() == text
     (report / "README.md").write_text("no marks")
@@ -98,6 +104,30 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
     (tmp_path / "first" / "results.json").write_text(json.dumps(results))
     with pytest.raises(SystemExit, match="different pictures"):
         script("update_docs.py", tmp_path / "first", report)
+
+
+def test_update_docs_with_times_of_another_report(script, report, tmp_path):
+    """Fewer pictures and settings, one at a time: the caption says so. Of another version they aren't taken."""
+    results = json.loads((report / "results.json").read_text())
+    results["pictures"] = [{"hash": str(k)} for k in range(24)]
+    results["timed_with"] = [{"jobs": 2, "threads": 2}]
+    (report / "results.json").write_text(json.dumps(results))
+    quick = {**results, "pictures": results["pictures"][:3], "timed_with": [{"jobs": 1, "threads": 2}]}
+    for codec in quick["codecs"].values():
+        codec["points"] = [{**codec["points"][0], "encode_s": 7.0}]
+        codec["peak_mib"] = 99
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
+    script("update_docs.py", report, "--times", tmp_path / "quick")
+    text = (report / "docs" / "results.md").read_text()
+    assert "each codec timed with 2 threads, one picture at a time, 3 of the pictures." in text
+    assert "| JPEG | 24.00 dB" not in text  # rates are those of all pictures and settings
+    assert all(" | 7.000 s | 0.200 s |" in line for line in text.splitlines()[2:6] if line.startswith("| JPEG"))
+    assert "| JPEG | 0 | 7000.0 ms |  | 200.0 ms |  | 99 MiB |" in text
+    quick["codecs"]["jpeg"]["versions"] = {"pillow": "14"}
+    (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
+    with pytest.raises(SystemExit, match=r"the times are of another jpeg: versions is \{'pillow': '14'\} instead of"):
+        script("update_docs.py", report, "--times", tmp_path / "quick")
 
 
 def test_rd_table(script, report, capsys):

@@ -34,6 +34,14 @@ ON_THE_INDEX = re.compile(r"pypi\.org/project/(?P<name>[\w.-]+)")
 OPTIONS_WITH_VALUE = {"-c", "-r", "--index-url"}
 
 
+def test_the_table_of_extras_names_each_one():
+    """README's, but for those with which hpcm itself is developed."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in readme.splitlines() if row.startswith("| `[")]
+    named = [extra for row in rows for extra in re.findall(r"`\[([a-z]+)\]`", row)]
+    assert sorted(named) == sorted(EXTRAS - {"dev", "docs", "release"})
+
+
 def texts() -> list[Path]:
     inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if "node_modules" not in path.parts]
     files = [path for path in [*ROOT.glob("*"), *inside] if path.is_file() and path.suffix in SUFFIXES]

@@ -581,6 +581,7 @@ def test_no_path_leads_out(served, path):
 
 def test_without_a_page(offer, tmp_path):
     assert site.assets(offer, tmp_path / "none")["index.html"].read().count(b"make page") == 1
+    assert b"with <code>pip install '.[serve]'</code>" in site.NOT_BUILT
     assert not site.is_built(tmp_path / "none")
 
 
@@ -613,7 +614,10 @@ def test_export(page, tmp_path, monkeypatch, capsys):
 def test_export_refuses(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hpcm.serve.export.is_built", lambda _: False)
     assert cli.main(["serve", "--export", str(tmp_path / "a"), "--model", "nano"]) == 1
-    assert "there is no page to export: `make page`" in capsys.readouterr().err
+    assert (
+        "there is no page to export: `make page` in a checkout, then `pip install .` there again"
+        in capsys.readouterr().err
+    )
     assert cli.main(["serve", "--export", "", "--model", "nano"]) == 1
     assert not any(tmp_path.iterdir())
 

@@ -76,6 +76,7 @@ in the table (one less if the part is under 2 MiB), 4 of CRC; 37 bytes in all be
 a tile 10 to 14 bytes more: two lengths, two short checksums, two short CRCs.
 """
 
+import re
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -103,9 +104,33 @@ _FLAG_ANCILLARY, _FLAG_PROGRESSIVE = 1 << 5, 1 << 6
 _KNOWN_FLAGS = {1: 0x3F, 2: 0x7F}  # by version
 
 
+LONGEST_START = 12  # bytes by which the files below are told from one another
+OTHERS = {  # what people take for a .hpcm file: its first bytes, what it is
+    rb"\xff\xd8\xff": "a JPEG",
+    rb"\x89PNG": "a PNG",
+    rb"GIF8": "a GIF",
+    rb"RIFF....WEBP": "a WebP",
+    rb"....ftypavi[fs]": "an AVIF",
+    rb"....ftyp(hei|hev|mif1)": "a HEIC",
+    rb"II\*\0|MM\0\*": "a TIFF",
+    rb"BM": "a BMP",
+    rb"P[1-7]\s": "a PPM",
+    rb"\0\0\0\x0cJXL |\xff\x0a": "a JPEG XL",
+    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
+}
+
+
 def is_hpcm(data: bytes) -> bool:
     """Whether `data` begins like a .hpcm file of any version. Four bytes are enough to tell."""
     return data[: len(MAGIC)] == MAGIC
+
+
+def no_hpcm(start: bytes) -> str:
+    """What to say of a file that isn't .hpcm, from its first LONGEST_START bytes."""
+    for pattern, name in OTHERS.items():
+        if re.match(pattern, start, re.DOTALL):
+            return f"no .hpcm file, but {name}; `hpcm compress` makes a .hpcm file of a picture"
+    return f"no .hpcm file: it begins with {start[: len(MAGIC)]!r}, and a .hpcm file with {MAGIC!r}"
 
 
 def pack(container: Container) -> bytes:
@@ -208,7 +233,7 @@ def _read_header(reader: Reader) -> tuple[Container, int]:
     """The header as a Container that has no chunks and no tiles yet, and its flags."""
     start = bytes(reader.data[: len(MAGIC)])
     if not MAGIC.startswith(start):  # a file that was cut within its magic is truncated, not of another format
-        raise FormatError(f"no .hpcm file: it begins with {start!r}, and a .hpcm file with {MAGIC!r}")
+        raise FormatError(no_hpcm(bytes(reader.data[:LONGEST_START])))
     reader.take(len(MAGIC), "magic")
     version = reader.byte("version")
     if version not in _KNOWN_FLAGS:

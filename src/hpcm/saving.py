@@ -25,6 +25,8 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall n
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
 
+LOSSY = ("AVIF", "JPEG", "WEBP")  # formats that take a quality of 1 to 100
+
 DEEP = ("PNG", "TIFF", "PPM", "JPEG2000")  # formats of 16-bit grey, in Pillow
 OPAQUE = ("BMP", "DIB", "GIF", "JPEG", "PPM")  # formats without alpha of 8 bits
 
@@ -59,13 +61,25 @@ def picture_format(suffix: str) -> str:
     return name
 
 
-def save_picture(image: Image.Image, suffix: str) -> bytes:
+def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
+    """Pillow's options for a format, with a quality of 1 to 100 if one is given. Raises UsageError."""
+    name = picture_format(suffix)
+    options = SAVE_OPTIONS.get(name, {})
+    if quality is None:
+        return options
+    if name not in LOSSY:
+        raise UsageError(f"a quality is for jpg, webp and avif: {name} has none")
+    return {**options, "lossless": False, "quality": quality} if name == "WEBP" else {**options, "quality": quality}
+
+
+def save_picture(image: Image.Image, suffix: str, quality: int | None = None) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
-    Lossless where the format can be; a notice where a format has 8 bits and the picture 16. A cICP chunk goes into PNG.
+    Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16.
+    A cICP chunk goes into PNG.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
     """
-    name = picture_format(suffix)
+    name, options = picture_format(suffix), options_of(suffix, quality)
     if "A" in image.mode and name in OPAQUE:
         if np.asarray(image.getchannel("A")).min() < 255:
             raise PictureError(f"the picture is transparent, and {name} has no room for that; try .png")
@@ -84,7 +98,7 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
     plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
     out = io.BytesIO()
     try:
-        image.save(out, name, **metadata, **({} if plain else SAVE_OPTIONS.get(name, {})))
+        image.save(out, name, **metadata, **({} if plain else options))
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..weights import DEFAULT_MODEL
@@ -14,9 +15,11 @@ from .completion import SHELLS, completion
 from .convert import compress, decompress
 from .desktop import desktop, thumbnail
 from .evaluate import bench, evaluate
+from .helping import first, help_
 from .info import info
 from .models import exact, import_, models
 from .models import options as model_options
+from .parsing import Parser
 from .serving import options as serve_options
 from .serving import serve
 from .training import options as train_options
@@ -27,6 +30,7 @@ DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
 EFFORTS = range(10)  # as in codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
+FORMATS = "png, webp, tif, jpg, avif, jp2, ppm, bmp or gif"  # that decompress writes, of Pillow's
 EXAMPLES = """examples:
   hpcm compress photo.jpg                   writes photo.hpcm
   hpcm compress photos -o small --bpp 0.5   every picture in a folder
@@ -38,14 +42,15 @@ Commands = Any  # argparse keeps the type of add_subparsers()'s result to itself
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="hpcm",
         description="A learned image codec.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--version", action=Version)
-    commands = result.add_subparsers(metavar="COMMAND", required=True)
+    result.set_defaults(run=partial(first, parser))
+    commands = result.add_subparsers(metavar="COMMAND")
     for add in (_compress, _decompress, _info, _import, _exact, _eval, _bench, _thumbnail, _desktop, _completion):
         add(commands)
     model_options(_command(commands, "models", models, "list the installed models, or fetch the authors'"))
@@ -53,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     serve_options(_command(commands, "serve", serve, "serve a page that encodes in the browser, and an HTTP API"))
     text = "compress millions of pictures, in folders, buckets, tar shards or Parquet, on Ray"
     archive_options(_command(commands, "archive", archive, text))
+    _help(commands)
     return result
 
 
@@ -82,9 +88,11 @@ def _compress(commands: Commands) -> None:
 
 def _decompress(commands: Commands) -> None:
     command = _command(commands, "decompress", decompress, "decode .hpcm files to pictures")
-    _files(command, ".hpcm file", "picture, whose suffix sets its format")
-    text = "format of pictures whose names aren't given: png (default), webp, tif, ppm or jpg"
+    _files(command, ".hpcm file", f"picture, whose suffix sets its format ({FORMATS})")
+    text = f"format of pictures whose names aren't given, by default png: {FORMATS}"
     command.add_argument("--format", type=values.suffix, default="png", help=text)
+    text = f"1 to {values.MAX_QUALITY}, of jpg, webp and avif, for a smaller picture; by default they are the best"
+    command.add_argument("--quality", type=values.quality, metavar="Q", help=text)
     part = command.add_mutually_exclusive_group()
     text = "decode only this part of the picture; X and Y are pixels from the left and the top"
     part.add_argument("--crop", type=values.crop, metavar="WxH+X+Y", help=text)
@@ -191,6 +199,10 @@ def _eval(commands: Commands) -> None:
     text = "compare with published curves even if the pictures aren't Kodak's"
     command.add_argument("--published", action="store_true", help=text)
     command.add_argument("--device", choices=values.DEVICES, default="cpu", help="where models compute, by default cpu")
+    text = "what runs the models' networks; auto, the default: ONNX Runtime if possible, else torch"
+    command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
+    text = "CPU threads of each codec, by default 1, so that their times can be compared"
+    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
 
 
 def _bench(commands: Commands) -> None:
@@ -228,6 +240,11 @@ def _desktop(commands: Commands) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--install", action="store_true", help="install the type image/x-hpcm and its thumbnailer")
     what.add_argument("--uninstall", action="store_true", help="remove both")
+
+
+def _help(commands: Commands) -> None:
+    command = _command(commands, "help", partial(help_, parser), "explain a command, or list them all")
+    command.add_argument("command", nargs="?", choices=[*commands.choices], metavar="COMMAND", help="its name")
 
 
 def _completion(commands: Commands) -> None:

@@ -62,13 +62,13 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 
 
 def decompress(options: argparse.Namespace) -> bool:
-    from ..saving import picture_format
+    from ..saving import options_of
 
     jobs, _ = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
         if job.suffix(options.format).lower() == files.SUFFIX:
             raise UsageError("the output is a picture; name it so, such as .png, .webp, .tif, .ppm or .jpg")
-        picture_format(job.suffix(options.format))
+        options_of(job.suffix(options.format), options.quality)
     return each(jobs, decompressor, options)
 
 
@@ -99,7 +99,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
             warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
         image = codec.decompress(container, scale=options.preview or PASSES, **part)
     image = fitted(image, options.max_size)
-    picture = save_picture(image, job.suffix(options.format))
+    picture = save_picture(image, job.suffix(options.format), options.quality)
     told = f"{image.width} x {image.height} pixels"
     told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
     keep(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({told})")
@@ -123,7 +123,8 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
     be_verbose(options.verbose)
     made = {job for job in jobs if options.skip_existing and job.is_made()}
     left = [job for job in jobs if job not in made]
-    sound = [job for job in left if attempt(partial(job.check, options.force, options.skip_existing), job.name)]
+    check = {"skip_existing": options.skip_existing, "decodes": make is decompressor}
+    sound = [job for job in left if attempt(partial(job.check, options.force, **check), job.name)]
     if options.dry_run:
         for job in sound:
             print(f"{job.name} -> {job.target or 'standard output'}")

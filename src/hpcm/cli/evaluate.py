@@ -16,15 +16,16 @@ from ..errors import UsageError
 from ..weights import DEFAULT_MODEL, default
 from .convert import keep_pages
 from .files import lift_pillows_bound, write
+from .messages import say
 
 if TYPE_CHECKING:
     from ..eval.evaluate import Watcher
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    lift_pillows_bound()
-    keep_pages()
+    prepare()
     from ..eval import evaluate as eval_
+    from ..eval.bdrate import LEAST_OVERLAP
     from ..eval.metrics import EXTRA
     from ..eval.report import markdown, summary
 
@@ -36,6 +37,8 @@ def evaluate(options: argparse.Namespace) -> None:
         qualities=options.qualities,
         efforts=options.effort,
         device=options.device,
+        engine=options.engine,
+        threads=options.threads,
         jobs=options.jobs,
         shown=options.show,
         extra=tuple(name for name in EXTRA if getattr(options, name)),
@@ -43,11 +46,20 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     folder = Path(options.output)
     with watching() as watcher:
-        results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=keep_pages)
+        results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=prepare)
     print(markdown(*summary(results)))
     for text in results["warnings"]:
-        print(f"hpcm: note: {text}", file=sys.stderr)
+        say("note", text)
+    if partial := len(results["partial"]):
+        rates = "1 BD-rate covers" if partial == 1 else f"{partial} BD-rates cover"
+        say("note", f"{rates} less than {LEAST_OVERLAP:.0%} of the qualities; the report lists them")
     print(f"{folder / 'report.html'}  {folder / 'results.json'}")
+
+
+def prepare() -> None:
+    """What every process that measures does first."""
+    lift_pillows_bound()
+    keep_pages()
 
 
 def default_models() -> list[str]:
@@ -82,8 +94,6 @@ def bench(options: argparse.Namespace) -> None:
     from ..eval import bench as bench_
     from ..eval.machine import commit, machine, versions
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     devices = [options.device] if options.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
     models = options.models or default_models()
     if not models:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from .. import atomic
 from ..atomic import refuse_existing
+from ..container import LONGEST_START, is_hpcm, no_hpcm
 from ..errors import UsageError
 from .folders import contents
 from .streams import is_standard_output
@@ -69,11 +70,12 @@ class Job:
         is_file = stat.S_ISREG(target.st_mode) and not os.path.samestat(source, target)
         return is_file and target.st_mtime_ns // MICROSECOND >= source.st_mtime_ns // MICROSECOND
 
-    def check(self, force: bool, skip_existing: bool = False) -> None:
+    def check(self, force: bool, *, skip_existing: bool = False, decodes: bool = False) -> None:
         """What can be known to fail before any work is done. Raises OSError or UsageError.
 
         Args:
             skip_existing: a target that is made already was sorted out before.
+            decodes: the input is to be a .hpcm file.
         """
         if self.problem is not None:
             raise self.problem
@@ -88,10 +90,19 @@ class Job:
                 raise UsageError("standard output is closed or a terminal; name an output with -o")
             return
         if self.source is not None and self.target.exists() and self.target.samefile(self.source):
-            raise UsageError("input and output are the same file; name another output with -o")
+            raise UsageError(self._why_same(decodes))
         if skip_existing and not force and self.source is not None and self.target.is_file():
             raise UsageError(f"{self.target} is older than the input; -f overwrites it")
         refuse_existing(self.target, force)
+
+    def _why_same(self, decodes: bool) -> str:
+        """What to say where input and output are the same file: most likely the other command is meant."""
+        head = self.read()[:LONGEST_START]
+        if is_hpcm(head) and not decodes:
+            return "it is a .hpcm file already; `hpcm decompress` makes a picture of it"
+        if decodes and not is_hpcm(head):
+            return no_hpcm(head)
+        return "input and output are the same file; name another output with -o"
 
     def read(self) -> bytes:
         if self.source is not None:

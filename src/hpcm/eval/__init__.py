@@ -12,5 +12,5 @@
     released.py  the authors' released code on the same weights, for bench
 
 The rules: a rate is that of a real file, headers included; a picture is compared after it was decoded from that file,
-as 8-bit RGB; PSNR is the mean over pictures of the pictures' PSNR.
+as 8-bit RGB; PSNR is the mean over pictures of the pictures' PSNR; every codec is told how many threads it has.
 """

@@ -47,6 +47,11 @@ class Curve:
         own = (self.rates, self.qualities)
         self.log_rate = _package().bd_rate(*own, *own, "pchip", interpolators=True, min_overlap=0)[1]
 
+    def few_points(self) -> str:
+        """A warning where there are fewer than a BD-rate takes; else empty."""
+        count = len(self.rates)
+        return f"a curve has only {count} points, {FEWEST_POINTS} are the least for a BD-rate" * (count < FEWEST_POINTS)
+
     def quality_at(self, rate: float) -> float | None:
         """The quality at a rate; None outside the measured points."""
         if not self.rates[0] <= rate <= self.rates[-1]:
@@ -82,8 +87,8 @@ def delta(anchor: Curve, test: Curve, rates: tuple[float, float] | None = None) 
         return Delta(None, low, high, 0.0, ("the curves have no quality in common",))
     overlap = (high - low) / wanted
     warnings = []
-    if (fewest := min(len(anchor.rates), len(test.rates))) < FEWEST_POINTS:
-        warnings.append(f"a curve has only {fewest} points, {FEWEST_POINTS} are the least for a BD-rate")
+    if few := anchor.few_points() or test.few_points():
+        warnings.append(few)
     if overlap < LEAST_OVERLAP:
         warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f}")
     difference = float(test.log_rate.integrate(low, high) - anchor.log_rate.integrate(low, high)) / (high - low)

@@ -152,20 +152,20 @@ def bench(
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
-        against: checkouts of the authors' code or of other codecs; see released.py and others.py. They compute with
-            torch, whose number of threads is then set to that of our engine.
+        against: checkouts of the authors' code or of other codecs; see released.py and others.py.
         efforts: to time the encoder with, once each.
-        engine, threads: as for `hpcm.load`.
+        engine: as for `hpcm.load`.
+        threads: of the CPU, by default one for each core; of everything that is timed: the engine, whichever it is,
+            torch's matrix product, the search of efforts, and what runs `against`.
 
     Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used.
     """
+    threads = threads or cores()
+    torch.set_num_threads(threads)
     with opened(model, device, engine, threads) as codec:
         networks = codec.networks
         count, groups = cost(networks.config)
         used = "torch" if isinstance(networks, HPCM) else "onnx"
-        threads = threads or (torch.get_num_threads() if used == "torch" else cores())
-        if against:
-            torch.set_num_threads(threads)
         released, others = _checkouts(against, codec, device)
         peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))

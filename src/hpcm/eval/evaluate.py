@@ -15,7 +15,7 @@ from .. import atomic
 from ..errors import UsageError
 from ..weights import rungs
 from . import measure
-from .bdrate import COLUMNS, RATES, Curve, delta, points_of, published
+from .bdrate import COLUMNS, LEAST_OVERLAP, RATES, Curve, delta, points_of, published
 from .machine import commit, machine, versions
 from .measure import Prepare, Source, Subject, Task
 from .report import write_report
@@ -23,6 +23,7 @@ from .rivals import CODECS, Setting
 from .shown import side_by_side
 
 PICTURES = frozenset([".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"])  # that are looked for in folders
+BUSY = 1.2  # cores for each thread; more than that is no noise of the clock
 QUALITIES = ("psnr", "ms_ssim_db", "ssimulacra2")
 KODAK = {f"kodim{k:02}" for k in range(1, 25)}
 KODAK_PIXELS = 768 * 512
@@ -39,7 +40,9 @@ class Options:
     qualities: Sequence[Setting] = ()  # of models; else their own
     efforts: Sequence[int] = (0,)  # of models
     device: str = "cpu"
-    jobs: int = 1
+    engine: str = "auto"  # of models
+    threads: int = 1  # of each codec, as far as it can use them
+    jobs: int = 1  # processes that measure at once
     shown: int = 3  # pictures side by side
     extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2"
     published: bool | None = None  # compare with published curves; None: if the pictures are Kodak's
@@ -82,10 +85,10 @@ def evaluate(
         for source in sources
     ]
     cache = folder / "cache"
-    pending = [task for task in tasks if not measure.is_cached(task, cache)]
+    pending = [(task, cache, options.jobs) for task in tasks if not measure.is_cached(task, cache)]
     shown = sources[:: max(1, len(sources) // options.shown)][: options.shown] if options.shown else []
     watcher.begin(len(pending) + len(subjects) + len(shown))
-    for _ in measure.spread(measure.measure, [(task, cache, options.jobs) for task in pending], options.jobs, prepare):
+    for _ in measure.spread(measure.measure, pending, options.jobs, prepare, options.threads):
         watcher.step("measuring")
     results = _results(sources, subjects, settings, options, cache)
     for subject in subjects:
@@ -118,7 +121,7 @@ def subjects_of(options: Options) -> list[Subject]:
     """The codecs, each with a name of its own. Raises UsageError, ModelNotFoundError, WeightsError."""
     if unknown := [name for name in options.codecs if name not in CODECS]:
         raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(CODECS)}")
-    subjects = [Subject(name) for name in options.codecs]
+    subjects = [Subject(name, threads=options.threads) for name in options.codecs]
     for model in options.models:
         models = rungs(model)
         ladder = len(models) > 1
@@ -129,7 +132,8 @@ def subjects_of(options: Options) -> list[Subject]:
             name = (str(model) if ladder else models[0].name) + (f"-e{effort}" if effort else "")
             name = f"{name}-{digest[:6]}" if name in taken else name
             path = str(model) if ladder else str(models[0].path.resolve())
-            subjects.append(Subject(name, path, digest, options.device, effort))
+            where = options.device, effort, options.engine, options.threads
+            subjects.append(Subject(name, path, digest, *where))
     if not subjects:
         raise UsageError("nothing to evaluate: name codecs or models")
     return subjects
@@ -161,14 +165,17 @@ def _results(
         for setting in settings[subject]:
             tasks = [Task(subject, setting, source, options.extra) for source in sources]
             rows = [measure.measure(task, cache) for task in tasks]
-            conditions |= {(row["jobs"], row["threads"]) for row in rows}
+            conditions |= {(row["jobs"], described["threads"]) for row in rows}
             pictures = [{"picture": s.path.stem, **row} for s, row in zip(sources, rows, strict=True)]
             points.append({**measure.point(setting, rows), "pictures": pictures})
         model = {"weights_sha256": subject.weights_hash, "device": subject.device} if subject.weights else {}
-        kept = {key: described[key] for key in ("label", "said", "versions")}
+        model |= {"engine": described["engine"]} if subject.weights else {}
+        kept = {key: described[key] for key in ("label", "said", "versions", "threads")}
         codecs[subject.name] = {**kept, **model, "points": points}
     is_kodak = {s.path.stem for s in sources} == KODAK and all(s.width * s.height == KODAK_PIXELS for s in sources)
     rivals = RIVALS if (is_kodak if options.published is None else options.published) else ()
+    compared = comparisons(codecs, rivals)
+    compared["warnings"] += [text for codec in codecs.values() for text in too_busy(codec)]
     given = {**asdict(options), "models": [Path(model).name for model in options.models]}
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -176,34 +183,49 @@ def _results(
         "machine": machine(),
         "versions": versions(),
         "options": given,
-        "timed_with": [{"jobs": jobs, "threads_each": threads} for jobs, threads in sorted(conditions)],
+        "timed_with": [{"jobs": jobs, "threads": threads} for jobs, threads in sorted(conditions)],
         "pictures": [{"name": s.path.stem, "width": s.width, "height": s.height, "hash": s.hash} for s in sources],
         "codecs": codecs,
         "published": {name: published()[name] for name in rivals},
         "is_kodak": is_kodak,
-        **comparisons(codecs, rivals),
+        **compared,
     }
 
 
+def too_busy(codec: dict[str, Any]) -> list[str]:
+    """A warning about a codec whose times are of more threads than it was given: its library started its own."""
+    busy = measure.busy(row for point in codec["points"] for row in point["pictures"])
+    if busy <= codec["threads"] * BUSY:
+        return []
+    threads = f"{codec['threads']} thread{'s' * (codec['threads'] > 1)}"
+    return [f"{codec['label']} kept {busy:.1f} cores busy: its times aren't of {threads}"]
+
+
 def comparisons(codecs: dict[str, Any], rivals: Sequence[str]) -> dict[str, Any]:
-    """BD-rates of all pairs in every quality, qualities at COLUMNS, BD-rates against JPEG, and the warnings."""
+    """BD-rates of all pairs in every quality, qualities at COLUMNS, BD-rates against JPEG, and what to know of them.
+
+    "warnings" are about codecs, one each; "partial" are the BD-rates over a part of the qualities.
+    """
     bd: dict[str, Any] = {}
     warnings: list[str] = []
+    partial: list[str] = []
     for quality in QUALITIES:
         curves = _curves(codecs, rivals, quality, warnings)
         bd[quality] = {name: {} for name in curves}
         for anchor, test in combinations(curves, 2):
             there, back = delta(curves[anchor], curves[test]), delta(curves[test], curves[anchor])
             bd[quality][anchor][test], bd[quality][test][anchor] = asdict(there), asdict(back)
-            if not {anchor, test} <= set(rivals):
-                warnings += [f"{quality}, {test} against {anchor}: {text}" for text in there.warnings]
-        for name in curves.keys() & codecs.keys():
+            if there.overlap < LEAST_OVERLAP and not {anchor, test} <= set(rivals):
+                partial += [f"{quality}, {test} against {anchor}: {there.warnings[-1]}"]
+        for name in [name for name in codecs if name in curves]:
+            if few := curves[name].few_points():
+                warnings.append(f"{name}: {few}")
             at = {str(rate): curves[name].quality_at(rate) for rate in COLUMNS}
             codecs[name].setdefault("at", {})[quality] = at
             if "jpeg" in curves and name != "jpeg":
                 versus = asdict(delta(curves["jpeg"], curves[name], RATES))
                 codecs[name].setdefault("vs_jpeg", {})[quality] = versus
-    return {"bd_rate": bd, "warnings": warnings}
+    return {"bd_rate": bd, "warnings": list(dict.fromkeys(warnings)), "partial": partial}
 
 
 def _curves(codecs: dict[str, Any], rivals: Sequence[str], quality: str, warnings: list[str]) -> dict[str, Curve]:

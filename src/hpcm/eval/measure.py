@@ -1,8 +1,9 @@
 """One codec at one setting on one picture; cached, so that an evaluation can be stopped and resumed.
 
 A measurement is a small JSON file in the cache's folder, named after the codec, the picture, the setting, and a key:
-the hash of everything that its numbers depend on (the picture's pixels, the versions of the libraries, the weights and
-the code). Times are those of the first measurement; `threads` and `jobs` in the file say under which conditions.
+the hash of everything that its numbers depend on (the picture's pixels, the versions of the libraries, the number of
+threads, the engine, the weights and the code). Times are those of the first measurement; `jobs` in the file says how
+many processes measured at once, and `encode_cpu_s` and `decode_cpu_s` what all threads of the codec took together.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import os
 import signal
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,15 @@ import numpy as np
 from PIL import Image
 
 from .. import atomic
-from ..hardware import cores, end_with_parent
+from ..errors import PictureError, PictureNotice
+from ..hardware import end_with_parent
+from ..picture import from_image, rgb_of
+from ..sources import open_picture
 from .machine import code_digest, peak_memory, versions
 from .metrics import EXTRA, decibels, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting
 
-FORMAT = 1  # of a measurement; another one is measured anew
+FORMAT = 2  # of a measurement; another one is measured anew
 Row = dict[str, Any]
 Prepare = Callable[[], None]
 
@@ -44,6 +49,8 @@ class Subject:
     weights_hash: str | None = None
     device: str = "cpu"
     effort: int = 0
+    engine: str = "auto"
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Task:
         """Everything that the numbers depend on."""
         codec, subject = describe(self.subject), self.subject
         own = {"weights": subject.weights_hash, "code": code_digest(), "device": subject.device}
+        own |= {"engine": codec["engine"]}
         return {
             "format": FORMAT,
             "codec": subject.name,
@@ -74,6 +82,7 @@ class Task:
             "setting": self.setting,
             "picture": self.source.hash,
             "versions": codec["versions"],
+            "threads": codec["threads"],
             **(own if subject.weights else {}),
             **({"effort": subject.effort} if subject.effort else {}),
             **dict.fromkeys(self.extra, True),
@@ -88,11 +97,12 @@ class Task:
 def open_codec(subject: Subject) -> Codec:
     """A codec, warmed up. Raises UsageError if a package or program is missing."""
     if subject.weights is None:
-        codec = CODECS[subject.name]()
+        codec = CODECS[subject.name](threads=subject.threads)
     else:
         from .ours import Ours
 
-        codec = Ours(subject.weights, subject.device, subject.effort)
+        engine, threads = subject.engine, subject.threads
+        codec = Ours(subject.weights, subject.device, subject.effort, engine=engine, threads=threads)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
     codec.decompress(codec.compress(noise, codec.settings[len(codec.settings) // 2]))
     return codec
@@ -100,10 +110,11 @@ def open_codec(subject: Subject) -> Codec:
 
 @lru_cache(maxsize=64)
 def describe(subject: Subject) -> dict[str, Any]:
-    """What a report says of a codec."""
+    """What a report says of a codec; the engine, a package, is None for conventional ones."""
     codec = open_codec(subject)
     used = {name: versions().get(name) for name in codec.libraries}
-    return {"label": codec.label, "said": codec.said, "versions": used, "settings": tuple(codec.settings)}
+    how = {"threads": codec.threads, "engine": getattr(codec, "engine", None)}
+    return {"label": codec.label, "said": codec.said, "versions": used, **how, "settings": tuple(codec.settings)}
 
 
 def read_source(path: Path) -> Source:
@@ -114,9 +125,20 @@ def read_source(path: Path) -> Source:
 
 @lru_cache(maxsize=1)
 def read_pixels(path: Path) -> np.ndarray:
-    """A picture as 8-bit RGB, [H, W, 3]."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    """A picture as 8-bit RGB, [H, W, 3], read as the codec reads it: upright, and 16-bit grey brought to 8 bits.
+
+    Raises PictureError for what it can't read, and for a picture that is transparent somewhere: what its pixels are
+    there is nobody's concern, and not all codecs keep it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PictureNotice)  # of metadata, which isn't measured
+            picture = from_image(open_picture(path.read_bytes()))
+        if picture.alpha is not None and picture.alpha.min() < 255:
+            raise PictureError("it is transparent, and only opaque pictures can be compared")
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from error
+    return rgb_of(Image.fromarray(picture.pixels))
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
@@ -127,7 +149,7 @@ def measure(task: Task, cache: Path, jobs: int = 1) -> Row:
     file = task.file(cache)
     if (row := _cached(file)) is not None:
         return row
-    row = {**_measured(task), "jobs": jobs, "threads": threads()}
+    row = {**_measured(task), "jobs": jobs}
     atomic.write(file, json.dumps({**task.identity(), "row": row}, indent=1).encode())
     return row
 
@@ -147,20 +169,29 @@ def _measured(task: Task) -> Row:
     codec, original = open_codec(task.subject), read_pixels(task.source.path)
     clock: Any = codec if task.subject.weights else None  # only ours knows its parts
     image = Image.fromarray(original)
-    start = time.perf_counter()
-    data = codec.compress(image, task.setting)
-    encode_s = time.perf_counter() - start
+    data, encode_s, encode_cpu_s = _timed(partial(codec.compress, image, task.setting))
     split = {"encode_split": clock.encode_split(data, encode_s)} if clock and not task.subject.effort else {}
-    start = time.perf_counter()
-    decoded = codec.decompress(data)
-    decode_s = time.perf_counter() - start
+    decoded, decode_s, decode_cpu_s = _timed(partial(codec.decompress, data))
     if clock:
         split["decode_split"] = clock.decode_split(decode_s)
     pixels = np.asarray(decoded)
     row: Row = {"bytes": len(data), "bpp": 8 * len(data) / (image.width * image.height)}
     row |= {"psnr": psnr(original, pixels), "ms_ssim": ms_ssim(original, pixels)}
     row |= {"encode_s": encode_s, "decode_s": decode_s, **split}
+    row |= {"encode_cpu_s": encode_cpu_s, "decode_cpu_s": decode_cpu_s}
     return row | {name: EXTRA[name](original, pixels) for name in task.extra}
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """The result, the seconds that it took, and the processor's seconds of all threads and of programs run for it."""
+    start, before = time.perf_counter(), _processor_seconds()
+    result = work()
+    return result, time.perf_counter() - start, _processor_seconds() - before
+
+
+def _processor_seconds() -> float:
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def memory(task: Task, cache: Path) -> float:
@@ -183,16 +214,19 @@ def _memory(task: Task) -> float:
 # ---- many ------------------------------------------------------------------------------------------------------------
 
 
-def spread(work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare: Prepare | None) -> Iterator[Any]:
+def spread(
+    work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare: Prepare | None, threads: int = 1
+) -> Iterator[Any]:
     """The results of `work(*arguments)` for all the arguments given, as they are done, in `jobs` processes.
 
+    `threads` is what OpenMP takes in each of several, for metrics: codecs are told theirs when they are opened.
     An exception in the caller, such as an interruption, ends the processes; measurements are written whole or not.
     """
     if jobs == 1:
         yield from (work(*arguments) for arguments in given)
         return
-    each, others = max(1, threads() // jobs), active_children()
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (each, prepare)) as pool:
+    others = active_children()
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads, prepare)) as pool:
         futures = [pool.submit(work, *arguments) for arguments in given]
         try:
             for future in as_completed(futures):
@@ -205,8 +239,8 @@ def spread(work: Callable[..., Any], given: Iterable[tuple], jobs: int, prepare:
             raise
 
 
-def _begin(count: int, prepare: Prepare | None) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(count)  # before torch is imported
+def _begin(threads: int, prepare: Prepare | None) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the parent's, which then ends this process; but not
     # SIG_IGN, which the encoders that are started here would inherit
     end_with_parent()
@@ -214,10 +248,13 @@ def _begin(count: int, prepare: Prepare | None) -> None:
         prepare()
 
 
-def threads() -> int:
-    """The threads that torch uses, as OpenMP finds them out."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() and int(wanted) else cores()
+def busy(rows: Iterable[Row]) -> float:
+    """The processor's seconds for each second that a codec took: more than its threads means more threads."""
+    elapsed = spent = 0.0
+    for row in rows:
+        elapsed += row["encode_s"] + row["decode_s"]
+        spent += row["encode_cpu_s"] + row["decode_cpu_s"]
+    return spent / elapsed
 
 
 def point(setting: Setting, rows: Sequence[Row]) -> Row:
@@ -236,6 +273,7 @@ def point(setting: Setting, rows: Sequence[Row]) -> Row:
         if all(name in row for row in rows):
             result[name] = statistics.mean(row[name] for row in rows)
     result |= {key: statistics.median(row[key] for row in rows) for key in ("encode_s", "decode_s")}
+    result["busy"] = busy(rows)
     for key in ("encode_split", "decode_split"):
         if all(key in row for row in rows):
             result[key] = {part: statistics.median(row[key][part] for row in rows) for part in rows[0][key]}

@@ -7,21 +7,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from PIL import Image
 
 from ..codec import QUALITIES, Codec
 from ..container import pack, unpack
 from ..ladder import Ladder, load
+from ..model.hpcm import HPCM
 from .rivals import Setting
 
 
 class Ours:
-    """A weights file as a codec; its settings are qualities, of which a model with one level has but one."""
+    """A weights file as a codec; its settings are qualities, of which a model with one level has but one.
 
-    libraries = ("torch", "numpy", "constriction")
+    `engine` is the package that computes the networks. Torch's threads are the whole process's: they are set even where
+    ONNX Runtime computes, because the search of efforts takes torch.
+    """
 
-    def __init__(self, path: str, device: str = "cpu", effort: int = 0) -> None:
-        self.codec = load(path, device)
+    def __init__(
+        self, path: str, device: str = "cpu", effort: int = 0, *, engine: str = "auto", threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.codec = load(path, device, engine=engine, threads=threads)
+        networks = (self.codec.rung(0) if isinstance(self.codec, Ladder) else self.codec).networks
+        self.engine = "torch" if isinstance(networks, HPCM) else "onnxruntime"
+        self.threads = threads
+        needed = dict.fromkeys((self.engine, *(["torch"] if effort else []), "numpy", "constriction"))
+        self.libraries: Sequence[str] = tuple(needed)
         self.effort = effort
         ladder = isinstance(self.codec, Ladder)
         name = path if ladder else self.codec.weights.name
@@ -80,8 +92,6 @@ class Ours:
 
     def _wait(self) -> None:
         if self._device.startswith("cuda"):
-            import torch
-
             torch.cuda.synchronize(self._device)
 
     def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:

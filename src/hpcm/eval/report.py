@@ -32,11 +32,11 @@ def write_report(results: Results, compared: Sequence[dict[str, Any]], folder: P
         "SUMMARY": _html_table(*summary(results)),
         "PLOTS": "\n".join(drawn),
         "MATRICES": "\n".join(_matrix(results, quality) for quality in NAMES if results["bd_rate"].get(quality)),
-        "WARNINGS": _list(results["warnings"]) if results["warnings"] else "<p>None.</p>",
+        "WARNINGS": _list([*results["warnings"], *results["partial"]]) or "<p>None.</p>",
         "TIMES": _html_table(*memory_and_times(results)),
         "PICTURES": _html_table(*_pictures(results)),
         "POINTS": _points(results),
-        "CODECS": _html_table(["codec", "set to", "versions"], _codecs(results), of="texts"),
+        "CODECS": _html_table(["codec", "set to", "threads", "cores busy", "versions"], _codecs(results), of="texts"),
         "PUBLISHED": _published(results),
         "MACHINE": _e(json.dumps({key: results[key] for key in ("machine", "versions", "options")}, indent=1)),
         "COMPARED": json.dumps(list(compared)).replace("</", "<\\/"),
@@ -49,17 +49,25 @@ def write_report(results: Results, compared: Sequence[dict[str, Any]], folder: P
 
 def conditions(results: Results) -> str:
     """When, on what and how the numbers were measured, in a sentence or two."""
-    timed = " and ".join(
-        f"{c['jobs']} process{'es' * (c['jobs'] > 1)}, torch with {c['threads_each']} thread"
-        + "s" * (c["threads_each"] > 1)
-        for c in results["timed_with"]
-    )
     computer, commit = results["machine"], results["commit"] or "unknown"
-    cores = f"{computer['cores']} core{'s' * (computer['cores'] != 1)}"
-    return (
-        f"{results['date'][:10]}, {computer['cpu']}, {cores}, Python {computer['python']}, "
-        f"torch {results['versions']['torch']}, commit {commit}; timed in {timed}."
-    )
+    engines = dict.fromkeys(codec["engine"] for codec in results["codecs"].values() if codec.get("engine"))
+    parts = [results["date"][:10], computer["cpu"], counted(computer["cores"], "core")]
+    parts += [f"Python {computer['python']}", *(f"{engine} {results['versions'][engine]}" for engine in engines)]
+    return f"{', '.join(parts)}, commit {commit}; {timed_with(results)}."
+
+
+def timed_with(results: Results) -> str:
+    """How many threads each codec had, and how many processes measured at once."""
+    threads = " or ".join(map(str, sorted({how["threads"] for how in results["timed_with"]})))
+    jobs = " or ".join(map(str, sorted({how["jobs"] for how in results["timed_with"]})))
+    plural = "s" * (threads != "1")
+    together = "one picture at a time" if jobs == "1" else f"{jobs} processes at once"
+    pictures = f", {results['timed_pictures']} of the pictures" if "timed_pictures" in results else ""
+    return f"each codec timed with {threads} thread{plural}, {together}{pictures}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 # ---- tables: heads and rows of texts ---------------------------------------------------------------------------------
@@ -94,8 +102,14 @@ def saving(found: dict[str, Any] | None) -> str:
 
 def _middle(codec: dict[str, Any], key: str) -> float:
     """A codec's time: the median over its settings (of the medians over pictures)."""
-    ordered = sorted(p[key] for p in codec["points"])
+    ordered = sorted(p[key] for p in timed(codec)["points"])
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def timed(codec: dict[str, Any]) -> dict[str, Any]:
+    """Where a codec's times are: its own, or those of another report (runs/update_docs.py --times)."""
+    found: dict[str, Any] = codec.get("timed", codec)
+    return found
 
 
 def matrix(results: Results, quality: str) -> tuple[list[str], list[list[str]]]:
@@ -118,7 +132,7 @@ def memory_and_times(results: Results) -> tuple[list[str], list[list[str]]]:
     """Of the setting in the middle of each codec's; hpcm's also split into parts."""
     heads = ["codec", "setting", "encode", " / ".join(PARTS), "decode", " / ".join(PARTS), "peak memory"]
     rows = []
-    for codec in results["codecs"].values():
+    for codec in map(timed, results["codecs"].values()):
         point = codec["points"][len(codec["points"]) // 2]
         row = [codec["label"], str(point["setting"])]
         for way in ("encode", "decode"):
@@ -152,10 +166,17 @@ def curve_of_picture(codec: dict[str, Any], picture: str) -> Curve | None:
 
 
 def _codecs(results: Results) -> list[list[str]]:
-    return [
-        [c["label"], c["said"], ", ".join(f"{name} {version}" for name, version in c["versions"].items())]
-        for c in results["codecs"].values()
-    ]
+    rows = []
+    for codec in results["codecs"].values():
+        busy = max(point["busy"] for point in codec["points"])
+        versions = ", ".join(f"{name} {version}" for name, version in codec["versions"].items())
+        rows.append([codec["label"], setup(codec), str(codec["threads"]), f"{busy:.2f}", versions])
+    return rows
+
+
+def setup(codec: dict[str, Any]) -> str:
+    """How a codec is set, and what computes a model."""
+    return codec["said"] + (f", {codec['engine']}" if codec.get("engine") else "")
 
 
 # ---- HTML ------------------------------------------------------------------------------------------------------------
@@ -172,7 +193,8 @@ def _html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], of: str = "
 
 
 def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_e(line)}</li>" for line in lines) + "</ul>"
+    items = "".join(f"<li>{_e(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _matrix(results: Results, quality: str) -> str:

@@ -7,6 +7,7 @@ A class has two methods, `compress(image, setting) -> bytes` and `decompress(byt
     settings    the measured points, about 0.1 to 1.5 bits per pixel on photographs
     scale       every setting, from the smallest file to the largest
     libraries   what its output depends on, as machine.versions() names it
+    threads     how many its work takes at a time, both ways: what it was given, or 1 where it can't use more
 
 Chroma isn't subsampled where the codec's users can choose and PSNR gains by it; tuning is for PSNR, the measure of most
 tables; `avif-ssim` is tuned for SSIM, and `avif-iq` is AVIF as Pillow sets it by default, tuned for the eye.
@@ -22,9 +23,10 @@ from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from ..errors import UsageError
 from . import yuv
@@ -36,6 +38,7 @@ MISSING = "{} needs another package: pip install 'hpcm-codec[eval]'"
 class Codec(Protocol):
     label: str
     said: str
+    threads: int
 
     @property
     def settings(self) -> Sequence[Setting]: ...
@@ -62,7 +65,16 @@ def opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-class Jpeg:
+class OneThread:
+    """A codec whose library has no threads to use."""
+
+    threads = 1
+
+    def __init__(self, threads: int = 1) -> None:
+        pass
+
+
+class Jpeg(OneThread):
     label = "JPEG"
     said = "libjpeg-turbo, 4:2:0, optimised Huffman tables"
     settings = (5, 10, 20, 30, 45, 60, 75, 88)
@@ -76,7 +88,7 @@ class Jpeg:
         return opened(data)
 
 
-class MozJpeg:
+class MozJpeg(OneThread):
     """The program `cjpeg` of mozjpeg, if it is on the path."""
 
     label = "mozjpeg"
@@ -85,7 +97,7 @@ class MozJpeg:
     scale = range(1, 96)
     libraries = ("mozjpeg", "libjpeg_turbo")
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         if "mozjpeg" not in program_version("cjpeg"):
             raise UsageError("mozjpeg needs its own cjpeg on the path; the cjpeg of another libjpeg isn't it")
 
@@ -96,7 +108,7 @@ class MozJpeg:
         return opened(data)
 
 
-class WebP:
+class WebP(OneThread):
     label = "WebP"
     said = "libwebp, method 6"
     settings = (0, 5, 15, 30, 50, 70, 82, 90)
@@ -115,11 +127,11 @@ class Avif:
     scale = range(1, 100)
     libraries = ("pillow", "avif")
 
-    def __init__(self, label: str, subsampling: str, tune: str | None, speed: int = 4) -> None:
-        self.label = label
+    def __init__(self, label: str, subsampling: str, tune: str | None, speed: int = 4, *, threads: int = 1) -> None:
+        self.label, self.threads = label, threads
         told = f"tune={tune}" if tune else "default tuning"
         self.said = f"libavif with libaom, {subsampling}, speed {speed}, {told}"
-        self.options: dict[str, Any] = {"subsampling": subsampling, "speed": speed}
+        self.options: dict[str, Any] = {"subsampling": subsampling, "speed": speed, "max_threads": threads}
         if tune:
             self.options["advanced"] = {"tune": tune}
 
@@ -127,7 +139,8 @@ class Avif:
         return saved(image, "AVIF", quality=int(setting), **self.options)
 
     def decompress(self, data: bytes) -> Image.Image:
-        return opened(data)
+        with patch.object(AvifImagePlugin, "DEFAULT_MAX_THREADS", self.threads):  # Image.open has no argument for it
+            return opened(data)
 
 
 class JpegXl:
@@ -137,7 +150,8 @@ class JpegXl:
     scale = tuple(round(25 * 0.96**k, 2) for k in range(90))  # distances of 25 to 0.66
     libraries = ("imagecodecs", "jpegxl")
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         try:
             import imagecodecs
         except ImportError as error:
@@ -145,11 +159,16 @@ class JpegXl:
         self.package = imagecodecs
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
-        pixels = np.asarray(image)
-        return bytes(self.package.jpegxl_encode(pixels, lossless=False, distance=float(setting), effort=7))
+        options: dict[str, Any] = {
+            "lossless": False,
+            "distance": float(setting),
+            "effort": 7,
+            "numthreads": self.threads,
+        }
+        return bytes(self.package.jpegxl_encode(np.asarray(image), **options))
 
     def decompress(self, data: bytes) -> Image.Image:
-        return Image.fromarray(self.package.jpegxl_decode(data))
+        return Image.fromarray(self.package.jpegxl_decode(data, numthreads=self.threads))
 
 
 class Heic:
@@ -159,33 +178,38 @@ class Heic:
     scale = range(1, 100)
     libraries = ("pillow_heif", "libheif")
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         try:
             import pillow_heif
         except ImportError as error:
             raise UsageError(MISSING.format("HEIC")) from error
-        self.package = pillow_heif
+        self.package, self.threads = pillow_heif, threads
+        # x265's pool works for the thread of the frame, which waits meanwhile; without a pool that one does the work
+        pools = str(threads) if threads > 1 else "none"
+        self.options = {"preset": "slower", "tune": "psnr", "x265:pools": pools, "x265:frame-threads": "1"}
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         file = io.BytesIO()
         heif = self.package.from_pillow(image)
-        heif.save(file, quality=int(setting), chroma=420, enc_params={"preset": "slower", "tune": "psnr"})
+        heif.save(file, quality=int(setting), chroma=420, enc_params=dict(self.options))  # save() adds to them
         return file.getvalue()
 
     def decompress(self, data: bytes) -> Image.Image:
-        return self.package.open_heif(io.BytesIO(data)).to_pillow().convert("RGB")
+        with patch.object(self.package.options, "DECODE_THREADS", self.threads):  # open_heif has no argument for it
+            return self.package.open_heif(io.BytesIO(data)).to_pillow().convert("RGB")
 
 
 class VVenC:
     """The programs `vvencapp` and `vvdecapp`, if they are on the path; the colour conversion is ours."""
 
     label = "VVenC"
-    said = "preset medium, no perceptual tuning, 10-bit 4:2:0 of BT.601, 1 thread"
+    said = "preset medium, no perceptual tuning, 10-bit 4:2:0 of BT.601"
     settings = (44, 40, 36, 32, 28, 24)
     scale = range(55, 10, -1)
     libraries = ("vvenc",)
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         for program in ("vvencapp", "vvdecapp"):
             if shutil.which(program) is None:
                 raise UsageError(f"VVenC needs its program {program} on the path")
@@ -194,7 +218,8 @@ class VVenC:
         with TemporaryDirectory() as folder:
             source, target = Path(folder, "a.yuv"), Path(folder, "a.266")
             source.write_bytes(yuv.from_rgb(np.asarray(image)))
-            size, speed = f"{image.width}x{image.height}", ["-r", "1", "-t", "1", "--preset", "medium"]
+            size = f"{image.width}x{image.height}"
+            speed = ["-r", "1", "-t", str(self.threads), "--preset", "medium"]
             how = ["-s", size, "-c", "yuv420_10", *speed, "--qpa", "0", "-q", str(setting)]
             ran("vvencapp", "-i", str(source), *how, "-o", str(target))
             return target.read_bytes()
@@ -203,11 +228,11 @@ class VVenC:
         with TemporaryDirectory() as folder:
             source, target = Path(folder, "a.266"), Path(folder, "a.y4m")
             source.write_bytes(data)
-            ran("vvdecapp", "-b", str(source), "-o", str(target), "-t", "1")
+            ran("vvdecapp", "-b", str(source), "-o", str(target), "-t", str(self.threads))
             return Image.fromarray(yuv.to_rgb(target.read_bytes()))
 
 
-CODECS: dict[str, Callable[[], Codec]] = {
+CODECS: dict[str, Callable[..., Codec]] = {  # each takes `threads`, by default 1
     "jpeg": Jpeg,
     "mozjpeg": MozJpeg,
     "webp": WebP,

@@ -19,7 +19,7 @@ def export(folder: Path, offer: Offer, *, force: bool = False, page: Path = PAGE
     by one, each whole or not at all, and index.html last; nothing is removed. Raises OSError or UsageError.
     """
     if not is_built(page):
-        raise UsageError("there is no page to export: `make page` in a checkout of hpcm builds it")
+        raise UsageError("there is no page to export: `make page` in a checkout, then `pip install .` there again")
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if occupied and not (force and folder.is_dir()):
         raise UsageError(

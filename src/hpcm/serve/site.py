@@ -45,7 +45,8 @@ OTHER_KIND = "application/octet-stream"
 ASK_ALWAYS, KEEP = "no-cache", "public, max-age=31536000, immutable"
 NOT_BUILT = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hpcm</title>
-<p>The page isn't built: <code>make page</code> in a checkout of hpcm builds it, with Node.
+<p>The page isn't in this installation of hpcm. In a checkout, <code>make page</code> builds it, with Node.js 20;
+then install hpcm there again, with <code>pip install '.[serve]'</code>
 <p>Programs need no page: <a href="docs">the HTTP API</a>.
 </html>
 """

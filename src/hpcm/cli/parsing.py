@@ -1,0 +1,59 @@
+"""argparse's parser, with a suggestion for what is mistyped, and the usage of the command that it was mistyped for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of the whole command line, and of each command, which argparse makes of the same class."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's, but nothing may remain: argparse would let the whole's parser complain of a command's options.
+
+        Long options are looked at first: one that is mistyped may be the very one that argparse would say is missing.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        for option in self._own_options(words):
+            one_dash = not option.startswith("--")
+            if one_dash and f"-{option}" in self._option_string_actions:  # -quality would be read as -q with a value
+                self.error(f"there is no option {option}: did you mean -{option}?")
+            if not one_dash and not any(known.startswith(option) for known in self._option_string_actions):
+                self.error(f"there is no option {option}{suggestion(option, self._option_string_actions)}")
+        found, rest = super().parse_known_args(words, namespace)
+        for word in rest:
+            self.error(f"there is no option {word}" if word.startswith("-") else f"{word!r} is one argument too many")
+        return found, rest
+
+    def _own_options(self, words: Sequence[str]) -> list[str]:
+        """Options among the words that are for this parser: what follows a command is the command's."""
+        found = []
+        has_commands = self._subparsers is not None
+        for word in words:
+            if word == "--" or (has_commands and not word.startswith("-")):
+                break
+            if word.startswith("-"):
+                found.append(word.partition("=")[0])
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse's hook for a value that must be one of several; commands are such values, too."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = suggestion(str(value), map(str, action.choices or ()))
+            if isinstance(action, argparse._SubParsersAction):
+                text = f"there is no command {str(value)!r}{hint or '; `hpcm help` lists them'}"
+                raise argparse.ArgumentError(None, text) from None
+            text = f"invalid choice: {value!r}{hint}" if hint else error.message
+            raise argparse.ArgumentError(action, text) from None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`: did you mean ...?` if something known is spelt alike, else nothing."""
+    alike = get_close_matches(word, list(known), n=1)
+    return f": did you mean {alike[0]}?" if alike else ""
