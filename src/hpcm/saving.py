@@ -58,11 +58,14 @@ def picture_format(suffix: str) -> str:
     return name
 
 
-def save_picture(image: Image.Image, suffix: str) -> bytes:
+def save_picture(image: Image.Image, suffix: str, out: io.BytesIO | None = None) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
     Lossless where the format can be; a notice where a format has 8 bits and the picture 16. A cICP chunk goes into PNG.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
+
+    Args:
+        out: what is written to, by default a new one; what its `write` raises ends the writing, as a PictureError.
     """
     name = picture_format(suffix)
     if "A" in image.mode and name in OPAQUE:
@@ -81,7 +84,7 @@ def save_picture(image: Image.Image, suffix: str) -> bytes:
     if name == "TIFF" and "xmp" in metadata:
         metadata["exif"] = _exif_with(metadata.pop("xmp"), metadata.get("exif"))
     plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
-    out = io.BytesIO()
+    out = io.BytesIO() if out is None else out
     try:
         image.save(out, name, **metadata, **({} if plain else SAVE_OPTIONS.get(name, {})))
     except MemoryError:
