@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +18,7 @@ from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped
 
+onnxruntime = onnx.runtime()
 OFF, ALL = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 session = onnx.session
 

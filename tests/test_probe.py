@@ -9,7 +9,7 @@ import torch
 import hpcm
 from hpcm.coding.bound import CARRIER_BITS
 from hpcm.coding.layers import layers
-from hpcm.coding.probe import cases
+from hpcm.coding.probe import cases, sizes
 from hpcm.errors import MismatchError
 from hpcm.model import grid
 from hpcm.model.arithmetic import arithmetic
@@ -245,3 +245,107 @@ def test_tf32_by_force_is_refused(monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     with pytest.raises(MismatchError, match="NVIDIA_TF32_OVERRIDE=1"), arithmetic(torch.device("cuda")):
         pass
+
+
+# ---- what a library chooses by the sizes at hand ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_onednn():
+    """As in a torch that was built without it."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    yield
+    torch.backends.mkldnn.enabled = before
+
+
+@pytest.mark.parametrize("name", ["nano", "lite"])
+def test_without_onednn_models_load_and_give_the_same(no_onednn, name):
+    """NNPACK would compute 16 pictures by Winograd or FFT."""
+    expected = hpcm.load(name, engine="onnx").networks
+    networks = hpcm.load(name, engine="torch").networks
+    z_hat = np.random.default_rng(0).integers(-9, 10, (16, networks.config.N, 2, 2)).astype(np.float32)
+    with networks.undisturbed(), networks.exactly():
+        found = networks.hyper_synthesise(torch.from_numpy(z_hat)).numpy()
+    assert np.array_equal(found, expected.hyper_synthesise(z_hat))
+
+
+@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="a torch without NNPACK")
+def test_nnpack_is_inexact_and_switched_off(no_onednn):
+    rng = np.random.default_rng(0)
+    x, weight = (torch.from_numpy(rng.integers(-100, 101, size)).float() for size in ((16, 64, 32, 32), (64, 64, 3, 3)))
+    exact = conv2d(x.double(), weight.double(), padding=1)
+    with torch.no_grad():
+        assert not torch.equal(conv2d(x, weight, padding=1).double(), exact)
+        with arithmetic(CPU):
+            assert torch.equal(conv2d(x, weight, padding=1).double(), exact)
+        assert not torch.equal(conv2d(x, weight, padding=1).double(), exact)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_nnpack_is_as_it_was(before):
+    (own,) = torch.backends.nnpack.set_flags(before)
+    try:
+        with arithmetic(CPU), arithmetic(CPU):
+            assert torch.backends.nnpack.set_flags(False) == (False,)
+        assert torch.backends.nnpack.set_flags(own) == (before,)
+    finally:
+        torch.backends.nnpack.set_flags(own)
+
+
+def test_without_onednn_depthwise_sums_are_not_the_librarys(no_onednn, monkeypatch):
+    """On ARM, torch has a Winograd of its own for them, which can't be switched off."""
+
+    def plain(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        assert groups == 1
+        return conv2d(x, weight, bias, stride, padding, dilation)
+
+    networks = hpcm.load("nano", engine="torch").networks
+    depthwise = [layer for layer in layers(networks.arrays_by_name(), "float32") if layer.depthwise]
+    assert depthwise
+    monkeypatch.setattr(grid.F, "conv2d", plain)
+    probe(networks, CPU)
+
+
+BY_SIZE = {
+    "many pictures": lambda x: x.shape[0] >= 8,
+    "one picture": lambda x: x.shape[0] == 1,
+    "a small picture": lambda x: x.shape[0] == 1 and x.shape[2] < 32,
+    "a large picture": lambda x: x.shape[0] == 1 and x.shape[2] >= 64,
+}
+
+
+@pytest.mark.parametrize("size", BY_SIZE)
+@pytest.mark.parametrize("name", ["Winograd F(4x4, 3x3)", "Fourier"])
+def test_what_is_inexact_in_some_sizes_is_found(bundled, monkeypatch, name, size):
+    inexact = INEXACT[name]["conv2d"]
+    chosen = BY_SIZE[size]
+    monkeypatch.setattr(grid.F, "conv2d", lambda x, *rest: (inexact if chosen(x) else conv2d)(x, *rest))
+    with pytest.raises(MismatchError, match=r"isn't exact in layer \S+ \(\d+ pictures? of \d+ x \d+\): a sum is"):
+        probe(bundled, CPU)
+
+
+def test_large_pictures_have_the_sums_of_the_small_ones(bundled):
+    """Each picture is among them, whole, and nothing else is compared."""
+    found = [(case, list(sizes(case))) for case in cases_of(bundled)]
+    assert {len(sized) for _, sized in found} == {2, 3}
+    for case, (_, one, *large) in found:
+        assert np.array_equal(one.m, case.m[:1])
+        for sized in large:
+            assert sized.m.shape[2:] == (64, 64)
+            assert np.isfinite(sized.expected[0, 0]).sum() == 64 * case.expected[0, 0].size
+            assert np.array_equal(sized.expected[0, :, 8:15, :7], case.expected[8 % len(case.m)])
+
+
+def test_the_message_names_what_was_found(bundled, monkeypatch):
+    monkeypatch.delenv("ONEDNN_DEFAULT_FPMATH_MODE", raising=False)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setattr(grid.F, "conv2d", INEXACT["TF32"]["conv2d"])
+    with pytest.raises(MismatchError, match=r"a sum is \S+ instead of \S+, \S+ of \S+ differ, and no setting is known"):
+        probe(bundled, CPU)
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    with pytest.raises(MismatchError, match="perhaps because of ONEDNN_DEFAULT_FPMATH_MODE=BF16: unset it"):
+        probe(bundled, CPU)
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT")
+    with pytest.raises(MismatchError, match="no setting is known to be the cause"):
+        probe(bundled, CPU)

@@ -23,13 +23,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 import hpcm
-from hpcm import cli, codec
+from hpcm import cli, effort
 from hpcm.container import pack, unpack
+from hpcm.engine.onnx import OnnxNetworks
 from hpcm.errors import UsageError
 from hpcm.serve import run, site, work
+from hpcm.serve.callers import Callers
 from hpcm.serve.limits import Limits
 from hpcm.serve.offer import Offer
 from hpcm.serve.pool import Pool
@@ -280,7 +283,7 @@ def test_many_clients_at_once(served):
         ("decompress?box=5,5,5,9", 422, "inside the picture"),
         ("decompress?max-size=0", 422, "max-size: '0' was given; allowed is 1 or more"),
         ("decompress?box=0,0,9,9&max-size=5", 422, "exclude one another"),
-        ("nothing", 405, "POST is not for /nothing"),
+        ("nothing", 404, "there is nothing at /nothing"),
     ],
 )
 def test_wrong_parameters(served, small, path, status, words):
@@ -373,14 +376,141 @@ def claiming(side: int) -> bytes:
     return bytes(file)
 
 
-def test_other_sites_pages(served, small):
-    answer = served.post("info", small, headers={"sec-fetch-site": "cross-site"})
-    assert answer.status_code == 403
+class Wide(ImageFile.ImageFile):
+    """Another reading of a TIFF's bytes, as a file may be of two formats: 2048 x 2048 pixels."""
+
+    format = "WIDE"
+
+    def _open(self):
+        self._size, self._mode = (2048, 2048), "L"
+        self.tile = [("raw", (0, 0, *self._size), 0, ("L", 0, 1))]
+
+
+def test_a_picture_of_two_formats(offer, monkeypatch):
+    """What is judged is what is coded: the bytes are opened once, as a format that is accepted."""
+    file = png(crop(0), "tiff") + bytes(2048 * 2048)
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [Wide.format, *Image.ID])  # in this order they are tried
+    monkeypatch.setitem(Image.OPEN, Wide.format, (Wide, lambda prefix: prefix.startswith(b"II*\0")))
+    assert Image.open(io.BytesIO(file)).size == (2048, 2048)
+    opened, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **how: opened.append(how) or real(*args, **how))
+    with running(offer, max_bytes=8 << 20, max_pixels=1 << 20) as server:
+        answer = server.post("compress", file)
+    assert (answer.status_code, len(opened)) == (200, 1)
+    coded = unpack(answer.content)
+    assert (coded.width, coded.height) == (96, 64)
+
+
+def test_a_picture_that_grows_when_it_is_decoded(served, monkeypatch):
+    """Some formats tell of their size only then."""
+
+    def grow(self):
+        pixels = load(self)
+        self._size = 2000, 2000
+        return pixels
+
+    load = TiffImageFile.load
+    monkeypatch.setattr(TiffImageFile, "load", grow)
+    answer = served.post("compress", png(Image.new("L", (2000, 20)), "tiff"))
+    assert (answer.status_code, problem(answer)) == (413, "the picture has 2000 x 2000 pixels, over 1,048,576")
+
+
+STRANGE_HOSTS = ("rebound.example", "127.0.0.1.example.org", "localhost.example:80", "192.0.2.1", "[::2]", "a b", "")
+
+
+@pytest.mark.parametrize("path", ["compress", "decompress", "info", "health", "models", "docs", "", "nothing"])
+def test_other_names_of_this_machine(served, small, path):
+    """A page's own name that was made to lead here (DNS rebinding): nothing is done or told."""
+    for host in STRANGE_HOSTS:
+        for method in ("GET", "POST"):
+            body = small if method == "POST" else None
+            answer = served.client.request(method, path, content=body, headers={"host": host})
+            assert answer.status_code == 403, (host, method)
+            assert "this server doesn't go by the name" in problem(answer)
+    assert served.idle()
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.:1", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:99"])
+def test_own_names_of_this_machine(served, small, host):
+    assert served.post("info", small, headers={"host": host}).status_code == 200
+    for origin in ("http://localhost", "https://127.0.0.1:5000", "http://[::1]:1"):
+        assert served.post("info", small, headers={"host": host, "origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "https://rebound.example"},
+        {"origin": "http://192.0.2.1:8000"},
+        {"origin": "http://localhost.example"},
+        {"origin": "http://localhost@evil.example"},
+        {"origin": "null"},
+        {"origin": ""},
+        {"origin": "file://"},
+    ],
+)
+def test_other_sites_pages(served, small, headers):
+    for path in ("info", "compress", "decompress"):
+        answer = served.post(path, small, headers=headers)
+        assert answer.status_code == 403
+        assert "may not use this server" in problem(answer)
+    assert served.get("health", headers=headers).status_code == 200
     assert served.post("info", small, headers={"sec-fetch-site": "same-origin"}).status_code == 200
 
 
+def allows(callers: Callers, host: str, origin: str | None = None) -> bool:
+    headers = {b"host": host, b"origin": origin}
+    return callers.refusal("POST", [(key, text.encode()) for key, text in headers.items() if text is not None]) is None
+
+
+def test_who_may_ask_depends_on_where_it_listens():
+    alone, everywhere = Callers(), Callers("0.0.0.0")
+    lan, named = Callers("192.0.2.7"), Callers("::", ["Pictures.Example.org.", "2001:db8::7"])
+    assert not allows(alone, "192.0.2.7")
+    assert allows(lan, "192.0.2.7:8000", "http://192.0.2.7:8000")
+    assert not allows(lan, "192.0.2.8")
+    for callers in (everywhere, named):  # an address can't be made to lead elsewhere
+        assert allows(callers, "192.0.2.8:8000", "http://192.0.2.8:8000")
+        assert allows(callers, "[2001:DB8::8]", "http://[2001:db8:0::8]:8000")
+        assert not allows(callers, "192.0.2.8:8000", "http://192.0.2.9:8000")
+        assert not allows(callers, "rebound.example", "http://rebound.example")
+    assert allows(named, "pictures.example.org:443", "https://pictures.example.org")
+    assert allows(named, "127.0.0.1:8000", "https://pictures.example.org")  # behind a proxy
+    assert not allows(everywhere, "pictures.example.org")
+    assert Callers().refusal("POST", []) is None  # HTTP/1.0, which no browser speaks
+
+
+@pytest.mark.parametrize(
+    ("paths", "allow"),
+    [
+        (("compress", "decompress", "info"), "POST"),
+        (("", "health", "models", "docs", "openapi.json", "models/index.json", "app.mjs"), "GET, HEAD"),
+        (("nothing", "compress/", "models/"), None),
+    ],
+)
+def test_methods(served, paths, allow):
+    """Each URL says which it takes."""
+    for path in paths:
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "BREW"):
+            answer = served.client.request(method, path)
+            if allow is None:
+                assert answer.status_code == 404
+            elif method in allow.split(", "):
+                assert answer.status_code == (400 if method == "POST" else 200)  # 400: the body is empty
+            else:
+                assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+                assert method == "HEAD" or f"{method} is not for /{path}, which takes {allow}" in problem(answer)
+        asked = served.client.options(path)
+        assert (asked.status_code, asked.headers.get("allow"), allow) in ((204, allow, allow), (404, None, None))
+        whole, head = served.get(path), served.client.head(path)
+        assert (head.content, head.headers["content-length"]) == (b"", whole.headers["content-length"])
+    assert served.idle()
+
+
 def test_requests_that_are_no_http(served):
-    for line in (b"nonsense\r\n\r\n", b"POST /info HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n"):
+    for line in (b"nonsense\r\n\r\n", b"POST /info HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
             connection.sendall(line)
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
@@ -406,7 +536,7 @@ def test_slow_uploads(offer):
 
 def test_clients_that_hang_up(served, small, monkeypatch):
     """Neither in the middle of a body nor while they wait do they keep a place."""
-    head = b"POST /info HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /info HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
         connection.sendall(head % 1000 + b"a")
     assert served.idle()
@@ -443,29 +573,107 @@ def test_a_crowd_and_work_that_takes_too_long(offer, small, monkeypatch):
         assert server.post("info", small).status_code == 200
 
 
-def test_a_search_ends_with_its_client(served, monkeypatch):
-    """Its every step calls `told`, which raises once nobody waits."""
-    told, begun, ended = [], threading.Event(), threading.Event()
+@dataclass
+class Watched:
+    """Work whose first network waits at a gate; `runs` counts them, `stop` is that of the request."""
 
-    def search(self, image, *, told, effort, **_):
-        begun.set()
-        try:
-            while effort == 9:
-                time.sleep(0.01)
-                told(0.5)
-        finally:
-            ended.set()
+    begun: threading.Event
+    gate: threading.Event
+    runs: list[str]
+    stops: list[threading.Event]
 
-    monkeypatch.setattr(codec.Codec, "compress", search)
-    monkeypatch.setattr(work, "bound_torch", told.append)
+
+@pytest.fixture
+def watched(offer, monkeypatch) -> Watched:
+    found = Watched(threading.Event(), threading.Event(), [], [])
+
+    def watch(name: str) -> None:
+        real = getattr(OnnxNetworks, name)
+
+        def run(self, *args):
+            found.runs.append(name)
+            found.begun.set()
+            assert found.gate.wait(PATIENT)
+            return real(self, *args)
+
+        monkeypatch.setattr(OnnxNetworks, name, run)
+
+    for name in ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "synthesise"):
+        watch(name)
+    checking = work.checking
+    monkeypatch.setattr(work, "checking", lambda stop: found.stops.append(stop) or checking(stop))
+    return found
+
+
+def forged(small: bytes) -> bytes:
+    """A file of many tiles, as short as one of one tile."""
+    one = unpack(small)
+    return pack(replace(one, width=8 * 96, height=8 * 64, tile_side=256, tiles=tuple(6 * one.tiles)))
+
+
+@pytest.mark.parametrize(
+    "path", ["compress", "compress?bpp=1", "compress?psnr=30", "decompress", "decompress?box=0,0,9,9"]
+)
+def test_work_ends_with_its_client(served, small, watched, path):
+    """The network that runs comes to its end; no other begins."""
+    body = png(KODIM) if path.startswith("compress") else forged(small)
     with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
-        photo = png(crop(0))
-        connection.sendall(b"POST /compress?effort=9 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(photo))
-        connection.sendall(photo)
-        assert begun.wait(PATIENT)
-    assert ended.wait(PATIENT)
-    assert told == [1]  # thread of torch
+        head = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % (path.encode(), len(body)) + body)
+        assert watched.begun.wait(PATIENT)
+    until(lambda: watched.stops[0].is_set())
+    assert served.pool.working == 1
+    watched.gate.set()
     assert served.idle()
+    assert len(watched.runs) == 1
+
+
+def test_work_ends_when_it_takes_too_long(offer, small, watched):
+    with running(offer, timeout=0.5) as server:
+        assert server.post("compress", png(KODIM)).status_code == 504
+        watched.gate.set()
+        assert server.idle()
+        assert len(watched.runs) == 1
+
+
+def test_a_search_ends_with_its_client(served, watched, monkeypatch):
+    """That of an effort, which runs networks of its own."""
+    threads, iterations = [], []
+    begun, gate = threading.Event(), threading.Event()
+
+    def search(self, start, window, inside, told):
+        begun.set()
+        for _ in range(1000):
+            iterations.append(gate.wait(PATIENT))
+            told(0.5)
+
+    monkeypatch.setattr(work, "bound_torch", threads.append)
+    monkeypatch.setattr(effort._Refiner, "_found", search)
+    watched.gate.set()
+    photo = png(crop(0))
+    with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
+        head = b"POST /compress?effort=9 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(photo) + photo)
+        assert begun.wait(PATIENT)
+    until(lambda: watched.stops[0].is_set())
+    gate.set()
+    assert served.idle()
+    assert (threads, len(iterations)) == ([1], 1)
+
+
+def test_writing_a_picture_ends_with_its_client():
+    """PNG, whose pieces Pillow writes one after the other."""
+    pieces = []
+
+    def check():
+        pieces.append(1)
+        if len(pieces) == 9:
+            raise work.Stopped
+
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    with pytest.raises(hpcm.HPCMError):
+        work.written(noise, "png", check)
+    assert len(pieces) < 20
 
 
 def test_slow_readers(offer, small, monkeypatch):
@@ -473,7 +681,7 @@ def test_slow_readers(offer, small, monkeypatch):
     with running(offer, timeout=0.5) as server, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.port))
-        connection.sendall(b"POST /decompress HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na")
+        connection.sendall(b"POST /decompress HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na")
         until(lambda: server.pool.taken == 1)
         assert server.idle()
 
@@ -649,7 +857,7 @@ def test_without_the_extra(package, monkeypatch, capsys):
 
 
 def test_others_are_let_in_with_a_warning(monkeypatch, capsys):
-    monkeypatch.setattr(run, "serve", lambda offer, limits, host, port, opened: opened("http://localhost:1/"))
+    monkeypatch.setattr(run, "serve", lambda offer, limits, host, port, opened, names: opened("http://localhost:1/"))
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     assert cli.main(["serve", "--model", "nano", "--host", "0.0.0.0", "--open"]) == 0

@@ -213,3 +213,13 @@ def test_middles_are_of_moderate_size(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "LARGEST_HELD_OUT", 50)
     entries, _ = scan([tmp_path], 1)
     assert np.array_equal(middles(entries)[0], entries[0].decode()[10:60, 25:75])
+
+
+def test_a_picture_that_becomes_another(tmp_path, monkeypatch):
+    """It is refused before it is decoded: memory was reckoned with what the scan has read."""
+    (tmp_path / "a.png").write_bytes(png((80, 70), 0))
+    (entry,), _ = scan([tmp_path], 64)
+    (tmp_path / "a.png").write_bytes(png((8000, 70), 0)[: entry.length])
+    monkeypatch.setattr(data, "rgb_of", lambda image: pytest.fail("it is decoded"))
+    with pytest.raises(PictureError, match="isn't what its header says"):
+        entry.decode()

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from .coding.stoppable import Check, Stoppable
 from .container import unpack
 from .decoding import Decoding
 from .encoding import Encoding, Refine
@@ -70,6 +71,7 @@ class Codec:
         progressive: bool | None = None,
         effort: int = 0,
         told: Callable[[float], None] | None = None,
+        check: Check | None = None,
     ) -> bytes:
         """Compresses a picture to a .hpcm file.
 
@@ -84,6 +86,7 @@ class Codec:
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (effort.py); it needs PyTorch.
             told: with effort, is called again and again with the share of the search that is done, 0 to 1.
+            check: is called again and again, several times a tile; what it raises ends the work.
 
         Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
         that isn't exact gives a PictureNotice (a warning).
@@ -93,8 +96,8 @@ class Codec:
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        refine = self._refine(effort, told)
-        job = Encoding(self.loaded, from_image(image_of(image)), tile, progressive, refine)
+        refine = self._refine(effort, told, check)
+        job = Encoding(self.checked(check), from_image(image_of(image)), tile, progressive, refine)
         self.tell_if_inexact()
         with self.networks.undisturbed():
             if bpp is not None:
@@ -129,6 +132,7 @@ class Codec:
         draft: tuple[int, int] | None = None,
         scale: int = PASSES,
         max_pixels: int | None = None,
+        check: Check | None = None,
     ) -> Image.Image:
         """Decodes a .hpcm file made with this model.
 
@@ -141,6 +145,7 @@ class Codec:
             scale: 1 or 2: a coarse picture from the first scales of a progressive file; others are decoded whole.
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
+            check: as for `compress`.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
@@ -149,7 +154,7 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data))
         if container.progress < 1:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
-        return self._decoded(container, box, draft, scale, max_pixels)
+        return self._decoded(container, box, draft, scale, max_pixels, check)
 
     def preview(
         self,
@@ -158,6 +163,7 @@ class Codec:
         box: Box | None = None,
         draft: tuple[int, int] | None = None,
         max_pixels: int | None = None,
+        check: Check | None = None,
     ) -> Image.Image:
         """The best picture that the beginning of a .hpcm file allows.
 
@@ -166,12 +172,12 @@ class Codec:
 
         Args:
             data: as for `decompress`; what `container.unpack` makes of it with `partial=True`.
-            box, draft, max_pixels: as for `decompress`.
+            box, draft, max_pixels, check: as for `decompress`.
 
         Raises as `decompress`, and TruncatedError if not even the first scale of the first tile is there.
         """
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=True)
-        image = self._decoded(container, box, draft, PASSES, max_pixels)
+        image = self._decoded(container, box, draft, PASSES, max_pixels, check)
         image.info["progress"] = container.progress
         image.info["scale"] = min(map(len, container.tiles)) * PASSES // container.passes
         return image
@@ -183,6 +189,7 @@ class Codec:
         draft: tuple[int, int] | None,
         scale: int,
         max_pixels: int | None,
+        check: Check | None,
     ) -> Image.Image:
         if scale not in (1, 2, PASSES):
             raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
@@ -200,7 +207,11 @@ class Codec:
         self._check(container, wanted, self.max_pixels if max_pixels is None else max_pixels)
         factor = 1 if draft is None else reduction((width, height), draft)
         scale = min(scale, COARSE_SCALE) if factor >= COARSE else scale
-        return to_image(Decoding(self.loaded, container, scale).picture(box, factor))
+        return to_image(Decoding(self.checked(check), container, scale).picture(box, factor))
+
+    def checked(self, check: Check | None) -> Loaded:
+        """The model, whose work ends when `check` raises."""
+        return self.loaded if check is None else self.loaded._replace(networks=Stoppable(self.networks, check))
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> level. Raises UsageError."""
@@ -217,7 +228,7 @@ class Codec:
                 stacklevel=3,
             )
 
-    def _refine(self, effort: int, told: Callable[[float], None] | None) -> Refine | None:
+    def _refine(self, effort: int, told: Callable[[float], None] | None, check: Check | None) -> Refine | None:
         """The search of an effort. Raises UsageError."""
         if effort not in range(MAX_EFFORT + 1):
             raise UsageError(f"effort is {effort}: it must be 0 (quick) to {MAX_EFFORT} (small files)")
@@ -227,7 +238,14 @@ class Codec:
             raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
         from .effort import refined
 
-        return partial(refined, effort=effort, told=told)
+        def between(share: float) -> None:
+            """After each iteration, in which no other networks run than those of the search."""
+            if check is not None:
+                check()
+            if told is not None:
+                told(share)
+
+        return partial(refined, effort=effort, told=between)
 
     def _check(self, container: Container, size: tuple[int, int], max_pixels: int) -> None:
         """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""

@@ -30,6 +30,7 @@ from .coding.arrays import Array
 from .coding.config import LATENT_STRIDE
 from .coding.drivers import Places, latent_places
 from .coding.schedule import Step
+from .coding.stoppable import unwrapped
 from .encoding import Encoding, Latents
 from .engine.torch import load_model
 from .errors import WeightsError
@@ -150,7 +151,7 @@ class _Refiner:
     def __init__(self, job: Encoding, level: int, search: Search) -> None:
         self.job, self.level, self.search = job, level, search
         self.device = getattr(job.networks.arrays, "device", torch.device("cpu"))
-        file, networks = job.weights, job.networks
+        file, networks = job.weights, unwrapped(job.networks)
         self.model = make_floating(networks) if isinstance(networks, HPCM) else _floating(file.path, file.digest)
         self.levels = torch.tensor([level], device=self.device)
         self.gain_y, self.gain_z = (self.model.gains_of(latent, self.levels)[0] for latent in "yz")

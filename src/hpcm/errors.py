@@ -9,6 +9,7 @@
         ├── ModelNotFoundError    the model that is asked for is not on this machine
         ├── WeightsError          a weights file cannot be read
         ├── PictureError          an input picture cannot be read or has a form that is not supported
+        │   └── TooLargeError         ... it has more pixels than are allowed
         ├── TrainingError         training can't go on
         └── UsageError            the call or the command line asks for something that cannot be done
 
@@ -50,6 +51,14 @@ class WeightsError(HPCMError):
 
 class PictureError(HPCMError):
     """An input picture is unreadable, or its size, colour or depth is not supported."""
+
+
+class TooLargeError(PictureError):
+    """An input picture has more pixels than are allowed; `size` is its width and height, where they are known."""
+
+    def __init__(self, message: str, size: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class UsageError(HPCMError):

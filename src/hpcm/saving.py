@@ -72,12 +72,17 @@ def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
     return {**options, "lossless": False, "quality": quality} if name == "WEBP" else {**options, "quality": quality}
 
 
-def save_picture(image: Image.Image, suffix: str, quality: int | None = None) -> bytes:
+def save_picture(
+    image: Image.Image, suffix: str, quality: int | None = None, out: io.BytesIO | None = None
+) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
     Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16.
     A cICP chunk goes into PNG.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
+
+    Args:
+        out: what is written to, by default a new one; what its `write` raises ends the writing, as a PictureError.
     """
     name, options = picture_format(suffix), options_of(suffix, quality)
     if "A" in image.mode and name in OPAQUE:
@@ -96,7 +101,7 @@ def save_picture(image: Image.Image, suffix: str, quality: int | None = None) ->
     if name == "TIFF" and "xmp" in metadata:
         metadata["exif"] = _exif_with(metadata.pop("xmp"), metadata.get("exif"))
     plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
-    out = io.BytesIO()
+    out = io.BytesIO() if out is None else out
     try:
         image.save(out, name, **metadata, **({} if plain else options))
     except MemoryError:

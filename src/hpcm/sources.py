@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
-from .errors import PictureError, PictureNotice
+from .errors import PictureError, PictureNotice, TooLargeError
 from .samples import READERS, adopt, faithful
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
@@ -56,31 +57,52 @@ def image_of(source: Source) -> Image.Image:
     return Image.fromarray(source.reshape(source.shape[:2]) if planes == 1 else source)
 
 
-def open_picture(data: bytes, advice: str = "") -> Image.Image:
-    """A picture from the bytes of its file, decoded; `advice` is for one of too many pixels. Raises PictureError."""
+def open_picture(
+    data: bytes, advice: str = "", *, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> Image.Image:
+    """A picture from the bytes of its file, decoded.
+
+    The bytes may be a picture in more than one format, each of another size. So they are opened once, and what is
+    judged here is what the caller gets.
+
+    Args:
+        advice: for a picture of too many pixels.
+        formats: Pillow's names of those that are accepted; by default all that it reads.
+        max_pixels: by default Pillow's own bound, `PIL.Image.MAX_IMAGE_PIXELS`.
+
+    Raises PictureError, of which TooLargeError is one.
+    """
     if is_hpcm(data):
         raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
+    most = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
-        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow would only warn
-            raise Image.DecompressionBombError
+        image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
+        _check_size(image, most, advice)
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
         if image.format not in READERS and image.format != "HPCM":
             text = f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared"
             warnings.warn(text, PictureNotice, stacklevel=3)
         image = adopt(image, faithful(image))
+        _check_size(image, most, advice)  # some formats tell of their size when they are decoded
         if cicp := _cicp(data):
             image.info["cicp"] = cicp
     except UnidentifiedImageError:
-        raise PictureError("it is no picture that Pillow can read") from None
+        accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
+        raise PictureError(f"it is no picture {accepted}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels{advice}") from error
+        raise TooLargeError(f"it has more than {most:,} pixels{advice}") from error
     except (MemoryError, PictureError, PictureNotice):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error
     return image
+
+
+def _check_size(image: Image.Image, most: int | None, advice: str) -> None:
+    """Pillow would warn of somewhat too many pixels, and refuse only twice as many."""
+    if most is not None and image.width * image.height > most:
+        raise TooLargeError(f"it has more than {most:,} pixels{advice}", image.size)
 
 
 def _cicp(data: bytes) -> bytes | None:

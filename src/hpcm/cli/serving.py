@@ -21,6 +21,8 @@ def options(command: Any) -> None:
     command.add_argument("--port", type=_port, default=8000, metavar="N", help="by default 8000; 0: any that is free")
     text = "address to listen on, by default 127.0.0.1, which only this machine reaches"
     command.add_argument("--host", default="127.0.0.1", help=text)
+    text = "a name by which the server may be asked for, besides --host and localhost; for each name once more"
+    command.add_argument("--allow-host", type=_name, action="append", default=[], metavar="NAME", help=text)
     text = "models that compress, the first by default; without it all installed ones. All installed ones decode"
     command.add_argument("--model", nargs="+", default=[], metavar="NAME|PATH", help=text)
     command.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -62,7 +64,7 @@ def serve(options: argparse.Namespace) -> None:
 
     chosen = {name: getattr(options, name) for name in ("max_bytes", "max_pixels", "timeout", "queue", "threads")}
     limits = Limits(**chosen, **({"workers": options.workers} if options.workers else {}))
-    serve(Offer(options.model, options.threads), limits, options.host, options.port, opened)
+    serve(Offer(options.model, options.threads), limits, options.host, options.port, opened, options.allow_host)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -79,3 +81,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {MAX_PORT}")
     return int(text)
+
+
+def _name(text: str) -> str:
+    """A host's name or address, also with a port, which doesn't matter."""
+    from ..serve.callers import host_of, is_address
+
+    name = text if is_address(text) else host_of(text)
+    if name is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a host, such as pictures.example.org")
+    return name

@@ -7,14 +7,18 @@ random, so that all bits of it are in use. For 3x3 kernels there are as many pic
 What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64. Sums of parts are
 then added as float32, in the order of the parts.
 
+A library may choose another algorithm by the size of its input. So each case is run in three sizes (`sizes`): all of its
+pictures at once; one picture alone; and, for windows of 3x3, one large picture with the small ones side by side, of the size of a tile's latent.
+
 A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
 (Winograd, FFT) gives other numbers.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -25,12 +29,23 @@ from .layers import Layer
 
 IMAGES = 8  # pictures of a case; each leads one sum to the bound
 SIDE = 7  # their rows and columns: a 3x3 window in the middle touches no edge
+CELLS = 8  # small pictures in a row of the large one, each with a row and column of zeros behind it: 64 x 64
+SUSPECTS = {  # environment variables that lower the precision, and their values that don't
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "NVIDIA_TF32_OVERRIDE": ("", "0"),
+    "HIPBLASLT_ALLOW_TF32": ("", "0"),
+    "PYTORCH_MPS_FAST_MATH": ("", "0"),
+}
 LOW_BITS = 8  # of an input that are random, at most; the others are those of the limit
 
 
 @dataclass(frozen=True)
 class Case:
-    """Integers m [B, in, h, w] for a layer, and what its outputs `channels` must be, float64 [B, n, h, w]."""
+    """Integers m [B, in, h, w] for a layer, and what its outputs `channels` must be, float64 [B, n, h, w].
+
+    NaN in `expected` stands for what isn't compared.
+    """
 
     layer: Layer
     m: np.ndarray
@@ -107,23 +122,65 @@ def _shuffled(sums: np.ndarray, taps: int) -> np.ndarray:
     return sums.reshape(images, rows // 4, 2 * height, 2 * width)
 
 
+def sizes(case: Case) -> Iterator[Case]:
+    """The same sums in inputs of other sizes.
+
+    The large one is for windows of 3x3 alone, for which there are other algorithms than the sum of the products.
+    """
+    yield case
+    yield replace(case, m=case.m[:1], expected=case.expected[:1])
+    if case.layer.weight.shape[-1] > 1 and not case.layer.transposed:
+        yield replace(case, m=_side_by_side(case.m, 0), expected=_side_by_side(case.expected, np.nan))
+
+
+def _side_by_side(pictures: np.ndarray, behind: float) -> np.ndarray:
+    """Pictures [B, C, h, w], again and again, as one, [1, C, H, W].
+
+    Behind each is a row and a column, so that no window of 3x3 touches two pictures.
+    """
+    images, channels = pictures.shape[:2]
+    cells = np.full((CELLS, CELLS, channels, SIDE + 1, SIDE + 1), behind, pictures.dtype)
+    for number in range(CELLS * CELLS):
+        cells[number // CELLS, number % CELLS, :, :SIDE, :SIDE] = pictures[number % images]
+    return cells.transpose(2, 0, 3, 1, 4).reshape(1, channels, CELLS * (SIDE + 1), CELLS * (SIDE + 1))
+
+
 def compare(these: Iterable[Case], run: Callable[[Case], np.ndarray], engine: str) -> None:
     """Raises MismatchError where `run` gives other sums than integers do."""
     for case in these:
-        if not np.array_equal(run(case), case.expected):
-            raise inexact(engine, f"layer {case.layer.name}")
+        for sized in sizes(case):
+            images, _, height, width = sized.m.shape
+            size = f"{images} picture{'s' if images > 1 else ''} of {height} x {width}"
+            _check(run(sized), sized.expected, engine, f"layer {case.layer.name} ({size})")
 
 
 def compare_products(run: Callable[[np.ndarray, np.ndarray], np.ndarray], engine: str) -> None:
     """The products of matrices in attention: 64 keys, operands of 20 bits. Raises as `compare`."""
     rng = np.random.default_rng(0)
     a, b = rng.integers(-EXP_ONE, EXP_ONE + 1, (2, 3, 64, 64))
-    if not np.array_equal(run(a, b), a @ b):
-        raise inexact(engine, "a product of matrices")
+    _check(run(a, b), a @ b, engine, "a product of matrices")
 
 
-def inexact(engine: str, what: str) -> MismatchError:
+def _check(sums: np.ndarray, expected: np.ndarray, engine: str, what: str) -> None:
+    if sums.shape != expected.shape:
+        raise inexact(engine, what, f"sums have the shape {sums.shape} instead of {expected.shape}")
+    wrong = (sums != expected) & ~np.isnan(expected)
+    if wrong.any():
+        found = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
+        raise inexact(engine, what, f"{found}, {wrong.sum():,} of {wrong.size:,} differ")
+
+
+def inexact(engine: str, what: str, found: str) -> MismatchError:
+    """An error that tells what differs, and the settings that were found and may be the cause."""
+    given = {name: os.environ.get(name, "") for name in SUSPECTS}
+    suspects = [f"{name}={value}" for name, value in given.items() if value.lower() not in SUSPECTS[name]]
+    if suspects:
+        cause = f"perhaps because of {', '.join(suspects)}: unset it"
+    else:
+        cause = (
+            "and no setting is known to be the cause: try another version of the library, or another engine or device"
+        )
     return MismatchError(
-        f"this machine's {engine} arithmetic isn't exact in {what} (reduced precision is switched on somewhere, "
-        "ONEDNN_DEFAULT_FPMATH_MODE perhaps): files can't be made or read safely"
+        f"this machine's {engine} arithmetic isn't exact in {what}: {found}, {cause}. "
+        "Until then files can't be made or read safely"
     )

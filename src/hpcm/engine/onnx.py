@@ -12,9 +12,11 @@ given from the weights file, so that weights are stored once. A model has these 
 They are in the weights file if `hpcm exact` wrote it; those of the released architectures lie in assets/graphs.
 
 **Exactness.** ONNX Runtime may fuse operations and choose layouts. A convolution's sums stay exact in any order; what
-must not happen is that something inexact is added into them before they are complete. The residual additions are never
-fused into a convolution here: ONNX Runtime does that in its blocked layout only if both operands have it, and rounding,
-which every exact convolution begins with, forces the plain one (tests/test_onnx.py tries it with and without).
+must not happen is that something inexact is added into them before they are complete. ONNX Runtime does fuse a residual
+addition into the convolution before it where it may: in its blocked layout if both operands have it, which rounding,
+the beginning of every exact convolution, prevents; and in the plain layout (seen in 1.32) if it knows when it loads a
+graph that both have the same shape. So the graphs must keep their sides open, as `DYNAMIC` in export.py has them: with
+fixed shapes the sums would not be exact, and the probe, whose graphs hold no additions, would not notice.
 """
 
 from __future__ import annotations
@@ -185,10 +187,21 @@ class OnnxNetworks(Loop):
         compare(these, run, "ONNX Runtime")
 
 
-def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **settings: Any) -> Any:
-    """An ONNX Runtime session on the CPU; `settings` are attributes of its options. Raises UsageError, and its own."""
+def runtime() -> Any:
+    """ONNX Runtime. Nothing else imports it, because its telemetry has to be off before.
+
+    Since 1.32 it otherwise writes an identifier of the device below the user's home and sends events to its maker. Who
+    wants that can set ORT_DISABLE_TELEMETRY=0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int, **settings: Any) -> Any:
+    """An ONNX Runtime session on the CPU; `settings` are attributes of its options. Raises UsageError, and its own."""
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     if not hasattr(options, "add_external_initializers"):
         raise UsageError(f"onnxruntime {onnxruntime.__version__} is too old: {OLDEST} or later is needed")
@@ -215,10 +228,11 @@ def _share_memory() -> None:
     It holds no more than the machine has free now, or LEAST_POOL where little is: a forged graph that asks for more is
     an error, not the process's end.
     """
-    from onnxruntime import OrtAllocatorType, OrtArenaCfg, OrtMemoryInfo, OrtMemType, create_and_register_allocator
-
-    where = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
-    create_and_register_allocator(where, OrtArenaCfg({"max_mem": max(available_memory(), LEAST_POOL)}))
+    onnxruntime = runtime()
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    most = onnxruntime.OrtArenaCfg({"max_mem": max(available_memory(), LEAST_POOL)})
+    onnxruntime.create_and_register_allocator(where, most)
 
 
 def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:

@@ -50,7 +50,7 @@ from torch import Tensor, nn
 from ..coding.bound import EXP_END, EXP_ONE, EXP_STEPS
 from ..coding.layers import Layer, parts
 from ..coding.probe import Case, compare, compare_products
-from .arithmetic import arithmetic
+from .arithmetic import arithmetic, has_onednn
 from .context import WindowAttention
 
 
@@ -96,8 +96,8 @@ class _OnGrid:
         """All in one."""
         if isinstance(self, nn.ConvTranspose2d):
             return F.conv_transpose2d(m, weight, bias, self.stride)
-        if self.groups > 1 and self.carrier == torch.float64:
-            return _depthwise(m, weight, bias)  # the library's kernel is far slower than nine shifts
+        if self.groups > 1 and (self.carrier == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
+            return _depthwise(m, weight, bias)  # torch's own kernels are far slower than nine shifts, or inexact
         return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 

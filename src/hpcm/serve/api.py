@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from .. import __version__
 from .door import Visit
-from .failures import HANDLERS
+from .failures import HANDLERS, METHOD
 from .limits import Limits
 from .offer import Offer
 from .pool import Pool
@@ -55,7 +57,7 @@ def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAP
     app.state.pool = Pool(limits)
     _add_work(app, app.state.pool, Worker(offer, limits))
     _add_facts(app, app.state.pool, offer)
-    _add_files(app, files)
+    app.router.default = _Files(files)
     return app
 
 
@@ -92,12 +94,22 @@ def _add_facts(app: FastAPI, pool: Pool, offer: Offer) -> None:
         return HTMLResponse(page_of(app.openapi()))
 
 
-def _add_files(app: FastAPI, files: dict[str, Asset]) -> None:
-    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
-    def file(path: str, request: Request) -> Response:
-        asset = files.get(path or INDEX)
+class _Files:
+    """ASGI: what answers a URL that is no operation. For GET and HEAD, which the door makes a GET."""
+
+    def __init__(self, files: dict[str, Asset]) -> None:
+        self.files = files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await run_in_threadpool(self.answer, Request(scope))
+        await answer(scope, receive, send)
+
+    def answer(self, request: Request) -> Response:
+        asset = self.files.get(request.url.path.removeprefix("/") or INDEX)
         if asset is None:
             raise HTTPException(404)
+        if request.method != "GET":
+            raise HTTPException(METHOD, headers={"Allow": "GET"})
         try:
             etag = asset.etag()
         except OSError:  # it was deleted

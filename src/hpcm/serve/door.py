@@ -1,4 +1,4 @@
-"""What holds for every request: headers, clients that are slow to read, and bodies that nobody reads.
+"""What holds for every request: who may ask, headers, clients that are slow to read, and bodies that nobody reads.
 
 A server that answers before it has read the body and then closes makes the client's system throw the answer away, since
 what the client still sends finds nobody. So after a refusal the rest of the body is read for a moment, and dropped.
@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .callers import Callers
 from .pool import Gone
-from .refusal import FORBIDDEN
+from .refusal import FORBIDDEN, one_line
 
 if TYPE_CHECKING:
     from .pool import Place
@@ -31,7 +32,6 @@ HEADERS = [
 ]
 PIECE = 1 << 18  # bytes that are given to a slow client at a time
 LINGER = 2.0  # seconds for which the rest of a refused body is dropped
-ABROAD = (b"sec-fetch-site", b"cross-site")  # a browser says: a page of another site asks
 
 
 class SlowReader(Exception):
@@ -41,8 +41,8 @@ class SlowReader(Exception):
 class Door:
     """ASGI: around the application, outside everything else."""
 
-    def __init__(self, app: ASGIApp, timeout: float) -> None:
-        self.app, self.timeout = app, timeout
+    def __init__(self, app: ASGIApp, timeout: float, callers: Callers) -> None:
+        self.app, self.timeout, self.callers = app, timeout, callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,11 +51,12 @@ class Door:
         visit = Visit(scope, receive, send, self.timeout)
         scope["visit"] = visit
         try:
-            if scope["method"] == "POST" and ABROAD in scope["headers"]:
-                refused = JSONResponse({"error": "pages of other sites may not use this server"}, FORBIDDEN)
-                await refused(scope, visit.receive, visit.send)
-            else:
-                await self.app(scope, visit.receive, visit.send)
+            app = self.app
+            if refusal := self.callers.refusal(scope["method"], scope["headers"]):
+                app = JSONResponse({"error": one_line(refusal)}, FORBIDDEN)
+            elif scope["method"] == "HEAD":  # an answer to GET, of which uvicorn sends the headers alone
+                scope = {**scope, "method": "GET"}
+            await app(scope, visit.receive, visit.send)
         except (SlowReader, ClientDisconnect, Gone):  # uvicorn closes the connection
             pass
         except Exception:  # it is a bug; the client has got its 500

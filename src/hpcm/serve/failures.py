@@ -14,7 +14,7 @@ from ..errors import HPCMError
 from .queries import parameters
 from .refusal import BROKEN, WRONG, Refused, one_line, refusal
 
-METHOD = 405
+NO_CONTENT, METHOD = 204, 405
 LONGEST_INPUT = 40  # characters of it that a message repeats
 ALLOWED = {  # by pydantic's type of a finding
     **dict.fromkeys(["int_parsing", "int_type"], "one whole number"),
@@ -54,10 +54,21 @@ def _told(request: Request, found: dict[str, Any]) -> str:
 
 
 async def _misled(request: Request, error: HTTPException) -> Response:
-    """A URL that isn't there, or another method."""
+    """A URL that isn't there, or another method; OPTIONS, which asks for the methods, is answered by them."""
     path = request.url.path
-    text = f"{request.method} is not for {path}" if error.status_code == METHOD else f"there is nothing at {path}"
-    return JSONResponse({"error": one_line(text)}, error.status_code, error.headers)
+    if error.status_code != METHOD:
+        return JSONResponse({"error": one_line(f"there is nothing at {path}")}, error.status_code)
+    headers = {"Allow": allowed_methods((error.headers or {}).get("Allow", ""))}
+    if request.method == "OPTIONS":
+        return Response(status_code=NO_CONTENT, headers=headers)
+    text = f"{request.method} is not for {path}, which takes {headers['Allow']}"
+    return JSONResponse({"error": one_line(text)}, METHOD, headers)
+
+
+def allowed_methods(routed: str) -> str:
+    """The methods that a URL takes, from those that are routed: the door answers HEAD wherever there is GET."""
+    methods = {method.strip() for method in routed.split(",")}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 async def _broken(_: Request, error: Exception) -> Response:

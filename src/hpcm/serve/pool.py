@@ -2,9 +2,9 @@
 
     request --> place, or 503 --> body --> thread (waits for one) --> answer sent --> place is free again
 
-A place is taken before the body is read, and free only when the answer has gone *and* the thread is done, because a
-thread can't be stopped: one that takes longer than the client is made to wait still holds its picture. So there are
-never more bodies than places.
+A place is taken before the body is read, and free only when the answer has gone *and* the thread is done. A thread
+can't be stopped from outside: when nobody waits for its result any more an event is set, and the work looks at it
+between its steps. Until then it holds its picture. So there are never more bodies than places.
 """
 
 from __future__ import annotations

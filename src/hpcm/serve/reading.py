@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import io
-
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..coding.config import LATENT_STRIDE, Config, receptive_halo
-from ..container import is_hpcm
-from ..errors import PictureError
+from ..errors import TooLargeError
 from ..fields import Box, Container
+from ..sources import open_picture
 from .refusal import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
-def check_picture(data: bytes, max_pixels: int) -> None:
-    """Whether a picture file may be decoded, from its header. Raises PictureError, Refused."""
-    if is_hpcm(data):
-        raise PictureError("it is a .hpcm file already")
+def opened(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture from the bytes of its file, decoded. Raises PictureError, Refused."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-    except UnidentifiedImageError:
-        raise PictureError(f"it is no picture in an accepted format: {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise Refused(TOO_LARGE, f"the picture has over {max_pixels:,} pixels") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise PictureError(f"the picture is damaged: {error}") from error
-    if width * height > max_pixels:
-        raise Refused(TOO_LARGE, f"the picture has {width} x {height} pixels, over {max_pixels:,}")
+        return open_picture(data, formats=FORMATS, max_pixels=max_pixels)
+    except TooLargeError as error:
+        found = f"{error.size[0]} x {error.size[1]} pixels, over {max_pixels:,}" if error.size else None
+        raise Refused(TOO_LARGE, f"the picture has {found or f'over {max_pixels:,} pixels'}") from None
 
 
 def check_file(container: Container, config: Config, box: Box | None, max_pixels: int) -> None:

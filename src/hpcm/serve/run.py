@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from ..errors import UsageError
 from ..picture import MAX_ENCODED
 from .api import application
+from .callers import ANYWHERE, THIS_MACHINE, Callers, is_loopback
 from .door import Door
 from .limits import Limits
 from .offer import Offer
@@ -24,7 +24,6 @@ from .site import assets
 CONNECTIONS = 512  # at once; uvicorn itself answers more of them with a 503
 PATIENCE = 5  # seconds that requests have to end when the server is told to
 INTERRUPTED = 130  # exit code
-ANYWHERE = ("", "0.0.0.0", "::")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -46,13 +45,10 @@ def url_of(listening: socket.socket) -> str:
 
 def is_private(host: str) -> bool:
     """Whether only this machine can reach a server there."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == THIS_MACHINE or is_loopback(host)
 
 
-def server(offer: Offer, limits: Limits) -> tuple[uvicorn.Server, Pool]:
+def server(offer: Offer, limits: Limits, callers: Callers | None = None) -> tuple[uvicorn.Server, Pool]:
     """A server that waits for a socket, and what does its work. Raises WeightsError."""
     offer.codec(offer.default)
     Image.init()
@@ -60,7 +56,7 @@ def server(offer: Offer, limits: Limits) -> tuple[uvicorn.Server, Pool]:
     Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, MAX_ENCODED)
     app = application(offer, limits, assets(offer))
     config = uvicorn.Config(
-        Door(app, limits.timeout),
+        Door(app, limits.timeout, callers or Callers()),
         http="h11",
         ws="none",
         lifespan="off",
@@ -74,14 +70,17 @@ def server(offer: Offer, limits: Limits) -> tuple[uvicorn.Server, Pool]:
     return uvicorn.Server(config), app.state.pool
 
 
-def serve(offer: Offer, limits: Limits, host: str, port: int, opened: Callable[[str], None]) -> None:
+def serve(
+    offer: Offer, limits: Limits, host: str, port: int, opened: Callable[[str], None], names: Sequence[str] = ()
+) -> None:
     """Serves until it is interrupted. Raises UsageError, WeightsError, KeyboardInterrupt.
 
     Args:
+        names: by which the server is asked for, besides `host` and those of this machine.
         opened: is told the URL when the socket takes connections.
     """
     with listen(host, port) as listening:
-        running, pool = server(offer, limits)
+        running, pool = server(offer, limits, Callers(host, names))
         opened(url_of(listening))
         try:
             running.run(sockets=[listening])

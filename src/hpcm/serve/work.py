@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from .. import container as format_
+from ..coding.stoppable import Check
 from ..errors import PictureError, UsageError
 from ..fields import PASSES, Box, Container
 from ..saving import draft_of, fitted, save_picture
@@ -16,7 +18,7 @@ from ..weights import WeightsFile
 from .limits import Limits
 from .notices import listening
 from .offer import Offer
-from .reading import check_file, check_picture
+from .reading import check_file, opened
 from .refusal import one_line
 
 KIND = "image/x-hpcm"
@@ -45,15 +47,11 @@ class Worker:
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
         """A picture file to a .hpcm file."""
 
-        def told(share: float) -> None:
-            if stop.is_set():
-                raise Stopped
-
         with listening() as notices:
-            check_picture(data, self.limits.max_pixels)
+            image = opened(data, self.limits.max_pixels)
             if how["effort"]:
                 bound_torch(self.limits.threads)
-            compressed = self.offer.codec(weights).compress(data, **how, told=told if how["effort"] else None)
+            compressed = self.offer.codec(weights).compress(image, **how, check=checking(stop))
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
@@ -70,10 +68,9 @@ class Worker:
             check_box(container, box)
             check_file(container, codec.networks.config, box, self.limits.max_pixels)
             draft = draft_of(container, max_size)
-            image = codec.decompress(container, box=box, draft=draft, scale=scale, max_pixels=self.limits.max_pixels)
-            if stop.is_set():
-                raise Stopped
-            body = written(fitted(image, max_size), format)
+            part = {"box": box, "draft": draft, "scale": scale, "max_pixels": self.limits.max_pixels}
+            image = codec.decompress(container, **part, check=checking(stop))
+            body = written(fitted(image, max_size), format, checking(stop))
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
@@ -100,10 +97,37 @@ class Worker:
         }
 
 
-def written(image: Image.Image, format: str) -> bytes:
-    """The bytes of a picture file. Raises UsageError where the format, which is a parameter, can't take the picture."""
+def checking(stop: Stop) -> Check:
+    """What ends the work once nobody waits for it. Raises Stopped."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    return check
+
+
+class _Checked(io.BytesIO):
+    """A file in memory; `check` is called before each piece that is written."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__()
+        self.check = check
+
+    def write(self, data: Any, /) -> int:
+        self.check()
+        return super().write(data)
+
+
+def written(image: Image.Image, format: str, check: Check) -> bytes:
+    """The bytes of a picture file; the work ends when `check` raises.
+
+    Pillow writes PNG piece by piece, and WebP at once. Raises UsageError where the format, which is a parameter, can't
+    take the picture.
+    """
+    check()
     try:
-        return save_picture(image, f".{format}")
+        return save_picture(image, f".{format}", out=_Checked(check))
     except PictureError as error:
         raise UsageError(f"format: {str(error).removesuffix('; try .png')}; take png") from error
 

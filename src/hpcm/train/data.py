@@ -50,10 +50,15 @@ class Entry(NamedTuple):
         """uint8 [height, width, 3]. A damaged file may raise anything: Pillow has many parsers."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            picture = rgb_of(Image.open(io.BytesIO(file.read(self.length))))
-        if picture.shape != (self.height, self.width, 3):
-            raise PictureError(f"{self.path} isn't what its header says")
+            image = Image.open(io.BytesIO(file.read(self.length)))
+        self._check(image.size)  # memory was reckoned with the sides that `scan` has read
+        picture = rgb_of(image)
+        self._check((picture.shape[1], picture.shape[0]))
         return picture
+
+    def _check(self, size: tuple[int, int]) -> None:
+        if size != (self.width, self.height):
+            raise PictureError(f"{self.path} isn't what its header says")
 
 
 def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:

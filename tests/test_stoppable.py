@@ -1,0 +1,114 @@
+"""Work that can be stopped: wherever it is, it ends before the next network runs; what isn't stopped stays the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hpcm
+from hpcm.codec import Codec
+from hpcm.coding.loop import Loop
+from hpcm.coding.stoppable import Stoppable
+from hpcm.container import pack, unpack
+from hpcm.engine.onnx import OnnxNetworks
+from hpcm.ladder import Ladder
+
+PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((100, 60, 164, 100))
+NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "between_scales", "fuse", "synthesise")
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def codec(request) -> Codec:
+    return hpcm.load("nano", engine=request.param, threads=1)
+
+
+@pytest.fixture(scope="module")
+def file() -> bytes:
+    """Two tiles in three parts each."""
+    return hpcm.load("nano", threads=1).compress(PHOTO.resize((300, 40)), tile=256, progressive=True)
+
+
+def beginning(file: bytes) -> bytes:
+    """The first scale of both tiles."""
+    one = unpack(file)
+    return pack(one)[: -sum(len(part.payload) for tile in one.tiles for part in tile[1:])]
+
+
+WAYS = {
+    "compress": lambda codec, file, check: codec.compress(PHOTO, check=check),
+    "bpp": lambda codec, file, check: codec.compress(PHOTO, bpp=1.0, check=check),
+    "psnr": lambda codec, file, check: codec.compress(PHOTO, psnr=30, check=check),
+    "effort": lambda codec, file, check: codec.compress(PHOTO, effort=1, check=check),
+    "decompress": lambda codec, file, check: codec.decompress(file, check=check).tobytes(),
+    "box": lambda codec, file, check: codec.decompress(file, box=(0, 0, 9, 9), check=check).tobytes(),
+    "draft": lambda codec, file, check: codec.decompress(file, draft=(9, 9), check=check).tobytes(),
+    "preview": lambda codec, file, check: codec.preview(beginning(file), check=check).tobytes(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_ends_before_the_next_network(codec, file, monkeypatch, way):
+    if way == "effort" and isinstance(codec.networks, OnnxNetworks):
+        pytest.skip("the search is torch's, with either")
+    runs, checks = [], []
+    for name in NETWORKS:
+        real = getattr(type(codec.networks), name)
+        run = lambda self, *given, real=real, name=name: runs.append(name) or real(self, *given)  # noqa: E731
+        monkeypatch.setattr(type(codec.networks), name, run)
+    expected = WAYS[way](codec, file, None)
+    runs.clear()
+    assert WAYS[way](codec, file, lambda: checks.append(len(runs))) == expected
+    every = list(runs)
+    assert len(checks) >= (len(every) if way != "effort" else 8)
+    for last in (1, len(checks) // 2, len(checks)):
+        runs.clear()
+        left = iter(range(last - 1))
+
+        def check(left=left) -> None:
+            if next(left, None) is None:
+                raise Enough
+
+        with pytest.raises(Enough):
+            WAYS[way](codec, file, check)
+        assert len(runs) == checks[last - 1]
+
+
+def test_a_ladder_stops_in_its_search():
+    codec = hpcm.load("nano", threads=1)
+    ladder = Ladder([codec.weights, codec.weights])
+    for how in ({"quality": 50}, {"bpp": 1.0}, {"psnr": 30.0}):
+        with pytest.raises(Enough):
+            ladder.compress(PHOTO, **how, check=enough)
+    with pytest.raises(Enough):
+        ladder.decompress(codec.compress(PHOTO), check=enough)
+
+
+def enough() -> None:
+    raise Enough
+
+
+def test_nothing_of_the_loop_is_left_out():
+    """A method that `Loop` asks of an engine, or lets it replace, is passed on."""
+    asked = {*Loop.__abstractmethods__, "exactly", "undisturbed"}
+    assert asked <= {*vars(Stoppable)}
+    assert {name for name in vars(Loop) if not name.startswith("_")} - asked == {
+        "encode",
+        "decode",
+        "hyper_decode",
+        "code_latent",
+        "plan",
+        "hyper_places",
+        "gains_of",
+    }  # these are the loop itself, which is the same for all engines
+
+
+def test_arrays_stay_where_they_are(codec):
+    networks = Stoppable(codec.networks, lambda: None)
+    assert networks.arrays == codec.networks.arrays
+    means = (each.arrays.get(each.numbers("z_means")) for each in (networks, codec.networks))
+    assert np.array_equal(*means)
