@@ -72,9 +72,7 @@ def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
     return {**options, "lossless": False, "quality": quality} if name == "WEBP" else {**options, "quality": quality}
 
 
-def save_picture(
-    image: Image.Image, suffix: str, quality: int | None = None, out: io.BytesIO | None = None
-) -> bytes:
+def save_picture(image: Image.Image, suffix: str, quality: int | None = None, out: io.BytesIO | None = None) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
     Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16.
