@@ -286,7 +286,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("compress photo.hpcm -o a", "photo.hpcm: it is a .hpcm file already; `hpcm decompress` makes a picture of it"),
         ("compress cut.png", r"cut.png: the picture is damaged: .*"),
         ("compress photo.png", "photo.png: photo.hpcm exists; -f overwrites it"),
-        ("decompress photo.png -f -o photo.png", "photo.png: input and output .* name another output with -o"),
+        ("decompress photo.png -f -o photo.png", "photo.png: no .hpcm file, but a PNG; `hpcm compress` makes .*"),
         ("compress photo.png -o note.txt/a.hpcm", f"note.txt: {os.strerror(17)}"),
         ("compress photo.png -o /dev/full", f"/dev/full: {os.strerror(28)}"),
         ("compress empty", "empty: no file in this folder ends in .apng, .*"),
