@@ -13,11 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
 from .errors import PictureError
+from .metadata.gather import attach
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
-
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def bytes_of(source: File) -> bytes:
@@ -65,8 +64,7 @@ def open_picture(data: bytes, advice: str = "") -> Image.Image:
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
         image.load()
-        if cicp := _cicp(data):
-            image.info["cicp"] = cicp
+        attach(image, data)
     except UnidentifiedImageError:
         raise PictureError("it is no picture that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -76,14 +74,3 @@ def open_picture(data: bytes, advice: str = "") -> Image.Image:
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error
     return image
-
-
-def _cicp(data: bytes) -> bytes | None:
-    """The data of a PNG's cICP chunk, which Pillow passes over; it lies before the pixels."""
-    at = len(PNG_MAGIC)
-    while data.startswith(PNG_MAGIC) and data[at + 4 : at + 8] not in (b"", b"IDAT"):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"cICP":
-            return data[at + 8 : at + 8 + size]
-        at += 12 + size  # length, type, data, CRC
-    return None
