@@ -17,8 +17,10 @@ belongs to the picture is kept or told: see metadata/.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,7 +30,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from .errors import CorruptError, PictureError, PictureNotice
 from .fields import Container
-from .metadata.gather import Gathered, Source, file_of, gather
+from .metadata.gather import Gathered, Source, attached_file, gather
 from .metadata.kept import Metadata
 from .metadata.tiff import ELSEWHERE
 
@@ -114,6 +116,24 @@ def _frames(image: Image.Image) -> int:
         return getattr(image, "n_frames", 1)
     except (OSError, ValueError, AttributeError, EOFError):  # the file is closed, or damaged after this frame
         return 1
+
+
+def file_of(image: Image.Image) -> bytes | None:
+    """The file of an image, if it is at hand: to be asked before the image is decoded, when Pillow closes it.
+
+    One that is closed is read again by its name, if what Pillow knows of the image still comes from it.
+    """
+    data, name = attached_file(image), getattr(image, "filename", "")
+    if data is not None or not image.format or not name:
+        return data
+    try:
+        data = Path(os.fsdecode(name)).read_bytes()
+        with Image.open(io.BytesIO(data)) as again:
+            same = (again.format, again.size) == (image.format, image.size)
+            keys = {*again.info, "exif", "xmp", "icc_profile"}
+            return data if same and all(image.info.get(key) == again.info.get(key) for key in keys) else None
+    except Exception:  # it is gone, or another one: Pillow raises nearly anything
+        return None
 
 
 def _gathered(image: Image.Image, frames: int) -> Gathered:

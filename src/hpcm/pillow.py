@@ -22,9 +22,9 @@ from PIL import Image, ImageFile
 from .container import is_hpcm, unpack, unpack_head
 from .errors import FormatError, HPCMError, PictureError, TruncatedError
 from .fields import Container
-from .metadata.gather import attach, file_of
+from .metadata.gather import attach
 from .metadata.kept import Metadata
-from .picture import mode_of
+from .picture import file_of, mode_of
 
 FORMAT, SUFFIX, MIME_TYPE = "HPCM", ".hpcm", "image/x-hpcm"
 FIRST_READ = 4096  # bytes, which hold the head of most files

@@ -46,8 +46,8 @@ def attach(image: Any, file: bytes) -> None:
     setattr(image, ATTRIBUTE, file)
 
 
-def file_of(image: Any) -> bytes | None:
-    """The file of an image: what was attached, or what Pillow has open still, which it hasn't once it has decoded."""
+def attached_file(image: Any) -> bytes | None:
+    """What was attached to an image, or what Pillow has open still, which it hasn't once it has decoded."""
     try:
         if (attached := getattr(image, ATTRIBUTE, None)) is not None:
             return bytes(attached)

@@ -29,6 +29,7 @@ ELSEWHERE = {  # tags that go other ways
 }
 BELOW: dict[int, tuple[int, ...]] = {0: (exif.EXIF, exif.GPS), exif.EXIF: (exif.INTEROP,)}  # 0: IFD0
 NARROW = {16: LONG, 17: 9, 18: 13}  # types of BigTIFF: what they become
+POINTERS = (exif.EXIF, exif.GPS, exif.INTEROP)
 RATIONAL, UNDEFINED = 5, 7
 CM, INCH, NO_UNIT = 3, 2, 1  # of ResolutionUnit
 DEFLATE, STRAIGHT_ALPHA = 8, 2
@@ -68,7 +69,12 @@ def _tags(structure: Structure, directory: Directory, own: int) -> tuple[list[Ta
             inner, more = _tags(structure, below, entry.tag) if below else ([], [entry.tag])
             tags[entry.tag] = entry.tag, LONG, 1, inner
             damaged += more
-        elif entry.type not in exif.TYPE_BYTES or entry.end > len(structure.data) or entry.end - entry.begin > room:
+        elif (
+            entry.tag in POINTERS
+            or entry.type not in exif.TYPE_BYTES
+            or entry.end > len(structure.data)
+            or entry.end - entry.begin > room
+        ):
             damaged.append(entry.tag)
         else:
             room -= entry.end - entry.begin
