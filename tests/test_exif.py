@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from hpcm.fields import MAX_METADATA
 from hpcm.metadata import exif as exif_
 from hpcm.metadata import tiff as tiff_
 from hpcm.metadata import xmp
-from hpcm.metadata.exif import ExifError, merged, orientation_of, overlaps, sized, turned_point, upright
+from hpcm.metadata.exif import ExifError, merged, orientation_of, overlaps, turned_point, upright
 from hpcm.metadata.gather import Source, gather
 from hpcm.metadata.scan import pieces
 from hpcm.picture import from_image
@@ -109,11 +110,10 @@ def test_a_thumbnail_that_lies_upon_other_data_costs_none():
     assert NOTE in upright(bytes(block), 1, SIZE)
 
 
-def test_size_in_what_is_saved():
+def test_a_size_over_16_bits():
     block = camera()
-    assert tags_of(sized(block, (70_000, 5)))[34665, 0xA003] == (4, 1, struct.pack("<I", 70_000))
-    assert tags_of(sized(block, (5, 70_000)))[34665, 0xA002] == (4, 1, struct.pack("<I", 70_000))
-    assert sized(b"garbage", (1, 1)) == b"garbage"
+    assert tags_of(upright(block, 1, (70_000, 5)))[34665, 0xA003] == (4, 1, struct.pack("<I", 70_000))
+    assert tags_of(upright(block, 1, (5, 70_000)))[34665, 0xA002] == (4, 1, struct.pack("<I", 70_000))
 
 
 def test_nothing_is_left():
@@ -248,7 +248,6 @@ def test_forged_exif(block, places, cut, orientation):
     forged = changed(block, places)[: cut or None]
     for call in (
         lambda: upright(forged, orientation, SIZE),
-        lambda: sized(forged, SIZE),
         lambda: tiff_.block(forged),
         lambda: tiff_.file(PIXELS, tiff_.Metadata(exif=forged)),
     ):
@@ -311,6 +310,14 @@ def test_many_large_values_take_no_time(offset):
     for call in (lambda: upright(block, 6, SIZE), lambda: tiff_.block(block)):
         call()
     assert time.process_time() - begin < 20  # hours, if each of them were read
+
+
+def test_texts_that_inflate():
+    """Few bytes that become many: all texts of a PNG share one bound."""
+    bomb = zlib.compress(bytes(9 << 20))
+    found = pieces(png(*[(b"zTXt", b"a\0\0" + bomb)] * 50))
+    assert sum(len(piece.data) for piece in found) <= MAX_METADATA
+    assert {piece.name for piece in found} == {"comment", "damaged or too long text 'a'"}
 
 
 def test_directories_that_go_round():

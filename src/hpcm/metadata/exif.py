@@ -149,16 +149,6 @@ def has(exif: bytes | None, tag: int) -> bool:
         return False
 
 
-def sized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """With the picture's (height, width), where it tells one; as it is where it can't be read."""
-    try:
-        patch = _Patch(block_of(exif))
-    except ExifError:
-        return exif
-    patch.set_size(size)
-    return PREFIX + bytes(patch.data)
-
-
 def upright(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes | None:
     """For a picture that was turned: without orientation, storage tags and thumbnail; None if nothing else is left.
 

@@ -65,20 +65,23 @@ def pieces(data: bytes) -> list[Piece] | None:
 
 def png(data: bytes) -> Iterator[Piece]:
     at, kind = PNG_BEGIN, b""
+    room = MAX_METADATA  # for all texts together: few bytes inflate to many
     while at + 8 <= len(data) and kind != b"IEND":
         size, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + size] if kind not in PNG_STRUCTURE else b""
         at += 12 + size  # length, type, data, CRC
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
-            yield from text(kind, body)
+            for piece in text(kind, body, room):
+                room -= len(piece.data)
+                yield piece
         elif kind not in PNG_STRUCTURE:
             name = PNG_KEPT.get(kind) or PNG_TOLD.get(kind, f"PNG chunk {shown(kind)}")
             yield Piece(name, body)
     yield from behind(data[at:])
 
 
-def text(kind: bytes, body: bytes) -> Iterator[Piece]:
-    """A text of a PNG, or the profile that is written as one."""
+def text(kind: bytes, body: bytes, room: int) -> Iterator[Piece]:
+    """A text of a PNG of at most so many bytes, or the profile that is written as one."""
     keyword, _, rest = body.partition(b"\0")
     key, language = keyword.decode("latin-1"), b""
     try:
@@ -87,11 +90,11 @@ def text(kind: bytes, body: bytes) -> Iterator[Piece]:
             language, _, rest = rest[2:].partition(b"\0")
             translated, _, rest = rest.partition(b"\0")
             language += translated
-            rest = inflated(rest) if packed else rest
+            rest = inflated(rest, room) if packed else rest
         elif kind == b"zTXt":
-            rest = inflated(rest[1:])
+            rest = inflated(rest[1:], room)
     except zlib.error:
-        yield Piece(f"damaged text {key!r}")
+        yield Piece(f"damaged or too long text {key!r}")
         return
     if key == "XML:com.adobe.xmp":
         yield Piece(XMP, rest)
@@ -103,10 +106,10 @@ def text(kind: bytes, body: bytes) -> Iterator[Piece]:
             yield Piece(f"language of the text {key!r}")
 
 
-def inflated(data: bytes) -> bytes:
-    """Up to so many bytes that Metadata has room for. Raises zlib.error."""
+def inflated(data: bytes, room: int) -> bytes:
+    """At most so many bytes. Raises zlib.error."""
     unpacker = zlib.decompressobj()
-    found = unpacker.decompress(data, MAX_METADATA)
+    found = unpacker.decompress(data, max(room, 1))  # 0 would be without a bound
     if unpacker.unconsumed_tail:
         raise zlib.error("too long")
     return found

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import replace
 
 from . import exif, tiff
-from .exif import PREFIX, ExifError, Structure, block_of
+from .exif import PREFIX, ExifError
 from .gather import listing
 from .kept import COMMENT, METRE, NAMES, PNG_CHUNKS, Metadata, comments_of, dots_per_inch
 
@@ -42,9 +42,10 @@ def written(metadata: Metadata, name: str, size: tuple[int, int]) -> tuple[Metad
     """What goes into a file of a format, for a picture of (height, width), and the notes that it takes."""
     places, notes = PLACES.get(name, set()), []
     if metadata.exif:
-        metadata = replace(metadata, exif=exif.sized(metadata.exif, size))
-        if not _sound(metadata.exif or b""):
-            notes.append("the file's EXIF is damaged and not written")
+        try:  # the file may be a stranger's, and the picture a part of it
+            metadata = replace(metadata, exif=exif.upright(metadata.exif, 1, size))
+        except ExifError as error:
+            notes.append(f"the file's EXIF is damaged and not written: {error}")
             metadata = replace(metadata, exif=None)
     if name in BY_EXIF and metadata.density:
         metadata = _with_density(metadata)
@@ -61,16 +62,6 @@ def written(metadata: Metadata, name: str, size: tuple[int, int]) -> tuple[Metad
             notes.append(f"the picture's {NAMES[field]} of {len(data):,} bytes is not written: {name} takes {limit:,}")
             homeless.append(field)
     return replace(metadata, **dict.fromkeys(homeless)), notes
-
-
-def _sound(exif_: bytes) -> bool:
-    """Whether it is a block that others can read."""
-    try:
-        structure = Structure(block_of(exif_))
-        structure.directory(structure.first)
-    except ExifError:
-        return False
-    return not structure.big
 
 
 def _with_density(metadata: Metadata) -> Metadata:
