@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Module or subpackage -> floor. An import leads to the same room or to a strictly lower floor.
 FLOORS = {
     **dict.fromkeys(["errors", "wire", "atomic", "fields", "container"], 0),
-    **dict.fromkeys(["entropy", "samples"], 1),
+    **dict.fromkeys(["entropy", "metadata", "samples"], 1),
     **dict.fromkeys(["coding", "hardware", "metrics", "picture", "sources", "stores"], 2),
     **dict.fromkeys(["model", "saving", "storage", "tiles", "weights"], 3),
     **dict.fromkeys(["engine"], 4),

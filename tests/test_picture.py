@@ -12,16 +12,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from hpcm.errors import CorruptError, PictureError, PictureNotice
 from hpcm.fields import MAX_METADATA, Container
+from hpcm.metadata.kept import Metadata, comments_of
 from hpcm.picture import (
     CONVERTED,
     PLAIN,
     UPRIGHT,
     WIDE,
     Picture,
-    comments_of,
     from_image,
-    info_of,
-    metadata_of,
     mode_of,
     pack_alpha,
     to_image,
@@ -357,7 +355,8 @@ def test_comments_are_kept(format, options, comments):
     back.load()
     assert back.text == comments
     again = Image.open(io.BytesIO(save_picture(image, ".jpg")))
-    assert again.info["comment"].decode() == "\n".join(comments.values())
+    named = (text if key == "Comment" else f"{key}: {text}" for key, text in comments.items())
+    assert again.info["comment"].decode() == "\n".join(named)
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"a\0b\0c", b"\xff\0\xfe", b"\0" * 9])
@@ -391,7 +390,8 @@ def test_what_a_file_tells_before_it_is_decoded(mode):
     image = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(np.dstack((RGB, ALPHA))).convert(mode)
     image.info.update(icc_profile=b"a profile", xmp=b"<x:xmpmeta/>", cicp=bytes([9, 16, 0, 1]))
     image.info["exif"] = full_exif().tobytes()
-    picture = replace(from_image(image), comments=b"Comment\0a picture")
+    image.info["comment"] = "a picture"
+    picture = from_image(image)
     container = Container(
         passes=1,
         width=WIDTH,
@@ -405,14 +405,14 @@ def test_what_a_file_tells_before_it_is_decoded(mode):
         icc=picture.icc,
         exif=picture.exif,
         alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
-        ancillary=(("c", picture.cicp), ("t", picture.comments), ("x", picture.xmp)),
+        ancillary=picture.ancillary,
         tiles=(),
     )
     assert mode_of(container) == to_image(picture).mode == mode
-    assert info_of(**metadata_of(container)) == to_image(picture).info
+    assert Metadata.of(container).info() == to_image(picture).info
     assert {*to_image(picture).info} == {"icc_profile", "exif", "xmp", "cicp", "comments"}
     bare = replace(container, icc=None, exif=None, ancillary=())
-    assert info_of(**metadata_of(bare)) == {}
+    assert Metadata.of(bare).info() == {}
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -39,8 +39,17 @@ with data of up to 16 MiB. Their types are lower-case letters, each at most once
 decoded the same without them: a reader skips a type that it doesn't know, and keeps it where it writes the file again.
 
     "c"      cICP, the 4 bytes of PNG's chunk: colour primaries, transfer, matrix (ITU-T H.273), full range
+    "d"      pHYs, the 9 bytes of PNG's chunk: pixels per unit in x and in y, unit (1: metre, 0: only the ratio counts)
+    "g"      gAMA, the 4 bytes of PNG's chunk
+    "h"      cHRM, the 32 bytes of PNG's chunk
+    "l"      cLLI, the 8 bytes of PNG's chunk
+    "m"      mDCV, the 24 bytes of PNG's chunk
+    "s"      sRGB, the byte of PNG's chunk: the rendering intent
     "t"      comments: keyword, NUL, text, NUL, keyword, ...; UTF-8
     "x"      XMP, UTF-8
+
+A reader passes over data of "c" to "s" that have another length. EXIF begins with "Exif", NUL, NUL and has no
+orientation: it was applied to the pixels.
 
 Table of tiles. The picture is cut into squares of 2^t pixels from the top left, row by row; those at the right and the
 bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile, and for

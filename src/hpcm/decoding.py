@@ -18,7 +18,8 @@ from .entropy.coder import Decoder, backwards, checksum
 from .entropy.tables import Tables
 from .errors import CorruptError, MismatchError
 from .fields import PASSES, Box, Container, Tile
-from .picture import Picture, metadata_of, mode_of, unpack_alpha
+from .metadata.kept import Metadata
+from .picture import Picture, mode_of, unpack_alpha
 from .tiles import Tiling, extent, latents_inside, reduced
 
 LOG = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Decoding:
             left, top, right, bottom = box or (0, 0, container.width, container.height)
             alpha = whole_alpha()[top:bottom, left:right]
             alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
-        return Picture(pixels, alpha, **metadata_of(container))
+        return Picture(pixels, alpha, **Metadata.of(container).present)
 
     def _latent(self, box: Box) -> Array:
         """y_hat [1, M, h, w] of a tile, padded."""

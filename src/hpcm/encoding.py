@@ -18,7 +18,7 @@ from .container import pack
 from .engine.choice import Loaded
 from .entropy.coder import Encoder, checksum
 from .errors import PictureNotice
-from .fields import CICP, COMMENTS, PASSES, XMP, Box, Container, Part, Tile
+from .fields import PASSES, Box, Container, Part, Tile
 from .metrics import psnr_of_mse
 from .picture import Picture, pack_alpha
 from .tiles import TILE_SIDE, Tiling, latents_inside
@@ -120,7 +120,6 @@ class Encoding:
         if not progressive:
             tiles = [(Part(b"".join(part.payload for part in tile), tile[-1].checksum),) for tile in tiles]
         picture, weights = self.picture, self.weights
-        ancillary = ((CICP, picture.cicp), (COMMENTS, picture.comments), (XMP, picture.xmp))
         container = Container(
             passes=PASSES if progressive else 1,
             width=picture.size[1],
@@ -134,7 +133,7 @@ class Encoding:
             icc=picture.icc,
             exif=picture.exif,
             alpha=self._alpha,
-            ancillary=tuple((kind, data) for kind, data in ancillary if data),
+            ancillary=picture.ancillary,
             tiles=tuple(tiles),
         )
         data = pack(container)

@@ -21,7 +21,17 @@ MODEL_HASH_BYTES = 8
 TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-CICP, COMMENTS, XMP = "c", "t", "x"  # types of ancillary chunks
+ANCILLARY = {  # type of an ancillary chunk: what it holds
+    "c": "cicp",
+    "d": "density",
+    "g": "gamma",
+    "h": "chromaticities",
+    "l": "light",
+    "m": "mastering",
+    "s": "srgb",
+    "t": "comments",
+    "x": "xmp",
+}
 CHUNKS = {"icc": (1 << 2, b"I"), "exif": (1 << 3, b"E"), "alpha": (1 << 4, b"A")}  # field: (flag, type), in order
 _ANCILLARY_TYPE = re.compile("[a-z]")
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive

@@ -12,27 +12,29 @@
 
 What Pillow reads wrongly is set right or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
 kept of it. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
-converted pixels. The EXIF orientation is applied to the pixels; the
-other EXIF tags are kept but for those that tell how the file was stored, and for the thumbnail. XMP is kept but for its
-own orientation, and so are comments, and the four numbers of PNG's cICP chunk where `info["cicp"]` holds them (Pillow
-doesn't read them; the command line does). IPTC is not kept, with a notice.
+converted pixels. The orientation is applied to the pixels. What else belongs to the picture is kept or told: see
+metadata/.
 """
 
 from __future__ import annotations
 
 import io
-import re
+import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from .errors import CorruptError, PictureError, PictureNotice
-from .fields import CICP, COMMENTS, MAX_METADATA, XMP, Container
+from .fields import Container
+from .metadata.gather import Gathered, Source, attached_file, gather
+from .metadata.kept import Metadata
+from .metadata.tiff import ELSEWHERE
 from .samples import BEYOND_16_BITS, faithful
 
 MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
@@ -49,29 +51,14 @@ UPRIGHT = {  # EXIF orientation: what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Tags up to XMP tell how a TIFF file is stored, but for these: what, who, when, with what, dots per inch.
-LAST_STORAGE_TAG = 700
-DESCRIPTIVE_TAGS = (269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316)
-IPTC_TAG = 33723
-BULKY_TAGS = (IPTC_TAG, 34377, 34675, 37724)  # of TIFF: IPTC, two of Photoshop's, the ICC profile
-IPTC_RESOURCE = 0x0404  # among the resources of Photoshop in a JPEG
-XMP_ORIENTATION = re.compile(rb'\s?tiff:Orientation="\d+"|<tiff:Orientation>\d+</tiff:Orientation>')
-CICP_BYTES = 4
-COMMENT = "Comment"  # PNG's keyword
-NO_COMMENTS = ("XML:com.adobe.xmp", "Raw profile type")  # texts of a PNG that are other metadata
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Pixels uint8 [H, W, 3] or uint8/uint16 [H, W] (grey), alpha uint8 [H, W] or None, and metadata."""
+class Picture(Metadata):
+    """Pixels uint8 [H, W, 3] or uint8/uint16 [H, W] (grey), alpha uint8 [H, W] or None, and what belongs to them."""
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     alpha: NDArray[np.uint8] | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    cicp: bytes | None = None  # primaries, transfer, matrix, full range (ITU-T H.273)
-    comments: bytes | None = None  # keyword NUL text NUL keyword ..., UTF-8
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,17 +95,16 @@ def from_image(image: Image.Image) -> Picture:
     if not 1 <= image.width * image.height <= MAX_ENCODED:  # known before the pixels are read
         raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_ENCODED:,} are allowed")
     try:
-        if _frames(image) > 1:
-            _note(f"the picture has {_frames(image)} frames: only the current one is kept")
+        if (frames := _frames(image)) > 1:
+            _note(f"the picture has {frames} frames: only the current one is kept")
+        file = file_of(image)  # before Pillow closes it
         samples = faithful(image)
-        orientation, exif = _exif(image)
-        icc = None if image.mode in FOREIGN_PROFILE else image.info.get("icc_profile")
-        xmp = _xmp(image.info.get("xmp"), upright=orientation in UPRIGHT)
-        cicp = image.info.get("cicp")
-        comments = _comments(image)
-        _tell_losses(image)
+        found = _gathered(image, file, frames)
+        for line in found.notes:
+            _note(line)
         image = _plain(samples)
-        planes = np.asarray(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+        turn = UPRIGHT.get(found.orientation)
+        planes = np.asarray(image if turn is None else image.transpose(turn))
     except (PictureError, PictureNotice, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
@@ -127,9 +113,7 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    cicp = cicp if cicp and len(cicp) == CICP_BYTES else None
-    icc, exif, xmp = _bounded(icc, "ICC profile"), _bounded(exif, "EXIF"), _bounded(xmp, "XMP")
-    return Picture(planes, alpha, icc, exif, xmp, cicp, _bounded(comments, "comment"))
+    return Picture(planes, alpha, **found.metadata.present)
 
 
 def _frames(image: Image.Image) -> int:
@@ -139,62 +123,50 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def _exif(image: Image.Image) -> tuple[object, bytes | None]:
-    """The orientation and the bytes of the tags that are worth keeping, which begin with b"Exif\\0\\0"."""
-    orientation = None
+def file_of(image: Image.Image) -> bytes | None:
+    """The file of an image, if it is at hand: to be asked before the image is decoded, when Pillow closes it.
+
+    One that is closed is read again by its name, if what Pillow knows of the image still comes from it.
+    """
+    data, name = attached_file(image), getattr(image, "filename", "")
+    if data is not None or not image.format or not name:
+        return data
     try:
-        found, kept = image.getexif(), Image.Exif()
-        orientation = found.get(ExifTags.Base.Orientation)
-        kept.endian = found.endian  # a maker's note may depend on it
-        for tag, value in found.items():
-            if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-                kept[tag] = inner = dict(found.get_ifd(tag))
-                if ExifTags.IFD.Interop in inner:
-                    inner[ExifTags.IFD.Interop] = found.get_ifd(ExifTags.IFD.Interop)
-            elif tag in DESCRIPTIVE_TAGS or (tag > LAST_STORAGE_TAG and tag not in BULKY_TAGS):
-                kept[tag] = value
-        return orientation, kept.tobytes() if len(kept) else None
-    except Exception as error:  # parsers and writers of EXIF raise nearly anything on damaged tags
-        _note(f"the picture's EXIF is damaged and not kept: {error}")
-        return orientation, None
-
-
-def _xmp(data: object, *, upright: bool) -> bytes | None:
-    """XMP as bytes; without its orientation where the pixels are turned, lest they be turned twice."""
-    data = data.encode() if isinstance(data, str) else data
-    if not isinstance(data, bytes):
+        data = Path(os.fsdecode(name)).read_bytes()
+        with Image.open(io.BytesIO(data)) as again:
+            same = (again.format, again.size) == (image.format, image.size)
+            keys = {*again.info, "exif", "xmp", "icc_profile"}
+            return data if same and all(image.info.get(key) == again.info.get(key) for key in keys) else None
+    except Exception:  # it is gone, or another one: Pillow raises nearly anything
         return None
-    return XMP_ORIENTATION.sub(b"", data) if upright else data
 
 
-def _comments(image: Image.Image) -> bytes | None:
-    """A PNG's texts under their keywords, another format's comment under COMMENT."""
-    texts = {key: str(text) for key, text in getattr(image, "text", {}).items() if not key.startswith(NO_COMMENTS)}
-    if comment := image.info.get("comment"):
-        texts.setdefault(COMMENT, comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment))
-    fields = [field.replace("\0", " ") for pair in texts.items() for field in pair]
-    return "\0".join(fields).encode("utf-8", "replace") or None
+def _gathered(image: Image.Image, file: bytes | None, frames: int) -> Gathered:
+    """What belongs to a decoded image."""
+    tags, lost = _tags(image) if file is None and hasattr(image, "tag_v2") else ({}, ())
+    source = Source(
+        info=image.info | tags,
+        texts=getattr(image, "text", {}),
+        format=image.format,
+        file=file,
+        directory=getattr(getattr(image, "tag_v2", None), "offset", None),
+        frames=frames,
+        size=(image.height, image.width),
+        lost=lost,
+    )
+    return gather(source, foreign_profile=image.mode in FOREIGN_PROFILE)
 
 
-def comments_of(data: bytes) -> dict[str, str]:
-    """The reverse; whatever the bytes are, they give keywords and texts."""
-    fields = data.decode("utf-8", "replace").split("\0")
-    return dict(zip(fields[::2], fields[1::2], strict=False))
-
-
-def _tell_losses(image: Image.Image) -> None:
-    """A notice of metadata that has no place in a .hpcm file."""
-    resources = image.info.get("photoshop")
-    if IPTC_TAG in getattr(image, "tag_v2", {}) or (isinstance(resources, dict) and IPTC_RESOURCE in resources):
-        _note("the picture's IPTC is not kept")
-
-
-def _bounded(data: bytes | None, what: str) -> bytes | None:
-    """Metadata that a .hpcm file has room for."""
-    if data and len(data) > MAX_METADATA:
-        _note(f"the picture's {what} of {len(data):,} bytes is not kept: {MAX_METADATA:,} are allowed")
-        return None
-    return data or None
+def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """EXIF of a TIFF whose file is closed, as Pillow writes it, and the names of what goes other ways."""
+    try:
+        exif = image.getexif()
+        elsewhere = [tag for tag in exif if tag in ELSEWHERE]
+        for tag in elsewhere:
+            del exif[tag]
+        return {"exif": exif.tobytes()}, tuple(ELSEWHERE[tag] for tag in elsewhere)
+    except Exception:  # parsers and writers of EXIF raise nearly anything on damaged tags
+        return {}, ("EXIF of a TIFF",)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -232,29 +204,11 @@ def _note(text: str) -> None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The Pillow image of a picture, with metadata in `info`: see `info_of`."""
+    """The Pillow image of a picture, with metadata in `info`: see `Metadata.info`."""
     planes = picture.pixels
     image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
-    kept = {name: getattr(picture, name) for name in ("icc", "exif", "xmp", "cicp", "comments")}
-    image.info.update(info_of(**kept))
+    image.info.update(picture.info())
     return image
-
-
-def info_of(
-    icc: bytes | None, exif: bytes | None, xmp: bytes | None, cicp: bytes | None, comments: bytes | None
-) -> dict[str, Any]:
-    """Metadata as Pillow names it: icc_profile, exif, xmp, cicp, comments (keyword: text), where there is any."""
-    info = {"icc_profile": icc, "exif": exif, "xmp": xmp, "cicp": cicp}
-    return {key: value for key, value in info.items() if value} | (
-        {"comments": comments_of(comments)} if comments else {}
-    )
-
-
-def metadata_of(container: Container) -> dict[str, bytes | None]:
-    """What a file says besides the picture, by the names that `Picture` has for it."""
-    ancillary = dict(container.ancillary)
-    named = {"xmp": ancillary.get(XMP), "cicp": ancillary.get(CICP), "comments": ancillary.get(COMMENTS)}
-    return {"icc": container.icc, "exif": container.exif, **named}
 
 
 def mode_of(container: Container) -> str:

@@ -8,7 +8,7 @@
     Image.open("photo.png").save("photo.hpcm", quality=50)
 
 `save` takes what `Codec.compress` takes, and `model`, a name or path; also `exif` (bytes or Image.Exif), `icc_profile`
-and `xmp` in place of the image's own. `info` of an opened file has what `to_image` tells, and "model" and "level".
+and `xmp` in place of the image's own. `info` of an opened file has what `Metadata.info` tells, and "model" and "level".
 
 A file that was cut short is an OSError, or with `ImageFile.LOAD_TRUNCATED_IMAGES` the picture as far as it goes.
 """
@@ -22,7 +22,9 @@ from PIL import Image, ImageFile
 from .container import is_hpcm, unpack, unpack_head
 from .errors import FormatError, HPCMError, PictureError, TruncatedError
 from .fields import Container
-from .picture import info_of, metadata_of, mode_of
+from .metadata.gather import attach
+from .metadata.kept import Metadata
+from .picture import file_of, mode_of
 
 FORMAT, SUFFIX, MIME_TYPE = "HPCM", ".hpcm", "image/x-hpcm"
 FIRST_READ = 4096  # bytes, which hold the head of most files
@@ -45,7 +47,7 @@ class HPCMImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         self._size, self._mode = (head.width, head.height), mode_of(head)
-        self.info.update(info_of(**metadata_of(head)), model=head.model, level=head.level)
+        self.info.update(Metadata.of(head).info(), model=head.model, level=head.level)
         self.tile = [ImageFile._Tile("hpcm", (0, 0, *self.size), 0, self.mode)]
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
@@ -134,10 +136,11 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 def _with(image: Image.Image, metadata: dict[str, Any]) -> Image.Image:
     """A copy of the image with other metadata; None stands for none."""
-    exif = metadata.get("exif", image.getexif())
-    metadata["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) and len(exif) else exif or None
+    file = file_of(image)  # before Pillow closes it
     copy = image.copy()
-    copy.info.update(metadata)
+    copy.info.update({name: value or None for name, value in metadata.items()})
+    if file is not None:
+        attach(copy, file)
     if hasattr(image, "text"):  # of a PNG
         copy.text = image.text  # type: ignore[attr-defined]
     return copy

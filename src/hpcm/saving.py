@@ -12,15 +12,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import PictureError, PictureNotice, UsageError
 from .fields import Container
+from .metadata import tiff
+from .metadata.kept import Metadata, comments_of
+from .metadata.writing import comment, dpi, with_jfif_density, with_png_chunks, written
 from .picture import eight_bits
 
-XMP_TAG = 700
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
 PALETTE_COLOURS = 256
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
     "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
     "WEBP": {"lossless": True},
-    "TIFF": {"compression": "tiff_adobe_deflate"},
     "JPEG": {"quality": 95, "subsampling": 0},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
@@ -75,8 +76,8 @@ def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
 def save_picture(image: Image.Image, suffix: str, quality: int | None = None, out: io.BytesIO | None = None) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
-    Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16.
-    A cICP chunk goes into PNG.
+    Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16,
+    or no place for metadata.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
 
     Args:
@@ -90,33 +91,26 @@ def save_picture(image: Image.Image, suffix: str, quality: int | None = None, ou
     if image.mode == "I;16" and name not in DEEP:
         warnings.warn(f"the picture has 16 bits, and {name} 8: the lower ones are lost", PictureNotice, stacklevel=2)
         image = eight_bits(image)
-    metadata = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
-    comments = image.info.get("comments", {})
-    if name == "PNG":
-        metadata["pnginfo"] = _png_chunks(metadata.pop("xmp", None), image.info.get("cicp"), comments)
-    elif comments and name in ("JPEG", "GIF"):
-        metadata["comment"] = "\n".join(comments.values()).encode()
-    if name == "TIFF" and "xmp" in metadata:
-        metadata["exif"] = _exif_with(metadata.pop("xmp"), metadata.get("exif"))
-    plain = name == "TIFF" and "exif" in metadata  # Pillow can't write EXIF into a compressed TIFF
-    out = io.BytesIO() if out is None else out
+    metadata, notes = written(Metadata.of_info(image.info), name, (image.height, image.width))
+    for note in notes:
+        warnings.warn(note, PictureNotice, stacklevel=2)
     try:
-        image.save(out, name, **metadata, **({} if plain else options))
+        data = _encoded(image, name, metadata, options, io.BytesIO() if out is None else out)
     except MemoryError:
         raise
-    except Exception as error:  # "cannot write mode RGBA as JPEG", or EXIF that the format can't take
+    except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
-    _tell_what_is_lost(image, out, name)
-    return out.getvalue()
+    _tell_what_is_lost(image, io.BytesIO(data), name)
+    return data
 
 
 def _tell_what_is_lost(image: Image.Image, file: io.BytesIO, name: str) -> None:
     """A notice where what was written says of itself that it holds less than the picture. Only its header is read."""
     file.seek(0)
     try:
-        with Image.open(file, formats=["JPEG" if name == "MPO" else name]) as written:
-            size, mode = written.size, written.mode
-            transparent = written.has_transparency_data
+        with Image.open(file, formats=["JPEG" if name == "MPO" else name]) as again:
+            size, mode = again.size, again.mode
+            transparent = again.has_transparency_data
     except Exception:  # Pillow writes formats that it can't read, such as PDF
         _note(f"whether {name} holds all of the picture isn't known; .png does")
         return
@@ -132,25 +126,30 @@ def _note(text: str) -> None:
     warnings.warn(text, PictureNotice, stacklevel=4)
 
 
-def _png_chunks(xmp: bytes | None, cicp: bytes | None, comments: dict[str, str]) -> PngInfo:
+def _encoded(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
+    """The file, written into `out`; `how` are Pillow's options."""
+    if name == "TIFF":  # Pillow's writer changes the types and texts of EXIF, and can't compress beside it
+        out.write(tiff.file(np.asarray(image), metadata))
+        return out.getvalue()
+    options: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    options = {key: data for key, data in options.items() if data}
+    if name == "PNG":
+        options["pnginfo"] = _png_info(metadata)
+        options.pop("xmp", None)
+    elif metadata.comments:
+        options["comment"] = comment(metadata)
+    if name in ("BMP", "DIB") and (resolution := dpi(metadata)):
+        options["dpi"] = resolution
+    image.save(out, name, **options, **how)
+    finish = {"JPEG": with_jfif_density, "PNG": with_png_chunks}.get(name)
+    return finish(out.getvalue(), metadata) if finish else out.getvalue()
+
+
+def _png_info(metadata: Metadata) -> PngInfo:
     """What Pillow doesn't write into a PNG by itself."""
     chunks = PngInfo()
-    if cicp:
-        chunks.add(b"cICP", cicp)
-    if xmp:
-        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    for keyword, text in comments.items():
+    if metadata.xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp)
+    for keyword, text in comments_of(metadata.comments or b"").items():
         chunks.add_text(keyword.encode("latin-1", "replace")[:MAX_KEYWORD], text)
     return chunks
-
-
-def _exif_with(xmp: bytes, exif: bytes | None) -> Image.Exif:
-    """EXIF with XMP among its tags, as TIFF has it."""
-    tags = Image.Exif()
-    try:
-        tags.load(exif or b"")
-    except Exception as error:  # the parser raises nearly anything on damaged tags
-        warnings.warn(f"the file's EXIF is damaged and not written: {error}", PictureNotice, stacklevel=2)
-        tags = Image.Exif()
-    tags[XMP_TAG] = xmp
-    return tags

@@ -15,12 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
 from .errors import PictureError, PictureNotice, TooLargeError
+from .metadata.gather import attach
 from .samples import READERS, adopt, faithful
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
-
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def bytes_of(source: File) -> bytes:
@@ -85,8 +84,7 @@ def open_picture(
             warnings.warn(text, PictureNotice, stacklevel=3)
         image = adopt(image, faithful(image))
         _check_size(image, most, advice)  # some formats tell of their size when they are decoded
-        if cicp := _cicp(data):
-            image.info["cicp"] = cicp
+        attach(image, data)
     except UnidentifiedImageError:
         accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
         raise PictureError(f"it is no picture {accepted}") from None
@@ -103,14 +101,3 @@ def _check_size(image: Image.Image, most: int | None, advice: str) -> None:
     """Pillow would warn of somewhat too many pixels, and refuse only twice as many."""
     if most is not None and image.width * image.height > most:
         raise TooLargeError(f"it has more than {most:,} pixels{advice}", image.size)
-
-
-def _cicp(data: bytes) -> bytes | None:
-    """The data of a PNG's cICP chunk, which Pillow passes over; it lies before the pixels."""
-    at = len(PNG_MAGIC)
-    while data.startswith(PNG_MAGIC) and data[at + 4 : at + 8] not in (b"", b"IDAT"):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"cICP":
-            return data[at + 8 : at + 8 + size]
-        at += 12 + size  # length, type, data, CRC
-    return None

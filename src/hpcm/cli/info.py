@@ -9,14 +9,14 @@ from typing import Any
 
 from ..container import unpack_left
 from ..errors import ModelNotFoundError
-from ..fields import CICP, COMMENTS, XMP, Container
+from ..fields import ANCILLARY, Container
+from ..metadata.kept import NAMES
 from ..weights import WeightsFile, find_hash
 from .files import STREAM, Job
 from .messages import attempt
 from .values import MAX_QUALITY
 
-ANCILLARY = {XMP: "xmp", CICP: "cicp", COMMENTS: "comments"}
-BESIDES = {"alpha": "alpha", "icc": "ICC profile", "exif": "EXIF", "xmp": "XMP", "cicp": "cICP", "comments": "comments"}
+BESIDES = {"alpha": "alpha", **NAMES, "comments": "comments"}
 
 
 def info(options: argparse.Namespace) -> bool:

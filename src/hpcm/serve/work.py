@@ -12,7 +12,7 @@ from PIL import Image
 from .. import container as format_
 from ..coding.stoppable import Check
 from ..errors import PictureError, UsageError
-from ..fields import PASSES, Box, Container
+from ..fields import ANCILLARY, PASSES, Box, Container
 from ..saving import draft_of, fitted, save_picture
 from ..weights import WeightsFile
 from .limits import Limits
@@ -22,7 +22,6 @@ from .reading import check_file, opened
 from .refusal import one_line
 
 KIND = "image/x-hpcm"
-CHUNKS = {"x": "xmp", "c": "cicp", "t": "comments"}
 Stop = threading.Event  # set when nobody waits for the result any more
 
 
@@ -76,7 +75,7 @@ class Worker:
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
         """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
         container = format_.unpack_left(data)
-        ancillary = {CHUNKS[kind]: chunk for kind, chunk in container.ancillary if kind in CHUNKS}
+        ancillary = {ANCILLARY[kind]: chunk for kind, chunk in container.ancillary if kind in ANCILLARY}
         chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")} | ancillary
         return {
             "bytes": len(data),

@@ -1,0 +1,87 @@
+"""The segments of a JPEG, and of the codestream of a JPEG 2000."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+from .pieces import COMMENT, EXIF, ICC, IPTC, IPTC_RESOURCE, ISO_GAIN_MAP, JUMBF, PHOTOSHOP, XMP, Piece, behind, shown
+from .xmp import EXTENDED_NAME, GAIN_MAP_NAME
+
+SOI, EOI, SOS, COM = 0xD8, 0xD9, 0xDA, 0xFE
+MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # in coded data a byte FF is followed by 00; D0 to D7 restart
+APPS = range(0xE0, 0xF0)
+KNOWN = {  # (number of APPn, how it begins): its name, None for structure
+    (0, b"JFIF\0"): None,
+    (0, b"JFXX\0"): None,  # a thumbnail
+    (1, b"Exif\0\0"): EXIF,
+    (1, b"http://ns.adobe.com/xap/1.0/\0"): XMP,
+    (1, b"http://ns.adobe.com/xmp/extension/\0"): EXTENDED_NAME,
+    (2, b"ICC_PROFILE\0"): ICC,
+    (2, b"MPF\0"): None,  # tells where the pictures lie that follow
+    (2, b"FPXR\0"): "FlashPix",
+    (2, ISO_GAIN_MAP): GAIN_MAP_NAME,
+    (11, b"JP"): JUMBF,
+    (14, b"Adobe"): None,  # how colours are coded
+}
+PHOTOSHOP_BEGIN = b"Photoshop 3.0\0"
+JP2_COMMENT, JP2_SOT = 0x64, 0x90
+
+
+def pieces(data: bytes) -> Iterator[Piece]:
+    at = 2
+    while marker := MARKER.search(data, at):
+        at, kind = marker.end(), marker[0][-1]
+        if kind == EOI:
+            yield from behind(data[at:])
+            return
+        if kind in (SOI, 0x01):  # without a length
+            continue
+        (size,) = struct.unpack_from(">H", data, at)
+        body = data[at + 2 : at + size]
+        at += max(size, 2)
+        if kind == COM:
+            yield Piece(COMMENT, body)
+        elif kind in APPS:
+            yield from app(kind - APPS[0], body)
+
+
+def app(number: int, body: bytes) -> Iterator[Piece]:
+    """What a segment for applications holds."""
+    for (known, begin), name in KNOWN.items():
+        if number == known and body.startswith(begin):
+            if name:
+                yield Piece(name, body)
+            return
+    if number == 13 and body.startswith(PHOTOSHOP_BEGIN):
+        yield from photoshop(body[len(PHOTOSHOP_BEGIN) :])
+        return
+    identifier = body.partition(b"\0")[0]
+    yield Piece(f"segment APP{number}" + (f" ({shown(identifier)})" if identifier else ""))
+
+
+def photoshop(body: bytes) -> Iterator[Piece]:
+    """Resources: "8BIM", number, a name of even length with its own, data of even length."""
+    at, names = 0, []
+    while body[at : at + 4] == b"8BIM" and at + 12 <= len(body):
+        (number,) = struct.unpack_from(">H", body, at + 4)
+        at += 6 + (body[at + 6] + 2 & ~1)
+        if at + 4 > len(body):
+            break
+        (size,) = struct.unpack_from(">I", body, at)
+        at += 4 + size + size % 2
+        names.append(IPTC if number == IPTC_RESOURCE else PHOTOSHOP)
+    yield from map(Piece, dict.fromkeys(names or [PHOTOSHOP]))
+
+
+def codestream(data: bytes) -> Iterator[Piece]:
+    """Comments in the main header of a JPEG 2000."""
+    at = 2
+    while at + 4 <= len(data):
+        kind, size = struct.unpack_from(">HH", data, at)
+        if kind == 0xFF00 | JP2_SOT or size < 2:
+            return
+        if kind == 0xFF00 | JP2_COMMENT:
+            yield Piece(COMMENT, data[at + 6 : at + 2 + size])
+        at += 2 + size
