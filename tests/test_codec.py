@@ -20,6 +20,7 @@ from hpcm import decoding, shortest
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
 from hpcm.coding.config import LATENT_STRIDE, Config
 from hpcm.container import pack, unpack
+from hpcm.encoding import ABOVE, BELOW, Encoding, explored
 from hpcm.engine.torch import save
 from hpcm.errors import (
     CorruptError,
@@ -345,6 +346,81 @@ def test_targets_out_of_reach(bundled):
         data = bundled.compress(image, psnr=90)
     assert unpack(data).level == bundled.levels - 1
     assert f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used" in str(told[0].message)
+
+
+UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer bytes
+    "white": np.full((64, 64, 3), 255, np.uint8),
+    "black": np.zeros((64, 64, 3), np.uint8),
+    "grey": np.full((64, 64), 128, np.uint8),
+    "gradient": np.tile(np.linspace(0, 255, 128).astype(np.uint8), (64, 1)),
+    "tiny": np.asarray(photo(107, 105))[100:, 100:],
+}
+TARGETS = 40  # of each picture
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
+    """The smallest file that reaches a PSNR, the highest level within a size; against all levels."""
+    job = Encoding(bundled.loaded, from_image(Image.fromarray(UNEVEN[name])))
+    job._keep_latents()
+    files = [job.file(level) for level in range(bundled.levels)]
+    quality = [job.psnr(level) for level in range(bundled.levels)]
+    sizes = list(map(len, files))
+    assert quality != sorted(quality)
+    monkeypatch.setattr(Encoding, "file", lambda self, level: files[level])
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[level])
+    for target in np.linspace(min(quality), max(quality), TARGETS):
+        data = job.reaching(float(target))
+        assert len(data) == min(size for size, value in zip(sizes, quality, strict=True) if value >= target)
+        assert quality[files.index(data)] >= target
+    for size in range(min(sizes), max(sizes) + 1):
+        data = job.smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
+        assert data == files[max(level for level, taken in enumerate(sizes) if taken <= size)]
+
+
+def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
+    """The best PSNR of a white picture isn't the last level's."""
+    image = Image.fromarray(UNEVEN["white"])
+    job = Encoding(bundled.loaded, from_image(image))
+    quality = [job.psnr(level) for level in range(bundled.levels)]
+    assert quality[-1] < max(quality) - 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = bundled.compress(image, psnr=max(quality) - 0.01)
+    assert psnr(image, bundled.decompress(data)) >= max(quality) - 0.01
+    with pytest.warns(PictureNotice, match=f"the best one, {max(quality):.2f} dB, was used"):
+        data = bundled.compress(image, psnr=max(quality) + 0.01)
+    assert unpack(data).level == int(np.argmax(quality))
+
+
+@pytest.mark.parametrize("target", [{"psnr": 30}, {"psnr": 36}, {"bpp": 0.3}, {"bpp": 1}])
+def test_few_levels_are_tried_of_a_photograph(bundled, monkeypatch, target):
+    tried = set()
+    for name in ("file", "psnr"):
+        method = getattr(Encoding, name)
+        monkeypatch.setattr(
+            Encoding, name, lambda self, level, method=method: (tried.add(level), method(self, level))[1]
+        )
+    bundled.compress(photo(256, 192), **target)
+    assert 6 <= len(tried) <= 6 + BELOW
+
+
+def test_values_that_fall_are_noticed():
+    """Whatever the values are: what is found reaches the target, or none does; with rising ones, it is the first."""
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        levels = int(random.integers(1, 65))
+        rising = np.cumsum(random.uniform(0.1, 1, levels))
+        uneven = rising + random.normal(0, random.choice([0.1, 2, 20]), levels)
+        for values in (rising, uneven):
+            target = float(random.uniform(values.min() - 1, values.max() + 1))
+            tried = explored(range(levels), lambda level, values=values: float(values[level]), target)
+            reached = [level for level, value in tried.items() if value >= target]
+            assert tried == {level: values[level] for level in tried}
+            assert bool(reached) == (values.max() >= target)
+            if values is rising and reached:
+                assert min(reached) == int(np.argmax(values >= target))
+                assert len(tried) <= levels.bit_length() + BELOW + ABOVE
 
 
 @pytest.mark.filterwarnings("default::hpcm.errors.PictureNotice")

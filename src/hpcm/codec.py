@@ -76,8 +76,8 @@ class Codec:
         Args:
             image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `sources.image_of`.
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
-            bpp: the best level whose file, all included, takes at most so many bits per pixel.
-            psnr: the lowest level that reaches so many dB (RGB or grey, over all pixels).
+            bpp: the highest level whose file, all included, takes at most so many bits per pixel.
+            psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
             tile: the side of the tiles in pixels, a power of two, 256 to 4096. Smaller ones cost bytes; they make
                 regions faster and need less memory on both sides.
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
 from .errors import PictureError
+from .fields import check_size
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
@@ -62,6 +63,7 @@ def open_picture(data: bytes, advice: str = "") -> Image.Image:
         image = Image.open(io.BytesIO(data))
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow would only warn
             raise Image.DecompressionBombError
+        check_size(*image.size)
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
         image.load()

@@ -13,7 +13,7 @@ import uvicorn
 from PIL import Image
 
 from ..errors import UsageError
-from ..picture import MAX_ENCODED
+from ..fields import MAX_ENCODED
 from .api import application
 from .door import Door
 from .limits import Limits
