@@ -1,12 +1,16 @@
 """The codec: pictures of every size there and back, tiles without seams, padding without cost, and no garbage."""
 
+import dataclasses
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +36,7 @@ from hpcm.errors import (
     TruncatedError,
     UsageError,
 )
-from hpcm.fields import Container, Part, Tile
+from hpcm.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.picture import Picture, from_image
@@ -454,6 +458,95 @@ def test_every_level_has_a_quality(codec):
 def test_impossible_wishes(codec, wish):
     with pytest.raises(UsageError, match=r"must be|exclude one another"):
         codec.compress(photo(8, 8), **wish)
+
+
+# ---- limits come first ----------------------------------------------------------------------------------------------
+
+
+class Untouchable:
+    """Networks that nobody may use."""
+
+    def __init__(self, levels: int = 64) -> None:
+        self.config = SimpleNamespace(levels=levels)
+
+    def __getattr__(self, name: str):
+        raise AssertionError(f"{name} was asked for")
+
+
+def flat(height: int, width: int) -> np.ndarray:
+    """Grey pixels of any size, which take no memory."""
+    return np.broadcast_to(np.zeros((1, 1), np.uint8), (height, width))
+
+
+SOUND = {"networks": Untouchable(), "picture": Picture(flat(9, 9)), "name": "nano", "hash": bytes(8), "tile": 1024}
+LONG = bytes(MAX_METADATA + 1)
+REFUSED = {  # a field of the container: what makes it impossible, and what is said
+    "width": ({"picture": Picture(flat(1, MAX_SIDE + 1))}, "width is 16777217"),
+    "height": ({"picture": Picture(flat(MAX_SIDE + 1, 1))}, "height is 16777217"),
+    "width and height": ({"picture": Picture(flat(65_537, 65_536))}, "number of pixels is 4295032832"),
+    "model": ({"name": "../nano"}, "model name is '../nano'"),
+    "model_hash": ({"hash": bytes(7)}, "length of the model hash is 7"),
+    "level": ({"networks": Untouchable(levels=65)}, "quality level is 64"),
+    "colour": (
+        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", bit_depth=8)},
+        "cmyk",
+    ),
+    "bit_depth": (
+        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="grey", bit_depth=12)},
+        "12",
+    ),
+    "tile_side": ({"tile": 1000}, "tile side is 1000"),
+    "icc": ({"picture": Picture(flat(9, 9), icc=LONG)}, "length of the icc chunk is 16777217"),
+    "exif": ({"picture": Picture(flat(9, 9), exif=LONG)}, "length of the exif chunk is 16777217"),
+    "alpha": ({"picture": Picture(flat(9, 9), alpha=flat(99, 99))}, "length of the alpha chunk is"),
+    "ancillary": ({"picture": Picture(flat(9, 9), xmp=LONG)}, "length of the ancillary chunk 'x' is 16777217"),
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_a_file_can_not_say_is_refused_before_work_begins(monkeypatch, field):
+    changed, message = REFUSED[field]
+    given = {**SOUND, **changed}
+    monkeypatch.setattr("hpcm.encoding.pack_alpha", lambda alpha: bytes(alpha.size))
+    loaded = (given["networks"], None, SimpleNamespace(name=given["name"], hash=given["hash"]))
+    with pytest.raises(FormatError, match=message):
+        Encoding(loaded, given["picture"], given["tile"])
+
+
+def test_all_fields_are_refused():
+    """That is, the list above is complete; version, passes and tiles don't depend on the picture."""
+    named = {name for key in REFUSED for name in key.split(" and ")}
+    assert named == {field.name for field in dataclasses.fields(Container)} - {"version", "passes", "tiles"}
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a grey PNG; whoever decodes pixels finds none."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("size", [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (1 << 15, (1 << 14) + 1)])
+def test_a_picture_too_large_is_refused_by_its_header(codec, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    width, height = size
+    data, path = png_header(width, height), tmp_path / "long.png"
+    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    path.write_bytes(data)
+    message = rf"the picture has {width} x {height} pixels: 1 to 536,870,912 are allowed, and 16,777,216 on a side"
+    codec.networks.analyse = None  # nobody may use it
+    with Image.open(path) as image:
+        for source in (data, path, image):
+            with pytest.raises(PictureError, match=message):
+                codec.compress(source)
+            with pytest.raises(PictureError, match=message):
+                list(codec.compress_many([source]))
+
+
+def test_an_array_too_large_is_refused(codec):
+    codec.networks.analyse = None  # nobody may use it
+    for shape in ((1, MAX_SIDE + 1), (MAX_SIDE + 1, 1)):
+        with pytest.raises(PictureError, match="and 16,777,216 on a side"):
+            codec.compress(np.zeros(shape, np.uint8))
 
 
 # ---- wrong models and damaged files ---------------------------------------------------------------------------------
