@@ -22,7 +22,7 @@ from PIL import Image
 import hpcm
 from hpcm import decoding, shortest
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
-from hpcm.coding.config import LATENT_STRIDE, Config
+from hpcm.coding.config import LATENT_STRIDE, NANO, Config
 from hpcm.container import pack, unpack
 from hpcm.encoding import ABOVE, BELOW, Encoding, explored
 from hpcm.engine.torch import save
@@ -226,6 +226,18 @@ def test_tiles_there_and_back(make, request, small_tiles, name):
     parts = [part for _, part in encoded(codec, from_image(image), SMALL_TILE, container.level)]
     y_hat = dict(zip(tiling, parts, strict=True))
     assert np.array_equal(np.asarray(codec.decompress(data)), tiling.synthesise(y_hat.__getitem__, 8, False))
+
+
+@pytest.mark.parametrize("changed", [{}, {"hierarchy": False}, {"steps": (1, 1, 1)}])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_previews_of_tiles(make, request, small_tiles, name, changed):
+    """Of every kind of model: a region is the crop of the whole preview, and a single tile is as it was."""
+    codec = make(replace(request.getfixturevalue(name), hyper_placement="aligned", **changed))
+    data = codec.compress(photo(520, 300), progressive=True)
+    for scale in (1, 2):
+        whole = np.asarray(codec.decompress(data, scale=scale)).astype(int)
+        region = np.asarray(codec.decompress(data, scale=scale, box=(250, 200, 300, 300)))
+        assert np.abs(whole[200:300, 250:300] - region).max() <= 1
 
 
 def test_a_tile_is_decoded_without_the_others(codec, small_tiles):
@@ -467,7 +479,7 @@ class Untouchable:
     """Networks that nobody may use."""
 
     def __init__(self, levels: int = 64) -> None:
-        self.config = SimpleNamespace(levels=levels)
+        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels})
 
     def __getattr__(self, name: str):
         raise AssertionError(f"{name} was asked for")

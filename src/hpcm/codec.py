@@ -35,7 +35,6 @@ QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
-COARSE, COARSE_SCALE = 64, 2  # drafts reduced so far need no more scales: 37 dB then (docs/log.md)
 MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
 MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
@@ -199,7 +198,6 @@ class Codec:
         wanted = (right - left, bottom - top) if container.alpha is None else (width, height)  # alpha is decoded whole
         self._check(container, wanted, self.max_pixels if max_pixels is None else max_pixels)
         factor = 1 if draft is None else reduction((width, height), draft)
-        scale = min(scale, COARSE_SCALE) if factor >= COARSE else scale
         return to_image(Decoding(self.loaded, container, scale).picture(box, factor))
 
     def level_of(self, quality: int) -> int:

@@ -57,9 +57,9 @@ class Encoding:
         self.networks, self.tables, self.weights = loaded
         self.picture = picture
         self.levels = self.networks.config.levels
-        self.head = self._head(tile)
-        check_head(self.head)  # before work begins
         self.tiling = Tiling(self.networks, picture.size, tile)
+        self.head = self._head()
+        check_head(self.head)  # before work begins
         self.progressive = progressive
         self.refine = refine
         self._latents: Mapping[Box, Latents] = {}
@@ -190,7 +190,7 @@ class Encoding:
         job.refine, job._latents = None, self.refine(self, level)
         return job
 
-    def _head(self, tile: int) -> Container:
+    def _head(self) -> Container:
         """The file but for its tiles, at the highest level."""
         picture, weights = self.picture, self.weights
         ancillary = ((CICP, picture.cicp), (COMMENTS, picture.comments), (XMP, picture.xmp))
@@ -203,7 +203,7 @@ class Encoding:
             level=self.levels - 1,
             colour=picture.colour,
             bit_depth=picture.bit_depth,
-            tile_side=tile,
+            tile_side=self.tiling.side,
             icc=picture.icc,
             exif=picture.exif,
             alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
