@@ -409,6 +409,21 @@ def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
     assert unpack(data).level == int(np.argmax(quality))
 
 
+def test_what_only_a_search_reaches_is_reached(bundled, monkeypatch):
+    """With effort, a level counts with its refined latents before it is said that none reaches the target."""
+    job = Encoding(bundled.loaded, from_image(photo(64, 64)), refine=lambda job, level: job._latents)
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: 30 + level / 64 + (self.refine is None))
+    monkeypatch.setattr(Encoding, "file", lambda self, level: bytes(100 + level - 50 * (self.refine is None)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(job.reaching(31.5)) == 50 + 63
+        assert len(job.smaller_than(8 * 80 / 64**2)) <= 80
+    with pytest.warns(PictureNotice, match=r"the best one, 31\.98 dB, was used"):
+        job.reaching(32)
+    with pytest.warns(PictureNotice, match=r"the smallest file has .* \(50 bytes\)"):
+        job.smaller_than(8 * 40 / 64**2)
+
+
 @pytest.mark.parametrize("target", [{"psnr": 30}, {"psnr": 36}, {"bpp": 0.3}, {"bpp": 1}])
 def test_few_levels_are_tried_of_a_photograph(bundled, monkeypatch, target):
     tried = set()
