@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, fields, ladder, official, picture, saving, weights
+from hpcm import atomic, cli, codec, fields, ladder, official, saving, weights
 from hpcm.cli import arguments, convert, files, helping, info, values
 from hpcm.container import pack, unpack
 from hpcm.engine import choice
@@ -531,7 +531,7 @@ def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
 
 
 def test_a_picture_of_too_many_pixels(run, at, monkeypatch, capsys):
-    monkeypatch.setattr(picture, "MAX_ENCODED", 27_199)
+    monkeypatch.setattr(fields, "MAX_ENCODED", 27_199)
     assert run("compress", "photo.png", "-f") == 1
     assert capsys.readouterr().err == "hpcm: error: photo.png: it has more than 27,199 pixels\n"
 

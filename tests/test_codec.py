@@ -1,12 +1,16 @@
 """The codec: pictures of every size there and back, tiles without seams, padding without cost, and no garbage."""
 
+import dataclasses
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +22,9 @@ from PIL import Image
 import hpcm
 from hpcm import decoding, shortest
 from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
-from hpcm.coding.config import LATENT_STRIDE, Config
+from hpcm.coding.config import LATENT_STRIDE, NANO, Config
 from hpcm.container import pack, unpack
+from hpcm.encoding import ABOVE, BELOW, Encoding, explored
 from hpcm.engine.torch import save
 from hpcm.errors import (
     CorruptError,
@@ -31,7 +36,7 @@ from hpcm.errors import (
     TruncatedError,
     UsageError,
 )
-from hpcm.fields import Container, Part, Tile
+from hpcm.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
 from hpcm.model.hpcm import HPCM
 from hpcm.model.rate import bits
 from hpcm.picture import Picture, from_image
@@ -223,6 +228,18 @@ def test_tiles_there_and_back(make, request, small_tiles, name):
     assert np.array_equal(np.asarray(codec.decompress(data)), tiling.synthesise(y_hat.__getitem__, 8, False))
 
 
+@pytest.mark.parametrize("changed", [{}, {"hierarchy": False}, {"steps": (1, 1, 1)}])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_previews_of_tiles(make, request, small_tiles, name, changed):
+    """Of every kind of model: a region is the crop of the whole preview, and a single tile is as it was."""
+    codec = make(replace(request.getfixturevalue(name), hyper_placement="aligned", **changed))
+    data = codec.compress(photo(520, 300), progressive=True)
+    for scale in (1, 2):
+        whole = np.asarray(codec.decompress(data, scale=scale)).astype(int)
+        region = np.asarray(codec.decompress(data, scale=scale, box=(250, 200, 300, 300)))
+        assert np.abs(whole[200:300, 250:300] - region).max() <= 1
+
+
 def test_a_tile_is_decoded_without_the_others(codec, small_tiles):
     container = unpack(codec.compress(photo(520, 300)))
     whole = np.asarray(codec.decompress(pack(container)))
@@ -348,6 +365,96 @@ def test_targets_out_of_reach(bundled):
     assert f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used" in str(told[0].message)
 
 
+UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer bytes
+    "white": np.full((64, 64, 3), 255, np.uint8),
+    "black": np.zeros((64, 64, 3), np.uint8),
+    "grey": np.full((64, 64), 128, np.uint8),
+    "gradient": np.tile(np.linspace(0, 255, 128).astype(np.uint8), (64, 1)),
+    "tiny": np.asarray(photo(107, 105))[100:, 100:],
+}
+TARGETS = 40  # of each picture
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
+    """The smallest file that reaches a PSNR, the highest level within a size; against all levels."""
+    job = Encoding(bundled.loaded, from_image(Image.fromarray(UNEVEN[name])))
+    job._keep_latents()
+    files = [job.file(level) for level in range(bundled.levels)]
+    quality = [job.psnr(level) for level in range(bundled.levels)]
+    sizes = list(map(len, files))
+    assert quality != sorted(quality)
+    monkeypatch.setattr(Encoding, "file", lambda self, level: files[level])
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[level])
+    for target in np.linspace(min(quality), max(quality), TARGETS):
+        data = job.reaching(float(target))
+        assert len(data) == min(size for size, value in zip(sizes, quality, strict=True) if value >= target)
+        assert quality[files.index(data)] >= target
+    for size in range(min(sizes), max(sizes) + 1):
+        data = job.smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
+        assert data == files[max(level for level, taken in enumerate(sizes) if taken <= size)]
+
+
+def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
+    """The best PSNR of a white picture isn't the last level's."""
+    image = Image.fromarray(UNEVEN["white"])
+    job = Encoding(bundled.loaded, from_image(image))
+    quality = [job.psnr(level) for level in range(bundled.levels)]
+    assert quality[-1] < max(quality) - 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = bundled.compress(image, psnr=max(quality) - 0.01)
+    assert psnr(image, bundled.decompress(data)) >= max(quality) - 0.01
+    with pytest.warns(PictureNotice, match=f"the best one, {max(quality):.2f} dB, was used"):
+        data = bundled.compress(image, psnr=max(quality) + 0.01)
+    assert unpack(data).level == int(np.argmax(quality))
+
+
+def test_what_only_a_search_reaches_is_reached(bundled, monkeypatch):
+    """With effort, a level counts with its refined latents before it is said that none reaches the target."""
+    job = Encoding(bundled.loaded, from_image(photo(64, 64)), refine=lambda job, level: job._latents)
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: 30 + level / 64 + (self.refine is None))
+    monkeypatch.setattr(Encoding, "file", lambda self, level: bytes(100 + level - 50 * (self.refine is None)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(job.reaching(31.5)) == 50 + 63
+        assert len(job.smaller_than(8 * 80 / 64**2)) <= 80
+    with pytest.warns(PictureNotice, match=r"the best one, 31\.98 dB, was used"):
+        job.reaching(32)
+    with pytest.warns(PictureNotice, match=r"the smallest file has .* \(50 bytes\)"):
+        job.smaller_than(8 * 40 / 64**2)
+
+
+@pytest.mark.parametrize("target", [{"psnr": 30}, {"psnr": 36}, {"bpp": 0.3}, {"bpp": 1}])
+def test_few_levels_are_tried_of_a_photograph(bundled, monkeypatch, target):
+    tried = set()
+    for name in ("file", "psnr"):
+        method = getattr(Encoding, name)
+        monkeypatch.setattr(
+            Encoding, name, lambda self, level, method=method: (tried.add(level), method(self, level))[1]
+        )
+    bundled.compress(photo(256, 192), **target)
+    assert 6 <= len(tried) <= 6 + BELOW
+
+
+def test_values_that_fall_are_noticed():
+    """Whatever the values are: what is found reaches the target, or none does; with rising ones, it is the first."""
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        levels = int(random.integers(1, 65))
+        rising = np.cumsum(random.uniform(0.1, 1, levels))
+        uneven = rising + random.normal(0, random.choice([0.1, 2, 20]), levels)
+        for values in (rising, uneven):
+            target = float(random.uniform(values.min() - 1, values.max() + 1))
+            tried = explored(range(levels), lambda level, values=values: float(values[level]), target)
+            reached = [level for level, value in tried.items() if value >= target]
+            assert tried == {level: values[level] for level in tried}
+            assert bool(reached) == (values.max() >= target)
+            if values is rising and reached:
+                assert min(reached) == int(np.argmax(values >= target))
+                assert len(tried) <= levels.bit_length() + BELOW + ABOVE
+
+
 @pytest.mark.filterwarnings("default::hpcm.errors.PictureNotice")
 def test_a_model_that_is_not_exact_says_so_once(codec, bundled):
     with pytest.warns(PictureNotice, match=r"tiny isn't exact: its files may not decode on another machine"):
@@ -379,6 +486,95 @@ def test_every_level_has_a_quality(codec):
 def test_impossible_wishes(codec, wish):
     with pytest.raises(UsageError, match=r"must be|exclude one another"):
         codec.compress(photo(8, 8), **wish)
+
+
+# ---- limits come first ----------------------------------------------------------------------------------------------
+
+
+class Untouchable:
+    """Networks that nobody may use."""
+
+    def __init__(self, levels: int = 64) -> None:
+        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels})
+
+    def __getattr__(self, name: str):
+        raise AssertionError(f"{name} was asked for")
+
+
+def flat(height: int, width: int) -> np.ndarray:
+    """Grey pixels of any size, which take no memory."""
+    return np.broadcast_to(np.zeros((1, 1), np.uint8), (height, width))
+
+
+SOUND = {"networks": Untouchable(), "picture": Picture(flat(9, 9)), "name": "nano", "hash": bytes(8), "tile": 1024}
+LONG = bytes(MAX_METADATA + 1)
+REFUSED = {  # a field of the container: what makes it impossible, and what is said
+    "width": ({"picture": Picture(flat(1, MAX_SIDE + 1))}, "width is 16777217"),
+    "height": ({"picture": Picture(flat(MAX_SIDE + 1, 1))}, "height is 16777217"),
+    "width and height": ({"picture": Picture(flat(65_537, 65_536))}, "number of pixels is 4295032832"),
+    "model": ({"name": "../nano"}, "model name is '../nano'"),
+    "model_hash": ({"hash": bytes(7)}, "length of the model hash is 7"),
+    "level": ({"networks": Untouchable(levels=65)}, "quality level is 64"),
+    "colour": (
+        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", bit_depth=8)},
+        "cmyk",
+    ),
+    "bit_depth": (
+        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="grey", bit_depth=12)},
+        "12",
+    ),
+    "tile_side": ({"tile": 1000}, "tile side is 1000"),
+    "icc": ({"picture": Picture(flat(9, 9), icc=LONG)}, "length of the icc chunk is 16777217"),
+    "exif": ({"picture": Picture(flat(9, 9), exif=LONG)}, "length of the exif chunk is 16777217"),
+    "alpha": ({"picture": Picture(flat(9, 9), alpha=flat(99, 99))}, "length of the alpha chunk is"),
+    "ancillary": ({"picture": Picture(flat(9, 9), xmp=LONG)}, "length of the ancillary chunk 'x' is 16777217"),
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_a_file_can_not_say_is_refused_before_work_begins(monkeypatch, field):
+    changed, message = REFUSED[field]
+    given = {**SOUND, **changed}
+    monkeypatch.setattr("hpcm.encoding.pack_alpha", lambda alpha: bytes(alpha.size))
+    loaded = (given["networks"], None, SimpleNamespace(name=given["name"], hash=given["hash"]))
+    with pytest.raises(FormatError, match=message):
+        Encoding(loaded, given["picture"], given["tile"])
+
+
+def test_all_fields_are_refused():
+    """That is, the list above is complete; version, passes and tiles don't depend on the picture."""
+    named = {name for key in REFUSED for name in key.split(" and ")}
+    assert named == {field.name for field in dataclasses.fields(Container)} - {"version", "passes", "tiles"}
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a grey PNG; whoever decodes pixels finds none."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("size", [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (1 << 15, (1 << 14) + 1)])
+def test_a_picture_too_large_is_refused_by_its_header(codec, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    width, height = size
+    data, path = png_header(width, height), tmp_path / "long.png"
+    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    path.write_bytes(data)
+    message = rf"the picture has {width} x {height} pixels: 1 to 536,870,912 are allowed, and 16,777,216 on a side"
+    codec.networks.analyse = None  # nobody may use it
+    with Image.open(path) as image:
+        for source in (data, path, image):
+            with pytest.raises(PictureError, match=message):
+                codec.compress(source)
+            with pytest.raises(PictureError, match=message):
+                list(codec.compress_many([source]))
+
+
+def test_an_array_too_large_is_refused(codec):
+    codec.networks.analyse = None  # nobody may use it
+    for shape in ((1, MAX_SIDE + 1), (MAX_SIDE + 1, 1)):
+        with pytest.raises(PictureError, match="and 16,777,216 on a side"):
+            codec.compress(np.zeros(shape, np.uint8))
 
 
 # ---- wrong models and damaged files ---------------------------------------------------------------------------------

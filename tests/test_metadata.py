@@ -83,6 +83,28 @@ def colr(primaries: int, transfer: int) -> bytes:
     return box(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, 9, 128))
 
 
+def bmp(space: bytes) -> bytes:
+    """With a header of version 5, which names a colour space."""
+    plain = encoded("BMP")
+    start = bytearray(plain[:54]).ljust(14 + 124, b"\0")
+    struct.pack_into("<I", start, 10, len(start))  # where the pixels begin
+    struct.pack_into("<I", start, 14, 124)
+    start[70:78] = space + struct.pack("<I", 1 << 30)  # and the first of the primaries
+    return bytes(start) + plain[54:]
+
+
+def tga(text: bytes = b"", extension: int = 0, developer: int = 0) -> bytes:
+    plain = encoded("TGA")[: 18 + 3 * WIDTH * HEIGHT]
+    return (
+        bytes([len(text)])
+        + plain[1:18]
+        + text
+        + plain[18:]
+        + struct.pack("<II", extension, developer)
+        + b"TRUEVISION-XFILE.\0"
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A file, the field that holds what it has, and its value; or a line that tells that it isn't kept."""
@@ -220,6 +242,11 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("JPEG 2000", "IPTC"): told(jp2(box(b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"), IPTC)), "IPTC"),
     ("JPEG 2000", "other boxes"): told(jp2(box(b"xml ", b"<x/>")), "box xml_"),
     ("BMP", "density"): kept(encoded("BMP", dpi=(300, 300)), "density", DPI_300),
+    ("BMP", "ICC profile"): told(bmp(b"DEBM"), "ICC profile"),
+    ("BMP", "other colour space"): told(bmp(bytes(4)), "colour space (of BMP)"),
+    ("TGA", "image ID"): told(tga(b"made by me"), "image ID"),
+    ("TGA", "extension area"): told(tga(extension=99), "extension area"),
+    ("TGA", "developer area"): told(tga(developer=99), "developer area"),
     ("PNM", "comments"): kept(
         b"P6\n# made by me\n2 1\n255\n" + bytes(6),
         "comments",
@@ -309,21 +336,9 @@ def test_several_losses_are_one_line():
     ]
 
 
-@pytest.mark.parametrize("header", [b"\0\0\0\0", b"DEBM"])
-def test_a_bmp_with_colours_of_its_own(header):
-    data = bytearray(encoded("BMP"))
-    pixels = data[54:]
-    data[14:18] = struct.pack("<I", 124)
-    data[10:14] = struct.pack("<I", 14 + 124)
-    extended = bytes(data[:54]) + bytes(16) + header + struct.pack("<I", 1 << 30) + bytes(64 - 4 - 4 - 4 + 16 - 8)
-    found = gather(Source(info={}, format="BMP", file=extended.ljust(138, b"\0") + bytes(pixels)))
-    name = "ICC profile" if header == b"DEBM" else "colour space (of BMP)"
-    assert found.notes == [f"the picture's {name} is not kept"]
-
-
 def test_a_format_of_which_nothing_is_known():
-    _, notes = read(encoded("TGA"))
-    assert notes == ["of a picture in the format TGA only what Pillow reads is kept"]
+    notes = gather(Source(info={}, format="ICO", file=encoded("ICO"))).notes
+    assert notes == ["of a picture in the format ICO only what Pillow reads is kept"]
 
 
 def test_an_image_without_its_file():

@@ -11,8 +11,11 @@ from PIL import Image
 import hpcm
 from hpcm.codec import Codec, reduction
 from hpcm.container import pack, unpack
+from hpcm.decoding import Decoding
 from hpcm.errors import FormatError, HPCMError, MismatchError, TruncatedError, UsageError
 from hpcm.fields import Part
+from hpcm.picture import from_image
+from hpcm.tiles import cropped
 
 DATA, GOLDEN = Path(__file__).parent / "data", Path(__file__).parent / "golden"
 TILE = 256
@@ -153,6 +156,72 @@ def test_by_default_where_it_costs_little(codec, photo):
     assert unpack(codec.compress(photo, quality=1)).passes == 1
 
 
+# ---- no seams in previews -------------------------------------------------------------------------------------------
+
+
+def steps(image: Image.Image, lines: range) -> float:
+    """The mean difference of the pixels on both sides of some columns' left edges."""
+    pixels = np.asarray(image, float)
+    return float(np.mean([np.abs(pixels[:, at] - pixels[:, at - 1]).mean() for at in lines]))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_are_not_seen_in_a_preview(codec, photo, scale, turned):
+    """At the borders of tiles steps are as large as in the same places of one tile, and as those nearby."""
+    turn = Image.Transpose.TRANSPOSE
+
+    def coarse(tile: int) -> Image.Image:
+        image = photo.transpose(turn) if turned else photo
+        image = codec.decompress(codec.compress(image, quality=40, tile=tile, progressive=True), scale=scale)
+        return image.transpose(turn) if turned else image
+
+    tiles, one = coarse(TILE), coarse(1024)
+    borders = range(TILE, 600, TILE)
+    assert steps(tiles, borders) < 1.2 * steps(one, borders)  # 5 and 25 times as large without the neighbours
+    assert steps(tiles, borders) < 1.5 * steps(tiles, range(16, 600, 16))  # latents' own grid
+
+
+@pytest.mark.parametrize("box", [(0, 0, 600, 300), (250, 250, 260, 260), (17, 33, 130, 41), (300, 100, 600, 300)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_region_of_a_preview_is_the_crop_of_the_whole_one(codec, file, box, scale):
+    whole, region = codec.decompress(file, scale=scale), codec.decompress(file, scale=scale, box=box)
+    assert difference(region, whole.crop(box)) <= 1
+    cut = file[: ends(file)[6 * scale + 2]]  # of the first three tiles there is more than of the others
+    assert difference(codec.preview(cut, box=box), codec.preview(cut).crop(box)) <= 1
+
+
+def test_what_is_known_stays_as_it_is(codec, photo):
+    """Filling in changes nothing that was decoded."""
+    networks, level, size = codec.networks, 30, (16, 16)
+    y = networks.analyse(networks.arrays.put(cropped(from_image(photo), (0, 0, 256, 256))))
+    symbols, y_hat = networks.encode(y, level)
+
+    def pop():
+        left = iter(symbols)
+        return lambda scales: next(left).values
+
+    assert np.array_equal(networks.fill(networks.decode_known(pop(), size, level), level), y_hat)
+    known, whole = networks.decode_known(pop(), size, level, steps=5), networks.unknown(size)
+    assert [part.shape for part in known] == [part.shape for part in whole[:3]]
+    coarse = networks.fill([*known, whole[3]], level)
+    coded = np.asarray(networks.arrays.get(networks.plan(size).inherited[2]))[0]  # by scales 1 and 2
+    assert np.array_equal(coarse[0][coded], y_hat[0][coded])
+    assert not np.array_equal(coarse, y_hat)
+
+
+def test_a_preview_keeps_three_rows_of_tiles(codec, photo, monkeypatch):
+    """However high the picture is."""
+    held, filled = [], Decoding._filled
+    monkeypatch.setattr(
+        Decoding, "_filled", lambda self, *boxes: (filled(self, *boxes), held.append(len(self._kept)))[0]
+    )
+    high = photo.transpose(Image.Transpose.ROTATE_90).resize((300, 1500))
+    codec.decompress(codec.compress(high, quality=20, tile=TILE, progressive=True), scale=1)
+    assert len(held) == 12
+    assert max(held) <= 3 * 2
+
+
 # ---- regions --------------------------------------------------------------------------------------------------------
 
 BOXES = [
@@ -269,7 +338,7 @@ def test_tiles_of_wrong_sizes(codec, photo, tile):
 def test_reduced(codec, file, draft, factor):
     small = codec.decompress(file, draft=draft)
     assert small.size == (-(-600 // factor), -(-300 // factor))
-    whole = codec.decompress(file, scale=2 if factor >= 64 else 3)
+    whole = codec.decompress(file)
     assert difference(small, whole.reduce(factor) if factor > 1 else whole) <= 1
 
 

@@ -36,7 +36,6 @@ QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
 DEFAULT_QUALITY = 50
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
-COARSE, COARSE_SCALE = 64, 2  # drafts reduced so far need no more scales: 37 dB then (docs/log.md)
 MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
 MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
@@ -78,8 +77,8 @@ class Codec:
         Args:
             image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `sources.image_of`.
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
-            bpp: the best level whose file, all included, takes at most so many bits per pixel.
-            psnr: the lowest level that reaches so many dB (RGB or grey, over all pixels).
+            bpp: the highest level whose file, all included, takes at most so many bits per pixel.
+            psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
             tile: the side of the tiles in pixels, a power of two, 256 to 4096. Smaller ones cost bytes; they make
                 regions faster and need less memory on both sides.
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
@@ -206,7 +205,6 @@ class Codec:
         wanted = (right - left, bottom - top) if container.alpha is None else (width, height)  # alpha is decoded whole
         self._check(container, wanted, self.max_pixels if max_pixels is None else max_pixels)
         factor = 1 if draft is None else reduction((width, height), draft)
-        scale = min(scale, COARSE_SCALE) if factor >= COARSE else scale
         return to_image(Decoding(self.checked(check), container, scale).picture(box, factor))
 
     def checked(self, check: Check | None) -> Loaded:

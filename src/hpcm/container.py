@@ -144,12 +144,11 @@ def no_hpcm(start: bytes) -> str:
 
 def pack(container: Container) -> bytes:
     """The bytes of a .hpcm file. Raises `FormatError` for a field out of its bounds or a wrong number of tiles."""
-    check_header(container)
+    check_head(container)
     head = _pack_header(container)
     for name, (_, kind) in CHUNKS.items():
         data: bytes | None = getattr(container, name)
         if data is not None:
-            check_range(f"length of the {name} chunk", len(data), 0, chunk_limit(container, name))
             head += chunk(kind, data)
     head += _pack_ancillary(container.ancillary)
     if len(container.tiles) != container.tile_count:
@@ -169,6 +168,17 @@ def pack(container: Container) -> bytes:
             crcs[i] = crc32(tile[turn].payload, crcs[i])
             pieces += [tile[turn].payload, _seal(crcs[i], turn + 1 < container.passes)]
     return b"".join(pieces)
+
+
+def check_head(container: Container) -> None:
+    """All that `pack` checks but the tiles: an encoder asks before it begins. Raises `FormatError`."""
+    check_header(container)
+    for name in CHUNKS:
+        size = len(getattr(container, name) or b"")
+        check_range(f"length of the {name} chunk", size, 0, chunk_limit(container, name))
+    check_kinds([kind for kind, _ in container.ancillary])
+    for kind, data in container.ancillary:
+        check_range(f"length of the ancillary chunk {kind!r}", len(data), 0, MAX_METADATA)
 
 
 def _seal(value: int, short: bool) -> bytes:
@@ -230,10 +240,6 @@ def _pack_header(container: Container) -> bytearray:
 
 def _pack_ancillary(chunks: tuple[tuple[str, bytes], ...]) -> bytes:
     """Nothing if there are none."""
-    kinds = [kind for kind, _ in chunks]
-    check_kinds(kinds)
-    for kind, data in chunks:
-        check_range(f"length of the ancillary chunk {kind!r}", len(data), 0, MAX_METADATA)
     count = bytes([len(chunks)]) if chunks else b""
     return count + b"".join(chunk(kind.encode("ascii"), data) for kind, data in chunks)
 

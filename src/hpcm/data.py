@@ -24,8 +24,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .container import unpack
 from .errors import UsageError
-from .fields import Box
-from .picture import MAX_ENCODED, rgb_of
+from .fields import MAX_ENCODED, Box
+from .picture import rgb_of
 from .shortest import load_for
 
 if not find_spec("pyarrow"):

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .errors import FormatError
+from .errors import FormatError, PictureError
 from .wire import check_range
 
 VERSION = 2  # what is written; version 1 is read
 PASSES = 3  # of progressive files: one for each scale
 MAX_SIDE = 1 << 24  # pixels
 MAX_PIXELS = 1 << 32
+MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 MAX_LEVEL = 63
 MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
 ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
@@ -91,6 +92,13 @@ def tile_boxes(width: int, height: int, side: int) -> Iterator[Box]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield left, top, min(left + side, width), min(top + side, height)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise `PictureError` for a picture that can't be compressed. Its header tells, before its pixels are decoded."""
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_ENCODED):
+        allowed = f"1 to {MAX_ENCODED:,} are allowed, and {MAX_SIDE:,} on a side"
+        raise PictureError(f"the picture has {width} x {height} pixels: {allowed}")
 
 
 def check_header(container: Container) -> None:

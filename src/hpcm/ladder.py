@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
-from .encoding import Encoding, lowest
+from .encoding import Encoding, explored
 from .engine.choice import load as load_model
 from .errors import MismatchError, UsageError
 from .fields import Container
@@ -102,11 +102,17 @@ class Ladder(Codec):
             with codec.networks.undisturbed():
                 return job.at(0), math.nan if psnr is None else job.psnr(0)
 
-        if psnr is not None:
-            level = lowest(self.levels, lambda level: tried(level)[1] >= psnr)
-            return (level, tried(level)[0]) if level < self.levels else (self.levels - 1, None)
-        level = lowest(self.levels, lambda level: len(tried(level)[0]) > limit) - 1
-        return (level, tried(level)[0]) if level >= 0 else (0, None)
+        if psnr is None:
+            target = -limit
+            values = explored(range(self.levels - 1, -1, -1), lambda level: -len(tried(level)[0]), target)
+        else:
+            target = psnr
+            values = explored(range(self.levels), lambda level: tried(level)[1], target)
+        met = sorted(level for level, value in values.items() if value >= target)
+        if not met:
+            return max(values, key=lambda level: (values[level], -level)), None
+        level = met[-1] if psnr is None else min(met, key=lambda level: len(tried(level)[0]))
+        return level, tried(level)[0]
 
     def _decoded(self, container: Container, *part: Any) -> Image.Image:
         by_name = sorted(range(self.levels), key=lambda level: self.models[level].name != container.model)

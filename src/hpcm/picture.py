@@ -31,13 +31,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from .errors import CorruptError, PictureError, PictureNotice
-from .fields import Container
+from .fields import Container, check_size
 from .metadata.gather import Gathered, Source, attached_file, gather
 from .metadata.kept import Metadata
 from .metadata.tiff import ELSEWHERE
 from .samples import BEYOND_16_BITS, faithful
 
-MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
@@ -92,8 +91,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
-    if not 1 <= image.width * image.height <= MAX_ENCODED:  # known before the pixels are read
-        raise PictureError(f"the picture has {image.width} x {image.height} pixels: 1 to {MAX_ENCODED:,} are allowed")
+    check_size(*image.size)
     try:
         if (frames := _frames(image)) > 1:
             _note(f"the picture has {frames} frames: only the current one is kept")

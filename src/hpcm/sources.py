@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .container import is_hpcm
 from .errors import PictureError, PictureNotice, TooLargeError
+from .fields import check_size
 from .metadata.gather import attach
 from .samples import READERS, adopt, faithful
 
@@ -77,6 +78,7 @@ def open_picture(
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
         _check_size(image, most, advice)
+        check_size(*image.size)
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
         if image.format not in READERS and image.format != "HPCM":

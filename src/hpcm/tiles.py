@@ -74,7 +74,7 @@ class Tiling:
         box = box or (0, 0, self.size[1], self.size[0])
         rows, pixels = _Rows(latent, self.touching(self.with_halo(_cells(box)))), None
         for tile in self.touching(_cells(box)):
-            left, top, right, bottom = piece = _common(tile, box)
+            left, top, right, bottom = piece = overlap(tile, box)
             outer = self.with_halo(_cells(piece))
             x_hat = self.networks.synthesise(rows.within(outer))[0]
             down, across = top - outer[1] * LATENT_STRIDE, left - outer[0] * LATENT_STRIDE
@@ -112,10 +112,13 @@ class Tiling:
 
     def with_halo(self, cells: Box) -> Box:
         """A box in latents, widened by what its pixels depend on, as far as there are latents."""
+        return self.widened(cells, self.halo)
+
+    def widened(self, cells: Box, by: int) -> Box:
+        """A box in latents, wider by so many on each side, as far as there are latents."""
         height, width = self.padded(self.size)
         left, top, right, bottom = cells
-        halo = self.halo
-        return max(left - halo, 0), max(top - halo, 0), min(right + halo, width), min(bottom + halo, height)
+        return max(left - by, 0), max(top - by, 0), min(right + by, width), min(bottom + by, height)
 
     def touching(self, cells: Box) -> list[Box]:
         """The tiles that a box in latents touches, row by row."""
@@ -195,7 +198,16 @@ def _pixels(cells: Box) -> Box:
     return left * LATENT_STRIDE, top * LATENT_STRIDE, right * LATENT_STRIDE, bottom * LATENT_STRIDE
 
 
-def _common(one: Box, other: Box) -> Box:
+def place(box: Box, inside: Box, stride: int = 1) -> tuple[slice, ...]:
+    """Where a box lies in an array [1, C, h, w] of another one, of which one value stands for `stride` x `stride`."""
+    left, top, right, bottom = box
+    rows = slice((top - inside[1]) // stride, (bottom - inside[1]) // stride)
+    columns = slice((left - inside[0]) // stride, (right - inside[0]) // stride)
+    return slice(None), slice(None), rows, columns
+
+
+def overlap(one: Box, other: Box) -> Box:
+    """What two boxes have in common."""
     return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
 
 

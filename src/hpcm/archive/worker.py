@@ -24,9 +24,9 @@ from PIL import Image
 
 from ..container import is_hpcm, unpack
 from ..errors import HPCMError, PictureNotice
-from ..fields import Container
+from ..fields import MAX_ENCODED, Container
 from ..metrics import EQUAL, psnr_of_mse
-from ..picture import MAX_ENCODED, from_image
+from ..picture import from_image
 from ..saving import save_picture
 from ..sources import open_picture
 from ..stores import shards

@@ -213,10 +213,10 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
 
 
 def lift_pillows_bound() -> None:
-    """Makes Pillow open what `picture.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
+    """Makes Pillow open what `fields.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
     from PIL import Image
 
-    from ..picture import MAX_ENCODED
+    from ..fields import MAX_ENCODED
 
     Image.MAX_IMAGE_PIXELS = MAX_ENCODED
 

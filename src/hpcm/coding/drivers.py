@@ -11,7 +11,7 @@ vector in the order row, column, channel of that lattice. Latents are in units o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -89,6 +89,31 @@ class Replaying:
         places = self.places[step.index]
         values = self.pop(places.arrays.get(places.pick(scales)))
         return places.decoded(places.arrays.put(values.astype(np.float32)), means)
+
+
+class Keeping:
+    """Keeps what another driver gives: on the lattice of each scale, and not a number where nothing was coded yet."""
+
+    def __init__(self, drive: Driver, places: Sequence[Places]) -> None:
+        self.drive, self.places = drive, places
+        self.latents: dict[int, Array] = {}  # by scale, in units of the quantisation step
+
+    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
+        latent, xp = self.drive(step, means, scales), namespace(means)
+        before = self.latents.get(step.scale, xp.full_like(means, float("nan")))
+        self.latents[step.scale] = xp.where(self.places[step.index].mask, latent, before)
+        return latent
+
+
+class Filling:
+    """Gives what was kept; where that is not a number, the mean."""
+
+    def __init__(self, latents: Mapping[int, Array], places: Sequence[Places]) -> None:
+        self.latents, self.places = latents, places
+
+    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
+        xp, kept = namespace(means), self.latents[step.scale]
+        return xp.where(xp.isnan(kept), means, kept) * self.places[step.index].mask
 
 
 def inside_mask(size: tuple[int, int], inside: tuple[int, int]) -> np.ndarray:

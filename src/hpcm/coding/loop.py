@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
 from . import drivers, gains
 from .arrays import Array, Arrays, namespace
 from .config import HYPER_STRIDE, LATENT_STRIDE, Config
-from .drivers import Driver, Places, Pop, Recording, Replaying, StepSymbols, latent_places
+from .drivers import Driver, Filling, Keeping, Places, Pop, Recording, Replaying, StepSymbols, latent_places
 from .schedule import Plan, Step, plan_for
 
 HYPER_STEP = Step(index=0, scale=0, turn=0)
@@ -117,6 +118,43 @@ class Loop(ABC):
         hyper = self.hyper_decode(Replaying(pop, self.hyper_places(size, inside)), hyper_size, levels)
         return self.code_latent(hyper, Replaying(pop, latent_places(self.plan(size), inside)), levels)
 
+    def decode_known(
+        self,
+        pop: Pop,
+        size: tuple[int, int],
+        level: int,
+        inside: tuple[int, int] | None = None,
+        steps: int | None = None,
+    ) -> list[Array]:
+        """What the first `steps` steps after the hyper latent's decode to, for `fill`; arguments as for `decode`.
+
+        Returns z [1, N, h/4, w/4] and y on the lattice of each scale that was begun, coarse to fine, both in units of
+        the quantisation step; what isn't known is not a number.
+        """
+        levels = self.arrays.put(np.array([level]))
+        hyper_size = (size[0] // LATENTS_PER_HYPER, size[1] // LATENTS_PER_HYPER)
+        hyper_places, places = self.hyper_places(size, inside), latent_places(self.plan(size), inside)
+        known_z = Keeping(Replaying(pop, hyper_places), hyper_places)
+        known_y = Keeping(Replaying(pop, places), places)
+        self.code_latent(self.hyper_decode(known_z, hyper_size, levels), known_y, levels, steps)
+        return [*known_z.latents.values(), *known_y.latents.values()]
+
+    def unknown(self, size: tuple[int, int]) -> list[Array]:
+        """As `decode_known` gives it for y of `size` where nothing is known: z and all three scales."""
+        hyper_size = (size[0] // LATENTS_PER_HYPER, size[1] // LATENTS_PER_HYPER)
+        shapes = [(self.config.N, *hyper_size), *((self.config.M, *lattice) for lattice in self.plan(size).sizes)]
+        return [self.arrays.put(np.full((1, *shape), np.nan, np.float32)) for shape in shapes]
+
+    def fill(self, known: Sequence[Array], level: int) -> Array:
+        """y_hat [1, M, h, w] from z and all three scales of y: what isn't known takes its mean, given all that is."""
+        levels = self.arrays.put(np.array([level]))
+        z, *scales = known
+        hyper_size = _size(z)
+        size = (hyper_size[0] * LATENTS_PER_HYPER, hyper_size[1] * LATENTS_PER_HYPER)
+        hyper = self.hyper_decode(Filling({0: z}, self.hyper_places(size, None)), hyper_size, levels)
+        places = latent_places(self.plan(size), None)
+        return self.code_latent(hyper, Filling(dict(enumerate(scales)), places), levels)
+
     def hyper_decode(self, drive: Driver, size: tuple[int, int], level: Array) -> Array:
         """Codes z of `size` in one step and gives the hyper parameters, [B, 2M, h, w]."""
         gain, inverse = self.gains_of("z", level)
@@ -128,24 +166,25 @@ class Loop(ABC):
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    def code_latent(self, hyper: Array, drive: Driver, level: Array) -> Array:
+    def code_latent(self, hyper: Array, drive: Driver, level: Array, steps: int | None = None) -> Array:
         """Goes through the coding steps, coarse to fine, and returns y_hat (paper, section 3.2 and figure 3).
 
         Args:
             hyper: [B, 2M, h, w], scales and means.
             drive: gives the latent at each step, in units of the quantisation step.
             level: [B].
+            steps: how many are gone through, by default all. After fewer, y_hat is on the lattice of the last one.
         """
         with self.exactly():
-            return self._code_latent(self.plan(_size(hyper)), hyper, drive, level)
+            return self._code_latent(self.plan(_size(hyper)), hyper, drive, level, steps)
 
-    def _code_latent(self, plan: Plan, hyper: Array, drive: Driver, level: Array) -> Array:
+    def _code_latent(self, plan: Plan, hyper: Array, drive: Driver, level: Array, steps: int | None) -> Array:
         xp, M = namespace(hyper), self.config.M
         hypers = plan.hyper_pyramid(hyper)
         gain, inverse = self.gains_of("y", level)
         context = hypers[0]
         y_hat = xp.zeros_like(context[:, :M])
-        for step in plan.steps:
+        for step in plan.steps[:steps]:
             if step.turn == 0 and step.scale > 0:
                 y_hat = plan.scatter(y_hat, xp.zeros_like(hypers[step.scale][:, :M]), step.scale)
                 context = plan.scatter(context, hypers[step.scale], step.scale)

@@ -72,7 +72,7 @@ class Gathered:
 
 def gather(source: Source, *, foreign_profile: bool = False) -> Gathered:
     """Args: foreign_profile: the ICC profile is of colours that the picture is converted from."""
-    listed = pieces(source.file) if source.file is not None else None
+    listed = pieces(source.file, source.format) if source.file is not None else None
     found = _of_info(source) if listed is None else listed
     first: dict[str, bytes] = {}
     for piece in found:

@@ -35,11 +35,17 @@ WEBP_KEPT = {b"ICCP": ICC, b"EXIF": EXIF, b"XMP ": XMP}
 WEBP_STRUCTURE = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
 RAW_PROFILE = "Raw profile type "
 APP1_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+BMP_FILE_HEADER = 14  # bytes
+TGA_SIGNATURE, TGA_FOOTER = b"TRUEVISION-XFILE.\0", 26  # bytes of the footer, the signature at its end
 BMP_PROFILE, BMP_PLAIN = (b"DEBM", b"KNIL"), (b"BGRs", b" niW", bytes(4))  # colour spaces of a BMP's header
 
 
-def pieces(data: bytes) -> list[Piece] | None:
-    """Of a file; None if it is of another format than those here. TIFF has tags instead: tiff.py."""
+def pieces(data: bytes, format: str | None = None) -> list[Piece] | None:
+    """Of a file; None if it is of another format than those here. TIFF has tags instead: tiff.py.
+
+    Args:
+        format: Pillow's name, for formats whose files have no beginning of their own.
+    """
     if data.startswith(TIFF):
         return []
     walks: list[tuple[str, Callable[[bytes], Iterator[Piece]]]] = [
@@ -54,6 +60,7 @@ def pieces(data: bytes) -> list[Piece] | None:
         (r"P[1-6][\s#]", pnm),
     ]
     walk = next((walk for begin, walk in walks if re.match(begin.encode(), data, re.DOTALL)), None)
+    walk = walk or {"TGA": tga, "DIB": dib}.get(format or "")
     if walk is None:
         return None
     found: list[Piece] = []
@@ -180,6 +187,23 @@ def bmp(data: bytes) -> Iterator[Piece]:
             yield Piece(ICC)
         elif space not in BMP_PLAIN or (any(data[74:122]) and space == bytes(4)):
             yield Piece("colour space (of BMP)")
+
+
+def dib(data: bytes) -> Iterator[Piece]:
+    """A BMP without the header of its file."""
+    return bmp(bytes(BMP_FILE_HEADER) + data)
+
+
+def tga(data: bytes) -> Iterator[Piece]:
+    """A text of up to 255 bytes behind the header, and two areas that the footer of version 2 points to."""
+    if data[0]:
+        yield Piece("image ID")
+    if data.endswith(TGA_SIGNATURE):
+        extension, developer = struct.unpack_from("<II", data, len(data) - TGA_FOOTER)
+        if extension:
+            yield Piece("extension area")
+        if developer:
+            yield Piece("developer area")
 
 
 def pnm(data: bytes) -> Iterator[Piece]:
