@@ -244,7 +244,7 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("BMP", "density"): kept(encoded("BMP", dpi=(300, 300)), "density", DPI_300),
     ("BMP", "ICC profile"): told(bmp(b"DEBM"), "ICC profile"),
     ("BMP", "other colour space"): told(bmp(bytes(4)), "colour space (of BMP)"),
-    ("TGA", "image ID"): told(tga(b"made by me"), "image ID"),
+    ("TGA", "image ID"): told(tga(b"made by somebody"), "image ID"),
     ("TGA", "extension area"): told(tga(extension=99), "extension area"),
     ("TGA", "developer area"): told(tga(developer=99), "developer area"),
     ("PNM", "comments"): kept(
