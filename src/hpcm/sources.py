@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,7 +55,7 @@ def image_of(source: Source) -> Image.Image:
 
 
 def open_picture(
-    data: bytes, advice: str = "", *, formats: Sequence[str] | None = None, max_pixels: int | None = None
+    data: bytes, advice: str = "", *, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
 ) -> Image.Image:
     """A picture from the bytes of its file, decoded.
 
