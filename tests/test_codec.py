@@ -516,11 +516,19 @@ REFUSED = {  # a field of the container: what makes it impossible, and what is s
     "model_hash": ({"hash": bytes(7)}, "length of the model hash is 7"),
     "level": ({"networks": Untouchable(levels=65)}, "quality level is 64"),
     "colour": (
-        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", bit_depth=8)},
+        {
+            "picture": SimpleNamespace(
+                **vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", bit_depth=8, ancillary=()
+            )
+        },
         "cmyk",
     ),
     "bit_depth": (
-        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="grey", bit_depth=12)},
+        {
+            "picture": SimpleNamespace(
+                **vars(Picture(flat(9, 9))), size=(9, 9), colour="grey", bit_depth=12, ancillary=()
+            )
+        },
         "12",
     ),
     "tile_side": ({"tile": 1000}, "tile side is 1000"),

@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image
 
 from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
+from .coding.stoppable import Check
 from .encoding import Encoding, explored
 from .engine.choice import load as load_model
 from .errors import MismatchError, UsageError
@@ -64,7 +65,8 @@ class Ladder(Codec):
             level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
             return self.rung(level).compress(image, **how)
         picture = image_of(image)
-        level, found = self._search(picture, bpp, psnr, how)
+        form = how.get("tile", TILE_SIDE), how.get("progressive")
+        level, found = self._search(picture, bpp, psnr, *form, check=how.get("check"))
         if found is None or how.get("effort"):
             return self.rung(level, keep=True).compress(picture, bpp=bpp, psnr=psnr, **how)
         return found
@@ -87,10 +89,16 @@ class Ladder(Codec):
             return self._rungs[level]
 
     def _search(
-        self, image: Image.Image, bpp: float | None, psnr: float | None, how: dict[str, Any]
+        self,
+        image: Image.Image,
+        bpp: float | None,
+        psnr: float | None,
+        tile: int,
+        progressive: bool | None,
+        check: Check | None = None,
     ) -> tuple[int, bytes | None]:
         """The rung that meets a target and its file, or the one that comes nearest and None."""
-        picture, tile = from_image(image), how.get("tile", TILE_SIDE)
+        picture = from_image(image)
         limit = (bpp or 0) * picture.size[0] * picture.size[1] / 8
 
         @lru_cache(maxsize=self.levels)
@@ -98,7 +106,7 @@ class Ladder(Codec):
             """The file, and its PSNR where that is asked for."""
             codec = self.rung(level, keep=True)
             codec.tell_if_inexact()
-            job = Encoding(codec.checked(how.get("check")), picture, tile, how.get("progressive"))
+            job = Encoding(codec.checked(check), picture, tile, progressive)
             with codec.networks.undisturbed():
                 return job.at(0), math.nan if psnr is None else job.psnr(0)
 

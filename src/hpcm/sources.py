@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,7 +57,7 @@ def image_of(source: Source) -> Image.Image:
 
 
 def open_picture(
-    data: bytes, advice: str = "", *, formats: Sequence[str] | None = None, max_pixels: int | None = None
+    data: bytes, advice: str = "", *, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
 ) -> Image.Image:
     """A picture from the bytes of its file, decoded.
 

@@ -7,8 +7,9 @@ random, so that all bits of it are in use. For 3x3 kernels there are as many pic
 What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64. Sums of parts are
 then added as float32, in the order of the parts.
 
-A library may choose another algorithm by the size of its input. So each case is run in three sizes (`sizes`): all of its
-pictures at once; one picture alone; and, for windows of 3x3, one large picture with the small ones side by side, of the size of a tile's latent.
+A library may choose another algorithm by the size of its input. So each case is run in several sizes (`sizes`): all of
+its pictures at once; one picture alone; and, for windows of 3x3, one large picture of the size of a tile's latent, with
+the small ones side by side.
 
 A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
 (Winograd, FFT) gives other numbers.

@@ -18,8 +18,8 @@ form other sums on the way, and reduced precision cuts operands. What torch 2.4 
 - MPS: has no switches. The probe alone decides whether models run there.
 - Autocast is switched off here, on every device.
 
-Whatever this list lacks, the probe is to find (coding/probe.py): it runs when a model is loaded, with the same switches,
-in the sizes that are used.
+Whatever this list lacks, the probe is to find (coding/probe.py): it runs when a model is loaded, with the same
+switches, in the sizes that are used.
 """
 
 from __future__ import annotations

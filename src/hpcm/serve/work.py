@@ -67,8 +67,14 @@ class Worker:
             check_box(container, box)
             check_file(container, codec.networks.config, box, self.limits.max_pixels)
             draft = draft_of(container, max_size)
-            part = {"box": box, "draft": draft, "scale": scale, "max_pixels": self.limits.max_pixels}
-            image = codec.decompress(container, **part, check=checking(stop))
+            image = codec.decompress(
+                container,
+                box=box,
+                draft=draft,
+                scale=scale,
+                max_pixels=self.limits.max_pixels,
+                check=checking(stop),
+            )
             body = written(fitted(image, max_size), format, checking(stop))
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
 
