@@ -7,8 +7,11 @@ then the folder is flushed too. Whoever opens the file sees the one before or th
 from __future__ import annotations
 
 import os
+import platform
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,7 +36,7 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))  # a link stays a link
-    with blamed_on(path), TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as folder:
+    with blamed_on(path), TemporaryDirectory(prefix=_owned_prefix(), dir=target.parent) as folder:
         temporary = Path(folder, target.name)
         yield temporary
         _flush(temporary)
@@ -42,6 +45,42 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
         else:
             _link(temporary, target)
         _flush_folder(target.parent)
+
+
+def remove_abandoned(folder: Path, age: float) -> None:
+    """Removes a temporary folder that nobody writes in: see `_owned_prefix`.
+
+    That of another machine counts as abandoned after `age` seconds without a change.
+    """
+    host, _, process = folder.name.removeprefix(TEMPORARY).rpartition(".")[0].rpartition(".")
+    if host == platform.node() and process.isdecimal():
+        used = _is_alive(int(process))
+    else:
+        used = bool(host) and time.time() - _last_change(folder) < age
+    if not used:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _owned_prefix() -> str:
+    """What the name of a temporary folder begins with: its machine and process, so that others know who needs it."""
+    return f"{TEMPORARY}{platform.node()}.{os.getpid()}."
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _last_change(folder: Path) -> float:
+    """Seconds since 1970; that of a folder that goes meanwhile is now."""
+    with suppress(OSError):
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    return time.time()
 
 
 def refuse_existing(path: Path, force: bool) -> None:
