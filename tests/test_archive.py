@@ -546,6 +546,33 @@ def test_a_network_that_breaks(s3, photos, tmp_path, monkeypatch):
     proxy.listening.close()
 
 
+@pytest.mark.parametrize("reads", [0, 1, 5])
+def test_an_upload_that_fails_leaves_no_object(reads, s3, monkeypatch):
+    """The spool's disk fails in the middle: neither does half a shard appear, nor does the one before go."""
+    import gc
+
+    class Breaking(io.BytesIO):
+        left = 0
+
+        def read(self, size=-1):
+            if self.left == 0:
+                raise OSError(5, "Input/output error")
+            self.left -= 1
+            return bytes(4 << 20)
+
+    monkeypatch.setattr(places, "WAITS", ())
+    place = Place(f"s3://bucket/breaking-{reads}{options(s3)}")
+    place.write("old.tar", b"sound")
+    for name in ("old.tar", "new.tar"):
+        source = Breaking()
+        source.left = reads
+        with pytest.raises(OSError, match="Input/output error"):
+            place.write(name, source)
+    gc.collect()  # a stream that is freed would complete its upload
+    assert [found.key for found in place.files()] == ["old.tar"]
+    assert place.read("old.tar") == b"sound"
+
+
 def test_what_a_bucket_refuses_is_one_line(s3, photos, capsys):
     for arguments in (
         [f"s3://nothing/photos{options(s3)}", f"s3://bucket/x{options(s3)}"],

@@ -506,6 +506,11 @@ def flat(height: int, width: int) -> np.ndarray:
     return np.broadcast_to(np.zeros((1, 1), np.uint8), (height, width))
 
 
+def pretended(**claims) -> SimpleNamespace:
+    """A picture that claims what no Picture can."""
+    return SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), ancillary=(), **claims)
+
+
 SOUND = {"networks": Untouchable(), "picture": Picture(flat(9, 9)), "name": "nano", "hash": bytes(8), "tile": 1024}
 LONG = bytes(MAX_METADATA + 1)
 REFUSED = {  # a field of the container: what makes it impossible, and what is said

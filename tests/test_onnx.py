@@ -1,5 +1,7 @@
 """The ONNX Runtime engine: the same symbols and latents as torch's, and a plain word where it can't be used."""
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -246,6 +248,38 @@ def test_a_gpu_is_torchs(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UsageError, match=r"nano-5 needs PyTorch here .*not on cuda"):
         hpcm.load("nano", "cuda")
+
+
+FORKED = """
+import gc, os, signal, time
+import hpcm
+from PIL import Image
+
+image = Image.linear_gradient("L").convert("RGB")
+codec = hpcm.load("nano", threads=2)
+data = codec.compress(image)
+child = os.fork()
+if not child:
+    codec.decompress(data)
+    codec = None
+    gc.collect()  # frees the networks
+    os._exit(0)
+until = time.monotonic() + 60
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    if time.monotonic() > until:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise SystemExit("the child hangs")
+    time.sleep(0.05)
+codec.decompress(data)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+def test_a_codec_after_a_fork():
+    """The child has none of the threads of the parent's sessions: it neither waits for them to compute nor to end."""
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_old_onnxruntime(monkeypatch):

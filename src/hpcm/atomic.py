@@ -7,6 +7,9 @@ then the folder is flushed too. Whoever opens the file sees the one before or th
 from __future__ import annotations
 
 import os
+import platform
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +52,7 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
 @contextmanager
 def _vanishing_folder(beside: Path) -> Iterator[Path]:
     """A temporary folder, which is removed also if an interruption comes while it is being removed."""
-    folder = TemporaryDirectory(prefix=TEMPORARY, dir=beside)
+    folder = TemporaryDirectory(prefix=_owned_prefix(), dir=beside)
     try:
         yield Path(folder.name)
     finally:
@@ -58,6 +61,42 @@ def _vanishing_folder(beside: Path) -> Iterator[Path]:
         except BaseException:
             folder.cleanup()
             raise
+
+
+def remove_abandoned(folder: Path, age: float) -> None:
+    """Removes a temporary folder that nobody writes in: see `_owned_prefix`.
+
+    That of another machine counts as abandoned after `age` seconds without a change.
+    """
+    host, _, process = folder.name.removeprefix(TEMPORARY).rpartition(".")[0].rpartition(".")
+    if host == platform.node() and process.isdecimal():
+        used = _is_alive(int(process))
+    else:
+        used = bool(host) and time.time() - _last_change(folder) < age
+    if not used:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _owned_prefix() -> str:
+    """What the name of a temporary folder begins with: its machine and process, so that others know who needs it."""
+    return f"{TEMPORARY}{platform.node()}.{os.getpid()}."
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _last_change(folder: Path) -> float:
+    """Seconds since 1970; that of a folder that goes meanwhile is now."""
+    with suppress(OSError):
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    return time.time()
 
 
 def refuse_existing(path: Path, force: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,8 @@ HEAD = """<!doctype html>
 """
 
 
-def write(place: Place, sources: Sequence[str], job: Job, lines: pa.Table, run: dict[str, Any]) -> None:
-    """Raises OSError."""
-    roots = {Place(url).shown: Place(url) for url in sources}
+def write(place: Place, roots: Mapping[str, Place], job: Job, lines: pa.Table, run: Mapping[str, Any]) -> None:
+    """Args: roots: the sources by their names in the manifest. Raises OSError."""
     parts = [HEAD, f"<h1>{_e(', '.join(roots))} &rarr; {_e(place.shown)}</h1>", _summary(job, lines, run)]
     for name, unit in (("bpp", "bits per pixel"), ("bytes", "bytes"), ("psnr", "PSNR in dB")):
         values = lines[name].drop_null().to_numpy()
@@ -75,7 +74,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _summary(job: Job, lines: pa.Table, run: dict[str, Any]) -> str:
+def _summary(job: Job, lines: pa.Table, run: Mapping[str, Any]) -> str:
     """Of the whole archive, and of the last run."""
 
     def total(name: str) -> int:
@@ -97,7 +96,7 @@ def _summary(job: Job, lines: pa.Table, run: dict[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _worst(place: Place, roots: dict[str, Place], job: Job, lines: pa.Table) -> str:
+def _worst(place: Place, roots: Mapping[str, Place], job: Job, lines: pa.Table) -> str:
     """The pictures of the lowest PSNR, reduced: beside loose ones their sources."""
     measured = lines.filter(pc.is_valid(lines["psnr"]))
     figures = []

@@ -2,20 +2,24 @@
 
 A tar or Parquet shard is a part, and so are so many loose pictures. How they are grouped depends on the sources alone,
 so that the parts that a run leaves undone are the next run's.
+
+An input is its root, the folder that was named as SRC, and its key, the path in it. Each root has a folder in DST,
+which the archive remembers: DST itself if it was the first root and alone, and else a folder of the root's name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import UsageError
-from ..stores.places import Found, Place
+from ..stores.places import Found, Place, readable
 from ..stores.shards import KINDS, kind_of
+from .names import Claims
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
@@ -40,6 +44,7 @@ class Job:
     column: str | None = None  # of Parquet
     verify: bool = False
     threads: int = 1  # of each worker
+    folds: bool = False  # whether DST takes names for equal that differ in case only
 
     @property
     def wanted(self) -> Collection[str]:
@@ -47,7 +52,12 @@ class Job:
         return {SUFFIX} if self.restore else PICTURES
 
     def renamed(self, name: str) -> str:
-        return str(PurePosixPath(name).with_suffix(f".{self.format}" if self.restore else SUFFIX))
+        """What a picture becomes: with the new suffix in place of a picture's. One as of `img_0.5` is kept."""
+        path = PurePosixPath(name)
+        suffix = f".{self.format}" if self.restore else SUFFIX
+        if path.suffix.lower() in {SUFFIX, *PICTURES}:
+            return str(path.with_suffix(suffix))
+        return f"{path}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -70,37 +80,117 @@ class Part:
         return Part(**{**fields, "inputs": tuple(Found(*each) for each in fields["inputs"])})
 
 
+Input = tuple[str, str]  # root and key, as the manifest has them
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an archive has already.
+
+    Args:
+        done: root, key, size and time of change of the inputs that need no more work.
+        outputs: what was made of inputs, as (root, key, file).
+        folders: of each root in DST, "" for DST itself.
+    """
+
+    done: Collection[tuple[str, str, int, int]] = ()
+    outputs: Iterable[tuple[str, str, str]] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Plan:
     parts: list[Part]
-    wrong: list[tuple[str, Found]]  # folders and inputs of which it is known that they can't be done
+    wrong: list[tuple[str, Found]]  # roots and inputs of which it is known that they can't be done
     done: int  # inputs that an earlier run has done
+    listed: dict[str, list[Found]]  # all inputs of each root
+    places: dict[str, Place]  # of each root
+    folders: dict[str, str]  # as in Kept, with those of new roots
 
 
 def plan(
     sources: Sequence[str],
     job: Job,
-    done: Collection[tuple[str, int, int]],
+    done: Collection[tuple[str, str, int, int]] = (),
     shard_size: int | None = None,
+    kept: Kept | None = None,
 ) -> Plan:
     """The parts that are left to do. Raises UsageError."""
+    kept = kept or Kept(done)
     target = Place(job.target)
-    used: dict[str, str] = {}  # output -> input
+    places, listed = _listed(sources, job, target)
+    folders = _folders(list(places), kept.folders, target)
+    claims = _claimed(kept, job)
     parts: list[Part] = []
     wrong: list[tuple[str, Found]] = []
     count = 0
-    for url in sources:
-        root, files = listed(url, job)
-        _check_apart(root, target)
-        judged = [_judged(found, job, used) for found in files]
-        wrong += [(root.shown, found) for found in judged if found.error]
+    for root, files in listed.items():
+        judged = [_judged(root, folders[root], found, job, claims) for found in files]
+        wrong += [(root, found) for found in judged if found.error]
         sound = [found for found in judged if not found.error]
         count += len(sound)
-        parts += _parts(root.url, sound, job, done, shard_size)
+        parts += _Parts(places[root], folders[root], job, kept.done, shard_size).of(sound)
     if not count and not wrong:
         what = ", ".join(sorted({*job.wanted, *filter(None, KINDS.values())}))
         raise UsageError(f"{', '.join(Place(url).shown for url in sources)}: no file ends in {what}")
-    return Plan(parts, wrong, count - sum(len(part.inputs) for part in parts))
+    return Plan(parts, wrong, count - sum(len(part.inputs) for part in parts), listed, places, folders)
+
+
+def _listed(sources: Sequence[str], job: Job, target: Place) -> tuple[dict[str, Place], dict[str, list[Found]]]:
+    """The place and the inputs of each root, each input once, by key."""
+    places: dict[str, Place] = {}
+    found: dict[str, dict[str, Found]] = {}
+    for url in sources:
+        place, files = listed(url, job)
+        _check_apart(place, target)
+        root = root_of(place)
+        if places.setdefault(root, place) != place:
+            raise UsageError(f"two sources that differ in their options are both called {root}: archive them apart")
+        found.setdefault(root, {}).update((file.key, file) for file in files)
+    return places, {root: sorted(files.values()) for root, files in found.items()}
+
+
+def _claimed(kept: Kept, job: Job) -> Claims:
+    """The names that the archive has: of its files, and of its loose pictures in whatever they are."""
+    claims = Claims(job.folds)
+    for root, key, output in kept.outputs:
+        claims.take(output, (root, key))
+        if kind_of(key) == "loose" and root in kept.folders:
+            claims.take(_joined(kept.folders[root], job.renamed(key)), (root, key))
+    return claims
+
+
+def root_of(place: Place) -> str:
+    """What the manifest calls a source."""
+    return readable(place.shown)
+
+
+def input_of(root: str, found: Found) -> Input:
+    """What the manifest calls an input. A key that isn't UTF-8 begins with ./, as no other does."""
+    key = readable(found.key)
+    return root, key if key == found.key else f"./{key}"
+
+
+def _folders(roots: Sequence[str], known: Mapping[str, str], target: Place) -> dict[str, str]:
+    """The folder of each root in DST, for new ones a new one."""
+    folders = dict(known)
+    if not folders and len(roots) == 1:
+        return {roots[0]: ""}
+    for root in roots:
+        if root not in folders:
+            folders[root] = _new_folder(root, folders.values(), target)
+    return folders
+
+
+def _new_folder(root: str, taken: Collection[str], target: Place) -> str:
+    name = root.rstrip("/").rpartition("/")[2].lstrip("._").replace(".", "-") or "source"
+    used = {folder.casefold() for folder in taken}
+    count = 1
+    folder = name
+    while folder.casefold() in used or target.inner(folder).exists():
+        count += 1
+        folder = f"{name}-{count}"
+    return folder
 
 
 def listed(url: str, job: Job) -> tuple[Place, list[Found]]:
@@ -115,49 +205,76 @@ def listed(url: str, job: Job) -> tuple[Place, list[Found]]:
 
 
 def _is_input(key: str, job: Job) -> bool:
-    return kind_of(key) != "loose" or PurePosixPath(key).suffix.lower() in job.wanted
+    """Also a folder that can't be listed, which may hold pictures."""
+    return key.endswith("/") or kind_of(key) != "loose" or PurePosixPath(key).suffix.lower() in job.wanted
 
 
-def _judged(found: Found, job: Job, used: dict[str, str]) -> Found:
-    """The input, with an error where another one has its output's name."""
+def _judged(root: str, folder: str, found: Found, job: Job, claims: Claims) -> Found:
+    """The input, with an error where its output's name is taken."""
+    if found.error is not None:
+        return found
     kind = kind_of(found.key)
-    output = job.renamed(found.key) if kind == "loose" else f"{_stem(found.key)} as {job.to or kind}"
-    if found.error is None and used.setdefault(output, found.key) != found.key:
-        return found._replace(error=f"{used[output]} becomes {output} already")
-    return found
+    name = readable(found.key)
+    if kind == "loose":
+        output = _joined(folder, job.renamed(name))
+    else:
+        output = _joined(folder, _stem(name)) + KINDS[job.to or kind]
+    rival = claims.take(output, input_of(root, found))
+    if rival is None:
+        return found
+    other, key = rival if isinstance(rival, tuple) else ("", "")
+    return found._replace(error=f"{key if other == root else f'{other}/{key}'} becomes {output} already")
 
 
 def _stem(key: str) -> str:
     return key[: -len(KINDS[kind_of(key)])]
 
 
-def _parts(
-    root: str, files: Iterable[Found], job: Job, done: Collection[tuple[str, int, int]], shard_size: int | None
-) -> list[Part]:
-    shards = [found for found in files if kind_of(found.key) != "loose"]
-    pictures = [found for found in files if kind_of(found.key) == "loose"]
-    parts = []
-    for found in shards:
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder and name else folder or name
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a root whose outputs go into `folder`."""
+
+    root: Place
+    folder: str
+    job: Job
+    done: Collection[tuple[str, str, int, int]]
+    shard_size: int | None
+
+    def of(self, files: Sequence[Found]) -> list[Part]:
+        shards = [found for found in files if kind_of(found.key) != "loose" and self._is_left(found)]
+        pictures = [found for found in files if kind_of(found.key) == "loose"]
+        return [self._of_shard(found) for found in shards] + self._of_loose(pictures)
+
+    def _is_left(self, found: Found) -> bool:
+        return (*input_of(root_of(self.root), found), found.size, found.modified) not in self.done
+
+    def _of_shard(self, found: Found) -> Part:
         kind = kind_of(found.key)
-        to = job.to or kind
-        output = found.key if to == "loose" else _stem(found.key)
-        if found[:3] not in done:
-            parts.append(Part(_digest([found]), kind, root, to, output, (found,)))
-    to = job.to or "loose"
-    if to == "loose":
-        pictures = [found for found in pictures if found[:3] not in done]
-    size = shard_size or (SHARD_SIZE if to != "loose" else max(min(BATCH, len(pictures) // BATCHES), 1))
-    for index in range(0, len(pictures), size):
-        group = tuple(found for found in pictures[index : index + size] if found[:3] not in done)
-        if group:
-            name = _digest(group)
-            output = "" if to == "loose" else f"pictures-{index // size:05d}-{name[:8]}"
-            parts.append(Part(name, "loose", root, to, output, group))
-    return parts
+        output = _joined(self.folder, _stem(readable(found.key)))
+        return Part(self._digest([found]), kind, self.root.url, self.job.to or kind, output, (found,))
 
+    def _of_loose(self, pictures: list[Found]) -> list[Part]:
+        to = self.job.to or "loose"
+        if to == "loose":
+            pictures = [found for found in pictures if self._is_left(found)]
+        few = max(min(BATCH, len(pictures) // BATCHES), 1)
+        size = self.shard_size or (few if to == "loose" else SHARD_SIZE)
+        parts = []
+        for index in range(0, len(pictures), size):
+            group = tuple(found for found in pictures[index : index + size] if self._is_left(found))
+            if group:
+                name = self._digest(group)
+                shard = "" if to == "loose" else f"pictures-{index // size:05d}-{name}"
+                parts.append(Part(name, "loose", self.root.url, to, _joined(self.folder, shard), group))
+        return parts
 
-def _digest(inputs: Iterable[Found]) -> str:
-    return hashlib.sha256(json.dumps([found[:3] for found in inputs]).encode()).hexdigest()[:16]
+    def _digest(self, inputs: Iterable[Found]) -> str:
+        facts = [root_of(self.root), [found[:3] for found in inputs]]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _check_apart(source: Place, target: Place) -> None:

@@ -11,25 +11,30 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
 from ..codec import DEFAULT_QUALITY
 from ..errors import UsageError
-from ..stores.places import Place
+from ..stores.places import Place, readable
 from ..weights import DEFAULT_MODEL, rungs
 from . import manifest, page
-from .plan import Job, Part, Plan, plan
+from .plan import Job, Kept, Part, Plan, input_of, plan, root_of
 from .worker import Worker
 
 SETTINGS = f"{manifest.FOLDER}/settings.json"
+FOLDERS = "folders"  # in the settings: of each root in DST
+DIED = "the actors of a part died again and again"
 RETRIES = 200  # of a part whose actor dies, lest a picture that kills it be tried for ever; a restart takes several
 OBJECT_STORE = 128 << 20  # bytes of a cluster that is made for the run; no picture passes through it
 ALONE = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
@@ -39,17 +44,17 @@ Told = Callable[["Summary"], None]
 
 @dataclass
 class Summary:
-    """What a run has done so far. Of a set that was done already all but `inputs` and `done` is 0."""
+    """What a run has done so far. Of a set that was done already all but `inputs`, `done` and `errors` is 0."""
 
-    inputs: int = 0  # files and shards of SRC
+    inputs: int = 0  # files and shards of SRC, also those of which it is known that they can't be done
     done: int = 0  # ... that are done, by this run or an earlier one
     pictures: int = 0
     pixels: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    errors: int = 0  # lines of the manifest with an error
+    errors: int = 0  # lines of the manifest with an error: of this run, at its end all about SRC
     parts: int = 0  # of the work, that came back
-    failed: int = 0  # parts that could not be read or written, which a rerun does
+    failed: int = 0  # parts of which something could not be read or written, which a rerun tries again
     failure: str = ""  # the first of them
     memory: int = 0  # bytes: the most that an actor has had
     seconds: float = 0.0  # from the call on
@@ -140,34 +145,79 @@ def _run(
         raise TypeError(f"{', '.join(where)}: some of these arguments aren't known") from None
     sources = [_absolute(url) for url in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     place = Place(job.target)
-    planned = plan(sources, job, manifest.done(manifest.gathered(place)), shard_size)
-    _settle(place, job, ",".join(weights.hash.hex() for weights in models) or None)
+    before = manifest.gathered(place)
+    hashes = ",".join(weights.hash.hex() for weights in models) or None
+    job, planned = _planned(place, job, sources, before, shard_size, hashes)
     if planned.wrong:
-        _write_wrong(place, planned)
-    summary = Summary(sum(len(part.inputs) for part in planned.parts) + planned.done, planned.done)
+        rows = [manifest.line(root, f, 0, readable(f.key), error=f.error, again=True) for root, f in planned.wrong]
+        manifest.write(place, "wrong", rows)
+    left = sum(len(part.inputs) for part in planned.parts)
+    summary = Summary(left + planned.done + len(planned.wrong), planned.done)
     summary.errors = len(planned.wrong)
     if planned.parts:
         with _cluster(address):
             summary.begun = summary.seconds = time.monotonic() - began
-            _work(job, planned.parts, summary, told or (lambda _: None))
+            lost = _work(job, planned.parts, summary, told or (lambda _: None))
+        _write_lost(place, lost, before)
     place.tidy()
     lines = manifest.merge(place)
+    summary.errors = _errors(lines, planned)
     summary.seconds = time.monotonic() - began
-    page.write(place, sources, job, lines, asdict(summary))
+    page.write(place, planned.places, job, lines, asdict(summary))
     return summary
 
 
-def _work(job: Job, parts: Sequence[Part], summary: Summary, told: Told) -> None:
-    """Has all parts done and counts them."""
+def _planned(
+    place: Place, job: Job, sources: Sequence[str], before: pa.Table, shard_size: int | None, model_hash: str | None
+) -> tuple[Job, Plan]:
+    """The plan, and the archive's settings written. Raises UsageError."""
+    settings = _settings(place)
+    kept = Kept(manifest.done(before), list(manifest.outputs(before)), settings.pop(FOLDERS, {}))
+    job = replace(job, folds=bool(settings) and _folds(place))
+    planned = plan(sources, job, shard_size=shard_size, kept=kept)
+    _settle(place, job, model_hash, settings, planned.folders if planned.folders != kept.folders else None)
+    if not settings and _folds(place):  # which is seen only now that there is a file
+        job = replace(job, folds=True)
+        planned = plan(sources, job, shard_size=shard_size, kept=replace(kept, folders=planned.folders))
+    return job, planned
+
+
+def _work(job: Job, parts: Sequence[Part], summary: Summary, told: Told) -> dict[Part, str]:
+    """Has all parts done and counts them. Returns those that have failed as a whole, and why."""
     began = time.monotonic() - summary.begun
+    lost = {part.name: (part, DIED) for part in parts}
     told(summary)
     for row in _results(job, parts):
         summary.add(row)
         summary.seconds = time.monotonic() - began
         told(summary)
-    if lost := len(parts) - summary.parts:
-        summary.failed += lost
-        summary.failure = summary.failure or "the actors of a part died again and again"
+        part, _ = lost.pop(row["part"])
+        if row["failed"] and not row["errors"]:  # without lines of its own
+            lost[part.name] = part, row["failed"]
+    if missing := len(parts) - summary.parts:
+        summary.failed += missing
+        summary.failure = summary.failure or DIED
+    return dict(lost.values())
+
+
+def _write_lost(place: Place, lost: Mapping[Part, str], before: pa.Table) -> None:
+    """Lines about the inputs of failed parts of which the manifest would know nothing otherwise."""
+    known = set(zip(before["root"].to_pylist(), before["input"].to_pylist(), strict=True))
+    rows = []
+    for part, reason in lost.items():
+        root = root_of(Place(part.root))
+        for found in part.inputs:
+            if input_of(root, found) not in known:
+                rows.append(manifest.line(root, found, 0, readable(found.key), error=reason, again=True))
+    if rows:
+        manifest.write(place, "lost", rows)
+
+
+def _errors(lines: pa.Table, planned: Plan) -> int:
+    """The lines with an error about what is in the sources."""
+    wrong = lines.filter(pc.is_valid(lines["error"]))
+    count = Counter(zip(wrong["root"].to_pylist(), wrong["input"].to_pylist(), strict=True))
+    return sum(count[input_of(root, found)] for root, files in planned.listed.items() for found in files)
 
 
 def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
@@ -216,28 +266,49 @@ def _cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _settle(place: Place, job: Job, model_hash: str | None) -> None:
-    """Writes what the archive is made with. Raises UsageError where it was begun otherwise, or can't be written."""
+def _settings(place: Place) -> dict[str, Any]:
+    """What the archive was begun with; nothing of a new one. Raises UsageError."""
+    try:
+        found = json.loads(place.read(SETTINGS)) if place.exists(SETTINGS) else {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{place.shown}/{SETTINGS} can't be read: {error}") from error
+    return dict(found)
+
+
+def _settle(
+    place: Place, job: Job, model_hash: str | None, before: Mapping[str, Any], folders: Mapping[str, str] | None
+) -> None:
+    """Writes what the archive is made with. Raises UsageError where it was begun otherwise, or can't be written.
+
+    Args:
+        before: the settings that it was begun with, without the folders of its roots.
+        folders: of its roots, if there are others than before.
+    """
     kept = {"restore": job.restore, "to": job.to, "model": job.model, "hash": model_hash, **job.how}
     kept |= {"format": job.format} if job.restore else {}
+    if before and before != kept:
+        names = sorted({*before, *kept})
+        told = [f"{n} {before.get(n)}, not {kept.get(n)}" for n in names if before.get(n) != kept.get(n)]
+        raise UsageError(f"{place.shown} was begun with {'; '.join(told)}: take the same or another folder")
+    if folders is None:
+        return
     try:
-        if place.exists(SETTINGS):
-            before = json.loads(place.read(SETTINGS))
-            if before == kept:
-                return
-            names = sorted({*before, *kept})
-            told = [f"{n} {before.get(n)}, not {kept.get(n)}" for n in names if before.get(n) != kept.get(n)]
-            raise UsageError(f"{place.shown} was begun with {'; '.join(told)}: take the same or another folder")
-        place.write(SETTINGS, json.dumps(kept).encode())
+        place.write(SETTINGS, json.dumps({**kept, FOLDERS: dict(folders)}).encode())
     except OSError as error:
         raise UsageError(f"{place.shown} can't be written: {error.strerror or error}") from error
 
 
+def _folds(place: Place) -> bool:
+    """Whether the place of an archive, which has settings, takes names for equal that differ in case only."""
+    return place.exists(SETTINGS.swapcase())
+
+
 def _absolute(url: Target) -> str:
-    """A path that means the same in another process; URLs as they are."""
-    return str(url) if "://" in str(url) or not str(url) else os.path.abspath(url)
-
-
-def _write_wrong(place: Place, planned: Plan) -> None:
-    rows = [manifest.line(root, found, 0, found.key, error=found.error, again=True) for root, found in planned.wrong]
-    manifest.write(place, "wrong", rows)
+    """A source or target in one form, which means the same in another process."""
+    text = str(url)
+    if "://" not in text:
+        return os.path.abspath(text) if text else text
+    if text.startswith("file:") and (local := Place(text).local):
+        return str(local)
+    path, mark, options = text.partition("?")
+    return (path if path.endswith("//") else path.rstrip("/")) + mark + options

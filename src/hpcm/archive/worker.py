@@ -23,17 +23,18 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from ..container import is_hpcm, unpack
-from ..errors import HPCMError, PictureNotice
+from ..errors import FormatError, HPCMError, PictureNotice
 from ..fields import MAX_ENCODED, Container
 from ..metrics import EQUAL, psnr_of_mse
 from ..picture import from_image
 from ..saving import save_picture
 from ..sources import open_picture
 from ..stores import shards
-from ..stores.places import Place
-from ..stores.shards import Record
+from ..stores.places import BAD_NAME, Place, readable
+from ..stores.shards import Record, Sink
 from . import manifest
-from .plan import Job, Part
+from .names import Claims, checked
+from .plan import Job, Part, root_of
 
 if TYPE_CHECKING:
     from ..codec import Codec
@@ -64,12 +65,10 @@ class Worker:
 
     def attempt(self, part: Part) -> Facts:
         try:
-            if self.target.exists(manifest.path_of(part.name)):  # by an actor that died before it could tell
-                return totals(part, manifest.read(self.target, manifest.path_of(part.name)))
             return totals(part, self.do(part))
         except Exception as error:  # of the network, the disk or memory: the next run does this part
-            text = f"{part.inputs[0].key}: {error.__class__.__name__}: {error}"
-            return totals(part, manifest.SCHEMA.empty_table(), " ".join(text.split())[:500])
+            text = f"{readable(part.inputs[0].key)}: {_described(error)}"
+            return totals(part, manifest.SCHEMA.empty_table(), text)
 
     def do(self, part: Part) -> pa.Table:
         """Writes a part's output, then its lines, of which there is one at least. Raises OSError."""
@@ -81,47 +80,52 @@ class Worker:
             except HPCMError as error:
                 return manifest.write(self.target, part.name, [_no_picture(part, str(error))])
         sink = shards.sink(part.to, self.target, part.output, job.verify, column)
-        lines: list[Facts] = []
-        names: set[str] = set()
-        kept = 0
-        for position, record in enumerate(ahead(records(root, part, job.column), AHEAD)):
-            found = part.inputs[position] if part.kind == "loose" else part.inputs[0]
-            made, facts = self.made(record, part, names)
+        claims = Claims(job.folds and part.to == "loose")
+        lines: dict[int, Facts] = {}  # of pictures and of what is wrong, by the numbers of the records
+        carried: dict[int, Facts] = {}  # of what else is in a shard, which need none if all goes well
+        for number, record in enumerate(ahead(records(root, part, job.column), AHEAD)):
+            made, facts = self.made(record, part, claims, number)
             placed = sink.put(made)
-            kept += placed is not None
-            if facts is not None:
-                where = {} if placed is None else {"output": placed.key, "offset": placed.offset}
-                index = 0 if part.kind == "loose" else position
-                lines.append(manifest.line(Place(part.root).shown, found, index, record.name, **facts, **where))
-        if kept:
-            sink.finish()
-        lines = lines or [_no_picture(part, "there is no picture in it")]
-        return manifest.write(self.target, part.name, lines)
+            where = {} if placed is None else {"output": placed.key, "offset": placed.offset}
+            kind = carried if facts is None else lines
+            kind[number] = _line(part, number, record.name, **(facts or {}), **where)
+        for number, failure in _unwritten(sink, lines).items():
+            lines[number] = _taken_down(lines.get(number) or carried[number], failure)
+        rows = list(lines.values()) or [_no_picture(part, "there is no picture in it")]
+        return manifest.write(self.target, part.name, rows)
 
-    def made(self, record: Record, part: Part, names: set[str]) -> tuple[Record, Facts | None]:
+    def made(self, record: Record, part: Part, claims: Claims, number: int) -> tuple[Record, Facts | None]:
         """A record's successor and what the manifest says of it: nothing of what is no picture and is carried along."""
         if record.error is not None:
             return record._replace(data=None), {"error": record.error, "again": part.kind == "loose"}
         assert record.data is not None
+        source = record.data
         picture = self.is_picture(record, part.kind)
-        name = self.job.renamed(record.name) if picture else record.name
-        facts: Facts = {"source_bytes": len(record.data), "again": False}
-        if reason := _unsafe(name, names) if part.to != "parquet" else None:
-            return record._replace(data=None), {**facts, "error": reason}
-        names.add(name)
-        if not picture:
-            return record, None
+        facts: Facts = {"source_bytes": len(source), "again": False}
         try:
+            record = record._replace(name=self.named(record.name, picture, part, claims, number))
+            if not picture:
+                return record, None
             with warnings.catch_warnings(record=True) as notes:
                 warnings.simplefilter("always", PictureNotice)
-                data, told = self.restored(record.data) if self.job.restore else self.compressed(record.data)
+                data, told = self.restored(source) if self.job.restore else self.compressed(source)
+        except HPCMError as error:
+            return record._replace(data=None), {**facts, "error": str(error)}
         except Exception as error:  # whatever is wrong with one picture doesn't end the run
-            known = isinstance(error, HPCMError)
-            text = str(error) if known else f"{error.__class__.__name__}: {error}"
-            return record._replace(name=name, data=None), {**facts, "error": text, "again": not known}
+            return record._replace(data=None), {**facts, "error": _described(error), "again": True}
         notes_ = "; ".join(str(note.message) for note in notes if issubclass(note.category, PictureNotice))
         facts |= {"bytes": len(data), "notes": notes_ or None, **told}
-        return record._replace(name=name, data=data), facts
+        return record._replace(data=data), facts
+
+    def named(self, name: str, picture: bool, part: Part, claims: Claims, number: int) -> str:
+        """What a record of that name is called in the output. Raises FormatError where it can't be called so."""
+        if part.to != "parquet":  # in a table a name is a text as any
+            name = checked(name)
+        if picture:
+            name = self.job.renamed(name)
+        if part.to != "parquet" and claims.take(name, number) is not None:
+            raise FormatError(f"another picture becomes {name} already")
+        return name
 
     def is_picture(self, record: Record, kind: str) -> bool:
         """Every row of Parquet is to be one, but an archive's may hold what a tar had beside its pictures."""
@@ -184,20 +188,27 @@ def ahead(source: Iterator[Record], count: int) -> Iterator[Record]:
 
 
 def totals(part: Part, lines: pa.Table, failed: str = "") -> Facts:
-    """What a part came to, and the most memory that this process has had."""
+    """What a part came to, and the most memory that this process has had.
+
+    Inputs with a line that is to be tried again aren't done, and a part of such lines has failed.
+    """
 
     def total(name: str) -> int:
         return pc.sum(lines[name]).as_py() or 0
 
+    again = lines.filter(pc.fill_null(lines["again"], False))
+    for line in again.slice(0, 1).to_pylist():
+        failed = " ".join(dict.fromkeys([line["input"], line["name"]])) + f": {line['error']}"
     pixels = pc.sum(pc.multiply(lines["width"].cast(pa.int64()), lines["height"].cast(pa.int64()))).as_py()
     return {
-        "inputs": 0 if failed else len(part.inputs),
+        "part": part.name,
+        "inputs": len(set(lines["input"].to_pylist()) - set(again["input"].to_pylist())),
         "pictures": len(lines) - lines["bytes"].null_count,
         "errors": len(lines) - lines["error"].null_count,
         "pixels": pixels or 0,
         "bytes_in": total("source_bytes"),
         "bytes_out": total("bytes"),
-        "failed": failed,
+        "failed": " ".join(failed.split())[:500],
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO,
     }
 
@@ -218,11 +229,33 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     return min(psnr_of_mse(mse, one.peak), EQUAL)
 
 
-def _unsafe(name: str, names: set[str]) -> str | None:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not PurePosixPath(name).name:
-        return f"its name {name!r} leads out of the folder"
-    return f"another picture becomes {name} already" if name in names else None
+def _line(part: Part, number: int, name: str, **facts: Any) -> Facts:
+    """The manifest's line about a record of a part."""
+    found, position = (part.inputs[number], 0) if part.kind == "loose" else (part.inputs[0], number)
+    return manifest.line(root_of(Place(part.root)), found, position, name, **facts)
 
 
 def _no_picture(part: Part, why: str) -> Facts:
-    return manifest.line(Place(part.root).shown, part.inputs[0], 0, "", error=why, again=False)
+    return _line(part, 0, "", error=why, again=False)
+
+
+def _unwritten(sink: Sink, lines: dict[int, Facts]) -> dict[int, Exception]:
+    """Writes what is left to write. Which of the records couldn't be written: all, where a shard's name is no name."""
+    try:
+        return sink.finish()
+    except OSError as error:
+        if error.errno not in BAD_NAME:
+            raise
+        return dict.fromkeys(lines, error)
+
+
+def _taken_down(line: Facts, error: Exception) -> Facts:
+    """The line about a record that couldn't be written. A name that the place doesn't take isn't tried again."""
+    hopeless = isinstance(error, OSError) and error.errno in BAD_NAME
+    reason = getattr(error, "strerror", None) or _described(error)
+    origin = {name: line.get(name) for name in manifest.ORIGIN}
+    return {**origin, "error": readable(f"it can't be written: {reason}"), "again": not hopeless}
+
+
+def _described(error: Exception) -> str:
+    return readable(f"{error.__class__.__name__}: {error}")

@@ -21,8 +21,10 @@ fixed shapes the sums would not be exact, and the probe, whose graphs hold no ad
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -61,6 +63,18 @@ def unsuited(config: Config) -> str | None:
     return None
 
 
+_NETWORKS: weakref.WeakSet[OnnxNetworks] = weakref.WeakSet()  # of this process
+
+
+def _after_fork() -> None:
+    for networks in _NETWORKS:
+        networks.forget_sessions()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def layer_graph(layer: Layer) -> str:
     return "layer-" + "x".join(map(str, layer.weight.shape))
 
@@ -84,6 +98,7 @@ class OnnxNetworks(Loop):
         self._parameters, self._graphs = parameters, graphs
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+        _NETWORKS.add(self)
         try:
             found = check(parameters, config)
         except KeyError as error:
@@ -131,6 +146,17 @@ class OnnxNetworks(Loop):
         return found
 
     # ---- sessions ---------------------------------------------------------------------------------------------------
+
+    def forget_sessions(self) -> None:
+        """After a fork, whose child has none of a session's threads. Without them it may wait for ever.
+
+        When it is freed, it surely does: so it never is.
+        """
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+        if self.threads > 1:
+            for session in self._sessions.values():
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+            self._sessions = {}
 
     def _number(self, name: str) -> np.ndarray:
         try:

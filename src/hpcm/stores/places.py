@@ -6,10 +6,13 @@ Keys are paths relative to the folder, with / between their parts.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import io
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,17 +26,28 @@ from .. import atomic
 from ..errors import UsageError
 
 T = TypeVar("T")
-HIDDEN = ("_", ".")  # what names begin with that are no data, as Spark and Hive have it
+HIDDEN = "."  # what names begin with that are passed over; cameras begin names with _, too: _DSC0001.JPG
+NO_DATA = ("_hpcm", "_temporary", "_delta_log")  # folders that are passed over: an archive's notes, Spark's
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between attempts at a remote file
-OBJECT_STORES = ("s3", "gcs", "abfs", "gs", "az", "memory")  # where what is written appears at once, when it is whole
-HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_KEY")
+OBJECT_STORES = ("s3", "gcs", "abfs")  # pyarrow's own, where what is written appears at once, when it is closed
+HOPELESS = (
+    *("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_KEY"),
+    "KeyTooLong",
+)
+BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # of errors in opening: the place never takes this name
+TEMPORARY = "_hpcm/temporary"  # where files of a remote file system are written before they get their names
+ABANDONED = 24 * 3600  # seconds without a change after which another machine's temporary file is no longer in use
 ARROWS = ("s3:", "gs:", "gcs:", "hdfs:", "abfs", "file:")  # URLs that pyarrow opens by itself
 DELAYED = "allow_delayed_open=true"  # of S3: a small file is written in one request
+LATEST = 2**63 - 1  # nanoseconds since 1970 that 64 bits hold: the year 2262, beyond which a file's date may lie
 CHUNK = 4 << 20  # bytes that are read or written at once
 
 
 class Found(NamedTuple):
-    """A file: its key, bytes, time of change in nanoseconds, and why it can't be read if that is known."""
+    """A file: its key, bytes, time of change in nanoseconds, and why it can't be read if that is known.
+
+    The key of a folder that can't be listed ends in /.
+    """
 
     key: str
     size: int
@@ -62,7 +76,7 @@ class Place:
     @property
     def shown(self) -> str:
         """The URL without credentials and options."""
-        scheme, mark, rest = self.url.partition("?")[0].partition("://")
+        scheme, mark, rest = _split(self.url)[0].partition("://")
         return scheme + mark + rest.rpartition("@")[2] if mark else self.url
 
     def identity(self) -> tuple[str, tuple[str, ...]]:
@@ -70,6 +84,11 @@ class Place:
         system, path = self._open()
         resolved = os.path.realpath(path) if self.local else path
         return f"{system.type_name} {getattr(system, 'endpoint_override', '')}", Path(resolved).parts
+
+    def inner(self, folder: str) -> Place:
+        """A folder in this one."""
+        path, options = _split(self.url)
+        return Place(f"{path.rstrip('/')}/{folder}{options}")
 
     def under(self, key: str) -> str:
         return f"{self._open()[1].rstrip('/')}/{key}" if key else self._open()[1]
@@ -90,7 +109,8 @@ class Place:
         infos = self._patiently(lambda: system.get_file_info(selector))
         for info in infos:
             key = info.path[len(path.rstrip("/")) + 1 :]
-            if info.type == fs.FileType.File and not any(part.startswith(HIDDEN) for part in key.split("/")):
+            *folders, name = key.split("/")
+            if info.type == fs.FileType.File and not (_hidden(name) or any(map(_passed_over, folders))):
                 yield Found(key, info.size or 0, info.mtime_ns or 0)
 
     def inside(self) -> tuple[Place, str] | None:
@@ -98,9 +118,9 @@ class Place:
         system, path = self._open()
         if system.get_file_info(path).type != fs.FileType.File:
             return None
-        url, mark, query = self.url.partition("?")
+        url, options = _split(self.url)
         folder, _, key = (url if "://" in url else path).rpartition("/")
-        return Place(folder + mark + query), key
+        return Place((folder or "/") + options), key
 
     def read(self, key: str) -> bytes:
         with self.open(key) as file:
@@ -137,38 +157,61 @@ class Place:
 
     def _write(self, key: str, source: BinaryIO) -> None:
         system, _ = self._open()
+        path = self.under(key)
         source.seek(0)
         if self.local:
-            with atomic.replacing(Path(self.under(key))) as temporary, temporary.open("xb") as file:
+            with atomic.replacing(Path(path)) as temporary, temporary.open("xb") as file:
                 _copy(source, file)
-            return
-        path = self.under(key)
-        whole = system.type_name.removeprefix("py::fsspec+") in OBJECT_STORES
-        first = path if whole else self.under(f"_hpcm/temporary/{os.getpid()}-{time.monotonic_ns()}")
-        if not whole:
-            for name in (first, path):
-                system.create_dir(name.rpartition("/")[0], recursive=True)
-        with system.open_output_stream(first) as file:
+        elif system.type_name in OBJECT_STORES:
+            self._write_object(system, path, source)
+        else:  # under its own name half a file would be seen
+            self._write_and_move(system, path, source)
+
+    def _write_object(self, system: fs.FileSystem, path: str, source: BinaryIO) -> None:
+        file = system.open_output_stream(path)
+        try:
             size = _copy(source, file)
-        if not whole:
-            system.move(first, path)
-        elif (written := system.get_file_info(path)).size != size:
+        except BaseException:
+            # To close the stream would make an object of what has arrived. pyarrow can't abort, and its destructor
+            # closes, too: so the stream is never freed, and the object doesn't appear.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))
+            raise
+        file.close()
+        if (written := system.get_file_info(path)).size != size:
             raise OSError(f"{path} has {written.size} bytes of {size}")
+
+    def _write_and_move(self, system: fs.FileSystem, path: str, source: BinaryIO) -> None:
+        temporary = self.under(f"{TEMPORARY}/{uuid.uuid4().hex}")
+        for name in (temporary, path):
+            system.create_dir(name.rpartition("/")[0], recursive=True)
+        try:
+            with system.open_output_stream(temporary) as file:
+                _copy(source, file)
+            system.move(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                system.delete_file(temporary)
+            raise
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError):
             self._patiently(lambda: self._open()[0].delete_file(self.under(key)))
 
     def tidy(self) -> None:
-        """Removes what interrupted writes have left; nothing may be writing."""
-        import shutil
-
+        """Removes what interrupted writes have left. What may still be written is left alone."""
         if self.local:
-            for path in list(self.local.rglob(f"{atomic.TEMPORARY}*")):
-                shutil.rmtree(path, ignore_errors=True)
-        elif self._open()[0].type_name.removeprefix("py::fsspec+") not in OBJECT_STORES:
-            with suppress(OSError):
-                self._open()[0].delete_dir(self.under("_hpcm/temporary"))
+            for folder in list(self.local.rglob(f"{atomic.TEMPORARY}*")):
+                atomic.remove_abandoned(folder, ABANDONED)
+        elif self._open()[0].type_name not in OBJECT_STORES:
+            self._tidy_remote()
+
+    def _tidy_remote(self) -> None:
+        system, _ = self._open()
+        selector = fs.FileSelector(self.under(TEMPORARY), allow_not_found=True)
+        with suppress(OSError):
+            for info in system.get_file_info(selector):
+                if info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > ABANDONED:
+                    system.delete_file(info.path)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Does it, again and again while a network fails."""
@@ -207,7 +250,10 @@ class _Ranges(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         size = max(min(len(buffer), self._size - self._at), 0)
-        data = self._patiently(lambda: self._range(size)) if size else b""
+        try:
+            data = self._patiently(lambda: self._range(size)) if size else b""
+        except OSError as error:  # with a number, which those of pyarrow about damaged files don't have
+            raise error if error.errno else OSError(errno.EIO, _brief(error)) from error
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -243,30 +289,59 @@ def _opened(url: str) -> tuple[fs.FileSystem, str]:
         raise UsageError(f"{Place(url).shown}: {_brief(error)}") from error
 
 
+def _split(url: str) -> tuple[str, str]:
+    """A URL without its options, and these; a local path has none."""
+    if "://" not in url:
+        return url, ""
+    path, mark, options = url.partition("?")
+    return path, mark + options
+
+
+def readable(name: str) -> str:
+    """A name as text. A byte XX that is no UTF-8, as a disk or a tar may have, becomes \\udcXX."""
+    if is_text(name):
+        return name
+    escaped = name.replace("\\", r"\\")  # so that two names never become one
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(HIDDEN)
+
+
+def _passed_over(folder: str) -> bool:
+    return _hidden(folder) or folder in NO_DATA
+
+
 def _walk(root: Path) -> Iterator[Found]:
     """Every file below a folder. Links are followed, and each folder is entered once."""
     seen = set()
-    for folder, names, files in os.walk(root, onerror=_raise_of(root), followlinks=True):
+    unlisted: list[OSError] = []
+    for folder, names, files in os.walk(root, onerror=unlisted.append, followlinks=True):
         number = os.stat(folder)
         if (number.st_dev, number.st_ino) in seen:
             names.clear()
             continue
         seen.add((number.st_dev, number.st_ino))
-        names[:] = [name for name in names if not name.startswith(HIDDEN)]
-        for name in (*names, *files):
-            path = Path(folder, name)
-            if name in files and not name.startswith(HIDDEN):
+        names[:] = [name for name in names if not _passed_over(name)]
+        for name in files:
+            if not _hidden(name):
+                path = Path(folder, name)
                 yield _stat(path, path.relative_to(root).as_posix())
-            elif name in names and path.suffix:
+        for name in names:
+            path = Path(folder, name)
+            if path.suffix:
                 yield Found(path.relative_to(root).as_posix(), 0, 0, "it is a folder")
-
-
-def _raise_of(root: Path) -> Callable[[OSError], None]:
-    def told(error: OSError) -> None:
+    for error in unlisted:
         if error.filename == str(root):
             raise error
-
-    return told
+        key = Path(error.filename).relative_to(root).as_posix()
+        yield Found(f"{key}/", 0, 0, f"the folder can't be listed: {error.strerror or error}")
 
 
 def _stat(path: Path, key: str) -> Found:
@@ -274,7 +349,8 @@ def _stat(path: Path, key: str) -> Found:
         found = path.stat()
     except OSError as error:  # a link to nowhere or to itself
         return Found(key, 0, 0, error.strerror or str(error))
-    return Found(key, found.st_size, found.st_mtime_ns, None if path.is_file() else "it is no file")
+    modified = min(found.st_mtime_ns, LATEST)
+    return Found(key, found.st_size, modified, None if path.is_file() else "it is no file")
 
 
 def _copy(source: BinaryIO, target: Any) -> int:
