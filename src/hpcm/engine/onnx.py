@@ -9,7 +9,7 @@ given from the weights file, so that weights are stored once. A model has these 
     context-INDEX           x -> out, a 1x1 convolution between scales, where a model has them
     layer-SHAPE             the bare sums of a kind of exact convolution, for the probe
 
-They are in the weights file if `hpcm exact` wrote it; those of the released architectures lie in assets/graphs.
+They are in the weights file, where `hpcm exact` writes them.
 
 **Exactness.** ONNX Runtime may fuse operations and choose layouts. A convolution's sums stay exact in any order; what
 must not happen is that something inexact is added into them before they are complete. The residual additions are never
@@ -22,9 +22,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ import numpy as np
 from .. import storage
 from ..coding.arrays import Array, Arrays, NumpyArrays
 from ..coding.bound import check
-from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, MODELS, PICTURE_CHANNELS, Config
+from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, PICTURE_CHANNELS, Config
 from ..coding.gains import KNOTS, between
 from ..coding.layers import EXPONENT, Layer
 from ..coding.loop import Loop
@@ -219,16 +217,3 @@ def _share_memory() -> None:
 
     where = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
     create_and_register_allocator(where, OrtArenaCfg({"max_mem": max(available_memory(), LEAST_POOL)}))
-
-
-def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:
-    """The graphs of a released architecture; none for others. Raises WeightsError."""
-    for path in sorted(folder.glob("*.safetensors")):
-        if _shape(MODELS[path.stem]) == _shape(config):
-            return storage.unpack_graphs(path.read_bytes(), str(path))
-    return {}
-
-
-def _shape(config: Config) -> Config:
-    """The same for all configurations that have the same graphs."""
-    return replace(config, name="any", levels=1, lambda_min=1.0, lambda_max=1.0, interpolation="paired", carrier="")

@@ -7,7 +7,7 @@
     upload.py     a body, bounded                  door.py       what holds for every request: headers, slow clients
     refusal.py    errors as status and line        queries.py    the parameters
     api.py        the operations                   failures.py   errors as JSON
-    run.py        the socket and uvicorn           reference.py  the page that lists the operations
+    run.py        the socket and uvicorn
 
 api, door, failures, queries, run and upload need the extra `serve`; the others, and so --export, don't.
 """
