@@ -42,7 +42,7 @@ LEAST = 1000  # megapixels that a run must have seen to be fitted
 SPEED = 61e12  # FLOP a second of LITE's training on an H100 (train_gpu.py, 1,750 crops a second)
 FASTEST = 2870  # crops a second, NANO's there
 HOURS = (1, 10, 100)  # on it, for which the law is asked
-# Models that were trained for MSE, all on the same 16 photographs: megapixels of their training (MODEL_CARD.md), loss, and
+# Models trained for MSE, all on the same 16 photographs: megapixels of their training (MODEL_CARD.md), loss, and
 # bits against VTM's on Kodak. What the early NANO saw from which LITE has grown isn't counted for LITE.
 MEASURED = [
     {"name": "nano", "model": "nano of 2026-11-22", "kmacs": 16.19, "megapixels": 7_212, "loss": 0.5993, "vtm": 1.517},
