@@ -10,7 +10,7 @@ Hoffmann et al., arXiv 2203.15556, section 3.3, with multiplications instead of 
 
     loss = A / kMACs^alpha + B / megapixels^beta
 
-It is fitted to the released models and to those runs in OUT that saw enough. `train` begins with principal components
+It is fitted to models that were trained for MSE and to those runs in OUT that saw enough. `train` begins with principal components
 and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a line to
 OUT/losses.jsonl; what is there already isn't trained again.
 """
@@ -152,7 +152,7 @@ def fitted(found: Sequence[dict]) -> Law:
 
 
 def vtm_by_loss(loss: float) -> float:
-    """Bits against VTM's on Kodak, by the line through the released models in logarithms."""
+    """Bits against VTM's on Kodak, by the line through those models in logarithms."""
     losses, rates = np.log([(row["loss"], row["vtm"]) for row in MEASURED]).T
     return float(np.exp(np.polyval(np.polyfit(losses, rates, 1), np.log(loss))))
 

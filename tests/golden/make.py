@@ -1,7 +1,7 @@
 """Makes the files of this folder, from the root of the project.
 
 python tests/golden/make.py           the tiny models and their files: when the format of weights files changes
-python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model is released
+python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model gets its version
 python tests/golden/make.py --format  files with all that the format knows: when it knows more
 """
 
@@ -46,7 +46,7 @@ def released(name: str, photograph: Image.Image) -> None:
 def keep(name: str, data: bytes, decoded: Image.Image) -> None:
     pixels = io.BytesIO()
     decoded.save(pixels, "png", optimize=True)
-    atomic.write(HERE / f"{name}.hpcm", data, force=False)  # delete a file to make it anew: what was released stays
+    atomic.write(HERE / f"{name}.hpcm", data, force=False)  # delete a file to make it anew
     atomic.write(HERE / f"{name}.png", pixels.getvalue(), force=False)
     print(name, len(data), "bytes")
 
