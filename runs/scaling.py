@@ -10,9 +10,9 @@ Hoffmann et al., arXiv 2203.15556, section 3.3, with multiplications instead of 
 
     loss = A / kMACs^alpha + B / megapixels^beta
 
-It is fitted to models that were trained for MSE and to those runs in OUT that saw enough. `train` begins with principal components
-and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a line to
-OUT/losses.jsonl; what is there already isn't trained again.
+It is fitted to models that were trained for MSE and to those runs in OUT that saw enough. `train` begins with
+principal components and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a
+line to OUT/losses.jsonl; what is there already isn't trained again.
 """
 
 import argparse
