@@ -5,7 +5,7 @@
 # make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux; findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
-# make release    wheels and source distributions in dist/, checked and tried; needs Node.js 20 for the page
+# make release    wheel and source distribution in dist/, checked and tried; needs Node.js 20 for the page
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 
@@ -29,15 +29,15 @@ NPM := $(shell command -v npm)
 venv: $(READY)
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
-$(READY): pyproject.toml models/pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[dev,eval]' -e ./models
+	$(PIP) install -c constraints.txt -e '.[dev,eval]'
 	touch $@
 
-$(BASE_READY): pyproject.toml models/pyproject.toml constraints.txt
+$(BASE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BASE)
-	$(BASE_PIP) install -c constraints.txt -e . -e ./models
+	$(BASE_PIP) install -c constraints.txt -e .
 	touch $@
 
 demo: $(BASE_READY)

@@ -16,12 +16,12 @@ PINNED = ["-c", "constraints.txt"]
 def tests(session: nox.Session) -> None:
     """Everything, with torch."""
     session.install(*PINNED, "torch")
-    session.install(*PINNED, "-e", ".[dev,eval]", "-e", "./models")
+    session.install(*PINNED, "-e", ".[dev,eval]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def base(session: nox.Session) -> None:
     """What works without torch."""
-    session.install(*PINNED, "-e", ".", "-e", "./models", "pytest")
+    session.install(*PINNED, "-e", ".", "pytest")
     session.run("python", "-m", "pytest", "--noconftest", "tests/test_base.py", *session.posargs)

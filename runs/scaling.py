@@ -10,9 +10,9 @@ Hoffmann et al., arXiv 2203.15556, section 3.3, with multiplications instead of 
 
     loss = A / kMACs^alpha + B / megapixels^beta
 
-It is fitted to the released models and to those runs in OUT that saw enough. `train` begins with principal components
-and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a line to
-OUT/losses.jsonl; what is there already isn't trained again.
+It is fitted to models that were trained for MSE and to those runs in OUT that saw enough. `train` begins with
+principal components and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a
+line to OUT/losses.jsonl; what is there already isn't trained again.
 """
 
 import argparse
@@ -42,15 +42,15 @@ LEAST = 1000  # megapixels that a run must have seen to be fitted
 SPEED = 61e12  # FLOP a second of LITE's training on an H100 (train_gpu.py, 1,750 crops a second)
 FASTEST = 2870  # crops a second, NANO's there
 HOURS = (1, 10, 100)  # on it, for which the law is asked
-# Models that were released, all on the same 16 photographs: megapixels of their training (MODEL_CARD.md), loss, and
+# Models trained for MSE, all on the same 16 photographs: megapixels of their training (MODEL_CARD.md), loss, and
 # bits against VTM's on Kodak. What the early NANO saw from which LITE has grown isn't counted for LITE.
-RELEASED = [
-    {"name": "nano", "model": "nano-3", "kmacs": 16.19, "megapixels": 7_212, "loss": 0.5993, "vtm": 1.517},
-    {"name": "nano", "model": "nano-4", "kmacs": 16.19, "megapixels": 12_069, "loss": 0.5891, "vtm": 1.477},
-    {"name": "nano", "model": "nano-5", "kmacs": 16.19, "megapixels": 75_487, "loss": 0.5619, "vtm": 1.364},
-    {"name": "lite", "model": "lite-1", "kmacs": 88.75, "megapixels": 1_635, "loss": 0.5762, "vtm": 1.445},
-    {"name": "lite", "model": "lite-2", "kmacs": 88.75, "megapixels": 4_584, "loss": 0.5482, "vtm": 1.324},
-    {"name": "lite", "model": "lite-3", "kmacs": 88.75, "megapixels": 64_059, "loss": 0.5044, "vtm": 1.154},
+MEASURED = [
+    {"name": "nano", "model": "nano of 2026-11-22", "kmacs": 16.19, "megapixels": 7_212, "loss": 0.5993, "vtm": 1.517},
+    {"name": "nano", "model": "nano of 2026-11-24", "kmacs": 16.19, "megapixels": 12_069, "loss": 0.5891, "vtm": 1.477},
+    {"name": "nano", "model": "nano-1", "kmacs": 16.19, "megapixels": 75_487, "loss": 0.5619, "vtm": 1.364},
+    {"name": "lite", "model": "lite of 2026-11-22", "kmacs": 88.75, "megapixels": 1_635, "loss": 0.5762, "vtm": 1.445},
+    {"name": "lite", "model": "lite of 2026-11-24", "kmacs": 88.75, "megapixels": 4_584, "loss": 0.5482, "vtm": 1.324},
+    {"name": "lite", "model": "lite-mse-1", "kmacs": 88.75, "megapixels": 64_059, "loss": 0.5044, "vtm": 1.154},
 ]
 
 
@@ -152,17 +152,17 @@ def fitted(found: Sequence[dict]) -> Law:
 
 
 def vtm_by_loss(loss: float) -> float:
-    """Bits against VTM's on Kodak, by the line through the released models in logarithms."""
-    losses, rates = np.log([(row["loss"], row["vtm"]) for row in RELEASED]).T
+    """Bits against VTM's on Kodak, by the line through those models in logarithms."""
+    losses, rates = np.log([(row["loss"], row["vtm"]) for row in MEASURED]).T
     return float(np.exp(np.polyval(np.polyfit(losses, rates, 1), np.log(loss))))
 
 
 def fit(given: argparse.Namespace) -> None:
     found = rows(given.run) if given.run else []
-    law = fitted([*RELEASED, *(row for row in found if row["megapixels"] >= LEAST)])
+    law = fitted([*MEASURED, *(row for row in found if row["megapixels"] >= LEAST)])
     print(f"loss = {law.A:.4f} / kMACs^{law.alpha:.4f} + {law.B:.4f} / megapixels^{law.beta:.4f}\n")
     table = []
-    for row in sorted([*RELEASED, *found], key=lambda row: (row["kmacs"], row["megapixels"])):
+    for row in sorted([*MEASURED, *found], key=lambda row: (row["kmacs"], row["megapixels"])):
         told = law(row["kmacs"], row["megapixels"])
         seen = f"{row['megapixels']:,.0f}" + " (not fitted)" * (row["megapixels"] < LEAST)
         cells = [f"{row['loss']:.4f}", f"{told:.4f}", f"{100 * (told / row['loss'] - 1):+.1f}%"]
@@ -190,7 +190,7 @@ def shown(law: Law, found: Sequence[dict]) -> Figure:
     """The loss against training compute, a line for each size, and against multiplications, a line for each budget."""
     figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2, sharey=True)
-    points = [*RELEASED, *found]
+    points = [*MEASURED, *found]
     seen = np.geomspace(min(row["megapixels"] for row in points) / 2, 1e8, 100)
     for name, size in sizes().items():
         (line,) = left.plot(6e9 * size * seen, law(size, seen), label=f"{name}, {size:.0f} kMACs")
@@ -201,7 +201,7 @@ def shown(law: Law, found: Sequence[dict]) -> Figure:
     across = np.geomspace(8, 1000, 100)
     for crops in (1e6, 1e7, 1e8):
         right.plot(across, law(across, crops * 256**2 / 1e6), label=f"{crops / 1e6:.0f} million crops")
-    for row in (row for row in RELEASED if row["megapixels"] > 5e4):
+    for row in (row for row in MEASURED if row["megapixels"] > 5e4):
         right.plot(row["kmacs"], row["loss"], "o", color="tab:blue")
         right.annotate(row["model"], (row["kmacs"], row["loss"]), xytext=(5, 5), textcoords="offset points")
     left.set(xscale="log", xlabel="training, FLOP", ylabel="loss of photographs held out")

@@ -279,7 +279,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="folder for the weights")
     parser.add_argument("--photos", type=Path, required=True, help="folder of .tar archives of photographs")
     parser.add_argument("--screens", type=Path, help="folder of .tar archives of screens and pages")
-    parser.add_argument("--init", default="lite", help="a model's name, weights file or run")
+    parser.add_argument("--init", default="lite-mse", help="a model's name, weights file or run")
     parser.add_argument("--loss", choices=LOSSES, default="mse", help="the distortion")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the beginning")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from hpcm.coding.config import B1, BASE, NANO, Config, Prior
 from hpcm.container import pack, unpack
 from hpcm.model.context import Gain
 from hpcm.model.hpcm import HPCM
-from hpcm.weights import MODELS_PACKAGE
 
 TINY = replace(
     NANO,
@@ -55,11 +53,6 @@ TINY_1B = replace(
     adaptor_blocks=(1, 1, 2),
     hyper_placement="released",
 )
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("models") and find_spec(MODELS_PACKAGE) is None:
-        pytest.skip("needs hpcm-codec-models: pip install ./models")
 
 
 @pytest.fixture(scope="session")

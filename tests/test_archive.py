@@ -255,7 +255,6 @@ def test_names_dont_lead_out_of_the_folder(to, tmp_path):
     assert sum("leads out of the folder" in str(line["error"]) for line in lines(tmp_path / "target" / "small")) == 3
 
 
-@pytest.mark.models
 def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")
@@ -271,7 +270,6 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
         ([photos, "abc://x/y"], "Protocol not known: abc"),
         ([photos, ""], "the name of a folder is empty"),
         ([photos, tmp_path / "x", "--model", "nothing"], "nothing"),
-        ([photos, tmp_path / "x", "--model", "nano-1"], "retired"),
     ]
     for arguments, message in cases:
         arguments = ["archive", "--model", "nano", "--quality", "30", *map(str, arguments)]

@@ -23,11 +23,12 @@ from hpcm import atomic, cli, codec, fields, ladder, official, saving, weights
 from hpcm.cli import arguments, convert, files, helping, info, values
 from hpcm.container import pack, unpack
 from hpcm.engine import choice
-from hpcm.engine.torch import save, save_decoder
+from hpcm.engine.torch import save
 from hpcm.errors import WeightsError
 from hpcm.model.exact import make_exact
 from hpcm.model.hpcm import HPCM
 
+BUNDLED = weights.ASSETS
 KODIM = Path(__file__).parent / "data" / "kodim20.png"
 SIZE = (200, 136)  # of the test picture: quick, and no multiple of 64
 ICC, EXIF = b"a profile", Image.Exif()
@@ -54,7 +55,6 @@ def at(tmp_path, material, monkeypatch) -> Path:
     """An empty current folder; the model is at hand."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(material))
     monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
-    monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -620,7 +620,6 @@ def test_models(run, material, capsys, monkeypatch):
         "name": "tiny",
         "alias": None,
         "default": True,
-        "decodes_only": False,
         "hash": short,
         "levels": 64,
         "M": 16,
@@ -635,32 +634,13 @@ def test_models(run, material, capsys, monkeypatch):
     assert capsys.readouterr().out == f"no models are installed; put weights files into {material / 'none'}\n"
 
 
-def test_retired_models(run, at, material, capsys):
-    folder = at / "weights"
-    folder.mkdir()
-    save_decoder(weights.find("tiny"), folder / "tiny.safetensors")
-    data = (at / "photo.hpcm").read_bytes()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HPCM_WEIGHTS", str(folder))
-        assert run("models") == 0
-        assert "no models are installed" in capsys.readouterr().out
-        assert run("models", "--all") == 0
-        assert capsys.readouterr().out.startswith("tiny  (retired: decodes only)")
-        assert run("models", "--all", "--json") == 0
-        assert json.loads(capsys.readouterr().out)[0]["decodes_only"]
-        assert run("decompress", "photo.hpcm", "-o", "retired.png") == 0
-        assert run("compress", "photo.png", "-o", "b.hpcm", "--model", "tiny") == 1
-        assert "only decodes" in capsys.readouterr().err
-    assert run("decompress", "photo.hpcm", "-o", "whole.png") == 0
-    assert (at / "retired.png").read_bytes() == (at / "whole.png").read_bytes()
-    assert (at / "photo.hpcm").read_bytes() == data
-
-
 def test_exact_gives_a_name(run, at, material, capsys):
     assert run("exact", "tiny", "photo.png", "--name", "Mine!", "-o", "mine.safetensors") == 1
     assert "a model's name is 1 to 32 of a-z" in capsys.readouterr().err
-    assert run("exact", "tiny", "photo.png", "--name", "nano-4", "-o", "mine.safetensors") == 1
-    assert "nano-4 is a released model, which never changes: name yours with" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "ASSETS", BUNDLED)
+        assert run("exact", "tiny", "photo.png", "--name", "nano-1", "-o", "mine.safetensors") == 1
+    assert "nano-1 is a released model, which never changes: name yours with" in capsys.readouterr().err
     assert run("exact", "tiny", "photo.png", "--name", "mine-1", "-o", "mine.safetensors") == 0
     assert weights.find("mine.safetensors").name == "mine-1"
     assert run("compress", "photo.png", "-o", "c.hpcm", "--model", "./mine.safetensors") == 0

@@ -43,12 +43,19 @@ def test_the_walk_says_what_is_read():
 
 
 def test_the_walk_explains_the_crcs():
-    head, tile = DATA[:53], DATA[53:393]
-    assert (crc32(head + tile) & 0xFFFF).to_bytes(2, "little") == DATA[393:395]
-    whole = head + tile + DATA[469:1145] + DATA[1257:3493]
-    assert crc32(whole).to_bytes(4, "little") == DATA[3493:3497]
+    container, pieces = unpack(DATA), [DATA[offset : offset + size] for offset, _, size, _ in rows() if offset >= 53]
+    crcs = [crc32(DATA[:53])] * 2
+    for turn in range(container.passes):
+        for tile in range(2):
+            payload, crc = pieces[2 * (2 * turn + tile) :][:2]
+            crcs[tile] = crc32(payload, crcs[tile])
+            assert crc == crcs[tile].to_bytes(4, "little")[: 4 if turn == 2 else 2]
 
 
 def test_what_the_beginnings_hold():
-    assert [len(tile) for tile in unpack(DATA[:469], partial=True).tiles] == [1, 1]
-    assert [len(tile) for tile in unpack(DATA[:1257], partial=True).tiles] == [2, 2]
+    text = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    sizes = re.search(r"The first ([\d,]+) bytes, an eighth .* the first ([\d,]+) bytes, a third", text).groups()
+    for parts, size in enumerate(sizes, 1):
+        end = int(size.replace(",", ""))
+        assert [len(tile) for tile in unpack(DATA[:end], partial=True).tiles] == [parts, parts]
+        assert len(unpack(DATA[: end - 1], partial=True).tiles[1]) == parts - 1

@@ -253,17 +253,6 @@ def test_attention_needs_split_sums_or_float64(small):
         make_exact(model, batches, "float32")
 
 
-def test_one_scale_for_all_channels_still_loads(small):
-    """As files of earlier versions have it."""
-    model, batches = small("nano")
-    exact = make_exact(model, batches)
-    state = exact.state_dict()
-    state["priors.0.head.input_scale"] = torch.tensor(64.0)
-    exact.load_state_dict(state)
-    scales = exact.priors[0].head.input_scale
-    assert torch.equal(scales, torch.full_like(scales, 64.0))
-
-
 @pytest.mark.parametrize("kind", ["conv", "transposed", "depthwise"])
 def test_channels_of_other_sizes_keep_their_precision(kind):
     """Channels that differ by a hundred, with weights that make up for it, on one grid each; and the way back."""

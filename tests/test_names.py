@@ -13,7 +13,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OURS = {PROJECT["name"], "hpcm-codec-models"}
+OURS = {PROJECT["name"]}
 EXTRAS = set(PROJECT["optional-dependencies"])
 OTHERS = {  # of other people, besides those that pyproject.toml asks for
     "atheris",
@@ -24,7 +24,7 @@ OTHERS = {  # of other people, besides those that pyproject.toml asks for
     "timm",
     "torchvision",
 }
-FOLDERS = ("src", "docs", "benchmarks", "examples", "runs", "tools", "models", "web/src", ".github", ".ci")
+FOLDERS = ("src", "docs", "benchmarks", "examples", "runs", "tools", "web/src", ".github", ".ci")
 SUFFIXES = {".py", ".md", ".toml", ".txt", ".yml", ".sh", ".js", ".html", ".json"}
 
 INSTALL = re.compile(r"pip3? install (?P<arguments>[^`\n#;&|,)$]*)")
@@ -96,7 +96,7 @@ def test_names_that_begin_like_ours_are_ours(pattern):
         ("hpcm", ["hpcm"]),
         ("'hpcm[torch]'\"", ["hpcm[torch]"]),
         (r"'hpcm\[torch\]'", ["hpcm[torch]"]),
-        ("-c constraints.txt -e . -e ./models pytest", ["pytest"]),
+        ("-c constraints.txt -e . -e ./here pytest", ["pytest"]),
         ("torch --index-url https://example.org/cpu", ["torch"]),
     ],
 )

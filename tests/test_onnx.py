@@ -240,13 +240,13 @@ def test_models_that_it_does_not_suit(build, tiny, tiny_base, tmp_path):
 
 
 def test_a_gpu_is_torchs(monkeypatch):
-    with pytest.raises(UsageError, match="ONNX Runtime can't run nano-5: it computes on the CPU, not on cuda"):
+    with pytest.raises(UsageError, match="ONNX Runtime can't run nano-1: it computes on the CPU, not on cuda"):
         hpcm.load("nano", "cuda", engine="onnx")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="device cuda can't be used"):
             hpcm.load("nano", "cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match=r"nano-5 needs PyTorch here .*not on cuda"):
+    with pytest.raises(UsageError, match=r"nano-1 needs PyTorch here .*not on cuda"):
         hpcm.load("nano", "cuda")
 
 

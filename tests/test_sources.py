@@ -72,7 +72,7 @@ def test_bytes_that_are_no_picture():
     with pytest.raises(PictureError, match="no picture that Pillow can read"):
         hpcm.compress(b"bytes")
     with pytest.raises(PictureError, match=r"it is a \.hpcm file already"):
-        hpcm.compress(GOLDEN / "nano-5.hpcm")
+        hpcm.compress(GOLDEN / "nano-1.hpcm")
     with pytest.raises(FileNotFoundError):
         hpcm.compress("there is no such picture.png")
 
@@ -90,7 +90,7 @@ def test_too_many_pixels_leave_no_filter_of_warnings_behind(monkeypatch):
 
 
 def test_a_file_from_anywhere(tmp_path):
-    path = GOLDEN / "nano-5.hpcm"
+    path = GOLDEN / "nano-1.hpcm"
     data = path.read_bytes()
     codec = hpcm.load("nano")
     pictures = [codec.decompress(source) for source in (path, str(path), data, io.BytesIO(data), memoryview(data))]

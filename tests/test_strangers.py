@@ -33,6 +33,7 @@ from hpcm.metadata import xmp
 from hpcm.picture import from_image, pack_alpha
 from hpcm.saving import save_picture
 from hpcm.sources import open_picture
+from hpcm.weights import ASSETS
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "tiny.safetensors"
@@ -238,8 +239,10 @@ def test_a_graph_gets_no_more_memory_than_there_is(tmp_path):
 
 def test_graphs_that_hpcm_writes_pass():
     graph.check(a_graph(ADD, initializer=(elsewhere("weights"),)))
-    for path in (Path(storage.__file__).parent / "assets" / "graphs").glob("*.safetensors"):
-        for found in storage.unpack_graphs(path.read_bytes(), str(path)).values():
+    for path in ASSETS.glob("*.safetensors"):
+        stored = storage.unpack(path.read_bytes(), str(path))
+        assert stored.graphs
+        for found in stored.graphs.values():
             graph.check(found)
 
 

@@ -1,11 +1,10 @@
-"""Weights files: found by name, read once, stored without loss where it matters, and decoders when they retire."""
+"""Weights files: found by name, read once, stored without loss where it matters."""
 
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,33 +17,25 @@ from safetensors.torch import load_file, save_file
 
 import hpcm
 from hpcm import atomic, storage, weights
-from hpcm.container import unpack
-from hpcm.engine.torch import load_model, save, save_decoder
+from hpcm.engine.torch import load_model, save
 from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
 from hpcm.model.exact import make_exact
 from hpcm.model.grid import convolutions
 from hpcm.weights import RUN_WEIGHTS, describe, find
 
+ROOT = Path(__file__).parents[1]
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The user's weights folder, nothing bundled, an empty working directory, and a package of models beside them."""
-    for name in ("weights", "here", "site/hpcm_models"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "site" / "hpcm_models" / "__init__.py").touch()
+    """The user's weights folder, nothing bundled, and an empty working directory."""
+    for name in ("weights", "here"):
+        (tmp_path / name).mkdir()
     monkeypatch.setattr(weights, "ASSETS", tmp_path / "none")
-    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "weights"
-
-
-@pytest.fixture
-def package(folder) -> Path:
-    """What `pip install hpcm-codec-models` makes, empty."""
-    return folder.parent / "site" / "hpcm_models"
 
 
 @pytest.fixture
@@ -86,65 +77,44 @@ def test_a_run_is_named_by_a_path(folder, build, tiny):
         find("")
 
 
-def test_the_newest_version_has_the_plain_name(folder, package, build, tiny):
+def test_the_newest_version_has_the_plain_name(folder, build, tiny):
     for name in ("tiny-2", "tiny-10", "tiny-9", "tiny-x", "other-11"):
         save(build(tiny), folder / f"{name}.safetensors", {}, name=name)
-    save(build(tiny), package / "tiny-11.safetensors", {}, name="tiny-11")
-    save_decoder(describe(package / "tiny-11.safetensors"), package / "tiny-11.safetensors")
     assert find("tiny").name == "tiny-10"
     assert {weights.alias_of(file): file.name for file in weights.available() if weights.alias_of(file)} == {
         "tiny": "tiny-10",
         "other": "other-11",
     }
-    assert find("tiny-11").decodes_only
-    assert "tiny-11" not in [file.name for file in weights.available()]
-    assert "tiny-11" in [file.name for file in weights.available(retired=True)]
 
 
 def test_the_bundled_default_is_at_hand():
     assert weights.default() is not None
-    assert {weights.alias_of(file) for file in weights.available()} >= {"nano", "lite"}
+    assert {weights.alias_of(file) for file in weights.available()} >= {"nano", "lite", "lite-mse"}
 
 
-# ---- the package hpcm-codec-models -----------------------------------------------------------------------------------
-
-ROOT = Path(__file__).parents[1]
-
-
-def test_whole_models_of_the_package_are_at_hand_before_the_users(folder, package, build, tiny):
-    save(build(tiny), package / "tiny-special.safetensors", {}, name="tiny-special")
-    save(build(tiny), folder / "tiny-special.safetensors", {"mine": 1}, name="tiny-special")
-    assert [file.path.parent for file in weights.available()] == [package, folder]
-    assert find("tiny-special").path.parent == package
-    assert unpack(hpcm.compress(PHOTO, model="tiny-special")).model == "tiny-special"
-    assert "hpcm_models" not in sys.modules  # it is found, not imported
+def test_bundled_models_are_at_hand_before_the_users(folder, build, tiny, monkeypatch):
+    bundled = folder.parent / "bundled"
+    bundled.mkdir()
+    monkeypatch.setattr(weights, "ASSETS", bundled)
+    save(build(tiny), bundled / "tiny-1.safetensors", {}, name="tiny-1")
+    save(build(tiny), folder / "tiny-1.safetensors", {"mine": 1}, name="tiny-1")
+    assert [file.path.parent for file in weights.available()] == [bundled, folder]
+    assert find("tiny-1").path.parent == bundled
 
 
-def test_what_the_package_would_bring_is_named(folder, monkeypatch):
-    monkeypatch.setattr(weights, "MODELS_PACKAGE", "hpcm_models_missing")
+def test_a_model_that_is_not_at_hand_is_named(folder):
     with pytest.raises(
-        ModelNotFoundError, match=r"model 'lite' of hash 6634\w+, .* at hand: pip install hpcm-codec-models$"
+        ModelNotFoundError,
+        match=r"model 'tiny' of hash \w{16}, .* put its weights file into .*weights or name it with --model PATH$",
     ):
-        hpcm.decompress(Path(__file__).parent / "golden" / "lite-1.hpcm")
-    with pytest.raises(ModelNotFoundError, match=r"the model 'lite-1' is not at hand: pip install hpcm-codec-models$"):
-        find("lite-1")
-    with pytest.raises(ModelNotFoundError, match=r"put its weights file into .*weights or name it with --model PATH$"):
         hpcm.decompress(Path(__file__).parent / "golden" / "tiny.hpcm")
 
 
-@pytest.mark.skipif(not (ROOT / "models").is_dir(), reason="source distributions have no models/")
-def test_the_table_of_the_package_is_what_lies_in_it():
-    held = map(describe, (ROOT / "models" / "hpcm_models").glob("*.safetensors"))
-    assert {file.hash.hex(): file.name for file in held} == weights.IN_MODELS_PACKAGE
-
-
 def test_the_model_card_lists_every_released_model():
-    """Those of hpcm-codec-models say so: behind their hash and name, or by being retired."""
     card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([a-z0-9-]+)(, retired|, in hpcm-codec-models)? \| ([0-9a-f]{16}) \|", card, re.MULTILINE)
-    assert {digest: name for name, apart, digest in rows if apart} == weights.IN_MODELS_PACKAGE
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| ([0-9a-f]{16}) \|", card, re.MULTILINE)
     bundled = map(describe, weights.ASSETS.glob("*.safetensors"))
-    assert {digest: name for name, apart, digest in rows if not apart} == {f.hash.hex(): f.name for f in bundled}
+    assert {digest: name for name, digest in rows} == {file.hash.hex(): file.name for file in bundled}
 
 
 # ---- read once ------------------------------------------------------------------------------------------------------
@@ -253,8 +223,6 @@ def test_a_lambda_that_is_none(lmbda):
         ({"config": "[" * 100_000}, "can't be read as a weights file"),
         ({"name": "a/b"}, "the model's name is 'a/b'"),
         ({"hpcm": "99"}, "no hpcm weights file of format 1"),
-        ({"stands_for": "xyz"}, "can't be read as a weights file"),
-        ({"stands_for": "abcd"}, "stands_for has 2 bytes instead of a SHA-256"),
     ],
 )
 def test_forged_descriptions(folder, build, tiny, metadata, message):
@@ -328,7 +296,7 @@ def test_exact_weights_are_8_bit_integers_and_come_back_to_the_bit(folder, exact
 
 
 def test_what_8_bits_do_not_hold_is_stored_otherwise(folder, exact):
-    """float32 carriers with other splits of the 24 bits: weights of 9 bits, as older files may have them."""
+    """float32 carriers with other splits of the 24 bits: weights of 9 bits."""
     name, *_, module = next(iter(convolutions(exact)))
     weight = module.weight.data
     fine = torch.where(weight.abs() == weight.abs().amax(), weight * (1 + 2**-8), weight)
@@ -362,39 +330,6 @@ def test_a_layer_with_hardly_any_weights_is_exact_after_loading(folder, build, t
     save(made, folder / "a.safetensors", {})
     loaded = load_model(describe(folder / "a.safetensors")).model
     assert torch.equal(loaded.get_parameter(f"{name}.weight"), made.get_parameter(f"{name}.weight"))
-
-
-# ---- retired models -------------------------------------------------------------------------------------------------
-
-
-def test_a_retired_model_decodes_and_no_more(folder, package, exact):
-    path, retired = folder / "tiny-1.safetensors", package / "tiny-1.safetensors"
-    save(exact, path, {"steps": 7}, name="tiny-1")
-    data = hpcm.compress(PHOTO, model="tiny-1", quality=60)
-    before = hpcm.decompress(data)
-    whole, digest = describe(path), describe(path).digest
-    save_decoder(whole, retired)
-    assert not any(name.startswith(("g_a.", "h_a.")) for name in load_file(retired))
-    path.unlink()
-    left = find("tiny-1")
-    assert (left.path, left.digest, left.provenance, left.decodes_only) == (retired, digest, {"steps": 7}, True)
-    assert hpcm.decompress(data) == before
-    assert unpack(data).model_hash == left.hash
-    with pytest.raises(UsageError, match="tiny-1 is a retired model and only decodes"):
-        hpcm.compress(PHOTO, model="tiny-1")
-    save_decoder(left, folder / "again.safetensors")
-    once, twice = load_file(retired), load_file(folder / "again.safetensors")
-    assert all(torch.equal(once[name], twice[name]) for name in once | twice)
-
-
-def test_a_decoder_is_not_taken_for_a_whole_model(folder, build, tiny):
-    """Its metadata says what it lacks: a file without it is refused."""
-    path = folder / "tiny.safetensors"
-    save(build(tiny), path, {})
-    save_decoder(describe(path), path)
-    changed(path, stands_for="")
-    with pytest.raises(WeightsError, match=r"g_a\."):
-        load_model(describe(path))
 
 
 def test_saving_is_whole_or_not_at_all(folder, build, tiny, monkeypatch):

@@ -50,7 +50,7 @@ _ROOMS = ("official", "archive", "data")
 
 
 def models() -> "list[WeightsFile]":
-    """The models that encode: bundled, of hpcm-codec-models, and of the user's weights folder. Loads none."""
+    """The models at hand: the bundled ones and those of the user's weights folder. Loads none."""
     from .weights import available
 
     return list(available())

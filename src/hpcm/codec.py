@@ -90,7 +90,6 @@ class Codec:
         Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
         that isn't exact gives a PictureNotice (a warning).
         """
-        self.weights.check_encodes()
         check_target(quality, bpp, psnr)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")

@@ -1,4 +1,4 @@
-"""The .hpcm byte format, version 2. This docstring is its specification; docs/format.md walks through a file.
+"""The .hpcm byte format, version 1. This docstring is its specification; docs/format.md walks through a file.
 
     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
     └────────────── head ──────────────┘
@@ -14,7 +14,7 @@ Header. Offsets are those of a picture whose sides take two bytes each (128 to 1
 
     offset   size   field
     0        4      magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
-    4        1      version, 2
+    4        1      version, 1
     5        1      flags: bit 0 colour (0 rgb, 1 grey), bit 1 depth (0: 8 bits, 1: 16 bits),
                     bits 2, 3, 4: a chunk ICC, EXIF, ALPHA follows; bit 5: ancillary chunks follow;
                     bit 6: progressive; bit 7 is reserved and 0
@@ -77,9 +77,6 @@ A CRC is no signature, so each field is checked against its bound before anythin
 memory in proportion to its input. The picture's size stays a claim: 2^32 pixels fit in 40 bytes, so whoever decodes the
 files of strangers sets a lower limit of their own.
 
-Version 1 differs in three things: the byte at 4 is 1, bit 6 of the flags is 0, and the words of the entropy coder's
-bytes stand in reverse order.
-
 Cost of a plain RGB picture of 4096x4096 in one tile, by a model with a name of four letters: 25 bytes of header, 4 + 4
 in the table (one less if the part is under 2 MiB), 4 of CRC; 37 bytes in all besides the parts. Being progressive costs
 a tile 10 to 14 bytes more: two lengths, two short checksums, two short CRCs.
@@ -110,7 +107,7 @@ MAGIC = b"\x89HPC"
 
 _FLAG_GREY, _FLAG_16_BITS = 1 << 0, 1 << 1
 _FLAG_ANCILLARY, _FLAG_PROGRESSIVE = 1 << 5, 1 << 6
-_KNOWN_FLAGS = {1: 0x3F, 2: 0x7F}  # by version
+_KNOWN_FLAGS = 0x7F
 
 
 LONGEST_START = 12  # bytes by which the files below are told from one another
@@ -232,7 +229,7 @@ def _pack_header(container: Container) -> bytearray:
     flags = _FLAG_GREY * (container.colour == "grey") + _FLAG_16_BITS * (container.bit_depth == 16)
     flags += sum(flag for name, (flag, _) in CHUNKS.items() if getattr(container, name) is not None)
     flags += _FLAG_ANCILLARY * bool(container.ancillary) + _FLAG_PROGRESSIVE * (container.passes == PASSES)
-    header = bytearray(MAGIC + bytes([container.version, flags]) + varint(container.width) + varint(container.height))
+    header = bytearray(MAGIC + bytes([VERSION, flags]) + varint(container.width) + varint(container.height))
     header += bytes([len(container.model)]) + container.model.encode("ascii") + container.model_hash
     header += bytes([container.level, container.tile_side.bit_length() - 1])
     return header
@@ -251,13 +248,12 @@ def _read_header(reader: Reader) -> tuple[Container, int]:
         raise FormatError(no_hpcm(bytes(reader.data[:LONGEST_START])))
     reader.take(len(MAGIC), "magic")
     version = reader.byte("version")
-    if version not in _KNOWN_FLAGS:
-        raise FormatError(f"format version {version} found, this hpcm reads versions 1 to {VERSION}; try a newer hpcm")
-    flags, known = reader.byte("flags"), _KNOWN_FLAGS[version]
-    if flags & ~known:
-        raise FormatError(f"flags are {flags:#04x}; version {version} of the .hpcm format has {known:#04x}")
+    if version != VERSION:
+        raise FormatError(f"format version {version} found, this hpcm reads version {VERSION}; try a newer hpcm")
+    flags = reader.byte("flags")
+    if flags & ~_KNOWN_FLAGS:
+        raise FormatError(f"flags are {flags:#04x}; version {VERSION} of the .hpcm format has {_KNOWN_FLAGS:#04x}")
     header = Container(
-        version=version,
         passes=PASSES if flags & _FLAG_PROGRESSIVE else 1,
         width=reader.varint("width"),
         height=reader.varint("height"),

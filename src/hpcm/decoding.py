@@ -21,7 +21,7 @@ from .coding.arrays import Array
 from .coding.config import LATENT_STRIDE
 from .coding.schedule import PERIOD, pass_ends
 from .engine.choice import Loaded
-from .entropy.coder import Decoder, backwards, checksum
+from .entropy.coder import Decoder, checksum
 from .entropy.tables import Tables
 from .errors import CorruptError, MismatchError
 from .fields import PASSES, Box, Container, Tile
@@ -125,7 +125,7 @@ class Decoding:
 
     def _checked(self, tile: Tile, box: Box, decode: Callable[[_Replay], Decoded]) -> Decoded:
         """What is decoded from the parts of a tile that are at hand. Raises CorruptError, MismatchError."""
-        replay = _Replay(self.tables, self.container.version, tile, self._ends[len(tile) - 1])
+        replay = _Replay(self.tables, tile, self._ends[len(tile) - 1])
         impossible = None
         try:
             decoded = decode(replay)
@@ -145,10 +145,9 @@ class Decoding:
 class _Replay:
     """The symbols of a tile for so many steps, then zeros."""
 
-    def __init__(self, tables: Tables, version: int, tile: Tile, steps: int) -> None:
-        payload = b"".join(part.payload for part in tile)
+    def __init__(self, tables: Tables, tile: Tile, steps: int) -> None:
         self.tables, self.steps = tables, steps
-        self.decoder = Decoder(tables, backwards(payload) if version == 1 else payload)
+        self.decoder = Decoder(tables, b"".join(part.payload for part in tile))
         self.checksum = 0
 
     def pop(self, scales: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from typing import Literal
 from .errors import FormatError, PictureError
 from .wire import check_range
 
-VERSION = 2  # what is written; version 1 is read
+VERSION = 1
 PASSES = 3  # of progressive files: one for each scale
 MAX_SIDE = 1 << 24  # pixels
 MAX_PIXELS = 1 << 32
@@ -56,7 +56,6 @@ Tile = tuple[Part, ...]  # one square of the picture; fewer parts than the file 
 class Container:
     """All that a .hpcm file says, before any of it is decoded. Bounds are checked by `pack` and `unpack`."""
 
-    version: int = VERSION
     passes: int  # 1, or 3: progressive
     width: int  # pixels
     height: int  # pixels
@@ -113,8 +112,8 @@ def check_header(container: Container) -> None:
     if container.colour not in ("rgb", "grey") or container.bit_depth not in (8, 16):
         found = f"{container.colour!r} of {container.bit_depth} bits"
         raise FormatError(f"the picture is {found}; a .hpcm file allows 'rgb' and 'grey' of 8 and 16 bits")
-    if (container.version, container.passes) not in ((1, 1), (VERSION, 1), (VERSION, PASSES)):
-        raise FormatError(f"version {container.version} of the .hpcm format has no files of {container.passes} passes")
+    if container.passes not in (1, PASSES):
+        raise FormatError(f"{container.passes} passes were given; a .hpcm file has 1 or {PASSES}")
     if container.tile_side not in TILE_SIDES:
         raise FormatError(f"tile side is {container.tile_side}; a .hpcm file allows {TILE_SIDES}")
 

@@ -8,7 +8,7 @@
     graphs for ONNX Runtime                      bytes (graph.NAME), compressed by zlib; see engine/onnx.py
 
 The exponents have the shape of the weights with 1 in all places but that of the output channel, so that
-int8 * 2^exponent gives the weights back, to the bit. Older files hold float16 in place of both, and no graphs.
+int8 * 2^exponent gives the weights back, to the bit.
 """
 
 from __future__ import annotations
@@ -73,11 +73,6 @@ def pack(
     return save({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata)
 
 
-def pack_graphs(graphs: Mapping[str, bytes], metadata: dict[str, str]) -> bytes:
-    """The bytes of a file of graphs alone."""
-    return save(_packed(graphs), metadata)
-
-
 def _packed(graphs: Mapping[str, bytes]) -> Numbers:
     return {GRAPH + name: np.frombuffer(zlib.compress(graph, 9), np.uint8) for name, graph in graphs.items()}
 
@@ -104,14 +99,6 @@ def unpack(data: bytes, what: str) -> Stored:
     except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise WeightsError(f"{what}: the weights don't fit their configuration: {error}") from error
     return Stored({name: value for name, value in tensors.items() if not name.startswith(GRAPH)}, tables, graphs)
-
-
-def unpack_graphs(data: bytes, what: str) -> dict[str, bytes]:
-    """Of a file of graphs alone. Raises WeightsError."""
-    try:
-        return _graphs(load(data))
-    except (SafetensorError, ValueError, zlib.error) as error:
-        raise WeightsError(f"{what} can't be read as a file of graphs: {error}") from error
 
 
 def _check_exponents(tensors: Numbers) -> None:

@@ -6,15 +6,12 @@ says how numbers are stored. Its metadata holds, as JSON, the configuration, the
 configuration's, and where the weights come from (`provenance`). The SHA-256 of the whole file is the model's hash; a
 .hpcm file names its model by the first 8 bytes of it.
 
-**Names.** Released models never change: each has a name with a version, `nano-3`. `nano` stands for the newest of them.
+**Names.** Released models never change: each has a name with a version, `nano-1`. `nano` stands for the newest of them.
 Models of one quality level are the rungs of a ladder: `base` stands for all of `base-0018` to `base-0483`, each with a
 lambda of its own (see ladder.py). Of rungs with the same lambda the newest counts.
-A model that is replaced is retired: the half of it that decodes moves to the package hpcm-codec-models, for the files
-that were made with it. Such a file has no g_a and h_a, and its metadata says whose files it decodes (`stands_for`, the
-hash of the whole model).
 
-Models are looked for among the bundled ones, then in hpcm-codec-models if it is installed, then in the user's weights
-folder ($HPCM_WEIGHTS, by default ~/.local/share/hpcm).
+Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
+~/.local/share/hpcm).
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,17 +33,6 @@ from .fields import MODEL_HASH_BYTES, MODEL_NAME
 FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
-GRAPHS = ASSETS / "graphs"  # of the released architectures, for ONNX Runtime
-MODELS_PACKAGE = "hpcm_models"  # of released models that aren't bundled, a distribution of its own
-IN_MODELS_PACKAGE = {  # hash: name
-    "beec58dba2cf0b49": "nano-1",
-    "b653004402f95985": "nano-2",
-    "709e8cf6105df2a7": "nano-3",
-    "663434002d47a5b2": "lite-1",
-    "71a86d93e6e72a63": "lite-2",
-    "ac32b0f36ce58924": "nano-4",
-    "af22790b8447b2e2": "lite-ssim-1",
-}
 DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
@@ -61,23 +46,17 @@ class WeightsFile:
     name: str
     config: dict[str, Any]
     provenance: dict[str, Any]
-    known_digest: bytes | None = None  # None: not computed yet
-    decodes_only: bool = False
+    known_digest: bytes | None = None  # of the bytes that `read` gave; else the file is hashed where it lies
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the model, 32 bytes. It is that of the file, or of the whole model whose files it decodes."""
+        """SHA-256 of the file, 32 bytes."""
         return self.known_digest or _file_digest(self.path, *_version(self.path))
 
     @property
     def hash(self) -> bytes:
         """The 8 bytes that name the model in a .hpcm file."""
         return self.digest[:MODEL_HASH_BYTES]
-
-    def check_encodes(self) -> None:
-        """Raises UsageError for a retired model."""
-        if self.decodes_only:
-            raise UsageError(f"{self.name} is a retired model and only decodes: take another model")
 
     @property
     def lmbda(self) -> float | None:
@@ -128,12 +107,9 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
         name = str(metadata.get("name") or config["name"])
         if not MODEL_NAME.fullmatch(name):
             raise ValueError(f"the model's name is {name!r}, which .hpcm files can't hold")
-        replaced = bytes.fromhex(metadata.get("stands_for", ""))
-        if len(replaced) not in (0, hashlib.sha256().digest_size):
-            raise ValueError(f"stands_for has {len(replaced)} bytes instead of a SHA-256")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} can't be read as a weights file: {error}") from error
-    return WeightsFile(path, name, config, provenance, replaced or None, decodes_only=bool(replaced))
+    return WeightsFile(path, name, config, provenance)
 
 
 def sha256(file: BinaryIO) -> bytes:
@@ -156,14 +132,13 @@ def user_folder() -> Path:
 
 def folders() -> list[Path]:
     """Where models are looked for, in this order."""
-    package = find_spec(MODELS_PACKAGE)  # imports nothing
-    return [ASSETS, *map(Path, (package and package.submodule_search_locations) or []), user_folder()]
+    return [ASSETS, user_folder()]
 
 
-def available(*, retired: bool = False) -> Iterator[WeightsFile]:
-    """The models at hand in all folders; `retired`: also what only decodes. Unreadable files are passed over."""
+def available() -> Iterator[WeightsFile]:
+    """The models at hand in all folders. Unreadable files are passed over."""
     for folder in folders():
-        yield from (weights for weights in _in(folder) if retired or not weights.decodes_only)
+        yield from _in(folder)
 
 
 def _in(folder: Path) -> Iterator[WeightsFile]:
@@ -200,13 +175,11 @@ def rungs(name_or_path: str | Path) -> list[WeightsFile]:
         at_hand = list(_in(folder))
         if exact := [weights for weights in at_hand if text in (weights.name, weights.path.stem)]:
             return exact[:1]
-        versions = [weights for weights in at_hand if version_of(weights, text) and not weights.decodes_only]
+        versions = [weights for weights in at_hand if version_of(weights, text)]
         if versions:
             versions.sort(key=lambda weights: version_of(weights, text))
             ladder = {weights.lmbda: weights for weights in versions if weights.lmbda is not None}
             return versions[-1:] if versions[-1].lmbda is None else [ladder[lmbda] for lmbda in sorted(ladder)]
-    if any(text in (known, known.rpartition("-")[0]) for known in IN_MODELS_PACKAGE.values()):
-        raise ModelNotFoundError(f"the model {text!r} is not at hand: pip install hpcm-codec-models")
     known = ", ".join(weights.name for weights in available()) or "none"
     hint = f"; for a file or folder write {os.path.join('.', text)}" if text and Path(text).exists() else ""
     raise ModelNotFoundError(f"no model {text!r}: the models at hand are {known}{hint}")
@@ -219,7 +192,7 @@ def bundled(weights: WeightsFile) -> bool:
 
 def released(name: str) -> bool:
     """Whether it is the name of a released model, with its version."""
-    return name in IN_MODELS_PACKAGE.values() or (ASSETS / f"{name}{SUFFIX}").is_file()
+    return (ASSETS / f"{name}{SUFFIX}").is_file()
 
 
 def default() -> WeightsFile | None:
@@ -244,9 +217,9 @@ def ladder_of(weights: WeightsFile) -> str | None:
 
 
 def _family(weights: WeightsFile) -> str | None:
-    """The name without a version of a model that encodes."""
+    """A model's name without its version; None for a name that has none."""
     family = weights.name.rpartition("-")[0]
-    return family if family and version_of(weights, family) and not weights.decodes_only else None
+    return family if family and version_of(weights, family) else None
 
 
 def version_of(weights: WeightsFile, family: str) -> int:
@@ -265,15 +238,13 @@ def _at(path: Path) -> WeightsFile:
 
 def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     """The model that a .hpcm file names. Raises ModelNotFoundError, which names it and says where to put it."""
-    at_hand = sorted(available(retired=True), key=lambda weights: weights.name != name)  # hashing takes time
+    at_hand = sorted(available(), key=lambda weights: weights.name != name)  # hashing takes time
     for weights in at_hand:
         if weights.hash == short_hash:
             return weights
-    advice = f"put its weights file into {user_folder()} or name it with --model PATH"
-    if short_hash.hex() in IN_MODELS_PACKAGE:
-        advice = "pip install hpcm-codec-models"
     raise ModelNotFoundError(
-        f"the file was made with model {name!r} of hash {short_hash.hex()}, which is not at hand: {advice}"
+        f"the file was made with model {name!r} of hash {short_hash.hex()}, which is not at hand: "
+        f"put its weights file into {user_folder()} or name it with --model PATH"
     )
 
 
@@ -284,4 +255,4 @@ def read(weights: WeightsFile) -> tuple[WeightsFile, bytes]:
     except OSError as error:
         raise WeightsError(f"{weights.path} can't be read as a weights file: {error}") from error
     weights = _describe(weights.path, io.BytesIO(data))
-    return replace(weights, known_digest=weights.known_digest or hashlib.sha256(data).digest()), data
+    return replace(weights, known_digest=hashlib.sha256(data).digest()), data

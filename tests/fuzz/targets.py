@@ -128,10 +128,8 @@ def picture(data: bytes) -> None:
 
 
 def _file(take: Bytes, model: Codec) -> Container:
-    version = 1 + take.number(2)
     made = Container(
-        version=version,
-        passes=3 if version == 2 and take.number(2) else 1,
+        passes=3 if take.number(2) else 1,
         width=1 + take.number(300),
         height=1 + take.number(1 << (4 + 4 * take.number(2))),
         model="tiny",

@@ -1,8 +1,8 @@
 """Makes the files of this folder, from the root of the project.
 
 python tests/golden/make.py           the tiny models and their files: when the format of weights files changes
-python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model is released
-python tests/golden/make.py --format  files with all that the format knows: once, when its version is new
+python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model gets its version
+python tests/golden/make.py --format  files with all that the format knows: when it knows more
 """
 
 import importlib.util
@@ -16,7 +16,6 @@ from PIL import Image, PngImagePlugin
 
 from hpcm import atomic
 from hpcm.engine.torch import save
-from hpcm.fields import VERSION
 from hpcm.ladder import load
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
@@ -47,7 +46,7 @@ def released(name: str, photograph: Image.Image) -> None:
 def keep(name: str, data: bytes, decoded: Image.Image) -> None:
     pixels = io.BytesIO()
     decoded.save(pixels, "png", optimize=True)
-    atomic.write(HERE / f"{name}.hpcm", data, force=False)  # what was released stays
+    atomic.write(HERE / f"{name}.hpcm", data, force=False)  # delete a file to make it anew
     atomic.write(HERE / f"{name}.png", pixels.getvalue(), force=False)
     print(name, len(data), "bytes")
 
@@ -74,16 +73,19 @@ def deep(photograph: Image.Image) -> Image.Image:
     return Image.fromarray(grey * 257)
 
 
-def newest(photograph: Image.Image) -> None:
+def format_files(photograph: Image.Image) -> None:
     codec = load("nano")
-    for name, picture, quality in (("", rich(photograph), 30), ("-grey", deep(photograph), 60)):
+    for name, picture, quality in (("format", rich(photograph), 30), ("format-grey", deep(photograph), 60)):
         data = codec.compress(picture, quality=quality, progressive=True)
-        keep(f"version-{VERSION}{name}", data, codec.decompress(data))
+        keep(name, data, codec.decompress(data))
+    two_tiles = photograph.crop((300, 100, 300 + 300, 100 + 201))  # docs/format.md walks through this file
+    data = codec.compress(two_tiles, quality=75, tile=256, progressive=True)
+    atomic.write(HERE / "progressive.hpcm", data, force=False)
 
 
 if __name__ == "__main__":
     photograph = Image.open(HERE.parent / "data" / "kodim23.png")
     for name in sys.argv[1:]:
-        newest(photograph) if name == "--format" else released(name, photograph)
+        format_files(photograph) if name == "--format" else released(name, photograph)
     if not sys.argv[1:]:
         tiny(photograph)

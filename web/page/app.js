@@ -22,6 +22,7 @@ const cards = Object.fromEntries(
 );
 
 const WANTED = { left: "jpeg", right: "hpcm" }; // what the sides show if nobody has chosen
+const AIMS = { lite: ["for how pictures look"], "lite-mse": ["for PSNR"], nano: ["small and fast"] };
 const shown = { ...WANTED };
 let subject; // a Session or an Opened
 let listed = { models: [] };
@@ -34,14 +35,17 @@ const ready = Promise.allSettled([
   rivals.writable().then((found) => (kinds = found)),
 ]).then(([index]) => offerModels(index.reason));
 
+/** What a bundled model is for, in words; of others nothing is known. */
+const aimOf = (name) => AIMS[name.replace(/-\d+$/, "")] ?? [];
+
 /** @param {Error} [error] why there is no list */
 function offerModels(error) {
   if (error) notes.fail(error);
-  const able = listed.models.filter((model) => !model.decodes_only);
-  $("model").replaceChildren(...able.map(({ name, bytes }) => new Option(`${name}, ${sizeOf(bytes)}`, name)));
+  const offered = listed.models;
+  $("model").replaceChildren(...offered.map(({ name, bytes }) => new Option(`${[name, ...aimOf(name)].join(", ")}, ${sizeOf(bytes)}`, name)));
   $("model").value = listed.default;
-  $("model").disabled = able.length < 2;
-  const standard = able.find((model) => model.name === listed.default);
+  $("model").disabled = offered.length < 2;
+  const standard = offered.find((model) => model.name === listed.default);
   if (!standard) return;
   const [weights, runtime] = [standard.bytes, __ORT_BYTES__].map(sizeOf);
   $("weight").textContent = `Fetched once: the model, ${weights}, and its runtime, ${runtime}.`;

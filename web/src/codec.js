@@ -4,8 +4,8 @@
  *     analyse:  RGBA -> tiles -> y, z         encode: y, z -> symbols, step by step -> bytes
  *     decode:   bytes -> symbols, step by step -> y_hat of each tile -> RGBA
  */
-import { PASSES, VERSION, pack, progressOf } from "./container.js";
-import { Decoder, Encoder, backwards, checksum } from "./entropy.js";
+import { PASSES, pack, progressOf } from "./container.js";
+import { Decoder, Encoder, checksum } from "./entropy.js";
 import { HpcmError, checkAborted, checkRange } from "./errors.js";
 import { Loop, rint } from "./loop.js";
 import { Networks } from "./networks.js";
@@ -31,12 +31,11 @@ export class Codec {
 
   /**
    * @param {Uint8Array} data a weights file
-   * @param {Uint8Array|null} graphs a file of graphs, for weights files without
    * @param {typeof import("onnxruntime-web")} ort
    */
-  static async load(data, graphs, ort) {
+  static async load(data, ort) {
     const weights = new Weights(data, await hashOf(data));
-    return new Codec(weights, new Networks(weights, await weights.graphs(graphs), ort));
+    return new Codec(weights, new Networks(weights, await weights.graphs(), ort));
   }
 
   get levels() {
@@ -57,9 +56,6 @@ export class Codec {
    */
   async analyse(image, { told = () => {}, signal } = {}) {
     const { width, height, data } = image;
-    if (this.weights.decodesOnly) {
-      throw new HpcmError("usage", `${this.weights.name} is retired, of which only the decoder is left: take another`);
-    }
     checkPixels(width, height);
     const tiling = new Tiling(this.weights.config, { width, height, tileSide: TILE_SIDE });
     const tiles = [];
@@ -85,7 +81,7 @@ export class Codec {
     const size = tiles.flat().reduce((sum, { payload }) => sum + payload.length, 0);
     const inPasses = progressive ?? size >= PROGRESSIVE * tiles.length;
     return pack({
-      ...{ version: VERSION, passes: inPasses ? PASSES : 1, width: latents.width, height: latents.height },
+      ...{ passes: inPasses ? PASSES : 1, width: latents.width, height: latents.height },
       ...{ model: this.weights.name, hash: this.weights.hash, level, tileSide: TILE_SIDE },
       ...{ colour: latents.grey ? "grey" : "rgb", bitDepth: 8, alpha: latents.alpha, ancillary: [] },
       tiles: inPasses ? tiles : tiles.map((parts) => [joined(parts)]),
@@ -170,8 +166,7 @@ export class Codec {
   async #decoded(container, tile, box, tiling, onsymbols, told) {
     const { tables, config } = this.weights;
     let steps = tile.length ? passEnds(config).slice(-container.passes)[tile.length - 1] : 0;
-    const payload = joined(tile).payload;
-    const decoder = new Decoder(tables, container.version === 1 ? backwards(payload) : payload);
+    const decoder = new Decoder(tables, joined(tile).payload);
     let total = 0;
     const drive = (place, means, scales) => {
       if (steps-- <= 0) return new Int32Array(means.length);

@@ -1,5 +1,5 @@
 /**
- * The .hpcm byte format, versions 1 and 2. docs/format.md walks through a file; the docstring of the Python package's
+ * The .hpcm byte format, version 1. docs/format.md walks through a file; the docstring of the Python package's
  * container.py is the specification.
  *
  *     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
@@ -8,7 +8,7 @@ import { HpcmError, checkRange } from "./errors.js";
 import { MAX_VARINT, Reader, chunk, concat, crc32, uint16, uint32, varint } from "./wire.js";
 
 const MAGIC = [0x89, 0x48, 0x50, 0x43];
-export const VERSION = 2;
+const VERSION = 1;
 export const PASSES = 3; // of progressive files
 const MAX_SIDE = 2 ** 24;
 const MAX_PIXELS = 2 ** 32;
@@ -21,7 +21,7 @@ const GREY = 1;
 const DEEP = 2;
 const ANCILLARY = 32;
 const PROGRESSIVE = 64;
-const KNOWN_FLAGS = { 1: 0x3f, 2: 0x7f };
+const KNOWN_FLAGS = 0x7f;
 const CHUNKS = [
   ["icc", 4, "I"],
   ["exif", 8, "E"],
@@ -31,7 +31,6 @@ const CHUNKS = [
 /**
  * @typedef {{payload: Uint8Array, checksum: number}} Part
  * @typedef {object} Container
- * @property {number} version
  * @property {number} passes 1, or 3: progressive
  * @property {number} width
  * @property {number} height
@@ -116,7 +115,7 @@ function packHeader(container) {
   const name = new TextEncoder().encode(container.model);
   const hash = container.hash.match(/../g).map((digits) => parseInt(digits, 16));
   return Uint8Array.from([
-    ...[...MAGIC, container.version, flags, ...varint(container.width), ...varint(container.height)],
+    ...[...MAGIC, VERSION, flags, ...varint(container.width), ...varint(container.height)],
     ...[name.length, ...name, ...hash, container.level, Math.log2(container.tileSide)],
   ]);
 }
@@ -155,13 +154,11 @@ function readHeader(reader) {
   if (start.some((byte, i) => byte !== MAGIC[i])) throw new HpcmError("format", "this is no .hpcm file");
   reader.take(MAGIC.length, "magic");
   const version = reader.byte("version");
-  if (!(version in KNOWN_FLAGS)) {
-    throw new HpcmError("format", `format version ${version} found; versions 1 to ${VERSION} are read here`);
-  }
+  if (version !== VERSION) throw new HpcmError("format", `format version ${version} found; version ${VERSION} is read here`);
   const flags = reader.byte("flags");
-  if (flags & ~KNOWN_FLAGS[version]) throw new HpcmError("format", `flags are ${flags}, which version ${version} lacks`);
+  if (flags & ~KNOWN_FLAGS) throw new HpcmError("format", `flags are ${flags}, which version ${VERSION} lacks`);
   const container = {
-    ...{ version, flags, passes: flags & PROGRESSIVE ? PASSES : 1 },
+    ...{ flags, passes: flags & PROGRESSIVE ? PASSES : 1 },
     ...{ width: reader.varint("width"), height: reader.varint("height") },
     model: String.fromCharCode(...reader.take(reader.byte("length of the model name"), "model name")),
     hash: [...reader.take(HASH_BYTES, "model hash")].map((byte) => byte.toString(16).padStart(2, "0")).join(""),

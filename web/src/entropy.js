@@ -275,9 +275,3 @@ function pushRun(state, { begins, sizes }) {
   state.high = high;
   state.low = low;
 }
-
-/** The words in reverse order: so they lie in files of version 1. */
-export function backwards(data) {
-  if (data.length % 4) return data;
-  return new Uint8Array(new Uint32Array(data.slice().buffer).reverse().buffer);
-}

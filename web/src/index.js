@@ -25,7 +25,7 @@ export function configure(given) {
   Object.assign(settings, given);
 }
 
-/** @returns {Promise<{default: string, models: {name: string, hash: string, bytes: number, decodes_only: boolean}[]}>} */
+/** @returns {Promise<{default: string, models: {name: string, hash: string, bytes: number}[]}>} */
 export const models = () => ask("models", {});
 
 /**
@@ -34,7 +34,7 @@ export const models = () => ask("models", {});
  */
 export function info(data) {
   const bytes = viewed(data);
-  const { version, width, height, model, hash, level, colour, bitDepth, tileSide, passes, icc, exif, alpha } = unpackHead(bytes);
+  const { width, height, model, hash, level, colour, bitDepth, tileSide, passes, icc, exif, alpha } = unpackHead(bytes);
   let progress = 0;
   try {
     progress = progressOf(unpack(bytes, { partial: true }));
@@ -42,7 +42,7 @@ export function info(data) {
     if (error.code !== "truncated") throw error;
   }
   const has = { hasAlpha: Boolean(alpha), hasIcc: Boolean(icc), hasExif: Boolean(exif) };
-  return { version, width, height, model, hash, level, colour, bitDepth, tileSide, passes, ...has, progress };
+  return { width, height, model, hash, level, colour, bitDepth, tileSide, passes, ...has, progress };
 }
 
 /**

@@ -4,7 +4,7 @@ import { HpcmError } from "./errors.js";
 
 const CACHE = "hpcm-models";
 
-/** @typedef {{name: string, hash: string, file: string, bytes: number, graphs: string|null, decodes_only: boolean}} Entry */
+/** @typedef {{name: string, hash: string, file: string, bytes: number}} Entry */
 
 export class Models {
   /** @param {string} base URL of the folder with index.json @param {typeof import("onnxruntime-web")} ort */
@@ -32,7 +32,7 @@ export class Models {
   async named(name, told) {
     const { default: standard, models } = await this.index();
     const wanted = name ?? standard;
-    const family = models.filter((each) => !each.decodes_only && each.name.replace(/-\d+$/, "") === wanted);
+    const family = models.filter((each) => each.name.replace(/-\d+$/, "") === wanted);
     const entry = models.find((each) => each.name === wanted) ?? family.at(-1);
     if (!entry) throw new HpcmError("model", `there is no model ${wanted} here: ${models.map((each) => each.name).join(", ")}`);
     return this.#codec(entry, told);
@@ -62,8 +62,7 @@ export class Models {
 
   async #load(entry, told = () => {}) {
     const weights = await kept(new URL(entry.file, this.base), entry, told);
-    const graphs = entry.graphs && (await kept(new URL(entry.graphs, this.base), entry));
-    const codec = await Codec.load(weights, graphs || null, this.ort);
+    const codec = await Codec.load(weights, this.ort);
     if (codec.weights.hash !== entry.hash) {
       if (globalThis.caches) await caches.delete(CACHE);
       throw new HpcmError("model", `the weights of ${entry.name} are damaged: fetch them again`);

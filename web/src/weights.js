@@ -35,7 +35,7 @@ export class Weights {
   /** @param {Uint8Array} data @param {string} hash of `data`, see hashOf */
   constructor(data, hash) {
     const { metadata, tensors } = readSafetensors(data);
-    this.hash = metadata.stands_for?.slice(0, hash.length) ?? hash; // a retired model decodes the files of the whole one
+    this.hash = hash;
     this.tensors = tensors;
     try {
       this.config = JSON.parse(metadata.config);
@@ -43,7 +43,6 @@ export class Weights {
       throw new HpcmError("model", "the weights file doesn't say which model it is");
     }
     this.name = metadata.name ?? this.config.name;
-    this.decodesOnly = ![...tensors.keys()].some((name) => name.startsWith("g_a."));
     const [scales, radius, frequencies] = ["scales", "radius", "frequencies"].map((name) => this.#array(`tables.${name}`));
     this.tables = new Tables(scales, radius, frequencies);
   }
@@ -81,10 +80,9 @@ export class Weights {
     return out;
   }
 
-  /** The graphs of this file, or of `others` where it has none. @returns {Promise<Map<string, Uint8Array>>} */
-  async graphs(others) {
-    const own = [...this.tensors].filter(([name]) => name.startsWith(GRAPH));
-    const found = own.length ? own : others ? [...readSafetensors(others).tensors] : [];
+  /** @returns {Promise<Map<string, Uint8Array>>} */
+  async graphs() {
+    const found = [...this.tensors].filter(([name]) => name.startsWith(GRAPH));
     if (!found.length) throw new HpcmError("model", `${this.name} has no graphs: make it exact again`);
     const inflated = await Promise.all(found.map(async ([name, { bytes }]) => [name.slice(GRAPH.length), await inflate(bytes)]));
     return new Map(inflated);

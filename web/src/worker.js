@@ -24,7 +24,7 @@ const calls = {
 
   async models() {
     const { default: standard, models: entries } = await models.index();
-    return { default: standard, models: entries.map(({ name, hash, bytes, decodes_only }) => ({ name, hash, bytes, decodes_only })) };
+    return { default: standard, models: entries.map(({ name, hash, bytes }) => ({ name, hash, bytes })) };
   },
 
   async decode({ data, scale, partial }, job) {

@@ -1,6 +1,6 @@
 /**
  * Runs the codec in Node for another program's tests: jobs come as lines of JSON on standard input, an answer a line goes
- * to standard output. Models are {weights, graphs}, paths.
+ * to standard output. A model is the path of its weights.
  *
  *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "out": PATH}   RGBA to OUT, symbols to OUT.symbols
  *     {"do": "encode", "model": ..., "image": PATH of RGBA, "width": W, "height": H, "levels": [L, ...], "out": PATH}   to OUT.L
@@ -15,8 +15,8 @@ ort.env.wasm.numThreads = 1;
 const bytes = (path) => new Uint8Array(readFileSync(path));
 const codecs = new Map();
 
-function opened({ weights, graphs }) {
-  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), graphs && bytes(graphs), ort));
+function opened(weights) {
+  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), ort));
   return codecs.get(weights);
 }
 

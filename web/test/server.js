@@ -1,18 +1,13 @@
 /** A small static server for the tests, with the headers that threads need, and a site to serve. */
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, mkdtemp, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/assets/", import.meta.url));
-const MORE = fileURLToPath(new URL("../../models/hpcm_models/", import.meta.url));
-const LINKED = [
-  { name: "nano-5", folder: ASSETS, graphs: "graphs/nano.safetensors" },
-  { name: "lite-3", folder: ASSETS, graphs: "graphs/lite.safetensors" },
-  { name: "nano-4", folder: MORE, graphs: "graphs/nano.safetensors" },  // retired: golden files need it
-];
+const LINKED = ["nano-1", "lite-1", "lite-mse-1"];
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
@@ -26,18 +21,16 @@ const TYPES = {
 /** Links weights as models/ into a folder, with the index that the module reads. */
 export async function linkModels(folder) {
   const models = join(folder, "models");
-  await mkdir(join(models, "graphs"), { recursive: true });
+  await mkdir(models, { recursive: true });
   const entries = [];
-  for (const { name, folder, graphs } of LINKED) {
+  for (const name of LINKED) {
     const file = `${name}.safetensors`;
-    const weights = await readFile(join(folder, file));
-    await symlink(join(folder, file), join(models, file));
-    await copyFile(join(ASSETS, graphs), join(models, graphs));
-    const { stands_for } = JSON.parse(weights.subarray(8, 8 + Number(weights.readBigUInt64LE(0)))).__metadata__;
-    const hash = (stands_for ?? createHash("sha256").update(weights).digest("hex")).slice(0, 16);
-    entries.push({ name, hash, file, bytes: weights.length, graphs, decodes_only: Boolean(stands_for) });
+    const weights = await readFile(join(ASSETS, file));
+    await symlink(join(ASSETS, file), join(models, file));
+    const hash = createHash("sha256").update(weights).digest("hex").slice(0, 16);
+    entries.push({ name, hash, file, bytes: weights.length });
   }
-  await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-5", models: entries }));
+  await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-1", models: entries }));
 }
 
 /** A new folder for a site. */

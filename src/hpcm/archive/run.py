@@ -137,8 +137,6 @@ def _run(
     models = rungs(model) if model else []
     for weights in models:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
-        if not what["restore"]:
-            weights.check_encodes()
     try:
         job = Job(_absolute(target), **what, model=model, **where)
     except TypeError:

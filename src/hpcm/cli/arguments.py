@@ -82,7 +82,7 @@ def _compress(commands: Commands) -> None:
     command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
     text = "0 (default) to 9: search for a smaller file, which takes minutes at 9; needs PyTorch"
     command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
-    text = f"model name, weights file or training run, by default {DEFAULT_MODEL}"
+    text = "lite (default, for how pictures look), lite-mse (for PSNR), nano (fast), or another model, file or run"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
 
 

@@ -21,7 +21,6 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 def options(command: argparse.ArgumentParser) -> None:
     """What `hpcm models` takes."""
     command.set_defaults(misused=command.error)
-    command.add_argument("--all", action="store_true", help="include retired models, which only decode")
     command.add_argument("--json", action="store_true", help="print JSON")
     text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
     command.add_argument(
@@ -39,7 +38,7 @@ def models(options: argparse.Namespace) -> bool | None:
         return get(options)
     if options.source or options.photos or options.force:
         options.misused("--from, --photos and -f go with --get NAME")
-    found = list(available(retired=options.all))
+    found = list(available())
     rows = [row(weights) for weights in found]
     ladders = dict.fromkeys(told["ladder"] for told in rows if told["ladder"])
     if options.json:
@@ -51,8 +50,7 @@ def models(options: argparse.Namespace) -> bool | None:
         lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
         print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
     for told in [] if options.json else rows:
-        what = [told["alias"], "default" * told["default"], "retired: decodes only" * told["decodes_only"]]
-        said = ", ".join(filter(None, what))
+        said = ", ".join(filter(None, [told["alias"], "default" * told["default"]]))
         print(f"{told['name']}{f'  ({said})' if said else ''}  {told['path']}")
         levels = f"lambda {told['lambda']:g}" if told["lambda"] else f"{told['levels']} quality levels"
         print(f"  hash {told['hash']}, {levels}, {told['M']} latent channels")
@@ -95,7 +93,6 @@ def row(weights: WeightsFile) -> dict[str, Any]:
         "alias": alias_of(weights),
         "ladder": ladder_of(weights),
         "default": chosen is not None and weights.path == chosen.path,
-        "decodes_only": weights.decodes_only,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
         "lambda": weights.lmbda,

@@ -27,14 +27,12 @@ class Version(argparse.Action):
 
 
 def lines() -> list[str]:
-    whole = [weights.name for weights in available()]
-    retired = [weights.name for weights in available(retired=True) if weights.decodes_only]
+    models = [weights.name for weights in available()]
     engines = ", ".join(map(installed, ENGINES))
     return [
         f"hpcm {__version__}",
         f"  computes with  {engines}, Python {platform.python_version()}",
-        f"  models         {', '.join(whole) or 'none'}",
-        f"  retired        {', '.join(retired) or 'none (pip install hpcm-codec-models)'}",
+        f"  models         {', '.join(models) or 'none'}",
     ]
 
 

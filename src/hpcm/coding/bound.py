@@ -38,7 +38,7 @@ def _check_convolution(layer: Layer, carrier: str) -> None:
     if len(shape) != 4 or 0 in shape or shape[2:] not in ((1, 1), (2, 2), (3, 3)):
         raise WeightsError(f"layer {layer.name} has weights of the shape {shape}, which no exact convolution has")
     outputs, inputs = shape[1] if layer.transposed else shape[0], layer.inputs
-    if layer.bias.shape != (outputs,) or layer.input_scale.size not in (1, inputs) or layer.limit.size != 1:
+    if layer.bias.shape != (outputs,) or layer.input_scale.shape != (inputs,) or layer.limit.size != 1:
         raise WeightsError(f"layer {layer.name} has a bias, scales or a limit that don't fit weights of {shape}")
     limit = float(layer.limit.item())
     finite = all(np.isfinite(values).all() for values in (layer.weight, layer.bias, limit))

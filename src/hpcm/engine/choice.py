@@ -12,7 +12,7 @@ from ..coding.config import Config
 from ..coding.loop import Loop
 from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
-from ..weights import GRAPHS, WeightsFile, bundled, read
+from ..weights import WeightsFile, bundled, read
 from . import graph
 
 LOG = logging.getLogger(__name__)
@@ -73,16 +73,15 @@ def _check(graphs: Mapping[str, bytes], what: str) -> None:
 
 def _graphs(config: Config, stored: Mapping[str, bytes], device: str) -> tuple[Mapping[str, bytes], str | None]:
     """The graphs of a model, and what speaks against ONNX Runtime, if anything does."""
-    from .onnx import bundled_graphs, unsuited
+    from .onnx import unsuited
 
     if device != "cpu":
         return {}, f"it computes on the CPU, not on {device}"
     if why := unsuited(config):
         return {}, why
-    graphs = stored or bundled_graphs(config, GRAPHS)
-    if not graphs:
+    if not stored:
         return {}, "its weights file has no graphs (`hpcm exact` writes them)"
-    return graphs, None if find_spec("onnxruntime") else "onnxruntime isn't installed"
+    return stored, None if find_spec("onnxruntime") else "onnxruntime isn't installed"
 
 
 def _torch(

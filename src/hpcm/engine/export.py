@@ -85,8 +85,7 @@ def _networks(model: HPCM) -> Iterator[_Network]:
         "g_s": (config.M, h, h),
     }
     for name, shape in shapes.items():
-        if hasattr(model, name):  # a retired model has no encoder
-            yield _Network(name, _Plain(getattr(model, name)), {"x": (1, *shape)})
+        yield _Network(name, _Plain(getattr(model, name)), {"x": (1, *shape)})
     context, y_hat = (1, 2 * config.M, h, h), (1, config.M, h, h)
     scales = [scale for scale, count in enumerate(config.steps) for _ in range(count)][1:]
     for scale in sorted(set(scales)):

@@ -9,7 +9,7 @@ given from the weights file, so that weights are stored once. A model has these 
     context-INDEX           x -> out, a 1x1 convolution between scales, where a model has them
     layer-SHAPE             the bare sums of a kind of exact convolution, for the probe
 
-They are in the weights file if `hpcm exact` wrote it; those of the released architectures lie in assets/graphs.
+They are in the weights file, where `hpcm exact` writes them.
 
 **Exactness.** ONNX Runtime may fuse operations and choose layouts. A convolution's sums stay exact in any order; what
 must not happen is that something inexact is added into them before they are complete. ONNX Runtime does fuse a residual
@@ -26,9 +26,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,7 @@ import numpy as np
 from .. import storage
 from ..coding.arrays import Array, Arrays, NumpyArrays
 from ..coding.bound import check
-from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, MODELS, PICTURE_CHANNELS, Config
+from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, PICTURE_CHANNELS, Config
 from ..coding.gains import KNOTS, between
 from ..coding.layers import EXPONENT, Layer
 from ..coding.loop import Loop
@@ -259,16 +257,3 @@ def _share_memory() -> None:
     where = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
     most = onnxruntime.OrtArenaCfg({"max_mem": max(available_memory(), LEAST_POOL)})
     onnxruntime.create_and_register_allocator(where, most)
-
-
-def bundled_graphs(config: Config, folder: Path) -> dict[str, bytes]:
-    """The graphs of a released architecture; none for others. Raises WeightsError."""
-    for path in sorted(folder.glob("*.safetensors")):
-        if _shape(MODELS[path.stem]) == _shape(config):
-            return storage.unpack_graphs(path.read_bytes(), str(path))
-    return {}
-
-
-def _shape(config: Config) -> Config:
-    """The same for all configurations that have the same graphs."""
-    return replace(config, name="any", levels=1, lambda_min=1.0, lambda_max=1.0, interpolation="paired", carrier="")

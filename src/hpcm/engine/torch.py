@@ -50,8 +50,6 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str) -> H
     try:
         with torch.device("meta"):
             model = HPCM(Config.from_dict(weights.config))
-        if weights.decodes_only:
-            model.drop_encoder()
         names = [name for name in parameters if not name.endswith(EXPONENT)]
         state = {name: torch.from_numpy(storage.floats(parameters, name)) for name in names}
         model.load_state_dict(state, assign=True)
@@ -75,7 +73,6 @@ def save(
     name: str | None = None,
     half: bool = True,
     graphs: Mapping[str, bytes] | None = None,
-    stands_for: str | None = None,
 ) -> None:
     """Writes a weights file, whole or not at all.
 
@@ -84,10 +81,9 @@ def save(
         half: 16-bit parameters where nothing may depend on more, else float32. What leads to means and scales in an
             exact model is always stored without loss.
         graphs: of `engine.export`, so that ONNX Runtime can run the model.
-        stands_for: the SHA-256 of the whole model whose files this one decodes.
     """
     metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
-    metadata |= ({"name": name} if name else {}) | ({"stands_for": stands_for} if stands_for else {})
+    metadata |= {"name": name} if name else {}
     parameters = model.arrays_by_name()
     exact: set[str] = set()
     integers: set[str] = set()
@@ -97,11 +93,3 @@ def save(
         integers = {f"{layer}.weight" for layer, _, _, _ in convolutions(model)}
     data = storage.pack(parameters, metadata, exact=exact, integers=integers, graphs=graphs, half=half)
     atomic.write(path, data)
-
-
-def save_decoder(weights: WeightsFile, path: Path) -> None:
-    """Writes the half of a model that decodes, which opens the files that were made with the whole."""
-    model, _, weights = load_model(weights)
-    if not weights.decodes_only:
-        model.drop_encoder()
-    save(model, path, weights.provenance, name=weights.name, stands_for=weights.digest.hex())

@@ -175,11 +175,6 @@ class Decoder:
         grouped[escapes] = symbols
 
 
-def backwards(data: bytes) -> bytes:
-    """The words in reverse order, which makes the state come last: so they lie in files of version 1."""
-    return np.frombuffer(data, "<u4")[::-1].tobytes() if len(data) % WORD_BYTES == 0 else data
-
-
 def checksum(symbols: Symbols, start: int = 0) -> int:
     """CRC-32 of symbols as little-endian int32; `start` is the checksum of the arrays before, to run over several."""
     return zlib.crc32(symbols.astype("<i4").tobytes(), start)

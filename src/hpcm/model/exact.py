@@ -40,8 +40,6 @@ def make_floating(model: HPCM) -> HPCM:
     """
     with torch.device("meta"):
         floating = HPCM(replace(model.config, carrier=""))
-    if not hasattr(model, "g_a"):
-        floating.drop_encoder()
     own = floating.state_dict()
     values = {name: value.float().clone() for name, value in model.state_dict().items() if name in own}
     floating.load_state_dict(values, assign=True)

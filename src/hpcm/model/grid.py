@@ -67,13 +67,6 @@ class _OnGrid:
         self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
 
-    def _load_from_state_dict(self: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Files of earlier versions have one scale for all channels."""
-        scale = state.get(f"{prefix}input_scale")
-        if scale is not None and scale.dim() == 0:
-            state[f"{prefix}input_scale"] = scale.expand(self.in_channels).contiguous()
-        super()._load_from_state_dict(state, prefix, *rest)  # type: ignore[misc]
-
     def integers(self, x: Tensor) -> Tensor:
         """x -> m, as floats."""
         m = x.float().mul(self.input_scale[:, None, None]).round_()

@@ -56,10 +56,6 @@ class HPCM(nn.Module, Loop):
         """All parameters and buffers, float32."""
         return {name: value.detach().cpu().float().numpy() for name, value in self.state_dict().items()}
 
-    def drop_encoder(self) -> None:
-        """Leaves only what decoding needs: g_a and h_a are gone."""
-        del self.g_a, self.h_a
-
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> dict[str, Tensor | dict[str, Tensor]]:

@@ -8,7 +8,7 @@
     refusal.py    errors as status and line        queries.py    the parameters
     api.py        the operations                   failures.py   errors as JSON
     callers.py    who may ask: no other site's pages
-    run.py        the socket and uvicorn           reference.py  the page that lists the operations
+    run.py        the socket and uvicorn
 
 api, door, failures, queries, run and upload need the extra `serve`; the others, and so --export, don't.
 """

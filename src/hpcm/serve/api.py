@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -19,7 +19,6 @@ from .limits import Limits
 from .offer import Offer
 from .pool import Pool
 from .queries import CompressQuery, DecompressQuery
-from .reference import page_of
 from .site import INDEX, Asset
 from .upload import body_of
 from .work import KIND, Answer, Worker
@@ -49,7 +48,7 @@ def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAP
         title="hpcm",
         version=__version__,
         description="A learned image codec. A body is a file as it is, without a form.",
-        docs_url=None,  # FastAPI's pages need a network, and what they load from it the browser refuses here
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere, which the browser refuses here
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
@@ -71,7 +70,7 @@ def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
 
     @app.post("/decompress", summary="A .hpcm file to a picture", **_described(KIND, *PICTURES))
     async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
-        """The file's own model decodes it, also one that is retired."""
+        """The file's own model decodes it."""
         return _response(await _done(request, pool, partial(worker.decompress, **query.how())))
 
     @app.post("/info", summary="What a .hpcm file says", **_described(KIND, "application/json"))
@@ -88,10 +87,6 @@ def _add_facts(app: FastAPI, pool: Pool, offer: Offer) -> None:
     @app.get("/models", summary="The models, which all decode, and which of them compress")
     async def models() -> dict[str, Any]:
         return {"default": offer.default.name, "models": offer.listed()}
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return HTMLResponse(page_of(app.openapi()))
 
 
 class _Files:

@@ -12,34 +12,31 @@ from safetensors import SafetensorError, safe_open
 from ..codec import Codec
 from ..coding.config import Config
 from ..engine.choice import load
-from ..engine.onnx import bundled_graphs, unsuited
+from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..fields import Container
-from ..storage import GRAPH, unpack_graphs
-from ..weights import DEFAULT_MODEL, GRAPHS, WeightsFile, alias_of, available, find
+from ..storage import GRAPH
+from ..weights import DEFAULT_MODEL, WeightsFile, alias_of, available, find
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
-IN_THE_FILE = ""  # where a weights file has its own graphs
 
 
 class Offer:
     """All models at hand decode; those that are named compress, the first of them by default.
 
     Args:
-        named: names or paths; by default every model that isn't retired.
+        named: names or paths; by default every model at hand.
         threads: of each codec.
 
-    Raises ModelNotFoundError, WeightsError, and UsageError for a retired model.
+    Raises ModelNotFoundError, WeightsError.
     """
 
     def __init__(self, named: Sequence[str | Path] = (), threads: int = 1) -> None:
         self.threads = threads
         self.default = find(named[0] if named else DEFAULT_MODEL)
         encoders = [find(name) for name in named] or [self.default, *available()]
-        for weights in encoders:
-            weights.check_encodes()
         self.encoders = _first_of_each_name(encoders)
-        self.decoders = {weights.hash: weights for weights in (*available(retired=True), *encoders)}
+        self.decoders = {weights.hash: weights for weights in (*available(), *encoders)}
         self.aliases = {name: alias for name, weights in self.encoders.items() if (alias := alias_of(weights))}
         self._page_default = self.default.name if named else PAGE_MODEL
         self._codecs: dict[bytes, Codec] = {}
@@ -85,37 +82,27 @@ class Offer:
             for weights in every.values()
         ]
 
-    def in_browsers(self) -> Iterator[tuple[WeightsFile, str]]:
-        """The models that the page can run, the newest first, and where each one's graphs are: see `graphs_of`."""
+    def in_browsers(self) -> Iterator[WeightsFile]:
+        """The models that the page can run, those that compress first."""
         every = _first_of_each_name([*self.encoders.values(), *self.decoders.values()])
-        for weights in every.values():
-            where = graphs_of(weights)
-            if where is not None:
-                yield weights, where
+        return filter(runs_in_browsers, every.values())
 
     def page_default(self) -> str | None:
         """The name of the model that the page takes unless another is chosen."""
-        able = [weights for weights, _ in self.in_browsers() if not weights.decodes_only]
+        able = list(self.in_browsers())
         wanted = [weights for weights in able if self._page_default in (weights.name, alias_of(weights))]
         return next((weights.name for weights in (*wanted, *able)), None)
 
 
-def graphs_of(weights: WeightsFile) -> str | None:
-    """The name of the bundled file that has a model's graphs, IN_THE_FILE, or None where a browser can't run it."""
+def runs_in_browsers(weights: WeightsFile) -> bool:
+    """Whether a model is exact, has no attention, and brings its graphs."""
     try:
-        config = Config.from_dict(weights.config)
-        if unsuited(config):
-            return None
+        if unsuited(Config.from_dict(weights.config)):
+            return False
         with safe_open(weights.path, "np") as file:
-            if any(name.startswith(GRAPH) for name in file.keys()):  # noqa: SIM118 (it is no mapping)
-                return IN_THE_FILE
+            return any(name.startswith(GRAPH) for name in file.keys())  # noqa: SIM118 (it is no mapping)
     except (TypeError, ValueError, OSError, SafetensorError):
-        return None
-    graphs = bundled_graphs(config, GRAPHS)
-    for path in sorted(GRAPHS.glob("*.safetensors")) if graphs else ():
-        if unpack_graphs(path.read_bytes(), str(path)) == graphs:
-            return path.name
-    return None
+        return False
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:

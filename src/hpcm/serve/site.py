@@ -3,7 +3,6 @@
     index.html, *.js, *.css, ort/, samples/    what `make page` has put into serve/page
     models/index.json                          which models there are; the first URL that the page asks for
     models/NAME.safetensors                    their weights, as they are in the package
-    models/graphs/*.safetensors                the networks of the released architectures
 
 The table is made once, and a URL that isn't in it leads nowhere: no path is ever built from a URL.
 """
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..weights import ASSETS, GRAPHS, SUFFIX
+from ..weights import ASSETS, SUFFIX
 from .offer import Offer
 
 PAGE = Path(__file__).parent / "page"
@@ -47,7 +46,7 @@ NOT_BUILT = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hpcm</title>
 <p>The page isn't in this installation of hpcm. In a checkout, <code>make page</code> builds it, with Node.js 20;
 then install hpcm there again, with <code>pip install '.[serve]'</code>
-<p>Programs need no page: <a href="docs">the HTTP API</a>.
+<p>Programs need no page: <a href="openapi.json">openapi.json</a> describes the HTTP API.
 </html>
 """
 
@@ -101,7 +100,7 @@ def _inside(folder: Path) -> list[tuple[str, Path]]:
 def _models(offer: Offer) -> dict[str, Asset]:
     """Bundled models never change under their names, so a browser may keep them; a user's own may."""
     found, listed = {}, []
-    for weights, graphs in offer.in_browsers():
+    for weights in offer.in_browsers():
         bundled = weights.path.is_relative_to(ASSETS)
         file = f"{weights.name}{SUFFIX}"
         found[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
@@ -111,11 +110,7 @@ def _models(offer: Offer) -> dict[str, Asset]:
                 "hash": weights.hash.hex(),
                 "file": file,
                 "bytes": weights.path.stat().st_size,
-                "graphs": f"graphs/{graphs}" if graphs else None,
-                "decodes_only": weights.decodes_only,
             }
         )
-    for path in GRAPHS.glob(f"*{SUFFIX}"):
-        found[f"{MODELS}graphs/{path.name}"] = Asset(path, OTHER_KIND)
     index = json.dumps({"default": offer.page_default(), "models": listed}, indent=1).encode()
     return {**found, f"{MODELS}index.json": Asset(index, KINDS[".json"])}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import torch
 
 from .. import atomic
-from ..coding.config import MODELS, Config
+from ..coding.config import Config
 from ..errors import TrainingError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def read(folder: Path) -> State:
 def config_in(state: State) -> Config:
     """The model that a checkpoint is of. Raises TrainingError."""
     try:
-        return Config.from_dict(state["config"]) if "config" in state else MODELS[state["options"]["config"]]
+        return Config.from_dict(state["config"])
     except (TypeError, ValueError, KeyError) as error:
         raise TrainingError(f"the checkpoint's model is unknown to this hpcm: {error}") from error
 

@@ -83,8 +83,6 @@ def config_of(options: Options, before: Config | None = None) -> Config:
         source = "the run" if before else options.init or "hpcm.coding.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
-    if config.levels > 1:
-        config = replace(config, interpolation="paired")  # older models have "separate", which trains worse
     if options.optimizer not in OPTIMIZERS:
         raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
     if options.loss not in LOSSES or options.schedule not in SCHEDULES:

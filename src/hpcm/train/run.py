@@ -215,12 +215,12 @@ class Run:
                 f"the run was trained with another optimizer: leave out --optimizer {self.options.optimizer}"
             )
         self.optimizer.load_state_dict(state["optimizer"])
-        self.origin = state.get("origin", "")  # checkpoints of earlier versions lack what has a default here
+        self.origin = state["origin"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
         self.skipped += position["skipped"]
-        self.in_a_row += position.get("in_a_row", 0)
-        self.totals += position.get("totals", torch.zeros(4)).to(self.totals)
+        self.in_a_row += position["in_a_row"]
+        self.totals += position["totals"].to(self.totals)
 
     def save(self, folder: Path) -> None:
         """The first process writes the checkpoint and the averaged weights, each at once or not at all."""

@@ -1,1 +1,0 @@
-"""Released models that hpcm reads but doesn't bundle: weights files, one for each, and no code."""
