@@ -7,20 +7,35 @@ python tests/golden/make.py --format  files with all that the format knows: when
 
 import importlib.util
 import io
+import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from hpcm import atomic
 from hpcm.engine.torch import save
 from hpcm.ladder import load
+from hpcm.metadata.kept import Metadata
 from hpcm.model.exact import make_exact
 from hpcm.picture import from_image
 from hpcm.tiles import cropped
 
+METADATA = Metadata(  # all that a file can hold
+    icc=b"a profile",
+    exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x0e\1\2\0\x0e\0\0\0\x1a\0\0\0\0\0\0\0a description\0",
+    xmp=b"<x:xmpmeta/>",
+    comments=b"Comment\0made for the tests",
+    cicp=bytes([1, 13, 0, 1]),
+    gamma=struct.pack(">I", 45455),
+    chromaticities=struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+    srgb=b"\0",
+    mastering=struct.pack(">8H2I", 34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450, 10_000_000, 50),
+    light=struct.pack(">2I", 10_000_000, 4_000_000),
+    density=struct.pack(">2IB", 11811, 11811, 1),
+)
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftest.py")
 conftest = importlib.util.module_from_spec(spec)
@@ -55,15 +70,7 @@ def rich(photograph: Image.Image) -> Image.Image:
     """Two tiles, alpha, and all metadata that a file can hold."""
     picture = photograph.crop((100, 100, 240, 108)).resize((1100, 16)).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").rotate(90).resize(picture.size))
-    told, exif = PngImagePlugin.PngInfo(), Image.Exif()
-    told.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
-    told.add_text("Comment", "made for the tests")
-    exif[0x010E] = "a description"
-    file = io.BytesIO()
-    picture.save(file, "png", pnginfo=told, exif=exif, icc_profile=b"a profile")
-    picture = Image.open(file)
-    picture.load()
-    picture.info["cicp"] = bytes([1, 13, 0, 1])
+    picture.info = METADATA.info()
     return picture
 
 
@@ -85,6 +92,7 @@ def format_files(photograph: Image.Image) -> None:
 
 if __name__ == "__main__":
     photograph = Image.open(HERE.parent / "data" / "kodim23.png")
+    photograph.info.clear()  # its gAMA and sRGB
     for name in sys.argv[1:]:
         format_files(photograph) if name == "--format" else released(name, photograph)
     if not sys.argv[1:]:
