@@ -145,7 +145,8 @@ def work(job):
         time.sleep(600)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits another
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background, or by nohup, inherits others
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     options = argparse.Namespace(jobs=2, threads=1, verbose=False, quiet=False)
     jobs = [Job(Path(name), Path(name)) for name in ("a", "b", "c", "d", "e", "f")]
     try:
