@@ -1,4 +1,4 @@
-# make check      what CI runs: format, lint, types, tests, and what works without torch in an environment without it
+# make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
@@ -59,12 +59,13 @@ check-web: $(if $(NPM),page)
 check: $(READY) $(BASE_READY) check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
 
-CORE := src/hpcm/codec.py,src/hpcm/container.py,src/hpcm/entropy/*,src/hpcm/picture.py,src/hpcm/weights.py
+CORE := src/hpcm/codec/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 
 coverage: $(READY)
 	$(BIN)/coverage run -m pytest

@@ -5,7 +5,8 @@
 PICTURES is a folder, by default the tests' two of 768 x 512; they are copied until there are N. Prints
 - coding: pictures per second of the codec in a process for each core, from files to files, and in turn with that of
   `archive.compress` over the same folder: while parts come back, and of the whole call
-- loading: pictures per second of one process: `hpcm.data.Pictures` and JPEG files through Pillow, whole and as regions
+- loading: pictures per second of one process, by `hpcm.archive.Pictures` and of JPEG files through Pillow, whole and as
+  regions
 - driver: parts per second that Ray Data hands to actors when there is nothing to do
 - cluster: a simulation from these numbers and from those of S3 and of machines that are named below
 """
@@ -28,8 +29,7 @@ from PIL import Image
 
 import hpcm
 from hpcm import archive
-from hpcm.archive import run
-from hpcm.data import Pictures
+from hpcm.archive import Pictures, run
 from hpcm.eval.machine import machine
 from hpcm.eval.measure import read_pixels
 

@@ -25,7 +25,7 @@ from PIL import Image
 import hpcm
 from hpcm.eval.machine import machine, versions
 from hpcm.eval.measure import read_pixels
-from hpcm.hardware import cores
+from hpcm.util.hardware import cores
 
 ENGINES = ("torch", "onnx")
 LEVEL = 40

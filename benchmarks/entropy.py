@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hpcm.entropy.coder import Decoder, Encoder
-from hpcm.entropy.tables import SHAPE, Tables, make_tables, probability
+from hpcm.codec.entropy import Decoder, Encoder
 from hpcm.eval.machine import machine
+from hpcm.model.tables import SHAPE, Tables, make_tables, probability
 
 COUNTS = (300_000, 3_000_000)  # symbols; 300k are those of a picture of about 0.25 megapixels with 320 channels
 RUNS = 7

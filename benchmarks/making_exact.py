@@ -25,12 +25,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 import hpcm
+from hpcm.convert import get
+from hpcm.convert.catalogue import published
+from hpcm.convert.official import ARCHS
 from hpcm.eval.machine import machine
 from hpcm.eval.report import counted
-from hpcm.official import ARCHS
-from hpcm.released import get
-from hpcm.released.catalogue import published
-from hpcm.weights import describe
+from hpcm.model.find import describe
 
 PARITY = Path(__file__).resolve().parents[1] / "tests" / "parity"
 PHOTOS = "PHOTOS"  # environment variable: how many

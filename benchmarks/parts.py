@@ -25,12 +25,12 @@ import numpy as np
 from PIL import Image
 
 import hpcm
-from hpcm.codec import Codec
-from hpcm.container import pack, unpack
+from hpcm.codec.codec import Codec
 from hpcm.eval.machine import machine
 from hpcm.eval.measure import read_pixels
-from hpcm.fields import PASSES, Container
-from hpcm.metrics import psnr
+from hpcm.format.container import pack, unpack
+from hpcm.format.fields import PASSES, Container
+from hpcm.util.metrics import psnr
 
 REPEATS = 3
 SIDES = (256, 512, 1024, 2048, 4096)

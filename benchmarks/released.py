@@ -21,14 +21,14 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.coding.arrays import Array
+from hpcm.convert.official import from_official
 from hpcm.engine.torch import save
 from hpcm.eval.machine import machine
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.released import Released
-from hpcm.model.exact import make_exact
-from hpcm.model.hpcm import HPCM
-from hpcm.official import from_official
+from hpcm.nn.arrays import Array
+from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.hpcm import HPCM
 
 TESTS = Path(__file__).parents[1] / "tests"
 CALIBRATION = ((0, 0, 256, 256), (256, 128, 512, 384), (512, 256, 768, 512))  # of kodim20

@@ -15,8 +15,8 @@ from statistics import median
 from PIL import Image
 
 import hpcm
-from hpcm.container import unpack
-from hpcm.fields import Container, Part
+from hpcm.format.container import unpack
+from hpcm.format.fields import Container, Part
 
 PHOTO = Path(__file__).parents[1] / "tests" / "data" / "kodim23.png"
 SIDE = 1024  # pixels of the honest picture

@@ -27,8 +27,8 @@ from pathlib import Path
 import torch
 
 from hpcm.cli.convert import keep_pages
-from hpcm.coding.config import MODELS
-from hpcm.model import estimating
+from hpcm.model.config import MODELS
+from hpcm.nn import estimating
 from hpcm.train.data import Photographs
 from hpcm.train.device import flops_per_crop, matrix_peak
 from hpcm.train.options import config_of, defaults

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpcm.picture import rgb_of
+from hpcm.image.picture import rgb_of
 
 SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "data" / "kodim23.png"
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcm.cli.convert import keep_pages
-from hpcm.coding.config import MODELS, NANO, Config
 from hpcm.eval.evaluate import Options as Evaluation
 from hpcm.eval.evaluate import evaluate, find_pictures
 from hpcm.eval.report import markdown
+from hpcm.model.config import MODELS, NANO, Config
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 

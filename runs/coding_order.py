@@ -10,9 +10,9 @@ import argparse
 from itertools import product
 from pathlib import Path
 
-from hpcm import atomic
-from hpcm.coding.config import GROUPS, LITE
-from hpcm.coding.schedule import PERIOD, steps_of, table
+from hpcm.model.config import GROUPS, LITE
+from hpcm.nn.schedule import PERIOD, steps_of, table
+from hpcm.util import atomic
 
 CELL, GAP, MARGIN, COLUMNS = 18, 26, 14, 4  # pixels; groups in a row
 HEAD = 58  # pixels above the groups

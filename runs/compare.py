@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
-from hpcm import weights
-from hpcm.coding.config import LITE, MODELS, NANO, Prior
 from hpcm.engine.torch import load_model
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.report import markdown
-from hpcm.model.hpcm import HPCM
-from hpcm.model.rate import bits
+from hpcm.model import find as weights
+from hpcm.model.config import LITE, MODELS, NANO, Prior
+from hpcm.nn.hpcm import HPCM
+from hpcm.nn.rate import bits
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 

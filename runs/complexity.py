@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from hpcm.coding.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 from hpcm.eval.bench import kmacs
 from hpcm.eval.others import Other
 from hpcm.eval.report import markdown
-from hpcm.model.hpcm import HPCM
+from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
+from hpcm.nn.hpcm import HPCM
 
 # Model, millions of parameters of the released code, published kMACs per pixel (arXiv 2507.19125; 1B: its poster).
 ROWS: tuple[tuple[str, Config, float | None, float | None], ...] = (

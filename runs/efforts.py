@@ -13,7 +13,7 @@ from pathlib import Path
 
 from update_docs import ROOT, between_marks
 
-from hpcm.effort import EFFORTS
+from hpcm.codec.search import EFFORTS
 from hpcm.eval.report import conditions, markdown, saving
 
 HEADS = ["model", "effort", "iterations", "BD-rate (PSNR)", "BD-rate (MS-SSIM)", "encode", "times as long"]

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hpcm import metrics
+from hpcm.util import metrics
 
 
 @cache

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from hpcm.picture import rgb_of
+from hpcm.image.picture import rgb_of
 
 LARGER = 1.5  # times the side of a crop: of crops that are reduced
 SMALLEST = 384  # pixels, of pictures

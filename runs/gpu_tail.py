@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hpcm.model import rate
+from hpcm.nn import rate
 
 BLOCK = 1024
 

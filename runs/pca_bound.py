@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hpcm.coding.config import LATENT_STRIDE
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.report import markdown
+from hpcm.model.config import LATENT_STRIDE
 from hpcm.train.data import Photographs
 from hpcm.train.start import components
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 import hpcm
-from hpcm.fields import PASSES
+from hpcm.format.fields import PASSES
 
 SIDE, GAP = 384, 6  # pixels of what is shown of each, in the middle of the picture
 

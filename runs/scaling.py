@@ -31,10 +31,10 @@ import train_gpu
 from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 
-from hpcm.coding.config import LITE, NANO, Config, Prior
 from hpcm.eval.bench import kmacs
 from hpcm.eval.report import markdown
-from hpcm.model.hpcm import HPCM
+from hpcm.model.config import LITE, NANO, Config, Prior
+from hpcm.nn.hpcm import HPCM
 from hpcm.train.start import pca_start
 
 STARTS = 256  # crops for the principal components

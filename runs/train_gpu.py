@@ -34,11 +34,11 @@ import torch
 from gpu_data import LARGER, Feed, Pool
 from torch import Tensor, nn
 
-from hpcm import weights
 from hpcm.engine.torch import load_model, save
-from hpcm.model.distortion import LOSSES, distortion
-from hpcm.model.exact import make_floating
-from hpcm.model.hpcm import HPCM
+from hpcm.model import find as weights
+from hpcm.nn.distortion import LOSSES, distortion
+from hpcm.nn.exact.make_exact import make_floating
+from hpcm.nn.hpcm import HPCM
 from hpcm.train.loss import importances, rate_distortion
 from hpcm.train.muon import BETAS, EPSILON, MOMENTUM, RMS, matrices_of, orthogonal
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.coding.config import B1, BASE, NANO, Config, Prior
-from hpcm.container import pack, unpack
-from hpcm.model.context import Gain
-from hpcm.model.hpcm import HPCM
+from hpcm.format.container import pack, unpack
+from hpcm.model.config import B1, BASE, NANO, Config, Prior
+from hpcm.nn.context import Gain
+from hpcm.nn.hpcm import HPCM
 
 TINY = replace(
     NANO,

@@ -27,12 +27,11 @@ from torch.utils.data import DataLoader
 
 import hpcm
 from hpcm import archive, cli
-from hpcm.archive import manifest, plan, run, worker
+from hpcm.archive import manifest, places, plan, run, shards, worker
+from hpcm.archive.dataset import Pictures
+from hpcm.archive.places import Place
 from hpcm.cli import files as cli_files
-from hpcm.data import Pictures
 from hpcm.errors import UsageError
-from hpcm.stores import places, shards
-from hpcm.stores.places import Place
 
 # Ray's and moto's own
 pytestmark = [
@@ -121,7 +120,7 @@ def test_a_folder_and_its_manifest(photos, tmp_path):
     for line in lines(tmp_path / "small"):
         data = made[line["output"]]
         assert data == codec.compress(photos / line["input"], quality=30)
-        container = hpcm.container.unpack(data)
+        container = hpcm.format.container.unpack(data)
         assert line["bytes"] == len(data)
         assert line["source_bytes"] == (photos / line["input"]).stat().st_size
         assert line["bpp"] == 8 * len(data) / (96 * 64)

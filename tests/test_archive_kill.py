@@ -18,9 +18,9 @@ pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-
 pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
 
 from hpcm.archive import manifest, plan
+from hpcm.archive.places import Place
 from hpcm.archive.plan import Job
 from hpcm.archive.worker import Worker
-from hpcm.stores.places import Place
 
 # Ray's own: pipes of the processes of a cluster in tests
 pytestmark = [

@@ -22,13 +22,13 @@ pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ra
 import pyarrow.parquet as pq
 
 import hpcm
-from hpcm import archive, atomic
-from hpcm.archive import manifest, plan, run, worker
+from hpcm import archive
+from hpcm.archive import manifest, places, plan, run, worker
 from hpcm.archive.names import Claims, checked
+from hpcm.archive.places import Found, Place
+from hpcm.archive.shards import pictures_at
 from hpcm.errors import FormatError
-from hpcm.stores import places
-from hpcm.stores.places import Found, Place
-from hpcm.stores.shards import pictures_at
+from hpcm.util import atomic
 
 # Ray's own
 pytestmark = [

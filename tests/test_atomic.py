@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from hpcm import atomic
 from hpcm.errors import UsageError
+from hpcm.util import atomic
 
 
 def test_flushed_before_it_is_named(tmp_path, monkeypatch):

@@ -19,14 +19,19 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli, codec, fields, ladder, official, saving, weights
+from hpcm import cli, official
 from hpcm.cli import arguments, convert, files, helping, info, values
-from hpcm.container import pack, unpack
+from hpcm.codec import codec, ladder
 from hpcm.engine import choice
 from hpcm.engine.torch import save
 from hpcm.errors import WeightsError
-from hpcm.model.exact import make_exact
-from hpcm.model.hpcm import HPCM
+from hpcm.format import fields
+from hpcm.format.container import pack, unpack
+from hpcm.image import write as saving
+from hpcm.model import find as weights
+from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.hpcm import HPCM
+from hpcm.util import atomic
 
 BUNDLED = weights.ASSETS
 KODIM = Path(__file__).parent / "data" / "kodim20.png"

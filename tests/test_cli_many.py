@@ -110,7 +110,7 @@ def test_the_library_logs_and_says_nothing_by_itself(caplog, capsys):
         data = hpcm.load("nano").compress(PHOTO, psnr=30)
         hpcm.decompress(data)
     names = {record.name for record in caplog.records}
-    assert {"hpcm.engine.choice", "hpcm.encoding", "hpcm.decoding"} <= names
+    assert {"hpcm.engine.choice", "hpcm.codec.encoder", "hpcm.codec.decoder"} <= names
     assert any(re.fullmatch(r"level \d+ of 63: \d\d\.\d\d dB", record.getMessage()) for record in caplog.records)
     assert capsys.readouterr() == ("", "")
 
@@ -145,7 +145,7 @@ def work(job):
         time.sleep(600)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background, or by nohup, inherits others
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits others
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     options = argparse.Namespace(jobs=2, threads=1, verbose=False, quiet=False)
     jobs = [Job(Path(name), Path(name)) for name in ("a", "b", "c", "d", "e", "f")]

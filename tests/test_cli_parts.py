@@ -17,7 +17,7 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli
-from hpcm.container import unpack
+from hpcm.format.container import unpack
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
 

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm import atomic, cli
+from hpcm import cli
 from hpcm.cli import signals
-from hpcm.container import unpack
+from hpcm.format.container import unpack
+from hpcm.util import atomic
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="closes descriptors, and sends signals")
 HPCM = [sys.executable, "-m", "hpcm"]
@@ -143,12 +144,12 @@ if __name__ == "__main__":
     sys.exit(main(sys.argv[2:]))
 """
 LINES = {  # what takes long in it, and the command
-    "compress": ["hpcm.codec:Codec:compress", "compress", "a.png", "-o", "new/x.hpcm", *NANO],
-    "decompress": ["hpcm.codec:Codec:decompress", "decompress", "b.hpcm"],
+    "compress": ["hpcm.codec.codec:Codec:compress", "compress", "a.png", "-o", "new/x.hpcm", *NANO],
+    "decompress": ["hpcm.codec.codec:Codec:decompress", "decompress", "b.hpcm"],
     "fsync": ["os:fsync", "decompress", "b.hpcm"],  # half a file is there
     "import": ["hpcm.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
-    "exact": ["hpcm.calibration:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
-    "get": ["hpcm.released.get:make", "models", "--get", "base-0130", "--from", "base-0130.pth.tar"],
+    "exact": ["hpcm.convert.calibrate:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
+    "get": ["hpcm.convert.get:make", "models", "--get", "base-0130", "--from", "base-0130.pth.tar"],
 }
 
 

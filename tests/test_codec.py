@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hpcm
-from hpcm import decoding, shortest
-from hpcm.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
-from hpcm.coding.config import LATENT_STRIDE, NANO, Config
-from hpcm.container import pack, unpack
-from hpcm.encoding import ABOVE, BELOW, Encoding, explored
+from hpcm.codec import decoder as decoding
+from hpcm.codec import shortest
+from hpcm.codec.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
+from hpcm.codec.encoder import ABOVE, BELOW, Encoding, explored
+from hpcm.codec.tiles import Tiling, latents_inside
 from hpcm.engine.torch import save
 from hpcm.errors import (
     CorruptError,
@@ -36,11 +36,12 @@ from hpcm.errors import (
     TruncatedError,
     UsageError,
 )
-from hpcm.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
-from hpcm.model.hpcm import HPCM
-from hpcm.model.rate import bits
-from hpcm.picture import Picture, from_image
-from hpcm.tiles import Tiling, latents_inside
+from hpcm.format.container import pack, unpack
+from hpcm.format.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
+from hpcm.image.picture import Picture, from_image
+from hpcm.model.config import LATENT_STRIDE, NANO, Config
+from hpcm.nn.hpcm import HPCM
+from hpcm.nn.rate import bits
 
 KODAK = Path(__file__).parent / "data"
 CONFIGS = ("tiny", "tiny_base", "tiny_1b")
@@ -79,7 +80,7 @@ def _bundled() -> Codec:
 @pytest.fixture
 def small_tiles(monkeypatch) -> None:
     """Compresses to tiles of 256 pixels."""
-    monkeypatch.setattr("hpcm.encoding.Tiling", lambda model, size, _: Tiling(model, size, SMALL_TILE))
+    monkeypatch.setattr("hpcm.codec.encoder.Tiling", lambda model, size, _: Tiling(model, size, SMALL_TILE))
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -208,7 +209,7 @@ def test_no_seams(build, request, name, width, height):
 
 def test_too_small_a_halo_would_be_seen(build, tiny, monkeypatch):
     """That is, the test above can fail."""
-    monkeypatch.setattr("hpcm.tiles.receptive_halo", lambda config: 0)
+    monkeypatch.setattr("hpcm.codec.tiles.receptive_halo", lambda config: 0)
     model, picture = build(tiny), from_image(photo(300, 300))
     whole, pieces = Tiling(model, picture.size, 1024), Tiling(model, picture.size, SMALL_TILE)
     y = whole.analyse(picture, next(iter(whole)))
@@ -548,7 +549,7 @@ REFUSED = {  # a field of the container: what makes it impossible, and what is s
 def test_what_a_file_can_not_say_is_refused_before_work_begins(monkeypatch, field):
     changed, message = REFUSED[field]
     given = {**SOUND, **changed}
-    monkeypatch.setattr("hpcm.encoding.pack_alpha", lambda alpha: bytes(alpha.size))
+    monkeypatch.setattr("hpcm.codec.encoder.pack_alpha", lambda alpha: bytes(alpha.size))
     loaded = (given["networks"], None, SimpleNamespace(name=given["name"], hash=given["hash"]))
     with pytest.raises(FormatError, match=message):
         Encoding(loaded, given["picture"], given["tile"])

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpcm.container import MAGIC, is_hpcm, pack, unpack, unpack_head
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
-from hpcm.fields import MAX_METADATA, Container, Part
-from hpcm.wire import MAX_VARINT, Reader, chunk, varint
+from hpcm.format.container import MAGIC, is_hpcm, pack, unpack, unpack_head
+from hpcm.format.fields import MAX_METADATA, Container, Part
+from hpcm.format.wire import MAX_VARINT, Reader, chunk, varint
 
 PLAIN = Container(
     passes=1,

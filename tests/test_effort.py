@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import effort as module
-from hpcm.codec import Codec
-from hpcm.container import unpack
-from hpcm.effort import EFFORTS, Annealing, refined
-from hpcm.encoding import Encoding
+from hpcm.codec import search as module
+from hpcm.codec.codec import Codec
+from hpcm.codec.encoder import Encoding
+from hpcm.codec.search import EFFORTS, Annealing, refined
+from hpcm.codec.tiles import TILE_SIDE
 from hpcm.errors import PictureNotice, UsageError, WeightsError
-from hpcm.metrics import psnr
-from hpcm.picture import from_image
-from hpcm.tiles import TILE_SIDE
+from hpcm.format.container import unpack
+from hpcm.image.picture import from_image
+from hpcm.util.metrics import psnr
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
 FEW = 20  # iterations
@@ -184,7 +184,7 @@ def test_effort_is_refused(codec, monkeypatch):
     for effort in (-1, 10):
         with pytest.raises(UsageError, match=f"effort is {effort}: it must be 0"):
             codec.compress(photo(), effort=effort)
-    monkeypatch.setattr("hpcm.codec.find_spec", lambda name: None)
+    monkeypatch.setattr("hpcm.codec.codec.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"effort 1 needs PyTorch: pip install 'hpcm-codec\[torch\]'"):
         codec.compress(photo(), effort=1)
 

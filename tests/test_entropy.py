@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcm.entropy.coder import Decoder, Encoder, checksum
-from hpcm.entropy.tables import (
+from hpcm.codec.entropy import Decoder, Encoder, checksum
+from hpcm.errors import CorruptError, WeightsError
+from hpcm.model.tables import (
     DEFAULT_SCALES,
     MAX_SCALE,
     SHAPE,
@@ -21,7 +22,6 @@ from hpcm.entropy.tables import (
     probability,
     representatives,
 )
-from hpcm.errors import CorruptError, WeightsError
 
 TABLES = make_tables()
 SMALLEST, LARGEST = -(2**31), 2**31 - 1

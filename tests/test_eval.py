@@ -18,16 +18,17 @@ import pytest
 import torch
 from PIL import AvifImagePlugin, Image
 
-from hpcm import cli, weights
+from hpcm import cli
 from hpcm.engine.torch import save
 from hpcm.errors import PictureError, PictureNotice, UsageError
 from hpcm.eval import evaluate, measure, rivals, yuv
 from hpcm.eval.measure import Subject, Task, open_codec
 from hpcm.eval.metrics import EXTRA
 from hpcm.eval.rivals import CODECS
-from hpcm.model.hpcm import HPCM
-from hpcm.picture import from_image
-from hpcm.sources import open_picture
+from hpcm.image.picture import from_image
+from hpcm.image.read import open_picture
+from hpcm.model import find as weights
+from hpcm.nn.hpcm import HPCM
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hpcm import cli
-from hpcm.coding.config import BASE, LARGE, NANO
+from hpcm.convert.official import official_names
 from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench, released
-from hpcm.model.hpcm import HPCM
-from hpcm.official import official_names
+from hpcm.model.config import BASE, LARGE, NANO
+from hpcm.nn.hpcm import HPCM
 
 STAND_IN = '''
 import json

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hpcm.eval.bdrate import ANCHORS, Curve, delta, points_of, published
 from hpcm.eval.metrics import EQUAL, SMALLEST, decibels, ms_ssim, psnr, ssimulacra2
-from hpcm.metrics import SCALE_WEIGHTS
+from hpcm.util.metrics import SCALE_WEIGHTS
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZES = [(176, 192), (333, 275), (161, 300)]  # height and width, even and odd

@@ -10,7 +10,7 @@ from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench
 from hpcm.eval.others import Other
-from hpcm.model.hpcm import HPCM
+from hpcm.nn.hpcm import HPCM
 
 LAYERS = "self.net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 2, stride=2), torch.nn.Conv2d(8, 4, 1))"
 DCAE = f"""

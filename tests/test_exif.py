@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from hpcm.fields import MAX_METADATA
-from hpcm.metadata import exif as exif_
-from hpcm.metadata import tiff as tiff_
-from hpcm.metadata import xmp
-from hpcm.metadata.exif import ExifError, merged, orientation_of, overlaps, turned_point, upright
-from hpcm.metadata.gather import Source, gather
-from hpcm.metadata.scan import pieces
-from hpcm.picture import from_image
+from hpcm.format.fields import MAX_METADATA
+from hpcm.image.metadata import exif as exif_
+from hpcm.image.metadata import tiff as tiff_
+from hpcm.image.metadata import xmp
+from hpcm.image.metadata.exif import ExifError, merged, orientation_of, overlaps, turned_point, upright
+from hpcm.image.metadata.gather import Source, gather
+from hpcm.image.metadata.scan import pieces
+from hpcm.image.picture import from_image
 from pictures import HEIGHT, PIXELS, WIDTH, directory, encoded, exif, gif, jp2, jpeg, png, tags_of, tiff, webp
 
 SIZE = (HEIGHT, WIDTH)

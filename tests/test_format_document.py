@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-from hpcm.container import unpack
+from hpcm.format.container import unpack
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (\d+) \| `([0-9a-f ]+)`( \.\.\.)? \| (.*) \|$", re.MULTILINE)

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.container import pack, unpack
-from hpcm.entropy.coder import Decoder, Encoder
-from hpcm.ladder import load
-from hpcm.metadata.kept import Metadata
-from hpcm.tiles import Tiling, extent, latents_inside
-from hpcm.weights import ASSETS, alias_of, available, default, find
+from hpcm.codec.entropy import Decoder, Encoder
+from hpcm.codec.ladder import load
+from hpcm.codec.tiles import Tiling, extent, latents_inside
+from hpcm.format.container import pack, unpack
+from hpcm.image.metadata.kept import Metadata
+from hpcm.model.find import ASSETS, alias_of, available, default, find
 
 GOLDEN = Path(__file__).parent / "golden"
 

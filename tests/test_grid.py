@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.coding import bound
-from hpcm.coding.drivers import latent_places
 from hpcm.engine.torch import load_model, save
 from hpcm.errors import WeightsError
-from hpcm.model import grid
-from hpcm.model.estimating import Estimating
-from hpcm.model.exact import _quantise, make_exact, make_floating
-from hpcm.model.hpcm import HPCM
-from hpcm.weights import describe
+from hpcm.model.find import describe
+from hpcm.nn.drivers import latent_places
+from hpcm.nn.estimating import Estimating
+from hpcm.nn.exact import bound, grid
+from hpcm.nn.exact.make_exact import _quantise, make_exact, make_floating
+from hpcm.nn.hpcm import HPCM
 
 
 def check(model):
@@ -160,7 +159,7 @@ CHILD = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 import hpcm, test_grid
-from hpcm.coding.drivers import StepSymbols
+from hpcm.nn.drivers import StepSymbols
 data = np.load({data!r})
 symbols = [StepSymbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
 print(test_grid.replay(hpcm.load(engine="torch").networks, symbols))
@@ -363,7 +362,7 @@ def test_transposed_convolutions_have_a_sum_for_each_tap(small):
 @pytest.fixture
 def split(small, monkeypatch):
     """A model with attention whose sums are split, most of them: parts are as much smaller as it is narrower."""
-    monkeypatch.setattr("hpcm.coding.layers.PART", 12)
+    monkeypatch.setattr("hpcm.model.exact_layers.PART", 12)
     model, batches = small("base")
     return make_exact(model, batches, "split").requires_grad_(False)
 
@@ -391,7 +390,7 @@ def test_parts_are_exact_and_added_in_order(split):
 
 
 def test_parts_leave_more_bits_to_the_inputs(small, split, monkeypatch):
-    monkeypatch.setattr("hpcm.coding.layers.PART", 1 << 20)
+    monkeypatch.setattr("hpcm.model.exact_layers.PART", 1 << 20)
     model, batches = small("base")
     whole = make_exact(model, batches, "split")
     widest = [m.priors[0].after[0].project for m in (whole, split)]

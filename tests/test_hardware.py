@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from hpcm import hardware
-from hpcm.hardware import available_memory, matrix_speed
+from hpcm.util import hardware
+from hpcm.util.hardware import available_memory, matrix_speed
 
 GIGABYTE = 1 << 30
 

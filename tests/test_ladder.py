@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import ladder, weights
 from hpcm.cli import main
-from hpcm.container import unpack
+from hpcm.codec import ladder
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, ModelNotFoundError, PictureNotice, UsageError
 from hpcm.eval.evaluate import Options, subjects_of
 from hpcm.eval.ours import Ours
+from hpcm.format.container import unpack
+from hpcm.model import find as weights
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"rung-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]

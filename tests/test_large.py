@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.container import unpack
+from hpcm.format.container import unpack
 
 pytestmark = pytest.mark.slow
 

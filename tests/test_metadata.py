@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.container import pack, unpack
 from hpcm.errors import PictureNotice
-from hpcm.fields import Container
-from hpcm.metadata.gather import Source, gather
-from hpcm.metadata.kept import Metadata, comments_of, density
-from hpcm.picture import Picture, from_image, to_image
-from hpcm.saving import save_picture
-from hpcm.sources import open_picture
+from hpcm.format.container import pack, unpack
+from hpcm.format.fields import Container
+from hpcm.image.metadata.gather import Source, gather
+from hpcm.image.metadata.kept import Metadata, comments_of, density
+from hpcm.image.picture import Picture, from_image, to_image
+from hpcm.image.read import open_picture
+from hpcm.image.write import save_picture
 from pictures import HEIGHT, WIDTH, avif, box, encoded, exif, gif, jp2, jpeg, png, png_chunk, tags_of, tiff, webp
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pictures.md"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcm import metrics
-from hpcm.metrics import blurred, ms_ssim, psnr, psnr_of_mse
+from hpcm.util import metrics
+from hpcm.util.metrics import blurred, ms_ssim, psnr, psnr_of_mse
 
 
 def dense(x):
@@ -62,4 +62,6 @@ def test_psnr():
 
 
 def test_importing_it_does_not_import_torch():
-    subprocess.run([sys.executable, "-c", "import sys, hpcm.metrics; assert 'torch' not in sys.modules"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys, hpcm.util.metrics; assert 'torch' not in sys.modules"], check=True
+    )

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcm.coding.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config, receptive_halo
-from hpcm.coding.gains import pair
-from hpcm.model.context import KNOTS, Gain
-from hpcm.model.hpcm import HPCM
-from hpcm.model.rate import bits, likelihood
+from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config, receptive_halo
+from hpcm.nn.context import KNOTS, Gain
+from hpcm.nn.gains import pair
+from hpcm.nn.hpcm import HPCM
+from hpcm.nn.rate import bits, likelihood
 
 SIDE = 256  # pixels, of the pictures that published costs refer to
 

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 import hpcm
+from hpcm.codec.ladder import load
+from hpcm.codec.tiles import cropped
 from hpcm.engine import choice, onnx
 from hpcm.engine.export import graphs
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, UsageError, WeightsError
-from hpcm.ladder import load
-from hpcm.model.exact import make_exact
-from hpcm.picture import from_image
-from hpcm.tiles import cropped
+from hpcm.image.picture import from_image
+from hpcm.nn.exact.make_exact import make_exact
 
 onnxruntime = onnx.runtime()
 OFF, ALL = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.codec import Codec, reduction
-from hpcm.container import pack, unpack
-from hpcm.decoding import Decoding
+from hpcm.codec.codec import Codec, reduction
+from hpcm.codec.decoder import Decoding
+from hpcm.codec.tiles import cropped
 from hpcm.errors import FormatError, HPCMError, MismatchError, TruncatedError, UsageError
-from hpcm.fields import Part
-from hpcm.picture import from_image
-from hpcm.tiles import cropped
+from hpcm.format.container import pack, unpack
+from hpcm.format.fields import Part
+from hpcm.image.picture import from_image
 
 DATA, GOLDEN = Path(__file__).parent / "data", Path(__file__).parent / "golden"
 TILE = 256

@@ -11,9 +11,9 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from hpcm.errors import CorruptError, PictureError, PictureNotice
-from hpcm.fields import MAX_METADATA, Container
-from hpcm.metadata.kept import Metadata, comments_of
-from hpcm.picture import (
+from hpcm.format.fields import MAX_METADATA, Container
+from hpcm.image.metadata.kept import Metadata, comments_of
+from hpcm.image.picture import (
     CONVERTED,
     PLAIN,
     UPRIGHT,
@@ -25,8 +25,8 @@ from hpcm.picture import (
     to_image,
     unpack_alpha,
 )
-from hpcm.saving import save_picture
-from hpcm.sources import open_picture
+from hpcm.image.read import open_picture
+from hpcm.image.write import save_picture
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 WIDTH, HEIGHT = 24, 16

@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImag
 
 import hpcm
 import hpcm.pillow
-from hpcm.container import pack, unpack
 from hpcm.errors import PictureNotice
+from hpcm.format.container import pack, unpack
 
 PHOTO, GOLDEN = Path(__file__).parent / "data" / "kodim23.png", Path(__file__).parent / "golden"
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import hpcm
-from hpcm.coding.bound import CARRIER_BITS
-from hpcm.coding.layers import layers
-from hpcm.coding.probe import cases, sizes
 from hpcm.errors import MismatchError
-from hpcm.model import grid
-from hpcm.model.arithmetic import arithmetic
-from hpcm.model.exact import make_exact
+from hpcm.model.exact_layers import layers
+from hpcm.nn.exact import grid
+from hpcm.nn.exact.arithmetic import arithmetic
+from hpcm.nn.exact.bound import CARRIER_BITS
+from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.exact.probe import cases, sizes
 
 CPU = torch.device("cpu")
 conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d
@@ -34,7 +34,7 @@ def wide(build, tiny_base):
 @pytest.fixture
 def split(build, tiny_base, monkeypatch):
     """A model with attention whose sums are split."""
-    monkeypatch.setattr("hpcm.coding.layers.PART", 12)
+    monkeypatch.setattr("hpcm.model.exact_layers.PART", 12)
     x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     return make_exact(build(tiny_base), [(x, torch.zeros(1))], "split")
 

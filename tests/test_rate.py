@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hpcm.model.rate import BETA, LIKELIHOOD_MIN, SCALE_MIN, bits, likelihood, lower_bound, round_through, uniform_noise
+from hpcm.nn.rate import BETA, LIKELIHOOD_MIN, SCALE_MIN, bits, likelihood, lower_bound, round_through, uniform_noise
 
 
 def plain_likelihood(residual, scales):

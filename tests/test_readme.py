@@ -126,7 +126,7 @@ def test_every_block_says_what_it_is(path):
             assert not re.search(r"^(\$ )?hpcm [a-z-]", block.text, re.MULTILINE), f"{block.place}: mark it as sh"
 
 
-ON_RAY = ("hpcm.archive", "hpcm.data")  # modules that need the extra
+ON_RAY = ("hpcm.archive", "hpcm.archive.dataset")  # modules that need the extra
 
 
 @pytest.fixture

@@ -19,18 +19,20 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm import calibration, official, weights
+from hpcm import official
 from hpcm.cli import main
 from hpcm.cli.arguments import parser
-from hpcm.coding.config import Prior
-from hpcm.container import unpack
+from hpcm.convert import calibrate as calibration
+from hpcm.convert import catalogue, download
+from hpcm.convert.folder import checkpoints
+from hpcm.convert.get import PHOTOS
+from hpcm.convert.official import ARCHS, official_names
 from hpcm.errors import UsageError
-from hpcm.fields import MODEL_NAME
-from hpcm.official import ARCHS, official_names
-from hpcm.released import catalogue, download
-from hpcm.released.folder import checkpoints
-from hpcm.released.get import PHOTOS
-from hpcm.sources import open_picture
+from hpcm.format.container import unpack
+from hpcm.format.fields import MODEL_NAME
+from hpcm.image.read import open_picture
+from hpcm.model import find as weights
+from hpcm.model.config import Prior
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"small-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]

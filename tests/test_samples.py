@@ -20,12 +20,12 @@ from PIL import Image
 
 import hpcm
 import hpcm.pillow
+from hpcm.codec.tiles import reduced
 from hpcm.errors import PictureError, PictureNotice
-from hpcm.picture import from_image, to_image
-from hpcm.samples import RAW_MODES, READERS
-from hpcm.saving import _tell_what_is_lost, fitted, save_picture
-from hpcm.sources import open_picture
-from hpcm.tiles import reduced
+from hpcm.image.picture import from_image, to_image
+from hpcm.image.read import open_picture
+from hpcm.image.samples import RAW_MODES, READERS
+from hpcm.image.write import _tell_what_is_lost, fitted, save_picture
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pictures.md"
 NOT_OPENED = "no picture that Pillow can read"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hpcm.coding.arrays import NumpyArrays
-from hpcm.coding.config import GROUPS
-from hpcm.coding.schedule import PHASES, SUBPHASES, plan_for, steps_of, table
-from hpcm.model.arrays import TorchArrays
+from hpcm.model.config import GROUPS
+from hpcm.nn.arrays import NumpyArrays
+from hpcm.nn.schedule import PHASES, SUBPHASES, plan_for, steps_of, table
+from hpcm.nn.torch_arrays import TorchArrays
 
 TORCH = TorchArrays(torch.device("cpu"))
 STEPS = [(2, 3, 6), (2, 3, 3), (2, 3, 12), (4, 3, 6), (1, 1, 1), (2, 1, 2), (4, 3, 4)]

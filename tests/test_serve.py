@@ -27,10 +27,12 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 import hpcm
-from hpcm import cli, effort, storage
-from hpcm.container import pack, unpack
+from hpcm import cli
+from hpcm.codec import search as effort
 from hpcm.engine.onnx import OnnxNetworks
 from hpcm.errors import UsageError
+from hpcm.format.container import pack, unpack
+from hpcm.model import storage
 from hpcm.serve import run, site, work
 from hpcm.serve.callers import Callers
 from hpcm.serve.limits import Limits

@@ -11,7 +11,7 @@ from PIL import Image
 
 import hpcm
 from hpcm.errors import PictureError
-from hpcm.sources import bytes_of, image_of
+from hpcm.image.read import bytes_of, image_of
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
 GOLDEN = Path(__file__).parent / "golden"

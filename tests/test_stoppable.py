@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.codec import Codec
-from hpcm.coding.loop import Loop
-from hpcm.coding.stoppable import Stoppable
-from hpcm.container import pack, unpack
+from hpcm.codec.codec import Codec
+from hpcm.codec.ladder import Ladder
 from hpcm.engine.onnx import OnnxNetworks
-from hpcm.ladder import Ladder
+from hpcm.format.container import pack, unpack
+from hpcm.nn.loop import Loop
+from hpcm.nn.stoppable import Stoppable
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((100, 60, 164, 100))
 NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "between_scales", "fuse", "synthesise")

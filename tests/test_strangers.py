@@ -20,20 +20,20 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
-from hpcm import storage
-from hpcm.codec import MAX_DECODED
-from hpcm.coding.config import BASE, NANO, Config
-from hpcm.container import unpack
+from hpcm.codec.codec import MAX_DECODED
+from hpcm.codec.ladder import load
 from hpcm.engine import graph
 from hpcm.engine.onnx import session
 from hpcm.errors import FormatError, PictureError, WeightsError
-from hpcm.fields import Part
-from hpcm.ladder import load
-from hpcm.metadata import xmp
-from hpcm.picture import from_image, pack_alpha
-from hpcm.saving import save_picture
-from hpcm.sources import open_picture
-from hpcm.weights import ASSETS
+from hpcm.format.container import unpack
+from hpcm.format.fields import Part
+from hpcm.image.metadata import xmp
+from hpcm.image.picture import from_image, pack_alpha
+from hpcm.image.read import open_picture
+from hpcm.image.write import save_picture
+from hpcm.model import storage
+from hpcm.model.config import BASE, NANO, Config
+from hpcm.model.find import ASSETS
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "tiny.safetensors"

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import hpcm
-from hpcm.atomic import TEMPORARY
 from hpcm.errors import TrainingError
 from hpcm.train import checkpoint
+from hpcm.util.atomic import TEMPORARY
 
 STATE = {"position": {"step": 7}, "values": torch.arange(100_000)}  # 0.8 MB
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hpcm import cli
-from hpcm.coding.config import BASE, NANO
 from hpcm.engine.torch import save
-from hpcm.model.hpcm import HPCM
+from hpcm.model.config import BASE, NANO
+from hpcm.nn.hpcm import HPCM
 from hpcm.train import loop, watch
 from hpcm.train.options import Options, defaults, remember
 

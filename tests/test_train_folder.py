@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcm import atomic, weights
-from hpcm.coding.config import MODELS
 from hpcm.errors import UsageError
+from hpcm.model import find as weights
+from hpcm.model.config import MODELS
 from hpcm.train import checkpoint, watch
 from hpcm.train.folder import clear, refusal, tidy
 from hpcm.train.loop import train
 from hpcm.train.options import FILE, Options
+from hpcm.util import atomic
 
 OPTIONS = Options(config="tiny", crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 MODEL, PIECE = weights.RUN_WEIGHTS, "checkpoint-1-0000"

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm.coding.config import LITE, NANO, Config, Prior
 from hpcm.errors import UsageError
-from hpcm.model.hpcm import HPCM
-from hpcm.model.rate import bits
+from hpcm.model.config import LITE, NANO, Config, Prior
+from hpcm.model.find import find
+from hpcm.nn.hpcm import HPCM
+from hpcm.nn.rate import bits
 from hpcm.train.grow import Growth, can_grow, grow
 from hpcm.train.muon import Muon, orthogonal
 from hpcm.train.start import pca_start
-from hpcm.weights import find
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hpcm.cli import training
-from hpcm.metrics import SCORE_MIN, ms_ssim
-from hpcm.model.distortion import LOSSES
+from hpcm.nn.distortion import LOSSES
 from hpcm.train import device
 from hpcm.train.loss import importances, rate_distortion
+from hpcm.util.metrics import SCORE_MIN, ms_ssim
 
 PUBLISHED_MSE = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 PUBLISHED_MS_SSIM = (2.4, 4.58, 8.73, 16.64, 31.73, 60.5)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm import decoding
-from hpcm.container import pack, unpack
-from hpcm.entropy.coder import Decoder
-from hpcm.shortest import load_for
-from hpcm.weights import find, find_hash
+from hpcm.codec import decoder as decoding
+from hpcm.codec.entropy import Decoder
+from hpcm.codec.shortest import load_for
+from hpcm.format.container import pack, unpack
+from hpcm.model.find import find, find_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "web"

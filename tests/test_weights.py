@@ -16,12 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import hpcm
-from hpcm import atomic, storage, weights
 from hpcm.engine.torch import load_model, save
 from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
-from hpcm.model.exact import make_exact
-from hpcm.model.grid import convolutions
-from hpcm.weights import RUN_WEIGHTS, describe, find
+from hpcm.model import find as weights
+from hpcm.model import storage
+from hpcm.model.find import RUN_WEIGHTS, describe, find
+from hpcm.nn.exact.grid import convolutions
+from hpcm.nn.exact.make_exact import make_exact
+from hpcm.util import atomic
 
 ROOT = Path(__file__).parents[1]
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))

@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import official
-    from .codec import Codec
-    from .coding.config import Config
+    from .codec.codec import Codec
+    from .codec.ladder import load
+    from .codec.shortest import compress, decompress, preview
+    from .convert import official
     from .errors import HPCMError
-    from .ladder import load
-    from .model.hpcm import HPCM
-    from .shortest import compress, decompress, preview
-    from .weights import WeightsFile
+    from .model.config import Config
+    from .model.find import WeightsFile
+    from .nn.hpcm import HPCM
 
 __version__ = "0.2.0"
 __all__ = [
@@ -39,19 +39,19 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "preview"], "shortest"),
-    "load": "ladder",
-    "Codec": "codec",
-    "HPCM": "model.hpcm",
-    "Config": "coding.config",
+    **dict.fromkeys(["compress", "decompress", "preview"], "codec.shortest"),
+    "load": "codec.ladder",
+    "Codec": "codec.codec",
+    "HPCM": "nn.hpcm",
+    "Config": "model.config",
     "HPCMError": "errors",
 }
-_ROOMS = ("official", "archive", "data")
+_ROOMS = {"official": "convert.official", "archive": "archive"}
 
 
 def models() -> "list[WeightsFile]":
     """The models at hand: the bundled ones and those of the user's weights folder. Loads none."""
-    from .weights import available
+    from .model.find import available
 
     return list(available())
 
@@ -59,7 +59,7 @@ def models() -> "list[WeightsFile]":
 def __getattr__(name: str) -> Any:
     """Looks up a public name when it is first used (PEP 562)."""
     if name in _ROOMS:
-        return import_module(f".{name}", __name__)
+        return import_module(f".{_ROOMS[name]}", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)

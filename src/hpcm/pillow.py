@@ -19,12 +19,12 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .container import is_hpcm, unpack, unpack_head
 from .errors import FormatError, HPCMError, PictureError, TruncatedError
-from .fields import Container
-from .metadata.gather import attach
-from .metadata.kept import Metadata
-from .picture import file_of, mode_of
+from .format.container import is_hpcm, unpack, unpack_head
+from .format.fields import Container
+from .image.metadata.gather import attach
+from .image.metadata.kept import Metadata
+from .image.picture import file_of, mode_of
 
 FORMAT, SUFFIX, MIME_TYPE = "HPCM", ".hpcm", "image/x-hpcm"
 FIRST_READ = 4096  # bytes, which hold the head of most files
@@ -55,7 +55,7 @@ class HPCMImageFile(ImageFile.ImageFile):
 
         Returns the mode, and where the picture lies in what `load` will give; None where it changes nothing.
         """
-        from .codec import reduction
+        from .codec.codec import reduction
 
         if not self.tile or size is None or self._draft is not None:
             return None
@@ -92,7 +92,7 @@ class HPCMImageFile(ImageFile.ImageFile):
         return self.fp.read()
 
     def _decoded(self) -> Image.Image:
-        from .shortest import load_for
+        from .codec.shortest import load_for
 
         try:
             container = unpack(self._read(), partial=ImageFile.LOAD_TRUNCATED_IMAGES)
@@ -119,7 +119,7 @@ def _read_head(file: IO[bytes]) -> Container:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    from .shortest import compress
+    from .codec.shortest import compress
 
     given: dict[str, Any] = image.encoderinfo
     metadata = {name: given[name] for name in METADATA if name in given}

@@ -20,17 +20,17 @@ from PIL import Image
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from hpcm.codec import Codec
-from hpcm.container import pack, unpack, unpack_head
-from hpcm.entropy.coder import Decoder, Encoder
-from hpcm.entropy.tables import Tables
+from hpcm.codec.codec import Codec
+from hpcm.codec.entropy import Decoder, Encoder
+from hpcm.codec.ladder import load
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
-from hpcm.fields import Container, Part
-from hpcm.ladder import load
-from hpcm.picture import from_image, pack_alpha
-from hpcm.saving import save_picture
-from hpcm.sources import open_picture
-from hpcm.weights import describe
+from hpcm.format.container import pack, unpack, unpack_head
+from hpcm.format.fields import Container, Part
+from hpcm.image.picture import from_image, pack_alpha
+from hpcm.image.read import open_picture
+from hpcm.image.write import save_picture
+from hpcm.model.find import describe
+from hpcm.model.tables import Tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 1 << 17  # of a picture that is decoded

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hpcm import atomic
+from hpcm.codec.ladder import load
+from hpcm.codec.tiles import cropped
 from hpcm.engine.torch import save
-from hpcm.ladder import load
-from hpcm.metadata.kept import Metadata
-from hpcm.model.exact import make_exact
-from hpcm.picture import from_image
-from hpcm.tiles import cropped
+from hpcm.image.metadata.kept import Metadata
+from hpcm.image.picture import from_image
+from hpcm.nn.exact.make_exact import make_exact
+from hpcm.util import atomic
 
 METADATA = Metadata(  # all that a file can hold
     icc=b"a profile",

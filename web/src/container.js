@@ -1,6 +1,6 @@
 /**
  * The .hpcm byte format, version 1. docs/format.md walks through a file; the docstring of the Python package's
- * container.py is the specification.
+ * format/container.py is the specification.
  *
  *     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
  */

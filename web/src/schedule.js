@@ -1,6 +1,6 @@
 /**
  * Who is coded when, as lists of places; the coding order and its drawing are in the Python package's
- * coding/schedule.py.
+ * nn/schedule.py.
  *
  * A lattice is what a scale sees of the latent y [M, h, w]: scale 2 all of it, scale 1 a quarter and scale 0 a sixteenth
  * of the places, of each of the eight groups of channels with its own phase. A place is an index into [M, rows, columns].

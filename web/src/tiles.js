@@ -1,5 +1,5 @@
 /**
- * Pictures piece by piece, as in the Python package's tiles.py: transforms with a halo of real neighbours, so that there
+ * Pictures piece by piece, as in the Python package's codec/tiles.py: transforms with a halo of real neighbours, so that there
  * are no seams. Boxes are [left, top, right, bottom]; y [M, h, w], one latent for 16 x 16 pixels.
  */
 import { tileBoxes } from "./container.js";

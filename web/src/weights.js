@@ -1,5 +1,5 @@
 /**
- * Weights files (safetensors) -> numbers, tables and graphs; the Python package's storage.py says how they are stored.
+ * Weights files (safetensors) -> numbers, tables and graphs; the Python package's model/storage.py says how they are stored.
  */
 import { Tables } from "./entropy.js";
 import { HpcmError } from "./errors.js";

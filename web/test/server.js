@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const ASSETS = fileURLToPath(new URL("../../src/hpcm/assets/", import.meta.url));
+const ASSETS = fileURLToPath(new URL("../../src/hpcm/model/assets/", import.meta.url));
 const LINKED = ["nano-1", "lite-1", "lite-mse-1"];
 const TYPES = {
   ".css": "text/css",

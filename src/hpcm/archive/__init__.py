@@ -4,19 +4,38 @@
 
     archive.compress("s3://bucket/photos", "s3://bucket/small", quality=50)
     archive.restore("s3://bucket/small", "/disk/photos")
+    archive.Pictures("s3://bucket/small")  # a PyTorch data set
 
-Needs the extra `ray`: pip install 'hpcm-codec[ray]'.
+Needs the extra `ray`: pip install 'hpcm-codec[ray]'. The data set needs pyarrow and PyTorch alone, so modules are
+imported when their names are first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 
-if not (find_spec("ray") and find_spec("pyarrow")):
-    raise UsageError("archives need Ray and pyarrow: pip install 'hpcm-codec[ray]'")
+if TYPE_CHECKING:
+    from .dataset import Pictures
+    from .run import Summary, compress, restore
 
-from .run import Summary, compress, restore
+__all__ = ["compress", "restore", "Summary", "Pictures"]
 
-__all__ = ["compress", "restore", "Summary"]
+_NEEDS = {"run": ("ray", "pyarrow"), "dataset": ("torch", "pyarrow")}  # module: packages
+_MODULES = {"compress": "run", "restore": "run", "Summary": "run", "Pictures": "dataset"}  # public name: module
+
+
+def __getattr__(name: str) -> Any:
+    """Looks up a public name when it is first used (PEP 562). Raises UsageError where a package is missing."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES[name]
+    if missing := [package for package in _NEEDS[module] if not find_spec(package)]:
+        extra = "torch" if missing == ["torch"] else "ray"
+        raise UsageError(f"{__name__}.{name} needs {' and '.join(missing)}: pip install 'hpcm-codec[{extra}]'")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from ..stores.places import Found, Place, readable
+from .places import Found, Place, readable
 from .plan import input_of
 
 FOLDER = "_hpcm"

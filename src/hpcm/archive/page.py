@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..container import unpack_head
+from ..codec.shortest import decompress
 from ..errors import HPCMError
-from ..picture import rgb_of
-from ..saving import draft_of, fitted
-from ..shortest import decompress
-from ..sources import open_picture
-from ..stores.places import Place
-from ..stores.shards import kind_of, pictures_at
+from ..format.container import unpack_head
+from ..image.picture import rgb_of
+from ..image.read import open_picture
+from ..image.write import draft_of, fitted
 from .manifest import FOLDER
+from .places import Place
 from .plan import Job
+from .shards import kind_of, pictures_at
 
 REPORT = f"{FOLDER}/report.html"
 WORST, ERRORS = 12, 50  # pictures and errors that are shown

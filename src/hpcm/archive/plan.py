@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import UsageError
-from ..stores.places import Found, Place, readable
-from ..stores.shards import KINDS, kind_of
 from .names import Claims
+from .places import Found, Place, readable
+from .shards import KINDS, kind_of
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}

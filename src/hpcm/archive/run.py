@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from ..codec import DEFAULT_QUALITY
+from ..codec.codec import DEFAULT_QUALITY
 from ..errors import UsageError
-from ..stores.places import Place, readable
-from ..weights import DEFAULT_MODEL, rungs
+from ..model.find import DEFAULT_MODEL, rungs
 from . import manifest, page
+from .places import Place, readable
 from .plan import Job, Kept, Part, Plan, input_of, plan, root_of
 from .worker import Worker
 
@@ -123,7 +123,7 @@ def restore(
 
     Raises as `compress`.
     """
-    from ..saving import picture_format
+    from ..image.write import picture_format
 
     picture_format(f".{format}")
     return _run(source, target, {"restore": True, "format": format}, model, where)

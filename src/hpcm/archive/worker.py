@@ -22,22 +22,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..container import is_hpcm, unpack
 from ..errors import FormatError, HPCMError, PictureNotice
-from ..fields import MAX_ENCODED, Container
-from ..metrics import EQUAL, psnr_of_mse
-from ..picture import from_image
-from ..saving import save_picture
-from ..sources import open_picture
-from ..stores import shards
-from ..stores.places import BAD_NAME, Place, readable
-from ..stores.shards import Record, Sink
-from . import manifest
+from ..format.container import is_hpcm, unpack
+from ..format.fields import MAX_ENCODED, Container
+from ..image.picture import from_image
+from ..image.read import open_picture
+from ..image.write import save_picture
+from ..util.metrics import EQUAL, psnr_of_mse
+from . import manifest, shards
 from .names import Claims, checked
+from .places import BAD_NAME, Place, readable
 from .plan import Job, Part, root_of
+from .shards import Record, Sink
 
 if TYPE_CHECKING:
-    from ..codec import Codec
+    from ..codec.codec import Codec
 
 AHEAD = 4  # pictures that are read before the codec wants them
 KILO = 1 if sys.platform == "darwin" else 1024  # bytes of a unit of ru_maxrss
@@ -48,7 +47,7 @@ class Worker:
     """Ray Data makes one for each actor and calls it with parts."""
 
     def __init__(self, job: Job) -> None:
-        from ..ladder import load
+        from ..codec.ladder import load
 
         Image.MAX_IMAGE_PIXELS = MAX_ENCODED
         self.job, self.target = job, Place(job.target)
@@ -144,7 +143,7 @@ class Worker:
         return made, facts
 
     def restored(self, data: bytes) -> tuple[bytes, Facts]:
-        from ..shortest import load_for
+        from ..codec.shortest import load_for
 
         container = unpack(data)
         codec = self.codec or load_for(container, threads=self.job.threads)

@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..weights import DEFAULT_MODEL
+from ..model.find import DEFAULT_MODEL
 from . import values
 from .messages import say
 
 if TYPE_CHECKING:
     from ..archive import Summary
 
-KINDS = ("loose", "tar", "parquet")  # as in stores/shards.py
+KINDS = ("loose", "tar", "parquet")  # as in archive/shards.py
 EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
 MEGA = 1e6
 

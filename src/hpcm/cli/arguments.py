@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..weights import DEFAULT_MODEL
+from ..model.find import DEFAULT_MODEL
 from . import values
 from .archiving import archive
 from .archiving import options as archive_options
@@ -26,10 +26,10 @@ from .training import options as train_options
 from .training import train
 from .version import Version
 
-DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec.py
-EFFORTS = range(10)  # as in codec.py
+DEFAULT_QUALITY, MAX_DECODED = 50, 1 << 28  # as in codec/codec.py
+EFFORTS = range(10)  # as in codec/codec.py
 ENGINES = ("auto", "onnx", "torch")  # as in engine/choice.py
-ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in official.py
+ARCHITECTURES = ("base", "large", "1b", "base-phi")  # as in convert/official.py
 FORMATS = "png, webp, tif, jpg, avif, jp2, ppm, bmp or gif"  # that decompress writes, of Pillow's
 EXAMPLES = """examples:
   hpcm compress photo.jpg                   writes photo.hpcm

@@ -11,9 +11,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ..container import unpack
 from ..errors import PictureNotice, TruncatedError, UsageError
-from ..fields import PASSES
+from ..format.container import unpack
+from ..format.fields import PASSES
 from . import files
 from .files import Job
 from .folders import in_words
@@ -21,7 +21,7 @@ from .messages import attempt, be_verbose, complain, say
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
-    from ..codec import Codec
+    from ..codec.codec import Codec
 
 Told = Callable[[float], None]
 WHY_SKIPPED = "in a folder, only files with the usual suffixes of pictures are compressed"
@@ -52,7 +52,7 @@ def compressor(options: argparse.Namespace, told: Told | None = None) -> Work:
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
-    from ..sources import open_picture
+    from ..image.read import open_picture
 
     data = job.read()
     image = open_picture(data)
@@ -62,7 +62,7 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 
 
 def decompress(options: argparse.Namespace) -> bool:
-    from ..saving import options_of
+    from ..image.write import options_of
 
     jobs, _ = files.plan(options.inputs, options.output, f".{options.format}", {files.SUFFIX})
     for job in jobs:
@@ -81,8 +81,8 @@ def decompressor(options: argparse.Namespace, told: Told | None = None) -> Work:
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
-    from ..saving import draft_of, fitted, save_picture
-    from ..shortest import load_for
+    from ..codec.shortest import load_for
+    from ..image.write import draft_of, fitted, save_picture
 
     data = job.read()
     try:
@@ -193,11 +193,11 @@ def where(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(model: str, where: dict[str, Any]) -> Codec:
     """A model, or a ladder of them, by name or path. Raises HPCMError."""
-    from ..weights import rungs
+    from ..model.find import rungs
 
     models = rungs(model)  # cheap, and most likely to fail
     keep_pages()
-    from ..ladder import codec_of
+    from ..codec.ladder import codec_of
 
     return codec_of(models, **where)
 

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import atomic
-from ..container import MAGIC, unpack
 from ..errors import UsageError
+from ..format.container import MAGIC, unpack
+from ..util import atomic
 from .files import write
 from .messages import attempt
 
@@ -49,8 +49,8 @@ def thumbnail(options: argparse.Namespace) -> bool:
 
 def make_thumbnail(options: argparse.Namespace) -> None:
     """As a thumbnailer is called: input, output, size. What a cut file holds is shown."""
-    from ..saving import draft_of, fitted
-    from ..shortest import load_for
+    from ..codec.shortest import load_for
+    from ..image.write import draft_of, fitted
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
     image = load_for(container).preview(container, draft=draft_of(container, options.side))
@@ -64,7 +64,7 @@ def plain(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    from ..picture import eight_bits
+    from ..image.picture import eight_bits
 
     return Image.fromarray(np.asarray(eight_bits(image) if image.mode == "I;16" else image))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..weights import DEFAULT_MODEL, default
+from ..model.find import DEFAULT_MODEL, default
 from .convert import keep_pages
 from .files import lift_pillows_bound, write
 from .messages import say

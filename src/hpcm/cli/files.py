@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import atomic
-from ..atomic import refuse_existing
-from ..container import LONGEST_START, is_hpcm, no_hpcm
 from ..errors import UsageError
+from ..format.container import LONGEST_START, is_hpcm, no_hpcm
+from ..util import atomic
+from ..util.atomic import refuse_existing
 from .folders import contents
 from .streams import is_standard_output
 
@@ -216,7 +216,7 @@ def lift_pillows_bound() -> None:
     """Makes Pillow open what `fields.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
     from PIL import Image
 
-    from ..fields import MAX_ENCODED
+    from ..format.fields import MAX_ENCODED
 
     Image.MAX_IMAGE_PIXELS = MAX_ENCODED
 

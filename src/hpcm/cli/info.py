@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..container import unpack_left
 from ..errors import ModelNotFoundError
-from ..fields import ANCILLARY, Container
-from ..metadata.kept import NAMES
-from ..weights import WeightsFile, find_hash
+from ..format.container import unpack_left
+from ..format.fields import ANCILLARY, Container
+from ..image.metadata.kept import NAMES
+from ..model.find import WeightsFile, find_hash
 from .files import STREAM, Job
 from .messages import attempt
 from .values import MAX_QUALITY

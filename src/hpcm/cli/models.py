@@ -8,9 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing
 from ..errors import UsageError
-from ..weights import SUFFIX, WeightsFile, alias_of, available, default, find, ladder_of, released, rungs, user_folder
+from ..model.find import (
+    SUFFIX,
+    WeightsFile,
+    alias_of,
+    available,
+    default,
+    find,
+    ladder_of,
+    released,
+    rungs,
+    user_folder,
+)
+from ..util.atomic import replacing
 from .convert import keep_pages
 from .files import refuse_misnamed
 from .messages import attempt, say
@@ -62,10 +73,10 @@ def models(options: argparse.Namespace) -> bool | None:
 
 def get(options: argparse.Namespace) -> bool:
     """Makes models of the authors' checkpoints; see docs/released.md."""
-    from ..released.catalogue import LICENCE, chosen
-    from ..released.folder import checkpoints
-    from ..released.get import doubts, photos_of
-    from ..released.get import get as get_one
+    from ..convert.catalogue import LICENCE, chosen
+    from ..convert.folder import checkpoints
+    from ..convert.get import doubts, photos_of
+    from ..convert.get import get as get_one
 
     wanted = chosen(options.get)
     photos = photos_of(options.photos)
@@ -105,7 +116,7 @@ def row(weights: WeightsFile) -> dict[str, Any]:
 
 def import_(options: argparse.Namespace) -> None:
     refuse_misnamed(Path(options.output), SUFFIX)
-    from ..official import import_checkpoint
+    from ..convert.official import import_checkpoint
 
     with replacing(Path(options.output), options.force) as temporary:
         import_checkpoint(Path(options.file), options.arch, temporary, options.lmbda)
@@ -115,9 +126,9 @@ def import_(options: argparse.Namespace) -> None:
 def exact(options: argparse.Namespace) -> None:
     """Quantises a model after training so that its files decode everywhere; see docs/exactness.md."""
     refuse_misnamed(Path(options.output), SUFFIX)
-    from ..calibration import batches_of, exact_of, save_exact
+    from ..convert.calibrate import batches_of, exact_of, save_exact
     from ..engine.torch import load_model
-    from ..fields import MODEL_NAME
+    from ..format.fields import MODEL_NAME
 
     if options.name and not MODEL_NAME.fullmatch(options.name):
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")

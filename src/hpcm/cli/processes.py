@@ -25,7 +25,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ..errors import PictureNotice
-from ..hardware import cores, end_with_parent
+from ..util.hardware import cores, end_with_parent
 from .files import Job
 from .messages import attempt, be_verbose, line
 

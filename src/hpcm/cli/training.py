@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..coding.config import MODELS
+from ..model.config import MODELS
 from . import values
 from .convert import keep_pages
 
-LOSSES = ("mse", "ms-ssim", "mixed")  # as in model/distortion.py
+LOSSES = ("mse", "ms-ssim", "mixed")  # as in nn/distortion.py
 
 if TYPE_CHECKING:
     from ..train.options import Options

@@ -6,9 +6,9 @@ import argparse
 import math
 import re
 
-MAX_QUALITY = 100  # as in codec.py
+MAX_QUALITY = 100  # as in codec/codec.py
 DEVICES = ("cpu", "cuda")
-TILES = tuple(1 << t for t in range(8, 13))  # pixels; as in codec.py
+TILES = tuple(1 << t for t in range(8, 13))  # pixels; as in codec/codec.py
 
 
 def quality(text: str) -> int:

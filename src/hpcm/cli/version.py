@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__
-from ..weights import available
+from ..model.find import available
 
 ENGINES = ("onnxruntime", "torch")  # packages
 

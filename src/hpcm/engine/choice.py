@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from .. import storage
-from ..coding.config import Config
-from ..coding.loop import Loop
-from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
-from ..weights import WeightsFile, bundled, read
+from ..model import storage
+from ..model.config import Config
+from ..model.find import WeightsFile, bundled, read
+from ..model.tables import Tables
+from ..nn.loop import Loop
 from . import graph
 
 LOG = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..coding.layers import layers
 from ..errors import WeightsError
-from ..model.hpcm import HPCM
+from ..model.exact_layers import layers
+from ..nn.hpcm import HPCM
 from .graph import check
 from .onnx import OPSET, PREFIX, layer_graph, unsuited
 

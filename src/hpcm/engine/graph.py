@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..coding.config import MAX_WIDTH
+from ..model.config import MAX_WIDTH
 
 OPERATIONS = set(
     b"Add Cast Concat Constant Conv ConvTranspose DepthToSpace LeakyRelu Max Min "

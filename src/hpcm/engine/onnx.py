@@ -31,17 +31,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import storage
-from ..coding.arrays import Array, Arrays, NumpyArrays
-from ..coding.bound import check
-from ..coding.config import HYPER_STRIDE, LATENT_STRIDE, PICTURE_CHANNELS, Config
-from ..coding.gains import KNOTS, between
-from ..coding.layers import EXPONENT, Layer
-from ..coding.loop import Loop
-from ..coding.probe import Case, cases, compare
-from ..coding.schedule import Step
 from ..errors import UsageError, WeightsError
-from ..hardware import available_memory, cores
+from ..model import storage
+from ..model.config import HYPER_STRIDE, LATENT_STRIDE, PICTURE_CHANNELS, Config
+from ..model.exact_layers import EXPONENT, Layer
+from ..nn.arrays import Array, Arrays, NumpyArrays
+from ..nn.exact.bound import check
+from ..nn.exact.probe import Case, cases, compare
+from ..nn.gains import KNOTS, between
+from ..nn.loop import Loop
+from ..nn.schedule import Step
+from ..util.hardware import available_memory, cores
 
 OPSET = 17
 PREFIX = "net."  # of weights' names in a graph; behind it the name in the module

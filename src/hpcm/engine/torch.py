@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import atomic, storage
-from ..coding.bound import check
-from ..coding.config import Config
-from ..coding.layers import EXPONENT
-from ..coding.probe import cases
-from ..entropy.tables import Tables
 from ..errors import UsageError, WeightsError
-from ..model.grid import convolutions, probe
-from ..model.hpcm import HPCM
-from ..weights import FORMAT, WeightsFile, read
+from ..model import storage
+from ..model.config import Config
+from ..model.exact_layers import EXPONENT
+from ..model.find import FORMAT, WeightsFile, read
+from ..model.tables import Tables
+from ..nn.exact.bound import check
+from ..nn.exact.grid import convolutions, probe
+from ..nn.exact.probe import cases
+from ..nn.hpcm import HPCM
+from ..util import atomic
 
 
 class LoadedModel(NamedTuple):

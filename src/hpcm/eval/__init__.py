@@ -1,6 +1,6 @@
 """`hpcm eval` and `hpcm bench`: what a codec is worth, measured so that the numbers can be compared.
 
-    metrics.py   PSNR, MS-SSIM, LPIPS of two pictures
+    util/metrics.py   PSNR, MS-SSIM, LPIPS of two pictures
     rivals.py    the conventional codecs, one class of two methods each (and yuv.py)
     ours.py      an hpcm model behind the same two methods, with the time split into its parts
     measure.py   one codec at one setting on one picture; cached, in any number of processes

@@ -30,14 +30,14 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..codec import Codec
-from ..coding.config import MODELS, Config
+from ..codec.codec import Codec
+from ..codec.ladder import load
 from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError, UsageError
-from ..hardware import cores, matrix_speed
-from ..ladder import load
-from ..model.hpcm import HPCM
-from ..weights import find
+from ..model.config import MODELS, Config
+from ..model.find import find
+from ..nn.hpcm import HPCM
+from ..util.hardware import cores, matrix_speed
 from .others import KNOWN, Beside, Other, kind
 from .released import Released
 

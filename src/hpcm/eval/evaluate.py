@@ -11,9 +11,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from .. import atomic
 from ..errors import UsageError
-from ..weights import rungs
+from ..model.find import rungs
+from ..util import atomic
 from . import measure
 from .bdrate import COLUMNS, LEAST_OVERLAP, RATES, Curve, delta, points_of, published
 from .machine import commit, machine, versions

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..hardware import cores
+from ..util.hardware import cores
 from .rivals import program_version
 
 PACKAGES = (

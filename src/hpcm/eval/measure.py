@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import atomic
 from ..errors import PictureError, PictureNotice
-from ..hardware import end_with_parent
-from ..picture import from_image, rgb_of
-from ..sources import open_picture
+from ..image.picture import from_image, rgb_of
+from ..image.read import open_picture
+from ..util import atomic
+from ..util.hardware import end_with_parent
 from .machine import code_digest, peak_memory, versions
 from .metrics import EXTRA, decibels, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting

@@ -1,4 +1,4 @@
-"""How much two pictures differ, for reports. A picture is uint8 [H, W, 3]; `psnr` is that of `hpcm.metrics`."""
+"""How much two pictures differ, for reports. A picture is uint8 [H, W, 3]; `psnr` is that of `hpcm.util.metrics`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import metrics
 from ..errors import UsageError
-from ..metrics import EQUAL, PEAK, SMALLEST, psnr
+from ..util import metrics
+from ..util.metrics import EQUAL, PEAK, SMALLEST, psnr
 
 __all__ = ["EQUAL", "EXTRA", "SMALLEST", "decibels", "lpips", "ms_ssim", "psnr", "ssimulacra2"]
 

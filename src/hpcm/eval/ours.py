@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..codec import QUALITIES, Codec
-from ..container import pack, unpack
-from ..ladder import Ladder, load
-from ..model.hpcm import HPCM
+from ..codec.codec import QUALITIES, Codec
+from ..codec.ladder import Ladder, load
+from ..format.container import pack, unpack
+from ..nn.hpcm import HPCM
 from .rivals import Setting
 
 

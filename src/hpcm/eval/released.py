@@ -3,7 +3,7 @@
 PATH is a checkout of LIC-HPCM. Nothing of it is part of this package, so this is all that is expected of it:
 
     src/models/HPCM_Base.py, HPCM_Large.py or HPCM_Base_PhiContext.py   a class HPCM without arguments, a nn.Module
-    HPCM.state_dict()                                   parameters under the names that official.py knows
+    HPCM.state_dict()                                   parameters under the names that convert/official.py knows
     HPCM.update(scale_table)                            a tensor of SCALES scales
     HPCM.compress(x) -> {"strings", "shape"}            x [1, 3, H, W] in 0..1, sides multiples of MULTIPLE
     HPCM.decompress(strings, shape) -> {"x_hat"}
@@ -25,10 +25,10 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from ..coding.config import MODELS, Config
+from ..convert.official import official_names
 from ..errors import UsageError
-from ..model.hpcm import HPCM
-from ..official import official_names
+from ..model.config import MODELS, Config
+from ..nn.hpcm import HPCM
 from .others import KNOWN, Timed, speed
 
 MODULES = {"base": "HPCM_Base", "large": "HPCM_Large", "base-phi": "HPCM_Base_PhiContext"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import atomic
+from ..util import atomic
 from .measure import Row, Source, Subject, Task, open_codec, read_pixels
 from .metrics import psnr
 from .rivals import Codec, Setting

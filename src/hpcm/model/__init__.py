@@ -1,1 +1,1 @@
-"""The HPCM networks: torch, tensors in and tensors out, no bytes and no files."""
+"""A model as data: configuration, weights files and their names, tables of the entropy coder. No torch."""

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .. import atomic
 from ..errors import UsageError
+from ..util import atomic
 from .offer import Offer
 from .site import INDEX, PAGE, Asset, assets, is_built
 

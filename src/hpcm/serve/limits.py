@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..hardware import cores
+from ..util.hardware import cores
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..codec import Codec
-from ..coding.config import Config
+from ..codec.codec import Codec
 from ..engine.choice import load
 from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
-from ..fields import Container
-from ..storage import GRAPH
-from ..weights import DEFAULT_MODEL, WeightsFile, alias_of, available, find
+from ..format.fields import Container
+from ..model.config import Config
+from ..model.find import DEFAULT_MODEL, WeightsFile, alias_of, available, find
+from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..codec import MAX_EFFORT, QUALITIES
+from ..codec.codec import MAX_EFFORT, QUALITIES
 from ..errors import UsageError
-from ..fields import PASSES, Box
+from ..format.fields import PASSES, Box
 
 NUMBER = r"\d{1,9}"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..coding.config import LATENT_STRIDE, Config, receptive_halo
 from ..errors import TooLargeError
-from ..fields import Box, Container
-from ..sources import open_picture
+from ..format.fields import Box, Container
+from ..image.read import open_picture
+from ..model.config import LATENT_STRIDE, Config, receptive_halo
 from .refusal import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.

@@ -12,7 +12,7 @@ import uvicorn
 from PIL import Image
 
 from ..errors import UsageError
-from ..fields import MAX_ENCODED
+from ..format.fields import MAX_ENCODED
 from .api import application
 from .callers import ANYWHERE, THIS_MACHINE, Callers, is_loopback
 from .door import Door

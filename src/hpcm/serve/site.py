@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..weights import ASSETS, SUFFIX
+from ..model.find import ASSETS, SUFFIX
 from .offer import Offer
 
 PAGE = Path(__file__).parent / "page"

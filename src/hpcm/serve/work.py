@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
-from .. import container as format_
-from ..coding.stoppable import Check
 from ..errors import PictureError, UsageError
-from ..fields import ANCILLARY, PASSES, Box, Container
-from ..saving import draft_of, fitted, save_picture
-from ..weights import WeightsFile
+from ..format import container as format_
+from ..format.fields import ANCILLARY, PASSES, Box, Container
+from ..image.write import draft_of, fitted, save_picture
+from ..model.find import WeightsFile
+from ..nn.stoppable import Check
 from .limits import Limits
 from .notices import listening
 from .offer import Offer

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
 
-from .. import atomic
-from ..coding.config import Config
 from ..errors import TrainingError
+from ..model.config import Config
+from ..util import atomic
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

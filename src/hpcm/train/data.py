@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from ..errors import PictureError, UsageError
-from ..picture import rgb_of
+from ..image.picture import rgb_of
 from .pool import Draw, Pool
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}

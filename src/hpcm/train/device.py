@@ -7,10 +7,10 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..coding.config import Config
 from ..errors import UsageError
-from ..hardware import matrix_speed
-from ..model.hpcm import HPCM
+from ..model.config import Config
+from ..nn.hpcm import HPCM
+from ..util.hardware import matrix_speed
 
 WORTH_IT = 1.3  # times that bf16 must be faster than float32 to be chosen
 BACKWARD = 3  # times the multiplications of the forward pass are those of a training step

@@ -6,7 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from .. import atomic, weights
+from ..model import find as weights
+from ..util import atomic
 from . import checkpoint, options, watch
 
 # Beside the checkpoint. They are removed in this order, so that what is left of a killed process is recognised:

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ..coding.config import Config
 from ..errors import UsageError
-from ..model.hpcm import HPCM
-from ..model.layers import DWConvRB, PConvRB
+from ..model.config import Config
+from ..nn.hpcm import HPCM
+from ..nn.layers import DWConvRB, PConvRB
 from .checkpoint import State
 from .team import Team
 

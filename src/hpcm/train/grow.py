@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..coding.config import CELL, GROUPS, Config
 from ..errors import UsageError
-from ..model.context import Gain, ParameterNet
-from ..model.hpcm import HPCM
-from ..model.layers import DWConvRB, PConvRB
+from ..model.config import CELL, GROUPS, Config
+from ..nn.context import Gain, ParameterNet
+from ..nn.hpcm import HPCM
+from ..nn.layers import DWConvRB, PConvRB
 from .start import SCALE_SHARE, UNIT, components, knot_steps
 
 Layer = nn.Conv2d | nn.ConvTranspose2d

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codec import Codec
+from ..codec.codec import Codec
+from ..codec.ladder import load
 from ..errors import PictureNotice
-from ..ladder import load
-from ..metrics import psnr
+from ..util.metrics import psnr
 
 QUALITIES = (13, 38, 63, 88)  # of a model with several levels
 SHOWN = 4  # pictures in the grid

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import HPCMError, UsageError
-from ..hardware import available_memory
+from ..util.hardware import available_memory
 from . import checkpoint
 from .checkpoint import State
 from .data import Photographs, Source, middles, scan

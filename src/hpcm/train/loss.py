@@ -1,6 +1,6 @@
 """The rate-distortion loss (paper, section 4.1): lambda * distortion + bits per pixel.
 
-The distortion is 255^2 * MSE, 1 - MS-SSIM, or a mean of both (hpcm.model.distortion).
+The distortion is 255^2 * MSE, 1 - MS-SSIM, or a mean of both (hpcm.nn.distortion).
 Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and importance of each picture [B].
 """
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..coding.config import Config
-from ..model.distortion import distortion
+from ..model.config import Config
+from ..nn.distortion import distortion
 
 
 class Loss(NamedTuple):

@@ -7,12 +7,12 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from .. import atomic
-from ..coding.config import MODELS, MS_SSIM_WEIGHT, Config
 from ..errors import UsageError, WeightsError
-from ..metrics import SMALLEST
-from ..model.distortion import LOSSES
-from ..weights import find
+from ..model.config import MODELS, MS_SSIM_WEIGHT, Config
+from ..model.find import find
+from ..nn.distortion import LOSSES
+from ..util import atomic
+from ..util.metrics import SMALLEST
 from .grow import can_grow
 
 FILE = "options.json"  # in a run's folder
@@ -80,7 +80,7 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     """
     config = before or _chosen(options)
     if options.config != config.name:
-        source = "the run" if before else options.init or "hpcm.coding.config.MODELS"
+        source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
     if options.optimizer not in OPTIMIZERS:

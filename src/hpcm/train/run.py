@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from .. import weights
-from ..coding.config import Config
 from ..engine.torch import load_model, save
 from ..errors import TrainingError, UsageError
-from ..model.exact import make_floating
-from ..model.hpcm import HPCM
-from ..model.layers import DWConvRB, PConvRB
+from ..model import find as weights
+from ..model.config import Config
+from ..nn.exact.make_exact import make_floating
+from ..nn.hpcm import HPCM
+from ..nn.layers import DWConvRB, PConvRB
 from . import checkpoint, fsdp
 from .checkpoint import State
 from .data import Photographs
@@ -41,7 +41,7 @@ from .team import Team
 
 START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at most
 MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
-LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in data.py
+LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in archive/dataset.py
 # Options that the weights file tells as its provenance:
 WHAT, HOW = ("config", "loss", "balance", "mix", "crop"), ("batch", "accumulate", "optimizer", "rate", "schedule")
 TOLD = (*WHAT, *HOW, "average", "seed")

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..coding.config import CELL, Config
-from ..coding.gains import KNOTS
-from ..model.context import ParameterNet
-from ..model.hpcm import HPCM
-from ..model.layers import DWConvRB, PConvRB
+from ..model.config import CELL, Config
+from ..nn.context import ParameterNet
+from ..nn.gains import KNOTS
+from ..nn.hpcm import HPCM
+from ..nn.layers import DWConvRB, PConvRB
 
 UNIT = 45 / 255  # one natural unit of a latent in pixel values: about the best quantisation step at lambda 0.01
 STEP_SHRINK = 0.85  # a little finer than the high-rate optimum, which dead zones make too coarse

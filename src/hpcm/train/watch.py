@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import atomic
 from ..errors import UsageError
-from ..metrics import psnr_of_mse
+from ..util import atomic
+from ..util.metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
 from .judge import Row, png
 from .options import learning_rate

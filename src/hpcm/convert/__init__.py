@@ -1,0 +1,1 @@
+"""The authors' checkpoints -> exact models: catalogue, download, import, calibration."""

@@ -1,0 +1,65 @@
+"""Photographs -> an exact model, as a weights file: how `hpcm exact` and `hpcm models --get` make one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..codec.tiles import cropped
+from ..engine.export import graphs
+from ..engine.onnx import unsuited
+from ..engine.torch import load_model, save
+from ..errors import PictureError
+from ..image.picture import from_image
+from ..image.read import open_picture
+from ..model.find import describe
+from ..nn.exact.make_exact import carrier_for, make_exact
+from ..nn.hpcm import HPCM
+from ..nn.rate import bits
+
+SIDE = 512  # pixels of the crops that a model is calibrated on, at most
+LEVELS = 4  # quality levels of each crop
+
+Batches = list[tuple[Tensor, Tensor]]  # pictures x [1, 3, H, W] and their levels [1]
+
+
+def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
+    """Crops of photographs, each at LEVELS quality levels of the model. Raises OSError, PictureError."""
+    config = model.config
+    levels = torch.linspace(0, config.levels - 1, LEVELS if config.levels > 1 else 1)
+    batches: Batches = []
+    for name in photos:
+        picture = from_image(open_picture(Path(name).read_bytes()))
+        sides = [min(side, SIDE) // config.multiple * config.multiple for side in picture.size]
+        if min(sides) == 0:
+            raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
+        top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
+        x = model.arrays.put(cropped(picture, (left, top, left + sides[1], top + sides[0])))
+        batches += [(x, level[None]) for level in levels]
+    return batches
+
+
+def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
+    """A trained model made exact, with the sums that suit it unless others are named. Raises WeightsError."""
+    return make_exact(model, batches, carrier or carrier_for(model.config))
+
+
+def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:
+    """Writes an exact model, whole or not at all, with what ONNX Runtime needs where it can run it.
+
+    Raises WeightsError where what was written can't be loaded.
+    """
+    told = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
+    save(exact, output, told, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
+    load_model(describe(output))
+
+
+@torch.no_grad()
+def rate(model: HPCM, batches: Batches) -> float:
+    """Estimated bits per pixel."""
+    total = sum(float(sum(bits(part) for part in model(x, level)["likelihoods"].values())) for x, level in batches)
+    return total / sum(x.shape[2] * x.shape[3] for x, _ in batches)

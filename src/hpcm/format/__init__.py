@@ -1,0 +1,1 @@
+"""The .hpcm file: fields, their bounds, and how they lie in bytes."""

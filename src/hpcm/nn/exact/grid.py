@@ -1,0 +1,230 @@
+"""Exact arithmetic: what makes the decoder's parameters the same bits on every device.
+
+The decoder must compute the same means and scales as the encoder, to the last bit: one that differs picks another
+table, and everything after it is noise. Floating-point sums differ, because each library, device and thread count adds
+in an order of its own, and every addition rounds. So here no addition rounds.
+
+**Dyadic numbers.** A dyadic number is an integer times a power of two. Before each convolution that leads to means or
+scales, its input is rounded to integers m = round(x * 2^b), clamped to |m| <= limit; `b` is chosen per input channel.
+The weights that act on m are integers k times 2^-a, with `a` chosen per output channel. The products m * k are integers
+in units of 2^-a, and so are all their partial sums, in whatever order, as long as none needs more bits than the carrier
+has:
+
+    limit * sum |k| + |bias| <= 2^24 units (float32)   or   2^53 units (float64)                            (the bound)
+
+Below the bound every product, every partial sum and the sum itself are represented exactly, a fused multiply-add
+rounds nothing either, and the result doesn't depend on order, blocking, vector width, threads, layout or device. The
+bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name.
+
+**Split sums.** In a wide layer 24 bits leave too few for each input. With the carrier "split" the input channels are
+cut into parts of about 640 products (`exact_layers.parts`). The sum of each part keeps the bound in float32, and the
+parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
+
+**Attention** (carriers "split" and "float64") is treated alike, always in float64: q, k, v are rounded to integers,
+both products are exact sums, and the exponential is a table of integers that is shipped with the weights
+(`GridAttention`).
+
+**What remains** is elementwise: one addition, multiplication, division, comparison, rounding or conversion at a time,
+each its own operation on float32. IEEE 754 fixes their results. A float64 carrier is used inside a convolution only:
+the exact sum is rounded to float32 once, so that a model whose sums fit float32 gives the same bits with either
+carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
+
+**What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
+as sums of products of its inputs. arithmetic.py switches off those that don't; nn/exact/bound.py checks the bound of
+every layer when a model is loaded; nn/exact/probe.py then runs the model's hardest layers and compares with integers.
+g_a, h_a and g_s stay in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in
+the last bit, but the decoded latents may not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...model.exact_layers import Layer, parts
+from ..context import WindowAttention
+from .arithmetic import arithmetic, has_onednn
+from .bound import EXP_END, EXP_ONE, EXP_STEPS
+from .probe import Case, compare, compare_products
+
+
+class _OnGrid:
+    """What the two convolutions below share: rounding of the input, and the carrier."""
+
+    input_scale: Tensor  # 2^b, [in]
+    limit: Tensor  # of |m|
+
+    def _add_grid(self: Any, carrier: str) -> None:
+        self.carrier = torch.float64 if carrier == "float64" else torch.float32
+        self.split = carrier == "split"
+        self.parts = parts(self.weight.shape, self.split)
+        self.register_buffer("input_scale", torch.ones(self.in_channels))
+        self.register_buffer("limit", torch.ones(()))
+
+    def integers(self, x: Tensor) -> Tensor:
+        """x -> m, as floats."""
+        m = x.float().mul(self.input_scale[:, None, None]).round_()
+        return torch.minimum(torch.maximum(m, -self.limit), self.limit)
+
+    def convolve(self: Any, m: Tensor) -> Tensor:
+        """The exact sums of integers m [B, in, h, w], in the carrier's type; of parts, if they are split."""
+        m, weight = m.to(self.carrier), self.weight.to(self.carrier)
+        bias = None if self.bias is None else self.bias.to(self.carrier)
+        if len(self.parts) == 1:
+            return self._sums(m, weight, bias)
+        total = None
+        for part in self.parts:
+            kernel = weight[part] if isinstance(self, nn.ConvTranspose2d) else weight[:, part]
+            sums = self._sums(m[:, part], kernel, bias if total is None else None)
+            total = sums if total is None else total.add_(sums)
+        return cast(Tensor, total)
+
+    def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """All in one."""
+        if isinstance(self, nn.ConvTranspose2d):
+            return F.conv_transpose2d(m, weight, bias, self.stride)
+        if self.groups > 1 and (self.carrier == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
+            return _depthwise(m, weight, bias)  # torch's own kernels are far slower than nine shifts, or inexact
+        return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class GridConv2d(_OnGrid, nn.Conv2d):
+    """A convolution whose sums are exact; the weights act on integers."""
+
+    def __init__(self, like: nn.Conv2d, carrier: str) -> None:
+        geometry = {"stride": like.stride, "padding": like.padding, "groups": like.groups}
+        super().__init__(like.in_channels, like.out_channels, like.kernel_size, **geometry)  # type: ignore[arg-type]
+        self._add_grid(carrier)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.convolve(self.integers(input)).float()
+
+
+class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
+    """A transposed convolution whose sums are exact; kernel and stride are 2, so outputs don't overlap."""
+
+    def __init__(self, like: nn.ConvTranspose2d, carrier: str) -> None:
+        super().__init__(like.in_channels, like.out_channels, like.kernel_size, like.stride)  # type: ignore[arg-type]
+        self._add_grid(carrier)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return self.convolve(self.integers(input)).float()
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 depthwise convolution, padding 1, as nine shifted multiplications: x [B, C, h, w], weight [C, 1, 3, 3]."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1))
+    total = torch.zeros_like(x) if bias is None else bias[None, :, None, None].expand_as(x).clone()
+    for i in range(3):
+        for j in range(3):
+            total += padded[:, :, i : i + height, j : j + width] * weight[None, :, 0, i, j, None, None]
+    return total
+
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+class Model(Protocol):
+    """What these functions need of an HPCM."""
+
+    def entropy_path(self) -> Iterator[tuple[str, nn.Module]]: ...
+
+
+def convolutions(model: Model) -> Iterator[tuple[str, nn.Module, str, Convolution]]:
+    """(full name, parent, name in the parent, convolution) of all convolutions that lead to means and scales."""
+    for part, network in model.entropy_path():
+        for name, parent in network.named_modules(prefix=part):
+            for child_name, child in parent.named_children():
+                if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
+                    yield f"{name}.{child_name}", parent, child_name, child
+
+
+class GridAttention(WindowAttention):
+    """Window attention whose sums are exact; the exponential is looked up in a table that travels with the weights.
+
+    q, k and v are rounded to integers. With d = 2M / heads channels of 20 bits the scores stay below 2^53, and so do
+    the sums over at most 64 keys of 20-bit weights times 20-bit values. What rounds are single divisions.
+    """
+
+    q_scale: Tensor  # powers of two
+    k_scale: Tensor
+    v_scale: Tensor
+    exp_table: Tensor  # integers as float32
+
+    def __init__(self, like: WindowAttention) -> None:
+        super().__init__(like.q.in_channels, like.window, like.heads)
+        for name in ("q", "k", "v"):
+            self.register_buffer(f"{name}_scale", torch.ones(()))
+        table = torch.exp(-torch.arange(EXP_STEPS * EXP_END + 1, dtype=torch.float64) / EXP_STEPS)
+        self.register_buffer("exp_table", (EXP_ONE * table).round().float())
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        at_once = 1 if q.device.type == "cpu" else len(q)  # a window's scores stay in the cache
+        table = self.exp_table.double()
+        pieces = zip(q.split(at_once), k.split(at_once), v.split(at_once), strict=True)
+        return torch.cat([self._attend(*piece, table) for piece in pieces])
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+        q, k, v = (_integers(x, getattr(self, f"{name}_scale")) for x, name in ((q, "q"), (k, "k"), (v, "v")))
+        unit = EXP_STEPS / math.sqrt(q.shape[-1]) / self.q_scale.double() / self.k_scale.double()
+        scores = (q @ k.transpose(-1, -2)).mul_(unit)
+        below = (scores.amax(-1, keepdim=True) - scores).round_().clamp_(max=EXP_STEPS * EXP_END).int()
+        weights = table.index_select(0, below.flatten()).view(below.shape)
+        return ((weights @ v) / weights.sum(-1, keepdim=True) / self.v_scale).float()
+
+
+def _integers(x: Tensor, scale: Tensor) -> Tensor:
+    """x in units of 1 / scale, rounded, as float64."""
+    return x.double().mul_(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
+
+
+def attach(model: Model, carrier: str) -> None:
+    """Puts grid modules into a model, to be filled by `load_state_dict` or `make_exact`."""
+    for _, network in model.entropy_path():
+        for name, child in list(network.named_children()):
+            if isinstance(child, WindowAttention):
+                setattr(network, name, GridAttention(child))
+    for _, parent, name, convolution in list(convolutions(model)):
+        kind = GridConv2d if isinstance(convolution, nn.Conv2d) else GridConvTranspose2d
+        setattr(parent, name, kind(convolution, carrier))  # type: ignore[arg-type]
+
+
+def by_input(convolution: Any, values: Tensor) -> Tensor:
+    """Values [in] in a shape that multiplies the weight."""
+    first = isinstance(convolution, nn.ConvTranspose2d) or convolution.groups > 1
+    return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
+
+
+def layer_of(name: str, convolution: Any) -> Layer:
+    """A convolution's numbers as they are, in float64; one in floating point has no grid of inputs yet."""
+    ones = torch.ones(convolution.in_channels), torch.ones(())
+    scale, limit = getattr(convolution, "input_scale", ones[0]), getattr(convolution, "limit", ones[1])
+    values = (convolution.weight, convolution.bias, scale, limit)
+    weight, bias, scale, limit = (value.detach().double().cpu().numpy() for value in values)
+    return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
+
+
+def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
+    """Runs the cases on a model's device. Raises MismatchError where a sum isn't exact."""
+
+    def run(case: Case) -> np.ndarray:
+        layer = model.get_submodule(case.layer.name)
+        m = torch.from_numpy(case.m).to(device=device, dtype=layer.carrier)
+        sums = layer.convolve(m.to(memory_format=torch.channels_last))
+        return sums[:, torch.from_numpy(case.channels).to(device)].double().cpu().numpy()
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        left, right = (torch.from_numpy(x).to(device).double() for x in (a, b))
+        return (left @ right).cpu().numpy()
+
+    with torch.no_grad(), arithmetic(device):
+        compare(cases, run, device.type)
+        if any(isinstance(module, GridAttention) for module in model.modules()):
+            compare_products(product, device.type)

@@ -1,0 +1,187 @@
+"""The probe: are this machine's sums exact? Found out with the loaded model's own hardest layers, before any decoding.
+
+For each kind of layer in the model (kernel, stride, groups, channels) a `Case` holds integers as large as the layer
+allows, arranged so that sums reach the bound: around the middle of each picture the inputs have the signs of the
+weights of one output, so that this sum is the largest that the bound lets through, and the last bits of the inputs are
+random, so that all bits of it are in use. For 3x3 kernels there are as many pictures with one sign in each channel.
+What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64. Sums of parts are
+then added as float32, in the order of the parts.
+
+A library may choose another algorithm by the size of its input. So each case is run in several sizes (`sizes`): all of
+its pictures at once; one picture alone; and, for windows of 3x3, one large picture of the size of a tile's latent, with
+the small ones side by side.
+
+A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
+(Winograd, FFT) gives other numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from ...errors import MismatchError
+from ...model.exact_layers import Layer
+from .bound import CARRIER_BITS, EXP_ONE, share
+
+IMAGES = 8  # pictures of a case; each leads one sum to the bound
+SIDE = 7  # their rows and columns: a 3x3 window in the middle touches no edge
+CELLS = 8  # small pictures in a row of the large one, each with a row and column of zeros behind it: 64 x 64
+SUSPECTS = {  # environment variables that lower the precision, and their values that don't
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "NVIDIA_TF32_OVERRIDE": ("", "0"),
+    "HIPBLASLT_ALLOW_TF32": ("", "0"),
+    "PYTORCH_MPS_FAST_MATH": ("", "0"),
+}
+LOW_BITS = 8  # of an input that are random, at most; the others are those of the limit
+
+
+@dataclass(frozen=True)
+class Case:
+    """Integers m [B, in, h, w] for a layer, and what its outputs `channels` must be, float64 [B, n, h, w].
+
+    NaN in `expected` stands for what isn't compared.
+    """
+
+    layer: Layer
+    m: np.ndarray
+    channels: np.ndarray
+    expected: np.ndarray
+
+
+def cases(layers: Iterable[Layer], carrier: str) -> Iterator[Case]:
+    """One for each kind of convolution: that whose sums come nearest to the bound."""
+    hardest: dict[tuple[int, ...], tuple[float, Layer]] = {}
+    for layer in layers:
+        known = hardest.get(layer.weight.shape, (0.0, layer))
+        hardest[layer.weight.shape] = max(known, (share(layer, carrier), layer), key=lambda found: found[0])
+    rng = np.random.default_rng(0)
+    for _, layer in hardest.values():
+        yield _case(layer, rng, np.float64 if CARRIER_BITS[carrier] < 53 else np.int64)
+
+
+def _case(layer: Layer, rng: np.random.Generator, dtype: type) -> Case:
+    k, bias, taps = layer.integers, layer.bias_integers, layer.taps
+    limit = int(layer.limit)
+    chosen = np.argsort(-layer.reach)[:IMAGES]  # the largest sums
+    low = rng.integers(0, min(1 << LOW_BITS, limit // 2 + 1), (len(chosen), layer.inputs, SIDE, SIDE))
+    m = (limit - low) * rng.choice((-1, 1), low.shape)
+    side = layer.weight.shape[-1]
+    middle, reach = SIDE // 2, 0 if layer.transposed else side // 2
+    window = slice(middle - reach, middle + reach + 1)
+    for image, row in enumerate(chosen):
+        signs = np.where(k[row] < 0, -1, 1) * (-1 if bias[row] < 0 else 1)
+        channels = slice(row, row + 1) if layer.depthwise else slice(None)
+        patch = m[image, channels, window, window]
+        m[image, channels, window, window] = np.abs(patch) * signs.reshape(patch.shape)
+    if reach and not layer.depthwise:
+        m = np.concatenate((m, _flat(m, k[chosen], layer.weight.shape[1])))
+    outputs = np.unique(chosen // taps)
+    wanted = (outputs[:, None] * taps + np.arange(taps)).ravel()
+    sums = _sums(layer, m.astype(dtype), k[wanted].astype(dtype), outputs, bias[wanted][:, None, None])
+    return Case(layer, m, outputs, _shuffled(sums * layer.unit[wanted][:, None, None], taps))
+
+
+def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
+    """The same sizes with one sign in each channel, that of its weights' sum: where Winograd's sums are largest."""
+    signs = np.where(k.reshape(len(k), channels, -1).sum(2) < 0, -1, 1)
+    return np.abs(m) * signs[:, :, None, None]
+
+
+def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The sums of rows k [rows, fan in], with the bias, [B, rows, h, w]."""
+    if len(layer.parts) == 1:
+        return _part(layer, m, k, outputs) + bias
+    taken = k.reshape(len(k), m.shape[1], -1)  # [rows, in, a kernel's]
+    first, *others = (_part(layer, m[:, part], taken[:, part].reshape(len(k), -1), outputs) for part in layer.parts)
+    return reduce(np.add, (other.astype(np.float32) for other in others), (first + bias).astype(np.float32))
+
+
+def _part(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The sums of rows k over the channels of m."""
+    side = layer.weight.shape[-1]
+    if side == 1 or layer.transposed:
+        return np.einsum("bchw,rc->brhw", m, k, optimize=True)
+    padded = np.pad(m, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))  # [B, in, h, w, side, side]
+    if layer.depthwise:
+        return np.einsum("brhwij,rij->brhw", windows[:, outputs], k.reshape(-1, side, side))
+    return np.einsum("bchwij,rcij->brhw", windows, k.reshape(len(k), -1, side, side), optimize=True)
+
+
+def _shuffled(sums: np.ndarray, taps: int) -> np.ndarray:
+    """Rows of taps [B, n * 4, h, w] to their places [B, n, 2h, 2w]; nothing to do for one tap."""
+    if taps == 1:
+        return sums
+    images, rows, height, width = sums.shape
+    sums = sums.reshape(images, rows // 4, 2, 2, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return sums.reshape(images, rows // 4, 2 * height, 2 * width)
+
+
+def sizes(case: Case) -> Iterator[Case]:
+    """The same sums in inputs of other sizes.
+
+    The large one is for windows of 3x3 alone, for which there are other algorithms than the sum of the products.
+    """
+    yield case
+    yield replace(case, m=case.m[:1], expected=case.expected[:1])
+    if case.layer.weight.shape[-1] > 1 and not case.layer.transposed:
+        yield replace(case, m=_side_by_side(case.m, 0), expected=_side_by_side(case.expected, np.nan))
+
+
+def _side_by_side(pictures: np.ndarray, behind: float) -> np.ndarray:
+    """Pictures [B, C, h, w], again and again, as one, [1, C, H, W].
+
+    Behind each is a row and a column, so that no window of 3x3 touches two pictures.
+    """
+    images, channels = pictures.shape[:2]
+    cells = np.full((CELLS, CELLS, channels, SIDE + 1, SIDE + 1), behind, pictures.dtype)
+    for number in range(CELLS * CELLS):
+        cells[number // CELLS, number % CELLS, :, :SIDE, :SIDE] = pictures[number % images]
+    return cells.transpose(2, 0, 3, 1, 4).reshape(1, channels, CELLS * (SIDE + 1), CELLS * (SIDE + 1))
+
+
+def compare(these: Iterable[Case], run: Callable[[Case], np.ndarray], engine: str) -> None:
+    """Raises MismatchError where `run` gives other sums than integers do."""
+    for case in these:
+        for sized in sizes(case):
+            images, _, height, width = sized.m.shape
+            size = f"{images} picture{'s' if images > 1 else ''} of {height} x {width}"
+            _check(run(sized), sized.expected, engine, f"layer {case.layer.name} ({size})")
+
+
+def compare_products(run: Callable[[np.ndarray, np.ndarray], np.ndarray], engine: str) -> None:
+    """The products of matrices in attention: 64 keys, operands of 20 bits. Raises as `compare`."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-EXP_ONE, EXP_ONE + 1, (2, 3, 64, 64))
+    _check(run(a, b), a @ b, engine, "a product of matrices")
+
+
+def _check(sums: np.ndarray, expected: np.ndarray, engine: str, what: str) -> None:
+    if sums.shape != expected.shape:
+        raise inexact(engine, what, f"sums have the shape {sums.shape} instead of {expected.shape}")
+    wrong = (sums != expected) & ~np.isnan(expected)
+    if wrong.any():
+        found = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
+        raise inexact(engine, what, f"{found}, {wrong.sum():,} of {wrong.size:,} differ")
+
+
+def inexact(engine: str, what: str, found: str) -> MismatchError:
+    """An error that tells what differs, and the settings that were found and may be the cause."""
+    given = {name: os.environ.get(name, "") for name in SUSPECTS}
+    suspects = [f"{name}={value}" for name, value in given.items() if value.lower() not in SUSPECTS[name]]
+    if suspects:
+        cause = f"perhaps because of {', '.join(suspects)}: unset it"
+    else:
+        cause = (
+            "and no setting is known to be the cause: try another version of the library, or another engine or device"
+        )
+    return MismatchError(
+        f"this machine's {engine} arithmetic isn't exact in {what}: {found}, {cause}. "
+        "Until then files can't be made or read safely"
+    )
