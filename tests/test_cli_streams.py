@@ -127,8 +127,10 @@ def test_pipes_get_the_data_alone(at):
 # ---- signals --------------------------------------------------------------------------------------------------------
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from importlib import import_module
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's children ignore it
 
 def wait(*arguments, **options):
     print("begun", flush=True)
@@ -147,7 +149,7 @@ LINES = {  # what takes long in it, and the command
     "compress": ["hpcm.codec.codec:Codec:compress", "compress", "a.png", "-o", "new/x.hpcm", *NANO],
     "decompress": ["hpcm.codec.codec:Codec:decompress", "decompress", "b.hpcm"],
     "fsync": ["os:fsync", "decompress", "b.hpcm"],  # half a file is there
-    "import": ["hpcm.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
+    "import": ["hpcm.convert.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
     "exact": ["hpcm.convert.calibrate:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
     "get": ["hpcm.convert.get:make", "models", "--get", "base-0130", "--from", "base-0130.pth.tar"],
 }
