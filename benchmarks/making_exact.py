@@ -30,7 +30,7 @@ from hpcm.convert.catalogue import published
 from hpcm.convert.official import ARCHS
 from hpcm.eval.machine import machine
 from hpcm.eval.report import counted
-from hpcm.model.find import describe
+from hpcm.model.file import describe
 
 PARITY = Path(__file__).resolve().parents[1] / "tests" / "parity"
 PHOTOS = "PHOTOS"  # environment variable: how many

@@ -33,6 +33,7 @@ from hpcm.format.fields import MODEL_NAME
 from hpcm.image.read import open_picture
 from hpcm.model import find as weights
 from hpcm.model.config import Prior
+from hpcm.model.file import describe
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"small-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
@@ -158,7 +159,7 @@ def test_one_of_a_family_and_one_more(user, theirs, capsys):
     assert run("--get", "small-0130", "--from", theirs / "L0.013.pth") == 0
     assert weights.find("small").name == "small-0130"
     assert run("--get", "small-0018", "--from", theirs) == 0
-    assert [model.lmbda for model in weights.rungs("small")] == [0.0018, 0.013]
+    assert [model.lmbda for model in weights.find_all("small")] == [0.0018, 0.013]
     capsys.readouterr()
     assert main(["models"]) == 0
     assert "small  a ladder of 2 models, lambda 0.0018 to 0.013: small-0018, small-0130" in capsys.readouterr().out
@@ -305,7 +306,7 @@ def test_import_knows_lambda(user, theirs):
     """The way of one who has a single file: ladders come of names and lambdas, wherever they are from."""
     asked = parser().parse_args(["import", "x.pth", "--arch", "base", "--lambda", "0.013", "-o", "mine-1.safetensors"])
     official.import_checkpoint(theirs / "L0.013.pth", "tiny", Path(asked.output), asked.lmbda)
-    assert weights.describe(Path("mine-1.safetensors")).lmbda == 0.013
+    assert describe(Path("mine-1.safetensors")).lmbda == 0.013
 
 
 # ---- from a server --------------------------------------------------------------------------------------------------

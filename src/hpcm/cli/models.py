@@ -9,18 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model.find import (
-    SUFFIX,
-    WeightsFile,
-    alias_of,
-    available,
-    default,
-    find,
-    ladder_of,
-    released,
-    rungs,
-    user_folder,
-)
+from ..model.file import SUFFIX, WeightsFile
+from ..model.find import alias_of, available, default, find, find_all, ladder_of, released, user_folder
 from ..util.atomic import replacing
 from .convert import keep_pages
 from .files import refuse_misnamed
@@ -57,7 +47,7 @@ def models(options: argparse.Namespace) -> bool | None:
     elif not rows:
         print(f"no models are installed; put weights files into {user_folder()}")
     for name in [] if options.json else ladders:
-        models = rungs(name)
+        models = find_all(name)
         lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
         print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
     for told in [] if options.json else rows:
@@ -90,7 +80,7 @@ def get(options: argparse.Namespace) -> bool:
         for one in (given or wanted)
     ]
     if any(done):
-        for doubt in doubts(rungs(wanted[0].family)):
+        for doubt in doubts(find_all(wanted[0].family)):
             say("note", doubt)
         print(f"licence: {LICENCE}\nuse: hpcm compress --model {options.get} PICTURE")
     return all(done)

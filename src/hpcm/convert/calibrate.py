@@ -16,7 +16,7 @@ from ..engine.torch import load_model, save
 from ..errors import PictureError
 from ..image.picture import from_image
 from ..image.read import open_picture
-from ..model.find import describe
+from ..model.file import describe
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import UsageError, WeightsError
-from ..model.find import SUFFIX, WeightsFile, describe, sha256, user_folder
+from ..model.file import SUFFIX, WeightsFile, describe, sha256
+from ..model.find import user_folder
 from ..util.atomic import replacing
 from .calibrate import batches_of, exact_of, rate, save_exact
 from .catalogue import AUTHORS, LICENCE, Published
