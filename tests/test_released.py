@@ -24,8 +24,8 @@ from hpcm.cli import main
 from hpcm.cli.arguments import parser
 from hpcm.convert import calibrate as calibration
 from hpcm.convert import catalogue, download
-from hpcm.convert.folder import checkpoints
-from hpcm.convert.get import PHOTOS
+from hpcm.convert.checkpoints import checkpoints_in
+from hpcm.convert.install import PHOTOS
 from hpcm.convert.official import ARCHS, official_names
 from hpcm.errors import UsageError
 from hpcm.format.container import unpack
@@ -165,7 +165,7 @@ def test_one_of_a_family_and_one_more(user, theirs, capsys):
     assert "small  a ladder of 2 models, lambda 0.0018 to 0.013: small-0018, small-0130" in capsys.readouterr().out
 
 
-def test_missing_checkpoints_are_told(user, theirs, tmp_path, capsys):
+def test_missing_checkpoints_are_reported(user, theirs, tmp_path, capsys):
     (tmp_path / "some").mkdir()
     os.link(theirs / "L0.0018.pth", tmp_path / "some" / "base_0018.pth.tar")
     os.link(theirs / "L0.025.pth", tmp_path / "some" / "lambda0.0250.pt")
@@ -174,7 +174,7 @@ def test_missing_checkpoints_are_told(user, theirs, tmp_path, capsys):
     assert capsys.readouterr().err.count("no checkpoint of it in some: the ladder lacks it") == 4
 
 
-def test_swapped_and_repeated_checkpoints_are_told(user, theirs, tmp_path, capsys):
+def test_swapped_and_repeated_checkpoints_are_reported(user, theirs, tmp_path, capsys):
     (tmp_path / "some").mkdir()
     for name, file in (("0.0018", "0.0483"), ("0.013", "0.0018"), ("0.025", "0.0018")):
         os.link(theirs / f"L{file}.pth", tmp_path / "some" / f"{name}.pth")
@@ -197,7 +197,7 @@ def test_files_are_recognised_by_their_lambda(user, files, found):
         path = Path("some", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert [one.name for one in checkpoints(Path("some"), catalogue.chosen("small"))] == found
+    assert [one.name for one in checkpoints_in(Path("some"), catalogue.chosen("small"))] == found
 
 
 # ---- what is wrong --------------------------------------------------------------------------------------------------

@@ -64,19 +64,18 @@ def models(options: argparse.Namespace) -> bool | None:
 def get(options: argparse.Namespace) -> bool:
     """Makes models of the authors' checkpoints; see docs/released.md."""
     from ..convert.catalogue import LICENCE, chosen
-    from ..convert.folder import checkpoints
-    from ..convert.get import doubts, photos_of
-    from ..convert.get import get as get_one
+    from ..convert.checkpoints import checkpoints_in
+    from ..convert.install import doubts, install, photos_of
 
     wanted = chosen(options.get)
     photos = photos_of(options.photos)
-    given = checkpoints(Path(options.source), wanted) if options.source else {}
+    given = checkpoints_in(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
         say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
     keep_pages()
     tell = partial(print, flush=True)
     done = [
-        attempt(partial(get_one, one, given.get(one), photos, force=options.force, told=tell), one.name)
+        attempt(partial(install, one, given.get(one), photos, force=options.force, report=tell), one.name)
         for one in (given or wanted)
     ]
     if any(done):

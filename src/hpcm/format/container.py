@@ -117,7 +117,7 @@ from .fields import (
 )
 from .wire import CRC_BYTES, MAX_VARINT, UINT32, Reader, check_range, chunk, varint
 
-LONGEST_START = 12  # bytes by which the files below are told from one another
+LONGEST_START = 12  # bytes that distinguish the files below
 OTHERS = {  # what people take for a .hpcm file: its first bytes, what it is
     rb"\xff\xd8\xff": "a JPEG",
     rb"\x89PNG": "a PNG",

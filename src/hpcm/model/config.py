@@ -5,7 +5,7 @@ BASE and LARGE; "Scaling Learned Image Compression Models up to 1 Billion" (arXi
 ours. An ablation is one `replace()`:
 
     BASE_PHI            = replace(BASE, fusion="psi")               psi is the context of the next step
-    without progress    = replace(BASE, fusion="none")              the context stays what the hyper prior said
+    without progress    = replace(BASE, fusion="none")              the context stays that of the hyper prior
     fewer, more steps   = replace(BASE, steps=(2, 3, 3)), (2, 3, 12), (4, 3, 6)
     without hierarchy   = replace(BASE, hierarchy=False)            the same order, every step at full resolution
 """

@@ -230,8 +230,8 @@ def layer_of(name: str, convolution: Any) -> Layer:
     scale = getattr(convolution, "input_scale", torch.ones(convolution.in_channels))
     limit = getattr(convolution, "limit", torch.ones(()))
     tensors = (convolution.weight, convolution.bias, scale, limit)
-    numbers = [tensor.detach().double().cpu().numpy() for tensor in tensors]
-    return Layer(name, *numbers, split=getattr(convolution, "split", False))
+    weight, bias, scale, limit = (tensor.detach().double().cpu().numpy() for tensor in tensors)
+    return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
 
 
 def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:

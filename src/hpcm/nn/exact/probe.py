@@ -181,21 +181,20 @@ def _check(sums: np.ndarray, expected: np.ndarray, engine: str, what: str) -> No
         raise inexact(engine, what, f"sums have the shape {sums.shape} instead of {expected.shape}")
     wrong = (sums != expected) & ~np.isnan(expected)
     if wrong.any():
-        found = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
-        raise inexact(engine, what, f"{found}, {wrong.sum():,} of {wrong.size:,} differ")
+        first = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
+        raise inexact(engine, what, f"{first}, {wrong.sum():,} of {wrong.size:,} differ")
 
 
-def inexact(engine: str, what: str, found: str) -> MismatchError:
+def inexact(engine: str, what: str, difference: str) -> MismatchError:
     """An error that says what differs, and which settings of the environment may be the cause."""
     given = {name: os.environ.get(name, "") for name in SUSPECTS}
     suspects = [f"{name}={value}" for name, value in given.items() if value.lower() not in SUSPECTS[name]]
     if suspects:
         cause = f"perhaps because of {', '.join(suspects)}: unset it"
     else:
-        cause = (
-            "and no setting is known to be the cause: try another version of the library, or another engine or device"
-        )
+        advice = "try another version of the library, or another engine or device"
+        cause = f"and no setting is known to be the cause: {advice}"
     return MismatchError(
-        f"this machine's {engine} arithmetic isn't exact in {what}: {found}, {cause}. "
+        f"this machine's {engine} arithmetic isn't exact in {what}: {difference}, {cause}. "
         "Until then files can't be made or read safely"
     )
