@@ -25,12 +25,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 import hpcm
-from hpcm.convert import get
+from hpcm.convert import install
 from hpcm.convert.catalogue import published
 from hpcm.convert.official import ARCHS
 from hpcm.eval.machine import machine
 from hpcm.eval.report import counted
-from hpcm.model.find import describe
+from hpcm.model.file import describe
 
 PARITY = Path(__file__).resolve().parents[1] / "tests" / "parity"
 PHOTOS = "PHOTOS"  # environment variable: how many
@@ -49,7 +49,7 @@ def make(arch: str, folder: Path) -> None:
     """Makes a checkpoint exact and prints the cells about it."""
     one = next(one for one in published() if one.arch == arch)
     output, begin = folder / f"{arch}.safetensors", time.process_time()
-    get.make(one, folder / f"{arch}.pth", get.photos_of(None)[: int(os.environ.get(PHOTOS, 6))], output, None)
+    install.make(one, folder / f"{arch}.pth", install.photos_of(None)[: int(os.environ.get(PHOTOS, 6))], output, None)
     seconds, made = time.process_time() - begin, describe(output)
     told = made.provenance
     size = f"{output.stat().st_size / 1e9:.2f} GB"
@@ -62,7 +62,7 @@ def use(arch: str, folder: Path) -> None:
     times = [time.process_time()]
     codec = hpcm.load(folder / f"{arch}.safetensors", threads=torch.get_num_threads())
     times.append(time.process_time())
-    data = codec.compress(get.photos_of(None)[1])
+    data = codec.compress(install.photos_of(None)[1])
     times.append(time.process_time())
     codec.decompress(data)
     times.append(time.process_time())

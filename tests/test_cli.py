@@ -307,7 +307,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ("decompress photo.hpcm torn.hpcm -o a.PNG", "a.PNG looks like a file: several inputs need a folder; write .*"),
         ("compress photo.png - -o out", r"standard input or output \(-\) is for one file: .*"),
         ("compress photo.png note.txt -o -", r"standard input or output \(-\) is for one file: .*"),
-        ("compress photo.png -o a --model none", "no model 'none': the models at hand are tiny"),
+        ("compress photo.png -o a --model none", "no model 'none': the installed models are tiny"),
         ("compress photo.png -o a --model note.txt", "no model 'note.txt': .*; for a file or folder write ./note.txt"),
         ("compress photo.png -o a --model ./note.txt", "note.txt .*"),
         ("compress photo.png -o a --device cuda", "device cuda can't be used: .*"),

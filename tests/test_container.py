@@ -1,9 +1,12 @@
 """The .hpcm bytes: what goes in comes out, the format never changes by accident, and no damage goes unnoticed."""
 
+import importlib.util
 import io
+import json
 import random
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -12,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
-from hpcm.format.container import MAGIC, is_hpcm, pack, unpack, unpack_head
-from hpcm.format.fields import MAX_METADATA, Container, Part
+from hpcm.format.container import is_hpcm, pack, unpack, unpack_head
+from hpcm.format.fields import MAGIC, MAX_METADATA, Container, Part
 from hpcm.format.wire import MAX_VARINT, Reader, chunk, varint
 
 PLAIN = Container(
@@ -55,6 +58,10 @@ GOLDEN_PROGRESSIVE = (
     "02 2211 00 4433 01 efbeadde"  # the only tile: length and checksum of each part
     "6865 7d69 7d69 6c 16c72eb8"  # part, CRC of each
 )
+
+
+HEADS = Path(__file__).parent / "golden" / "heads.json"
+VERDICTS = {"format": FormatError, "truncated": TruncatedError, "corrupt": CorruptError}
 
 
 def head_of(width: bytes, height: bytes, *, version: int = 1, flags: int = 0, name: bytes = b"lite") -> bytes:
@@ -289,6 +296,27 @@ def test_a_tile_of_another_file_is_noticed() -> None:
 
 
 # ----------------------------------------------------------------------------------- bytes that no encoder would write
+
+
+@pytest.mark.parametrize("head", json.loads(HEADS.read_text(encoding="utf-8")), ids=lambda head: head["name"])
+def test_heads_within_and_beyond_the_bounds(head: dict) -> None:
+    """The same heads that JavaScript reads."""
+    data = bytes.fromhex(head["bytes"])
+    if head["verdict"] == "valid":
+        container = unpack_head(data)
+        fields = {name: getattr(container, name) for name in head["fields"]}
+        assert {**fields, "model_hash": container.model_hash.hex()} == head["fields"]
+    else:
+        with pytest.raises(FormatError) as refusal:
+            unpack_head(data)
+        assert refusal.type is VERDICTS[head["verdict"]]
+
+
+def test_the_heads_are_those_of_the_table_of_fields() -> None:
+    spec = importlib.util.spec_from_file_location("heads", HEADS.with_suffix(".py"))
+    heads = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(heads)
+    assert HEADS.read_text(encoding="utf-8") == heads.document(), "python tests/golden/heads.py makes the file anew"
 
 
 def test_the_hand_made_file_is_sound() -> None:

@@ -28,6 +28,7 @@ from hpcm.eval.rivals import CODECS
 from hpcm.image.picture import from_image
 from hpcm.image.read import open_picture
 from hpcm.model import find as weights
+from hpcm.model.file import describe
 from hpcm.nn.hpcm import HPCM
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
@@ -163,7 +164,7 @@ def test_results_say_where_they_are_from(report):
     found = results(report)
     assert found["machine"]["cores"] >= 1
     assert found["versions"]["pillow"] == found["codecs"]["jpeg"]["versions"]["pillow"]
-    digest = weights.describe(report / "tiny.safetensors").digest.hex()
+    digest = describe(report / "tiny.safetensors").digest.hex()
     assert found["codecs"]["tiny"]["weights_sha256"] == digest
     assert (found["is_kodak"], found["published"]) == (False, {})
     assert found["timed_with"] == [{"jobs": 2, "threads": 1}]

@@ -1,14 +1,83 @@
-"""docs/format.md walks through a real file: its table has every byte, and what it says is what the code reads."""
+"""The specification has every field with its bounds, and docs/format.md walks through a real file, byte by byte."""
 
 import re
 from pathlib import Path
 from zlib import crc32
 
+from hpcm.format import container as specification
 from hpcm.format.container import unpack
+from hpcm.format.fields import (
+    ANCILLARY,
+    ANCILLARY_BIT,
+    CHUNKS,
+    FLAGS,
+    HEADER,
+    KNOWN_FLAGS,
+    MAGIC,
+    MAX_ANCILLARY,
+    MAX_METADATA,
+    MAX_PIXELS,
+    VERSION,
+    in_words,
+)
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (\d+) \| `([0-9a-f ]+)`( \.\.\.)? \| (.*) \|$", re.MULTILINE)
 DATA = (ROOT / "tests" / "golden" / "progressive.hpcm").read_bytes()
+
+
+def meaning_of(field):
+    """What it is and what is allowed, as both documents word it."""
+    return "; ".join(filter(None, (field.meaning, field.bounds)))
+
+
+def test_the_specification_has_every_field_with_its_bounds():
+    text = " ".join(specification.__doc__.split())
+    assert f"magic, the bytes {MAGIC.hex(' ')}:" in text
+    assert f"version, {VERSION} " in text
+    for field in HEADER:
+        assert f" {field.size} {field.title}: {meaning_of(field)}" in text
+    assert f"width * height <= {in_words(MAX_PIXELS)}" in text
+    for flag in FLAGS:
+        off, on = flag.values
+        assert f"bit {flag.bit} {flag.title} (0: {off}, 1: {on})" in text
+    for chunk in CHUNKS:
+        assert f"bit {chunk.bit} {chunk.name}" in text
+        assert f'"{chunk.kind.decode()}" {chunk.meaning}: {chunk.bounds}' in text
+    assert f"bit {ANCILLARY_BIT} ancillary chunks follow" in text
+    assert f"one byte, 1 to {MAX_ANCILLARY}," in text
+    for kind in ANCILLARY:
+        assert re.search(rf'^    "{kind}"      \S', specification.__doc__, re.MULTILINE)
+    assert KNOWN_FLAGS == 0x7F  # "bit 7 reserved, 0"
+
+
+def test_the_specification_counts_the_offsets():
+    """Of a picture whose sides take two bytes each."""
+    at, behind_name = len(MAGIC) + 2, ""  # version and flags take a byte each
+    for field in HEADER:
+        assert re.search(
+            rf"^    {re.escape(f'{at}{behind_name}')} +{re.escape(field.size)} +{field.title}: ",
+            specification.__doc__,
+            re.MULTILINE,
+        )
+        at += {"1..4": 2, "1 + n": 1}.get(field.size) or int(field.size)
+        behind_name = " + n" if field.name == "model" else behind_name
+
+
+def test_the_tables_have_every_field_with_its_bounds():
+    text = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    assert f"| magic | {len(MAGIC)} | `{MAGIC.hex(' ')}` |" in text
+    assert f"| version | 1 | {VERSION} |" in text
+    assert f"| flags | 1 | 0x00 to {KNOWN_FLAGS:#04x}," in text
+    for field in HEADER:
+        assert f"| {field.title} | {field.size} | {meaning_of(field)}" in text
+    assert f"width * height is at most {in_words(MAX_PIXELS)} |" in text
+    for flag in FLAGS:
+        assert f"| {flag.bit} | {flag.title}: {flag.values[0]} or {flag.values[1]} |" in text
+    for chunk in CHUNKS:
+        assert f'| {chunk.bit} | a chunk "{chunk.kind.decode()}" follows: {chunk.meaning}, {chunk.bounds} |' in text
+    counts = f"1 to {MAX_ANCILLARY} ancillary chunks follow, of up to {in_words(MAX_METADATA)} bytes each"
+    assert f"| {ANCILLARY_BIT} | {counts}" in text
 
 
 def rows():

@@ -13,7 +13,7 @@ from PIL import Image
 import hpcm
 from hpcm.engine.torch import load_model, save
 from hpcm.errors import WeightsError
-from hpcm.model.find import describe
+from hpcm.model.file import describe
 from hpcm.nn.drivers import latent_places
 from hpcm.nn.estimating import Estimating
 from hpcm.nn.exact import bound, grid

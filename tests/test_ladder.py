@@ -66,9 +66,9 @@ def made_with(data: bytes) -> str:
 
 
 def test_one_name_stands_for_all_rungs(six):
-    assert [model.name for model in weights.rungs("rung")] == NAMES
-    assert [model.lmbda for model in weights.rungs("rung")] == list(LAMBDAS)
-    assert [model.name for model in weights.rungs("rung-0130")] == ["rung-0130"]
+    assert [model.name for model in weights.find_all("rung")] == NAMES
+    assert [model.lmbda for model in weights.find_all("rung")] == list(LAMBDAS)
+    assert [model.name for model in weights.find_all("rung-0130")] == ["rung-0130"]
     assert {weights.ladder_of(weights.find(name)) for name in NAMES} == {"rung"}
     assert {weights.alias_of(weights.find(name)) for name in NAMES} == {None}
     with pytest.raises(UsageError, match=r"rung stands for 6 models: name one of rung-0018, rung-0035, .*rung-0483$"):
@@ -80,7 +80,7 @@ def test_versions_of_one_lambda_are_no_ladder(write, folder):
     write(folder, "mine-2", 0.013)
     assert weights.find("mine").name == "mine-2"
     write(folder, "mine-3", 0.025)
-    assert [model.name for model in weights.rungs("mine")] == ["mine-2", "mine-3"]
+    assert [model.name for model in weights.find_all("mine")] == ["mine-2", "mine-3"]
     write(folder, "mine-4", 0.001, levels=8)  # one that has all levels replaces them
     assert weights.find("mine").name == "mine-4"
 

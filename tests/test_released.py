@@ -24,8 +24,8 @@ from hpcm.cli import main
 from hpcm.cli.arguments import parser
 from hpcm.convert import calibrate as calibration
 from hpcm.convert import catalogue, download
-from hpcm.convert.folder import checkpoints
-from hpcm.convert.get import PHOTOS
+from hpcm.convert.checkpoints import checkpoints_in
+from hpcm.convert.install import PHOTOS
 from hpcm.convert.official import ARCHS, official_names
 from hpcm.errors import UsageError
 from hpcm.format.container import unpack
@@ -33,6 +33,7 @@ from hpcm.format.fields import MODEL_NAME
 from hpcm.image.read import open_picture
 from hpcm.model import find as weights
 from hpcm.model.config import Prior
+from hpcm.model.file import describe
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"small-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
@@ -158,13 +159,13 @@ def test_one_of_a_family_and_one_more(user, theirs, capsys):
     assert run("--get", "small-0130", "--from", theirs / "L0.013.pth") == 0
     assert weights.find("small").name == "small-0130"
     assert run("--get", "small-0018", "--from", theirs) == 0
-    assert [model.lmbda for model in weights.rungs("small")] == [0.0018, 0.013]
+    assert [model.lmbda for model in weights.find_all("small")] == [0.0018, 0.013]
     capsys.readouterr()
     assert main(["models"]) == 0
     assert "small  a ladder of 2 models, lambda 0.0018 to 0.013: small-0018, small-0130" in capsys.readouterr().out
 
 
-def test_missing_checkpoints_are_told(user, theirs, tmp_path, capsys):
+def test_missing_checkpoints_are_reported(user, theirs, tmp_path, capsys):
     (tmp_path / "some").mkdir()
     os.link(theirs / "L0.0018.pth", tmp_path / "some" / "base_0018.pth.tar")
     os.link(theirs / "L0.025.pth", tmp_path / "some" / "lambda0.0250.pt")
@@ -173,7 +174,7 @@ def test_missing_checkpoints_are_told(user, theirs, tmp_path, capsys):
     assert capsys.readouterr().err.count("no checkpoint of it in some: the ladder lacks it") == 4
 
 
-def test_swapped_and_repeated_checkpoints_are_told(user, theirs, tmp_path, capsys):
+def test_swapped_and_repeated_checkpoints_are_reported(user, theirs, tmp_path, capsys):
     (tmp_path / "some").mkdir()
     for name, file in (("0.0018", "0.0483"), ("0.013", "0.0018"), ("0.025", "0.0018")):
         os.link(theirs / f"L{file}.pth", tmp_path / "some" / f"{name}.pth")
@@ -196,7 +197,7 @@ def test_files_are_recognised_by_their_lambda(user, files, found):
         path = Path("some", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert [one.name for one in checkpoints(Path("some"), catalogue.chosen("small"))] == found
+    assert [one.name for one in checkpoints_in(Path("some"), catalogue.chosen("small"))] == found
 
 
 # ---- what is wrong --------------------------------------------------------------------------------------------------
@@ -305,7 +306,7 @@ def test_import_knows_lambda(user, theirs):
     """The way of one who has a single file: ladders come of names and lambdas, wherever they are from."""
     asked = parser().parse_args(["import", "x.pth", "--arch", "base", "--lambda", "0.013", "-o", "mine-1.safetensors"])
     official.import_checkpoint(theirs / "L0.013.pth", "tiny", Path(asked.output), asked.lmbda)
-    assert weights.describe(Path("mine-1.safetensors")).lmbda == 0.013
+    assert describe(Path("mine-1.safetensors")).lmbda == 0.013
 
 
 # ---- from a server --------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from hpcm.engine.torch import load_model, save
 from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
 from hpcm.model import find as weights
 from hpcm.model import storage
-from hpcm.model.find import RUN_WEIGHTS, describe, find
+from hpcm.model.file import WeightsFile, describe, read
+from hpcm.model.find import RUN_WEIGHTS, find
 from hpcm.nn.exact.grid import convolutions
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.util import atomic
@@ -75,7 +76,7 @@ def test_a_run_is_named_by_a_path(folder, build, tiny):
     with pytest.raises(ModelNotFoundError, match=r"no model 'run': .* for a file or folder write \./run"):
         find("run")
     assert find("./run").name == "tiny"
-    with pytest.raises(ModelNotFoundError, match=r"no model '': the models at hand are none$"):
+    with pytest.raises(ModelNotFoundError, match=r"no model '': the installed models are none$"):
         find("")
 
 
@@ -154,7 +155,7 @@ def test_a_file_is_hashed_once(folder, build, tiny, monkeypatch):
     data = hpcm.compress(PHOTO, model="tiny")
     hpcm.decompress(data)
     hashed = []
-    monkeypatch.setattr(weights, "sha256", lambda file: hashed.append(file.name))
+    monkeypatch.setattr("hpcm.model.file.sha256", lambda file: hashed.append(file.name))
     monkeypatch.setattr(hashlib, "sha256", hashed.append)
     for _ in range(3):
         hpcm.decompress(data)
@@ -186,7 +187,7 @@ def test_a_file_that_goes_away(folder, build, tiny):
     save(build(tiny), path, {})
     file = find("tiny")
     path.unlink()
-    for ask in (describe, lambda path: weights.read(replace(file, path=path)), lambda _: load_model(file)):
+    for ask in (describe, lambda path: read(replace(file, path=path)), lambda _: load_model(file)):
         with pytest.raises(WeightsError, match=r"tiny\.safetensors can't be read as a weights file: "):
             ask(path)
 
@@ -205,7 +206,7 @@ def test_one_of_several_models_of_a_level_is_named(folder, build, tiny):
 @pytest.mark.parametrize("lmbda", [0, -1.0, float("inf"), float("nan"), 10**400, "0.1", None])
 def test_a_lambda_that_is_none(lmbda):
     """The configuration comes from a file: anything may stand there."""
-    file = weights.WeightsFile(Path("a"), "a", {"levels": 1, "lambda_min": lmbda}, {})
+    file = WeightsFile(Path("a"), "a", {"levels": 1, "lambda_min": lmbda}, {})
     assert file.lmbda is None
     assert replace(file, config={"levels": 1, "lambda_min": 1}).lmbda == 1.0
     assert replace(file, config={"levels": 6, "lambda_min": 1}).lmbda is None

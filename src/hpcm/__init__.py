@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .convert import official
     from .errors import HPCMError
     from .model.config import Config
-    from .model.find import WeightsFile
+    from .model.file import WeightsFile
     from .nn.hpcm import HPCM
 
 __version__ = "0.2.0"

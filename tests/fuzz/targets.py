@@ -29,7 +29,7 @@ from hpcm.format.fields import Container, Part
 from hpcm.image.picture import from_image, pack_alpha
 from hpcm.image.read import open_picture
 from hpcm.image.write import save_picture
-from hpcm.model.find import describe
+from hpcm.model.file import describe
 from hpcm.model.tables import Tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { pack, tileBoxes, unpack } from "../src/container.js";
+import { pack, tileBoxes, unpack, unpackHead } from "../src/container.js";
 import { Decoder, Encoder, Tables } from "../src/entropy.js";
 import { between, rint } from "../src/loop.js";
 import { withWeights } from "../src/onnx.js";
@@ -63,6 +63,19 @@ test("a file is taken apart and put together again", () => {
   }
   const container = unpack(golden("progressive.hpcm"));
   assert.deepEqual(tileBoxes(container), [[0, 0, 256, 201], [256, 0, 300, 201]]);
+});
+
+test("bounds are those of the table of fields", () => {
+  for (const { name, bytes, verdict, fields } of JSON.parse(new TextDecoder().decode(golden("heads.json")))) {
+    const data = Uint8Array.from(bytes.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+    if (verdict !== "valid") {
+      assert.throws(() => unpackHead(data), { code: verdict }, name);
+      continue;
+    }
+    const { passes, width, height, model, hash, level, colour, bitDepth, tileSide } = unpackHead(data);
+    const read = { width, height, model, model_hash: hash, level, tile_side: tileSide };
+    assert.deepEqual({ ...read, colour, bit_depth: bitDepth, passes }, fields, name);
+  }
 });
 
 test("varints have one spelling, and CRCs are zlib's", () => {

@@ -26,7 +26,7 @@ import ray.data
 
 from ..codec.codec import DEFAULT_QUALITY
 from ..errors import UsageError
-from ..model.find import DEFAULT_MODEL, rungs
+from ..model.find import DEFAULT_MODEL, find_all
 from . import manifest, page
 from .places import Place, readable
 from .plan import Job, Kept, Part, Plan, input_of, plan, root_of
@@ -134,7 +134,7 @@ def _run(
 ) -> Summary:
     began = time.monotonic()
     address, told, shard_size = where.pop("address", None), where.pop("told", None), where.pop("shard_size", None)
-    models = rungs(model) if model else []
+    models = find_all(model) if model else []
     for weights in models:  # a name means the same on every machine
         model = str(weights.path) if os.sep in str(model) or str(model).endswith(".safetensors") else str(model)
     try:

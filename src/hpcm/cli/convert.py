@@ -193,9 +193,9 @@ def where(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(model: str, where: dict[str, Any]) -> Codec:
     """A model, or a ladder of them, by name or path. Raises HPCMError."""
-    from ..model.find import rungs
+    from ..model.find import find_all
 
-    models = rungs(model)  # cheap, and most likely to fail
+    models = find_all(model)  # cheap, and most likely to fail
     keep_pages()
     from ..codec.ladder import codec_of
 

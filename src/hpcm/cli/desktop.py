@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..format.container import MAGIC, unpack
+from ..format.container import unpack
+from ..format.fields import MAGIC
 from ..util import atomic
 from .files import write
 from .messages import attempt

@@ -11,7 +11,8 @@ from ..errors import ModelNotFoundError
 from ..format.container import unpack_left
 from ..format.fields import ANCILLARY, Container
 from ..image.metadata.kept import NAMES
-from ..model.find import WeightsFile, find_hash
+from ..model.file import WeightsFile
+from ..model.find import find_hash
 from .files import STREAM, Job
 from .messages import attempt
 from .values import MAX_QUALITY

@@ -9,18 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model.find import (
-    SUFFIX,
-    WeightsFile,
-    alias_of,
-    available,
-    default,
-    find,
-    ladder_of,
-    released,
-    rungs,
-    user_folder,
-)
+from ..model.file import SUFFIX, WeightsFile
+from ..model.find import alias_of, available, default, find, find_all, ladder_of, released, user_folder
 from ..util.atomic import replacing
 from .convert import keep_pages
 from .files import refuse_misnamed
@@ -57,7 +47,7 @@ def models(options: argparse.Namespace) -> bool | None:
     elif not rows:
         print(f"no models are installed; put weights files into {user_folder()}")
     for name in [] if options.json else ladders:
-        models = rungs(name)
+        models = find_all(name)
         lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
         print(f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}")
     for told in [] if options.json else rows:
@@ -74,23 +64,22 @@ def models(options: argparse.Namespace) -> bool | None:
 def get(options: argparse.Namespace) -> bool:
     """Makes models of the authors' checkpoints; see docs/released.md."""
     from ..convert.catalogue import LICENCE, chosen
-    from ..convert.folder import checkpoints
-    from ..convert.get import doubts, photos_of
-    from ..convert.get import get as get_one
+    from ..convert.checkpoints import checkpoints_in
+    from ..convert.install import doubts, install, photos_of
 
     wanted = chosen(options.get)
     photos = photos_of(options.photos)
-    given = checkpoints(Path(options.source), wanted) if options.source else {}
+    given = checkpoints_in(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
         say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
     keep_pages()
     tell = partial(print, flush=True)
     done = [
-        attempt(partial(get_one, one, given.get(one), photos, force=options.force, told=tell), one.name)
+        attempt(partial(install, one, given.get(one), photos, force=options.force, report=tell), one.name)
         for one in (given or wanted)
     ]
     if any(done):
-        for doubt in doubts(rungs(wanted[0].family)):
+        for doubt in doubts(find_all(wanted[0].family)):
             say("note", doubt)
         print(f"licence: {LICENCE}\nuse: hpcm compress --model {options.get} PICTURE")
     return all(done)

@@ -24,7 +24,8 @@ from ..errors import MismatchError, UsageError
 from ..format.fields import Container
 from ..image.picture import from_image
 from ..image.read import Source, image_of
-from ..model.find import DEFAULT_MODEL, WeightsFile, rungs
+from ..model.file import WeightsFile
+from ..model.find import DEFAULT_MODEL, find_all
 from ..nn.stoppable import Check
 from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
 from .encoder import Encoding, explored
@@ -153,7 +154,7 @@ def load(
 
     Raises ModelNotFoundError, WeightsError, and UsageError for a device, engine or threads that can't be used.
     """
-    return codec_of(rungs(name_or_path), device, engine, threads, max_pixels)
+    return codec_of(find_all(name_or_path), device, engine, threads, max_pixels)
 
 
 def codec_of(
@@ -163,7 +164,7 @@ def codec_of(
     threads: int | None = None,
     max_pixels: int = MAX_DECODED,
 ) -> Codec:
-    """What `weights.rungs` has found, as a codec; see `load`."""
+    """What `model.find.find_all` returns, as a codec; see `load`."""
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
     where: dict[str, Any] = {"device": device, "engine": engine, "threads": threads}

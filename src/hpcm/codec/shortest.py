@@ -11,7 +11,8 @@ from PIL import Image
 from ..format.container import unpack
 from ..format.fields import Container
 from ..image.read import File, Source, bytes_of
-from ..model.find import DEFAULT_MODEL, WeightsFile, describe, find_hash, rungs
+from ..model.file import WeightsFile, describe
+from ..model.find import DEFAULT_MODEL, find_all, find_hash
 from .codec import Codec
 from .ladder import codec_of
 
@@ -34,7 +35,7 @@ def load_for(container: Container, device: str = "cpu", *, engine: str = "auto",
 
 def compress(image: Source, *, model: str | Path = DEFAULT_MODEL, **how: Any) -> bytes:
     """Compresses a picture with a model that is loaded once per process; for the rest see `Codec.compress`."""
-    return _codec(rungs(model)).compress(image, **how)
+    return _codec(find_all(model)).compress(image, **how)
 
 
 def decompress(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:
@@ -50,4 +51,4 @@ def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image
 
 
 def _named(container: Container, model: str | Path | None) -> Codec:
-    return load_for(container) if model is None else _codec(rungs(model))
+    return load_for(container) if model is None else _codec(find_all(model))

@@ -16,7 +16,7 @@ from ..engine.torch import load_model, save
 from ..errors import PictureError
 from ..image.picture import from_image
 from ..image.read import open_picture
-from ..model.find import describe
+from ..model.file import describe
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits
@@ -53,13 +53,17 @@ def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: in
 
     Raises WeightsError where what was written can't be loaded.
     """
-    told = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
-    save(exact, output, told, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
-    load_model(describe(output))
+    provenance = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
+    save(exact, output, provenance, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
+    load_model(describe(output))  # checks the bound, and runs the probe
 
 
 @torch.no_grad()
 def rate(model: HPCM, batches: Batches) -> float:
     """Estimated bits per pixel."""
-    total = sum(float(sum(bits(part) for part in model(x, level)["likelihoods"].values())) for x, level in batches)
-    return total / sum(x.shape[2] * x.shape[3] for x, _ in batches)
+    total, pixels = 0.0, 0
+    for x, level in batches:
+        likelihoods = model(x, level)["likelihoods"]
+        total += float(bits(likelihoods["y"]) + bits(likelihoods["z"]))
+        pixels += x.shape[2] * x.shape[3]
+    return total / pixels

@@ -34,21 +34,21 @@ class Published:
 @lru_cache(maxsize=1)
 def published() -> tuple[Published, ...]:
     """All checkpoints, by family and rising lambda."""
-    return tuple(
-        Published(
-            f"{family}-{number}", family, about["arch"], about["loss"], weights["lambda"], weights.get("link") or None
-        )
-        for family, about in json.loads(FILE.read_text(encoding="utf-8")).items()
-        for number, weights in about["weights"].items()
-    )
+    families = json.loads(FILE.read_text(encoding="utf-8"))
+    checkpoints = []
+    for family, about in families.items():
+        for number, weights in about["weights"].items():
+            name, link = f"{family}-{number}", weights.get("link") or None
+            checkpoints.append(Published(name, family, about["arch"], about["loss"], weights["lambda"], link))
+    return tuple(checkpoints)
 
 
 def chosen(name: str) -> list[Published]:
     """The checkpoints of a family, or the one of a name. Raises UsageError."""
-    found = [one for one in published() if name in (one.family, one.name)]
-    if not found:
+    matching = [one for one in published() if name in (one.family, one.name)]
+    if not matching:
         families = ", ".join(dict.fromkeys(one.family for one in published()))
         raise UsageError(
             f"the authors have published no {name!r}: choose from {families}, or one of them, as base-0130"
         )
-    return found
+    return matching

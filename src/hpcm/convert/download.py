@@ -41,6 +41,7 @@ def download(one: Published, target: Path) -> None:
         except DownloadError as error:
             if NO_RANGE not in str(error):
                 raise
+            # This server can't go on where the last download broke off: begin anew.
             for part in target.parent.glob(f"{target.name}*.part"):
                 part.unlink()
             attempt()

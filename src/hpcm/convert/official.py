@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 import torch
@@ -63,14 +64,14 @@ def from_official(state_dict: Mapping[str, Tensor], arch: str) -> HPCM:
     _complain("has no", set(names.values()) - theirs.keys(), arch)
     _complain("has unknown", theirs.keys() - set(names.values()), arch)
     shapes = {ours: tuple(value.shape) for ours, value in model.state_dict().items()}
-    wrong = {
-        f"{their} of shape {list(theirs[their].shape)} instead of {list(_their_shape(ours, shapes[ours]))}"
-        for ours, their in names.items()
-        if tuple(theirs[their].shape) != _their_shape(ours, shapes[ours])
-    }
+    wrong = set()
+    for ours, their in names.items():
+        shape, expected = tuple(theirs[their].shape), _their_shape(ours, shapes[ours])
+        if shape != expected:
+            wrong.add(f"{their} of shape {list(shape)} instead of {list(expected)}")
     _complain("has", wrong, arch)
-    ours = {name: theirs[their].detach().float().reshape(shapes[name]) for name, their in names.items()}
-    model.load_state_dict(ours, assign=True)
+    tensors = {ours: theirs[their].detach().float().reshape(shapes[ours]) for ours, their in names.items()}
+    model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
@@ -92,7 +93,7 @@ def read(path: Path, arch: str, name: str, lmbda: float | None = None) -> HPCM:
     """An authors' checkpoint as a model of a name, in floating point. Raises WeightsError, UsageError.
 
     Args:
-        lmbda: what it was trained with, which no checkpoint tells; in units of its loss.
+        lmbda: what it was trained with, in units of its loss; no checkpoint holds it.
     """
     checkpoint = _read(path)
     try:
@@ -184,28 +185,44 @@ def _fits(checkpoint: Mapping[str, Tensor], arch: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's tensors by name. Code in it is never run: only tensors and plain containers are unpickled."""
+    """A checkpoint's tensors by name. Raises WeightsError."""
+    content = _unpickled(path)
+    for key in ("state_dict", "model"):  # behind which training scripts put them, beside the optimizer's
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path} holds no state dict: parameter names and tensors are expected")
+    return content
+
+
+def _unpickled(path: Path) -> Any:
+    """What torch saved. Code in it is never run: only tensors and plain containers are unpickled."""
     try:
-        with path.open("rb") as file:
-            if file.read(64).lstrip()[:1] == b"<":
-                raise WeightsError(f"{path} is a web page instead of a checkpoint: open its link in a browser")
+        _refuse_web_page(path)
         zipped = is_zipfile(path)  # as torch writes since 1.6
         if zipped:
-            with ZipFile(path) as archive:
-                if record := archive.testzip():  # torch.load checks no CRC
-                    raise WeightsError(f"{path} is damaged: {record} in it has a wrong CRC")
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipped
-        )  # 1B: 4 GB that needn't be copied
+            _check_crcs(path)
+        # Memory is mapped where that is possible: the 1B models' 4 GB needn't be copied.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
     except WeightsError:
         raise
     except Exception as error:  # torch.load raises whatever a damaged or hostile file makes it stumble over
         raise WeightsError(f"{path} is damaged, or holds more than tensors, which is never loaded") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no state dict: parameter names and tensors are expected")
-    return content
+
+
+def _refuse_web_page(path: Path) -> None:
+    """Drive shows a page before large files, which some save as the file."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if start.startswith(b"<"):
+        raise WeightsError(f"{path} is a web page instead of a checkpoint: open its link in a browser")
+
+
+def _check_crcs(path: Path) -> None:
+    """Of all records of a zip archive: torch.load checks none."""
+    with ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise WeightsError(f"{path} is damaged: {damaged} in it has a wrong CRC")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ..errors import UsageError, WeightsError
 from ..model import storage
 from ..model.config import Config
-from ..model.find import WeightsFile, bundled, read
+from ..model.file import WeightsFile, read
+from ..model.find import bundled
 from ..model.tables import Tables
 from ..nn.loop import Loop
 from . import graph

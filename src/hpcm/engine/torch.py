@@ -13,7 +13,7 @@ from ..errors import UsageError, WeightsError
 from ..model import storage
 from ..model.config import Config
 from ..model.exact_layers import EXPONENT
-from ..model.find import FORMAT, WeightsFile, read
+from ..model.file import FORMAT, WeightsFile, read
 from ..model.tables import Tables
 from ..nn.exact.bound import check
 from ..nn.exact.grid import convolutions, probe

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model.find import rungs
+from ..model.find import find_all
 from ..util import atomic
 from . import measure
 from .bdrate import COLUMNS, LEAST_OVERLAP, RATES, Curve, delta, points_of, published
@@ -123,7 +123,7 @@ def subjects_of(options: Options) -> list[Subject]:
         raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(CODECS)}")
     subjects = [Subject(name, threads=options.threads) for name in options.codecs]
     for model in options.models:
-        models = rungs(model)
+        models = find_all(model)
         ladder = len(models) > 1
         digest = "-".join(weights.digest.hex() for weights in models)
         digest = hashlib.sha256(digest.encode()).hexdigest() if ladder else digest

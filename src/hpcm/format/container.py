@@ -12,27 +12,35 @@ for these lies in format/wire.py.
 
 Header. Offsets are those of a picture whose sides take two bytes each (128 to 16,383 pixels).
 
-    offset   size   field
-    0        4      magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
-    4        1      version, 1
-    5        1      flags: bit 0 colour (0 rgb, 1 grey), bit 1 depth (0: 8 bits, 1: 16 bits),
-                    bits 2, 3, 4: a chunk ICC, EXIF, ALPHA follows; bit 5: ancillary chunks follow;
-                    bit 6: progressive; bit 7 is reserved and 0
-    6        1..4   width in pixels, varint, 1 to 2^24
-    8        1..4   height in pixels, varint, 1 to 2^24; width * height <= 2^32
-    10       1      n, the length of the model's name, 1 to 32
-    11       n      the model's name: a-z 0-9 . _ - only, and a letter or digit first, so that it is never a path
-    11+n     8      the first 8 bytes of the SHA-256 of the model's weights file
-    19+n     1      quality level, 0 to 63
-    20+n     1      t, 8 to 16: tiles are 2^t pixels wide and high
+    offset   size    field
+    0        4       magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
+    4        1       version, 1
+    5        1       flags: bit 0 colour (0: rgb, 1: grey)
+                            bit 1 bit depth (0: 8, 1: 16)
+                            bit 2 icc, bit 3 exif, bit 4 alpha: such a chunk follows
+                            bit 5 ancillary chunks follow
+                            bit 6 number of passes (0: 1, 1: 3): progressive if 3
+                            bit 7 reserved, 0
+    6        1..4    width: pixels, a varint; 1 to 2^24
+    8        1..4    height: pixels, a varint; 1 to 2^24. Besides, width * height <= 2^32
+    10       1 + n   model name: n in one byte, then n letters; 1 to 32 of a-z 0-9 ._- and no ._- in front, so that it
+                     is never a path
+    11 + n   8       model hash: the beginning of the SHA-256 of the model's weights file; 8 bytes
+    19 + n   1       quality level: 0 to 63
+    20 + n   1       tile side: pixels, a power of two, stored as its exponent; 2^8 to 2^16
 
 Chunks. Those that the flags announce, in the order of their flags:
 
-    1        type: "I" (ICC profile), "E" (EXIF) or "A" (alpha plane)
-    1..5     length of the data, varint: ICC and EXIF up to 2^24 (16 MiB), ALPHA up to twice its raw plane
-             (width * height * depth / 8 bytes) and 1,024 bytes more
-    length   data; a profile, EXIF and a PNG of the alpha plane, which image/picture.py reads and writes
+    1        type, a letter
+    1..5     length of the data, varint; its bound depends on the type
+    length   data, which image/picture.py reads and writes
     4        CRC of type, length and data
+
+    type   data
+    "I"    ICC profile: up to 2^24 bytes
+    "E"    EXIF: up to 2^24 bytes
+    "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG; the raw plane has
+           width * height * bit depth / 8 bytes
 
 Ancillary chunks. If the flags announce them: their number, one byte, 1 to 26, then so many chunks of the form above,
 with data of up to 16 MiB. Their types are lower-case letters, each at most once, in alphabetical order. The picture is
@@ -84,33 +92,32 @@ a tile 10 to 14 bytes more: two lengths, two short checksums, two short CRCs.
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from ..errors import CorruptError, FormatError, TruncatedError
 from .fields import (
+    ANCILLARY_BIT,
     CHUNKS,
+    FLAGS,
+    HEADER,
+    KNOWN_FLAGS,
+    MAGIC,
+    MAX_ANCILLARY,
     MAX_METADATA,
-    MODEL_HASH_BYTES,
-    PASSES,
     VERSION,
+    Chunk,
     Container,
     Part,
     Tile,
     check_header,
     check_kinds,
+    check_pixels,
     chunk_limit,
 )
-from .wire import MAX_VARINT, UINT16, UINT32, Reader, check_range, chunk, varint
+from .wire import CRC_BYTES, MAX_VARINT, UINT32, Reader, check_range, chunk, varint
 
-MAGIC = b"\x89HPC"
-
-_FLAG_GREY, _FLAG_16_BITS = 1 << 0, 1 << 1
-_FLAG_ANCILLARY, _FLAG_PROGRESSIVE = 1 << 5, 1 << 6
-_KNOWN_FLAGS = 0x7F
-
-
-LONGEST_START = 12  # bytes by which the files below are told from one another
+LONGEST_START = 12  # bytes that distinguish the files below
 OTHERS = {  # what people take for a .hpcm file: its first bytes, what it is
     rb"\xff\xd8\xff": "a JPEG",
     rb"\x89PNG": "a PNG",
@@ -139,48 +146,85 @@ def no_hpcm(start: bytes) -> str:
     return f"no .hpcm file: it begins with {start[: len(MAGIC)]!r}, and a .hpcm file with {MAGIC!r}"
 
 
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
 def pack(container: Container) -> bytes:
     """The bytes of a .hpcm file. Raises `FormatError` for a field out of its bounds or a wrong number of tiles."""
     check_head(container)
-    head = _pack_header(container)
-    for name, (_, kind) in CHUNKS.items():
-        data: bytes | None = getattr(container, name)
-        if data is not None:
-            head += chunk(kind, data)
-    head += _pack_ancillary(container.ancillary)
-    if len(container.tiles) != container.tile_count:
-        raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {container.tile_count}")
-    for tile in container.tiles:
-        if len(tile) != container.passes:
-            raise FormatError(f"a tile has {len(tile)} of its {container.passes} parts: the file was cut")
-        for i, part in enumerate(tile):
-            short = i + 1 < container.passes
-            check_range("length of a part", len(part.payload), 0, MAX_VARINT)
-            check_range("checksum of a part", part.checksum, 0, (1 << (16 if short else 32)) - 1)
-            head += varint(len(part.payload)) + _seal(part.checksum, short)
-    pieces = [bytes(head)]
-    crcs = [crc32(head)] * len(container.tiles)
-    for turn in range(container.passes):
+    _check_tiles(container)
+    head = _pack_head(container) + _pack_table(container)
+    pieces = [head]
+    crcs = [crc32(head)] * len(container.tiles)  # each goes on over the parts of its tile
+    for turn, crc_size in enumerate(_crc_sizes(container.passes)):
         for i, tile in enumerate(container.tiles):
-            crcs[i] = crc32(tile[turn].payload, crcs[i])
-            pieces += [tile[turn].payload, _seal(crcs[i], turn + 1 < container.passes)]
+            payload = tile[turn].payload
+            crcs[i] = crc32(payload, crcs[i])
+            pieces += [payload, _low_bytes(crcs[i], crc_size)]
     return b"".join(pieces)
 
 
 def check_head(container: Container) -> None:
     """All that `pack` checks but the tiles: an encoder asks before it begins. Raises `FormatError`."""
     check_header(container)
-    for name in CHUNKS:
-        size = len(getattr(container, name) or b"")
-        check_range(f"length of the {name} chunk", size, 0, chunk_limit(container, name))
+    for part in CHUNKS:
+        size = len(getattr(container, part.name) or b"")
+        check_range(f"length of the {part.name} chunk", size, 0, chunk_limit(container, part))
     check_kinds([kind for kind, _ in container.ancillary])
     for kind, data in container.ancillary:
         check_range(f"length of the ancillary chunk {kind!r}", len(data), 0, MAX_METADATA)
 
 
-def _seal(value: int, short: bool) -> bytes:
-    """A checksum or CRC: all of it, or the low half."""
-    return UINT16.pack(value & 0xFFFF) if short else UINT32.pack(value)
+def _check_tiles(container: Container) -> None:
+    if len(container.tiles) != container.tile_count:
+        raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {container.tile_count}")
+    crc_sizes = _crc_sizes(container.passes)
+    for tile in container.tiles:
+        if len(tile) != len(crc_sizes):
+            raise FormatError(f"a tile has {len(tile)} of its {len(crc_sizes)} parts: the file was cut")
+        for part, crc_size in zip(tile, crc_sizes, strict=True):
+            check_range("length of a part", len(part.payload), 0, MAX_VARINT)
+            check_range("checksum of a part", part.checksum, 0, (1 << 8 * crc_size) - 1)
+
+
+def _pack_head(container: Container) -> bytes:
+    """Header and chunks."""
+    flags = sum(1 << flag.bit for flag in FLAGS if getattr(container, flag.name) == flag.values[1])
+    flags += sum(1 << part.bit for part in CHUNKS if getattr(container, part.name) is not None)
+    flags += bool(container.ancillary) << ANCILLARY_BIT
+    head = bytearray(MAGIC + bytes([VERSION, flags]))
+    for field in HEADER:
+        head += field.codec.write(getattr(container, field.name))
+    for part in CHUNKS:
+        data: bytes | None = getattr(container, part.name)
+        if data is not None:
+            head += chunk(part.kind, data)
+    if container.ancillary:
+        head += bytes([len(container.ancillary)])
+        for kind, data in container.ancillary:
+            head += chunk(kind.encode("ascii"), data)
+    return bytes(head)
+
+
+def _pack_table(container: Container) -> bytes:
+    """The table of tiles."""
+    table = bytearray()
+    for tile in container.tiles:
+        for part, crc_size in zip(tile, _crc_sizes(container.passes), strict=True):
+            table += varint(len(part.payload)) + _low_bytes(part.checksum, crc_size)
+    return bytes(table)
+
+
+def _crc_sizes(passes: int) -> list[int]:
+    """Bytes of the checksum and of the CRC of each part of a tile: all of a CRC-32 for the last, half of it before."""
+    return [CRC_BYTES // 2] * (passes - 1) + [CRC_BYTES]
+
+
+def _low_bytes(crc: int, size: int) -> bytes:
+    return UINT32.pack(crc)[:size]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def unpack(data: bytes, *, partial: bool = False) -> Container:
@@ -216,33 +260,22 @@ def unpack_left(data: bytes) -> Container:
 
 
 def _read_head(reader: Reader) -> Container:
-    """Header and chunks."""
-    header, flags = _read_header(reader)
-    present = [name for name, (flag, _) in CHUNKS.items() if flags & flag]
-    chunks: dict[str, Any] = {name: _read_chunk(reader, header, name) for name in present}
-    if flags & _FLAG_ANCILLARY:
+    """Header and chunks, without tiles."""
+    flags = _read_start(reader)
+    fields: dict[str, Any] = {flag.name: flag.values[flags >> flag.bit & 1] for flag in FLAGS}
+    for field in HEADER:
+        fields[field.name] = field.codec.read(reader, field.title)
+        field.check(fields[field.name])
+    check_pixels(fields["width"], fields["height"])
+    header = Container(**fields, tiles=())
+    chunks: dict[str, Any] = {part.name: _read_chunk(reader, header, part) for part in CHUNKS if flags >> part.bit & 1}
+    if flags >> ANCILLARY_BIT & 1:
         chunks["ancillary"] = _read_ancillary(reader)
     return replace(header, **chunks)
 
 
-def _pack_header(container: Container) -> bytearray:
-    flags = _FLAG_GREY * (container.colour == "grey") + _FLAG_16_BITS * (container.bit_depth == 16)
-    flags += sum(flag for name, (flag, _) in CHUNKS.items() if getattr(container, name) is not None)
-    flags += _FLAG_ANCILLARY * bool(container.ancillary) + _FLAG_PROGRESSIVE * (container.passes == PASSES)
-    header = bytearray(MAGIC + bytes([VERSION, flags]) + varint(container.width) + varint(container.height))
-    header += bytes([len(container.model)]) + container.model.encode("ascii") + container.model_hash
-    header += bytes([container.level, container.tile_side.bit_length() - 1])
-    return header
-
-
-def _pack_ancillary(chunks: tuple[tuple[str, bytes], ...]) -> bytes:
-    """Nothing if there are none."""
-    count = bytes([len(chunks)]) if chunks else b""
-    return count + b"".join(chunk(kind.encode("ascii"), data) for kind, data in chunks)
-
-
-def _read_header(reader: Reader) -> tuple[Container, int]:
-    """The header as a Container that has no chunks and no tiles yet, and its flags."""
+def _read_start(reader: Reader) -> int:
+    """What says whether this program reads the rest: magic, version and flags. Returns the flags."""
     start = bytes(reader.data[: len(MAGIC)])
     if not MAGIC.startswith(start):  # a file that was cut within its magic is truncated, not of another format
         raise FormatError(no_hpcm(bytes(reader.data[:LONGEST_START])))
@@ -251,74 +284,82 @@ def _read_header(reader: Reader) -> tuple[Container, int]:
     if version != VERSION:
         raise FormatError(f"format version {version} found, this hpcm reads version {VERSION}; try a newer hpcm")
     flags = reader.byte("flags")
-    if flags & ~_KNOWN_FLAGS:
-        raise FormatError(f"flags are {flags:#04x}; version {VERSION} of the .hpcm format has {_KNOWN_FLAGS:#04x}")
-    header = Container(
-        passes=PASSES if flags & _FLAG_PROGRESSIVE else 1,
-        width=reader.varint("width"),
-        height=reader.varint("height"),
-        model=str(reader.take(reader.byte("length of the model name"), "model name"), "latin-1"),  # checked below
-        model_hash=bytes(reader.take(MODEL_HASH_BYTES, "model hash")),
-        level=reader.byte("quality level"),
-        colour="grey" if flags & _FLAG_GREY else "rgb",
-        bit_depth=16 if flags & _FLAG_16_BITS else 8,
-        tile_side=1 << reader.byte("tile side"),
-        tiles=(),
-    )
-    check_header(header)
-    return header, flags
+    if flags & ~KNOWN_FLAGS:
+        raise FormatError(f"flags are {flags:#04x}; version {VERSION} of the .hpcm format has {KNOWN_FLAGS:#04x}")
+    return flags
 
 
-def _read_chunk(reader: Reader, header: Container, name: str) -> bytes:
+def _read_chunk(reader: Reader, header: Container, part: Chunk) -> bytes:
     start = reader.at
-    kind = bytes(reader.take(1, f"{name} chunk"))
-    if kind != CHUNKS[name][1]:
-        raise FormatError(f"the {name} chunk begins with {kind!r} instead of {CHUNKS[name][1]!r}; the file is damaged")
-    return reader.chunk(name, start, chunk_limit(header, name))
+    kind = bytes(reader.take(1, f"{part.name} chunk"))
+    if kind != part.kind:
+        raise FormatError(f"the {part.name} chunk begins with {kind!r} instead of {part.kind!r}; the file is damaged")
+    return reader.chunk(part.name, start, chunk_limit(header, part))
 
 
 def _read_ancillary(reader: Reader) -> tuple[tuple[str, bytes], ...]:
     count = reader.byte("number of ancillary chunks")
-    check_range("number of ancillary chunks", count, 1, 26)
+    check_range("number of ancillary chunks", count, 1, MAX_ANCILLARY)
     chunks: list[tuple[str, bytes]] = []
     for _ in range(count):
         start = reader.at
         kind = str(reader.take(1, "an ancillary chunk"), "latin-1")
-        check_kinds([*(known for known, _ in chunks), kind])
+        check_kinds([*(before for before, _ in chunks), kind])
         chunks.append((kind, reader.chunk(f"ancillary {kind!r}", start, MAX_METADATA)))
     return tuple(chunks)
 
 
+class _Entry(NamedTuple):
+    """What the table says of a part."""
+
+    size: int  # bytes
+    checksum: int
+
+
 def _read_tiles(reader: Reader, header: Container, partial: bool) -> tuple[Tile, ...]:
-    """The table and the parts of the tiles, up to the end of the file."""
-    count, passes = header.tile_count, header.passes
-    smallest = 9 + 5 * (passes - 1)  # bytes of a tile without payload: lengths, checksums, CRCs
-    reader.require(count * (smallest - (4 + 2 * (passes - 1) if partial else 0)), f"its {count} tiles")
-    table = [[_read_entry(reader, turn + 1 < passes) for turn in range(passes)] for _ in range(count)]
-    crcs = [crc32(reader.data[: reader.at])] * count
-    tiles: list[list[Part]] = [[] for _ in range(count)]
-    if not partial:
-        reader.require(sum(size for entries in table for size, _ in entries) + count * (2 * passes + 2), "its tiles")
-    for turn in range(passes):
-        short = turn + 1 < passes
-        for i in range(count):
-            size, checksum = table[i][turn]
-            if partial and len(reader.data) - reader.at < size + (2 if short else 4):
-                if tiles[0]:
-                    return tuple(map(tuple, tiles))
-                raise TruncatedError("cut short: not even the first part of the picture is there; download more of it")
+    """The table and the parts of the tiles, up to the end of the file, or as far as a partial one goes."""
+    table = _read_table(reader, header, partial)
+    crcs = [crc32(reader.data[: reader.at])] * len(table)  # each goes on over the parts of its tile
+    tiles: list[list[Part]] = [[] for _ in table]
+    for turn, crc_size in enumerate(_crc_sizes(header.passes)):
+        for i, entries in enumerate(table):
+            size, checksum = entries[turn]
+            if partial and reader.left < size + crc_size:
+                return _beginnings(tiles)
             payload = bytes(reader.take(size, "a part"))
             crcs[i] = crc32(payload, crcs[i])
-            if reader.take(2 if short else 4, "CRC of a part") != _seal(crcs[i], short):
-                where = f"tile {i} of {count} or the header"
+            if reader.take(crc_size, "CRC of a part") != _low_bytes(crcs[i], crc_size):
+                where = f"tile {i} of {len(table)} or the header"
                 raise CorruptError(f"{where} was changed: a CRC differs; fetch the file again")
             tiles[i].append(Part(payload, checksum))
-    if reader.at < len(reader.data):
-        raise FormatError(f"{len(reader.data) - reader.at} bytes follow the end of the file; cut them off")
+    if reader.left:
+        raise FormatError(f"{reader.left} bytes follow the end of the file; cut them off")
     return tuple(map(tuple, tiles))
 
 
-def _read_entry(reader: Reader, short: bool) -> tuple[int, int]:
-    """Length and checksum of a part, from the table."""
+def _read_table(reader: Reader, header: Container, partial: bool) -> list[list[_Entry]]:
+    """The entries of each tile. The file must be long enough for what they announce, or if `partial` for themselves.
+
+    Each requirement comes before memory is taken for what it is about.
+    """
+    count, crc_sizes = header.tile_count, _crc_sizes(header.passes)
+    crcs = 0 if partial else sum(crc_sizes)  # bytes behind a tile's parts
+    entries = sum(1 + crc_size for crc_size in crc_sizes)  # at least: a length of 0 takes one byte
+    reader.require(count * (entries + crcs), f"its {count} tiles")
+    table = [[_read_entry(reader, crc_size) for crc_size in crc_sizes] for _ in range(count)]
+    if not partial:
+        payloads = sum(entry.size for tile in table for entry in tile)
+        reader.require(payloads + count * crcs, "its tiles")
+    return table
+
+
+def _read_entry(reader: Reader, crc_size: int) -> _Entry:
     size = reader.varint("length of a part")
-    return size, reader.uint16("checksum of a part") if short else reader.uint32("checksum of a part")
+    return _Entry(size, int.from_bytes(reader.take(crc_size, "checksum of a part"), "little"))
+
+
+def _beginnings(tiles: list[list[Part]]) -> tuple[Tile, ...]:
+    """What there is of the tiles where a file was cut. Raises TruncatedError where that shows nothing."""
+    if not tiles[0]:
+        raise TruncatedError("cut short: not even the first part of the picture is there; download more of it")
+    return tuple(map(tuple, tiles))

@@ -1,15 +1,21 @@
-"""What a .hpcm file says: its fields and their bounds. How they lie in the file tells format/container.py."""
+"""What a .hpcm file says: its fields, what each may be, and how it lies in the file.
+
+`HEADER`, `FLAGS` and `CHUNKS` describe each field once. format/container.py walks through them to write a file, to read
+it and to check its bounds; the specification there, the table in docs/format.md and the heads in
+tests/golden/heads.json, which JavaScript reads too, are tested against them.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import FormatError, PictureError
-from .wire import check_range
+from .wire import BYTE, LOG2, TEXT, VARINT, Codec, check_range, fixed
 
+MAGIC = b"\x89HPC"
 VERSION = 1
 PASSES = 3  # of progressive files: one for each scale
 MAX_SIDE = 1 << 24  # pixels
@@ -17,11 +23,13 @@ MAX_PIXELS = 1 << 32
 MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 MAX_LEVEL = 63
 MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
+MAX_ANCILLARY = 26  # chunks: each letter once
 ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
 MODEL_HASH_BYTES = 8
 TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+MODEL_NAME_IN_WORDS = "1 to 32 of a-z 0-9 ._- and no ._- in front"
 ANCILLARY = {  # type of an ancillary chunk: what it holds
     "c": "cicp",
     "d": "density",
@@ -33,8 +41,112 @@ ANCILLARY = {  # type of an ancillary chunk: what it holds
     "t": "comments",
     "x": "xmp",
 }
-CHUNKS = {"icc": (1 << 2, b"I"), "exif": (1 << 3, b"E"), "alpha": (1 << 4, b"A")}  # field: (flag, type), in order
 _ANCILLARY_TYPE = re.compile("[a-z]")
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the header behind magic, version and flags.
+
+    `allowed` bounds numbers by their value, and bytes by their length; text has to match it.
+    """
+
+    name: str  # in `Container`
+    title: str  # in messages and in the specification
+    size: str  # bytes, for the specification
+    codec: Codec
+    allowed: range | tuple[int, ...] | re.Pattern[str]
+    meaning: str = ""  # for the specification
+
+    @property
+    def bounds(self) -> str:
+        """What is allowed, as the specification words it."""
+        if isinstance(self.allowed, re.Pattern):
+            return MODEL_NAME_IN_WORDS
+        low, high = self.allowed[0], self.allowed[-1]
+        return f"{in_words(low)} to {in_words(high)}" if low < high else f"{low} bytes"
+
+    def check(self, value: Any) -> None:
+        """Raises FormatError for a value that isn't allowed."""
+        if isinstance(self.allowed, re.Pattern):
+            if not self.allowed.fullmatch(value):
+                raise FormatError(f"{self.title} is {value!r}; allowed are {MODEL_NAME_IN_WORDS}")
+        elif isinstance(self.allowed, tuple):
+            if value not in self.allowed:
+                raise FormatError(f"{self.title} is {value}; a .hpcm file allows {self.allowed}")
+        elif isinstance(value, bytes):
+            check_range(f"length of the {self.title}", len(value), self.allowed[0], self.allowed[-1])
+        else:
+            check_range(self.title, value, self.allowed[0], self.allowed[-1])
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A bit of the flags that is a field of the picture by itself."""
+
+    bit: int
+    name: str  # in `Container`
+    title: str
+    values: tuple[Any, Any]  # where the bit is 0, and where it is 1
+
+    def check(self, value: Any) -> None:
+        """Raises FormatError for a value that no bit stands for."""
+        if value not in self.values:
+            off, on = self.values
+            raise FormatError(f"{self.title} is {value!r}; a .hpcm file allows {off!r} and {on!r}")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk that a bit of the flags announces."""
+
+    bit: int
+    name: str  # in `Container`
+    kind: bytes  # its type
+    meaning: str
+    bounds: str  # of the length of its data, as the specification words it; `chunk_limit` is the number
+
+
+def in_words(number: int) -> str:
+    """Large powers of two as such: 16777216 is 2^24."""
+    exponent = number.bit_length() - 1
+    return f"2^{exponent}" if exponent >= 8 and number == 1 << exponent else str(number)
+
+
+HEADER = (
+    Field("width", "width", "1..4", VARINT, range(1, MAX_SIDE + 1), "pixels, a varint"),
+    Field("height", "height", "1..4", VARINT, range(1, MAX_SIDE + 1), "pixels, a varint"),
+    Field("model", "model name", "1 + n", TEXT, MODEL_NAME, "n in one byte, then n letters"),
+    Field(
+        "model_hash",
+        "model hash",
+        "8",
+        fixed(MODEL_HASH_BYTES),
+        range(MODEL_HASH_BYTES, MODEL_HASH_BYTES + 1),
+        "the beginning of the SHA-256 of the model's weights file",
+    ),
+    Field("level", "quality level", "1", BYTE, range(MAX_LEVEL + 1)),
+    Field("tile_side", "tile side", "1", LOG2, TILE_SIDES, "pixels, a power of two, stored as its exponent"),
+)
+FLAGS = (
+    Flag(0, "colour", "colour", ("rgb", "grey")),
+    Flag(1, "bit_depth", "bit depth", (8, 16)),
+    Flag(6, "passes", "number of passes", (1, PASSES)),
+)
+CHUNKS = (  # in their order in the file
+    Chunk(2, "icc", b"I", "ICC profile", f"up to {in_words(MAX_METADATA)} bytes"),
+    Chunk(3, "exif", b"E", "EXIF", f"up to {in_words(MAX_METADATA)} bytes"),
+    Chunk(4, "alpha", b"A", "alpha plane", f"up to twice its raw plane and {ALPHA_SLACK:,} bytes more"),
+)
+ANCILLARY_BIT = 5  # of the flags: ancillary chunks follow
+KNOWN_FLAGS = sum(1 << part.bit for part in (*FLAGS, *CHUNKS)) + (1 << ANCILLARY_BIT)
+
+
+# ---- a file's values -------------------------------------------------------------------------------------------------
+
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 
 
@@ -94,7 +206,7 @@ def tile_boxes(width: int, height: int, side: int) -> Iterator[Box]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise `PictureError` for a picture that can't be compressed. Its header tells, before its pixels are decoded."""
+    """Raise `PictureError` for a picture that can't be compressed: known from its header, before it is decoded."""
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_ENCODED):
         allowed = f"1 to {MAX_ENCODED:,} are allowed, and {MAX_SIDE:,} on a side"
         raise PictureError(f"the picture has {width} x {height} pixels: {allowed}")
@@ -102,26 +214,22 @@ def check_size(width: int, height: int) -> None:
 
 def check_header(container: Container) -> None:
     """Raise `FormatError` for a field of the header that is out of its bounds."""
-    check_range("width", container.width, 1, MAX_SIDE)
-    check_range("height", container.height, 1, MAX_SIDE)
-    check_range("number of pixels", container.width * container.height, 1, MAX_PIXELS)
-    check_range("quality level", container.level, 0, MAX_LEVEL)
-    check_range("length of the model hash", len(container.model_hash), MODEL_HASH_BYTES, MODEL_HASH_BYTES)
-    if not MODEL_NAME.fullmatch(container.model):
-        raise FormatError(f"model name is {container.model!r}; allowed are 1 to 32 of a-z 0-9 ._- and no ._- in front")
-    if container.colour not in ("rgb", "grey") or container.bit_depth not in (8, 16):
-        found = f"{container.colour!r} of {container.bit_depth} bits"
-        raise FormatError(f"the picture is {found}; a .hpcm file allows 'rgb' and 'grey' of 8 and 16 bits")
-    if container.passes not in (1, PASSES):
-        raise FormatError(f"{container.passes} passes were given; a .hpcm file has 1 or {PASSES}")
-    if container.tile_side not in TILE_SIDES:
-        raise FormatError(f"tile side is {container.tile_side}; a .hpcm file allows {TILE_SIDES}")
+    for part in (*HEADER, *FLAGS):
+        part.check(getattr(container, part.name))
+    check_pixels(container.width, container.height)
 
 
-def chunk_limit(container: Container, name: str) -> int:
+def check_pixels(width: int, height: int) -> None:
+    """Raise `FormatError` for sides that are allowed each, but not together."""
+    check_range("number of pixels", width * height, 1, MAX_PIXELS)
+
+
+def chunk_limit(container: Container, chunk: Chunk) -> int:
     """The most bytes that the data of a chunk may have."""
+    if chunk.name != "alpha":
+        return MAX_METADATA
     raw_plane = container.width * container.height * container.bit_depth // 8
-    return 2 * raw_plane + ALPHA_SLACK if name == "alpha" else MAX_METADATA
+    return 2 * raw_plane + ALPHA_SLACK
 
 
 def check_kinds(kinds: list[str]) -> None:

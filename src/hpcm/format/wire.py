@@ -6,12 +6,15 @@ bytes but the last, at most MAX_VARINT_BYTES bytes, and never longer than its va
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from ..errors import CorruptError, FormatError, TruncatedError
 
-UINT16, UINT32 = Struct("<H"), Struct("<I")
+UINT32 = Struct("<I")
+CRC_BYTES = UINT32.size
 MAX_VARINT_BYTES = 5
 MAX_VARINT = (1 << 7 * MAX_VARINT_BYTES) - 1
 
@@ -45,11 +48,17 @@ class Reader:
         self.data = memoryview(data)  # slices of it copy nothing
         self.at = 0
 
+    @property
+    def left(self) -> int:
+        """Bytes that follow."""
+        return len(self.data) - self.at
+
     def require(self, size: int, what: str) -> None:
         """Without moving: are there `size` more bytes?"""
-        left = len(self.data) - self.at
-        if left < size:
-            raise TruncatedError(f"cut short or damaged: {size} bytes of {what} expected, {left} left; fetch it again")
+        if self.left < size:
+            raise TruncatedError(
+                f"cut short or damaged: {size} bytes of {what} expected, {self.left} left; fetch it again"
+            )
 
     def take(self, size: int, what: str) -> memoryview:
         self.require(size, what)
@@ -58,9 +67,6 @@ class Reader:
 
     def byte(self, what: str) -> int:
         return self.take(1, what)[0]
-
-    def uint16(self, what: str) -> int:
-        return int(UINT16.unpack(self.take(2, what))[0])
 
     def uint32(self, what: str) -> int:
         return int(UINT32.unpack(self.take(4, what))[0])
@@ -85,3 +91,33 @@ class Reader:
         if crc32(self.data[start : self.at]) != self.uint32(f"CRC of the {name} chunk"):
             raise CorruptError(f"the {name} chunk was changed: its CRC differs; fetch the file again")
         return data
+
+
+class Codec(NamedTuple):
+    """How a value lies in a file."""
+
+    write: Callable[[Any], bytes]  # of a value within its bounds
+    read: Callable[[Reader, str], Any]  # of a reader and the field's name, for messages
+
+
+def _write_text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode("ascii")
+
+
+def _read_text(reader: Reader, what: str) -> str:
+    length = reader.byte(f"length of the {what}")
+    return str(reader.take(length, what), "latin-1")  # takes any byte; the field's pattern refuses what isn't ASCII
+
+
+def fixed(size: int) -> Codec:
+    """So many bytes."""
+    return Codec(write=bytes, read=lambda reader, what: bytes(reader.take(size, what)))
+
+
+BYTE = Codec(write=lambda value: bytes([value]), read=Reader.byte)
+VARINT = Codec(write=varint, read=Reader.varint)
+TEXT = Codec(write=_write_text, read=_read_text)  # its length, one byte, then its letters
+LOG2 = Codec(  # a power of two, as its exponent
+    write=lambda value: bytes([value.bit_length() - 1]),
+    read=lambda reader, what: 1 << reader.byte(what),
+)

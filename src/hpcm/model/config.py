@@ -5,7 +5,7 @@ BASE and LARGE; "Scaling Learned Image Compression Models up to 1 Billion" (arXi
 ours. An ablation is one `replace()`:
 
     BASE_PHI            = replace(BASE, fusion="psi")               psi is the context of the next step
-    without progress    = replace(BASE, fusion="none")              the context stays what the hyper prior said
+    without progress    = replace(BASE, fusion="none")              the context stays that of the hyper prior
     fewer, more steps   = replace(BASE, steps=(2, 3, 3)), (2, 3, 12), (4, 3, 6)
     without hierarchy   = replace(BASE, hierarchy=False)            the same order, every step at full resolution
 """
@@ -81,6 +81,19 @@ class Config:
     lambda_max: float = 0.0483
 
     def __post_init__(self) -> None:
+        """Checks every field: a weights file may be a stranger's. Raises ValueError.
+
+        Types and sizes come first, as the other checks calculate with them.
+        """
+        self._check_choices()
+        self._check_sizes()
+        self._check_networks()
+        self._check_schedule()
+        self._check_rates()
+        self._check_transforms()
+        self._check_attention()
+
+    def _check_choices(self) -> None:
         choices = {
             "stem": tuple(STEMS),
             "fusion": ("attention", "psi", "none"),
@@ -91,43 +104,45 @@ class Config:
         }
         for field, allowed in choices.items():
             self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
-        self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME.pattern)
-        self._check_sizes()
         for field in ("hierarchy", "context_net", "refine"):
             self._expect(field, isinstance(getattr(self, field), bool), "true or false")
-        three = isinstance(self.steps, tuple) and len(self.steps) == len(STEPS)
-        scheduled = three and all(_whole(n, 1, 12) and n in may for n, may in zip(self.steps, STEPS, strict=True))
-        self._expect("steps", scheduled, f"one of each of {STEPS}")
-        self._expect("M", self.M % GROUPS == 0, f"a multiple of {GROUPS}")
-        self._expect("levels", 1 <= self.levels <= MAX_LEVELS, f"1 to {MAX_LEVELS}")
-        lambdas = (self.lambda_min, self.lambda_max)
-        sound = all(isinstance(value, float | int) and 0 < value < math.inf for value in lambdas)
-        self._expect("lambda_min", sound, "positive and finite, as lambda_max")
-        self._check_transforms()
-        if self.fusion == "attention":
-            divides = 2 * self.M % self.heads == 0 and self.heads <= MAX_HEADS
-            self._expect("heads", divides, f"a divisor of 2M = {2 * self.M}, at most {MAX_HEADS}")
+        self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME.pattern)
 
     def _check_sizes(self) -> None:
         """Counts and widths, whose bounds keep a forged file from asking for a network that takes hours to build."""
         for field in ("M", "N", "partial", "ratio", "prior_width", "heads", "levels"):
             self._expect(field, _whole(getattr(self, field), 1, MAX_WIDTH), f"a whole number from 1 to {MAX_WIDTH}")
+        for field, low, high in (("adaptor_blocks", 0, MAX_BLOCKS), ("windows", 1, MAX_WINDOW)):
+            self._expect(field, _three(getattr(self, field), low, high), f"three whole numbers from {low} to {high}")
+        self._expect("M", self.M % GROUPS == 0, f"a multiple of {GROUPS}")
+
+    def _check_networks(self) -> None:
+        """The shapes of stages and priors."""
         for field in ("analysis", "synthesis", "hyper_analysis", "hyper_synthesis"):
             stages = getattr(self, field)
-            pairs = isinstance(stages, tuple) and 0 < len(stages) <= MAX_STAGES and all(map(_is_stage, stages))
-            self._expect(field, pairs, f"1 to {MAX_STAGES} pairs of blocks, up to {MAX_BLOCKS}, and width")
+            allowed = f"1 to {MAX_STAGES} pairs of blocks, up to {MAX_BLOCKS}, and width"
+            self._expect(field, _are_stages(stages), allowed)
             fits = all(width >= self.partial for blocks, width in stages if blocks)
             self._expect("partial", fits, f"at most the widths of {field}")
-        for field in ("prior_coarse", "prior_fine"):
-            prior = getattr(self, field)
-            counts = dataclasses.astuple(prior) if isinstance(prior, Prior) else (None,)
-            sound = all(_whole(count, 0, MAX_BLOCKS) for count in counts)
-            optional = field == "prior_fine" and prior is None
-            self._expect(field, sound or optional, f"counts of blocks up to {MAX_BLOCKS}")
-        for field, low, high in (("adaptor_blocks", 0, MAX_BLOCKS), ("windows", 1, MAX_WINDOW)):
-            counts = getattr(self, field)
-            sound = isinstance(counts, tuple) and len(counts) == 3 and all(_whole(n, low, high) for n in counts)
-            self._expect(field, sound, f"three whole numbers from {low} to {high}")
+        allowed = f"counts of blocks up to {MAX_BLOCKS}"
+        self._expect("prior_coarse", _is_prior(self.prior_coarse), allowed)
+        self._expect("prior_fine", self.prior_fine is None or _is_prior(self.prior_fine), allowed)
+
+    def _check_schedule(self) -> None:
+        most = max(map(max, STEPS))
+        scheduled = _three(self.steps, 1, most) and all(n in may for n, may in zip(self.steps, STEPS, strict=True))
+        self._expect("steps", scheduled, f"one of each of {STEPS}")
+
+    def _check_rates(self) -> None:
+        self._expect("levels", self.levels <= MAX_LEVELS, f"1 to {MAX_LEVELS}")
+        for field in ("lambda_min", "lambda_max"):
+            value = getattr(self, field)
+            self._expect(field, isinstance(value, float | int) and 0 < value < math.inf, "positive and finite")
+
+    def _check_attention(self) -> None:
+        if self.fusion == "attention":
+            divides = 2 * self.M % self.heads == 0 and self.heads <= MAX_HEADS
+            self._expect("heads", divides, f"a divisor of 2M = {2 * self.M}, at most {MAX_HEADS}")
 
     def _check_transforms(self) -> None:
         """Stages lead from pixels to latents and back, in bounded memory for each pixel."""
@@ -138,14 +153,16 @@ class Config:
             ("hyper_analysis", LATENT_STRIDE, HYPER_STRIDE // 2, 0, self.M),
             ("hyper_synthesis", LATENT_STRIDE, HYPER_STRIDE // 2, -1, 2 * self.M),
         )
-        for field, stride, coarse, end, width in ends:
+        for field, fine, coarse, end, width in ends:
             stages = getattr(self, field)
-            count = (coarse // stride).bit_length()
-            sound = len(stages) == count and stages[end][1] == width
-            self._expect(field, sound, f"{count} pairs for the stem {self.stem!r}, of width {width} at the latent")
-            for stage, (blocks, wide) in enumerate(stages[:: 1 if field.endswith("analysis") else -1]):
-                inside = wide * (self.ratio if blocks else 1) / (stride << stage) ** 2
-                self._expect(field, inside <= MAX_PER_PIXEL, f"at most {MAX_PER_PIXEL} numbers for each pixel")
+            count = (coarse // fine).bit_length()  # each stage but the first halves or doubles the resolution
+            fits = len(stages) == count and stages[end][1] == width
+            self._expect(field, fits, f"{count} pairs for the stem {self.stem!r}, of width {width} at the latent")
+            from_fine = stages if field.endswith("analysis") else stages[::-1]
+            for stage, (blocks, wide) in enumerate(from_fine):
+                channels = wide * (self.ratio if blocks else 1)  # PConvRB widens inside
+                per_pixel = channels / (fine << stage) ** 2
+                self._expect(field, per_pixel <= MAX_PER_PIXEL, f"at most {MAX_PER_PIXEL} numbers for each pixel")
         adapted = not any(self.adaptor_blocks) or self.prior_width == 3 * self.M
         self._expect("prior_width", adapted, f"3M = {3 * self.M}, as its adaptors have blocks")
 
@@ -158,8 +175,9 @@ class Config:
         """Pixels that height and width must be a multiple of: the hyper latent's cell, or the attention windows'."""
         if self.fusion != "attention":
             return HYPER_STRIDE
-        strides = (64, 32, 16) if self.hierarchy else (16, 16, 16)
-        return max(HYPER_STRIDE, *(w * s for w, s in zip(self.windows, strides, strict=True)))
+        coarsening = (4, 2, 1) if self.hierarchy else (1, 1, 1)  # of the latent on scales 1, 2, 3
+        sides = [window * LATENT_STRIDE * times for window, times in zip(self.windows, coarsening, strict=True)]
+        return max(HYPER_STRIDE, *sides)
 
     def lambda_of(self, level: Any) -> Any:
         """The weight of the distortion in the loss (lambda * 255^2 * MSE + bpp) of a quality level, or of each [B].
@@ -173,7 +191,7 @@ class Config:
     def weight_of(self, level: Any, loss: str = "mse") -> Any:
         """The weight of the distortion of a quality level, or of each [B], in units of the loss.
 
-        `loss` is one of model.distortion.LOSSES. The one lambda of a single-level model is in these units already.
+        `loss` is one of nn.distortion.LOSSES. The one lambda of a single-level model is in these units already.
         """
         weight = self.lambda_of(level)
         return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and self.levels > 1 else weight
@@ -195,9 +213,24 @@ def _whole(value: Any, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
+def _three(values: Any, low: int, high: int) -> bool:
+    """Whether these are whole numbers for scales 1, 2, 3."""
+    return isinstance(values, tuple) and len(values) == 3 and all(_whole(value, low, high) for value in values)
+
+
+def _are_stages(stages: Any) -> bool:
+    return isinstance(stages, tuple) and 0 < len(stages) <= MAX_STAGES and all(map(_is_stage, stages))
+
+
 def _is_stage(stage: Any) -> bool:
-    sound = isinstance(stage, tuple) and len(stage) == 2
-    return sound and _whole(stage[0], 0, MAX_BLOCKS) and _whole(stage[1], 1, MAX_WIDTH)
+    if not isinstance(stage, tuple) or len(stage) != 2:
+        return False
+    blocks, width = stage
+    return _whole(blocks, 0, MAX_BLOCKS) and _whole(width, 1, MAX_WIDTH)
+
+
+def _is_prior(prior: Any) -> bool:
+    return isinstance(prior, Prior) and all(_whole(count, 0, MAX_BLOCKS) for count in dataclasses.astuple(prior))
 
 
 def _frozen(value: Any) -> Any:
@@ -216,7 +249,7 @@ def receptive_halo(config: Config) -> int:
         analysis_reach += blocks * stride * 2**stage
     for stage, (blocks, _) in enumerate(reversed(config.synthesis)):
         synthesis_reach += blocks * stride * 2**stage
-    return -(-max(analysis_reach, synthesis_reach) // 16)
+    return math.ceil(max(analysis_reach, synthesis_reach) / LATENT_STRIDE)
 
 
 BASE = Config(

@@ -65,8 +65,9 @@ class Layer:
             weights = units(self.rows(self.weight))
         else:
             weights = np.repeat(np.ldexp(1.0, self.exponent.ravel().astype(int)), self.taps)
-        found = np.minimum(weights, units(np.repeat(self.bias, self.taps)[:, None]))
-        return np.where(np.isfinite(found), found, 1.0)
+        biases = units(np.repeat(self.bias, self.taps)[:, None])
+        unit = np.minimum(weights, biases)
+        return np.where(np.isfinite(unit), unit, 1.0)  # a row of zeros has any unit
 
     @property
     def integers(self) -> np.ndarray:

@@ -62,11 +62,8 @@ def pack(
         whole = _integers(value) if name in integers else None
         if whole is not None:
             tensors[name], tensors[name + EXPONENT] = whole
-            continue
-        with np.errstate(over="ignore"):
-            short = value.astype(np.float16)
-        fits = np.array_equal(short.astype(np.float32), value) if name in exact else bool(np.isfinite(short).all())
-        tensors[name] = short if half and fits else value
+        else:
+            tensors[name] = _shortened(value, lossless=name in exact) if half else value
     tables = make_tables()
     tensors |= {f"tables.{name}": getattr(tables, name) for name in TABLES}
     tensors |= _packed(graphs or {})
@@ -75,6 +72,14 @@ def pack(
 
 def _packed(graphs: Mapping[str, bytes]) -> Numbers:
     return {GRAPH + name: np.frombuffer(zlib.compress(graph, 9), np.uint8) for name, graph in graphs.items()}
+
+
+def _shortened(value: np.ndarray, *, lossless: bool) -> np.ndarray:
+    """float16 where the values are finite in it, or with `lossless` where it holds them to the bit; else as it is."""
+    with np.errstate(over="ignore"):  # to infinity, which is refused below
+        short = value.astype(np.float16)
+    fits = np.array_equal(short.astype(np.float32), value) if lossless else bool(np.isfinite(short).all())
+    return short if fits else value
 
 
 def _integers(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -119,10 +124,11 @@ def _graphs(tensors: Numbers) -> dict[str, bytes]:
     for name, value in tensors.items():
         if name.startswith(GRAPH):
             stream = zlib.decompressobj()
-            graph = graphs[name.removeprefix(GRAPH)] = stream.decompress(value.tobytes(), max(left, 1))
+            graph = stream.decompress(value.tobytes(), max(left, 1))  # 0 would mean no limit
             left -= len(graph)
             if not stream.eof or left < 0:
                 raise ValueError(f"graph {name} is cut off, or its graphs have over {MAX_GRAPHS:,} bytes")
+            graphs[name.removeprefix(GRAPH)] = graph
     return graphs
 
 

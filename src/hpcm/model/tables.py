@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpcm.errors import WeightsError
+from ..errors import WeightsError
 
 SHAPE = 1.5  # beta
 TAIL = 1e-6  # the largest probability of an escape
@@ -64,27 +64,29 @@ class Tables:
 
     def check(self) -> None:
         """Raise WeightsError unless the arrays, which may come from a file, are tables that a coder can use."""
-        expected = (("scales", np.float32), ("radius", np.int32), ("frequencies", np.int32))
-        for name, dtype in expected:
+        for name, dtype in (("scales", np.float32), ("radius", np.int32), ("frequencies", np.int32)):
             array = getattr(self, name)
-            if array.ndim != 1 or array.dtype != dtype:
-                found = f"{array.dtype} with {array.ndim} dimensions"
-                raise WeightsError(f"entropy tables: {name} must be {np.dtype(dtype)} with 1 dimension, found {found}")
+            found = f"{array.dtype} with {array.ndim} dimensions"
+            fits = array.ndim == 1 and array.dtype == dtype
+            _expect(fits, f"{name} must be {np.dtype(dtype)} with 1 dimension, found {found}")
         count = len(self.scales)
-        if not 1 <= count <= MAX_TABLES:
-            raise WeightsError(f"entropy tables: 1 to {MAX_TABLES} tables are allowed, found {count}")
-        if not _ascending(self.scales):
-            raise WeightsError("entropy tables: scales must be positive, finite and ascending")
-        if len(self.radius) != count or self.radius.min() < 0 or self.radius.max() > MAX_RADIUS:
-            raise WeightsError(f"entropy tables: radius must hold {count} numbers in 0..{MAX_RADIUS}")
+        _expect(1 <= count <= MAX_TABLES, f"1 to {MAX_TABLES} tables are allowed, found {count}")
+        _expect(_ascending(self.scales), "scales must be positive, finite and ascending")
+        bounded = len(self.radius) == count and self.radius.min() >= 0 and self.radius.max() <= MAX_RADIUS
+        _expect(bounded, f"radius must hold {count} numbers in 0..{MAX_RADIUS}")
         size = int((2 * self.radius + 2).sum(dtype=np.int64))
-        if len(self.frequencies) != size:
-            raise WeightsError(f"entropy tables: {size} frequencies expected, found {len(self.frequencies)}")
-        if self.frequencies.min() < 1:
-            raise WeightsError(f"entropy tables: frequencies must be at least 1, found {self.frequencies.min()}")
-        wrong = [t for t, table in enumerate(self.split()) if table.sum(dtype=np.int64) != TOTAL]
-        if wrong:
-            raise WeightsError(f"entropy tables: the frequencies of table {wrong[0]} do not add up to {TOTAL}")
+        _expect(len(self.frequencies) == size, f"{size} frequencies expected, found {len(self.frequencies)}")
+        least = self.frequencies.min()
+        _expect(least >= 1, f"frequencies must be at least 1, found {least}")
+        for t, table in enumerate(self.split()):
+            total = table.sum(dtype=np.int64)
+            _expect(total == TOTAL, f"the frequencies of table {t} do not add up to {TOTAL}")
+
+
+def _expect(fulfilled: bool | np.bool_, what: str) -> None:
+    """Raises WeightsError."""
+    if not fulfilled:
+        raise WeightsError(f"entropy tables: {what}")
 
 
 def make_tables(scales: ArrayLike = DEFAULT_SCALES) -> Tables:

@@ -13,7 +13,7 @@ from .schedule import Plan, Step
 
 
 class Estimating:
-    """Rounds the latent at hand with straight-through gradients and remembers the parameters of every place."""
+    """Rounds the latent with straight-through gradients and remembers the parameters of every place."""
 
     def __init__(self, pyramid: Sequence[Tensor], places: Sequence[Places], plan: Plan | None = None) -> None:
         self.pyramid, self.places, self.plan = pyramid, places, plan

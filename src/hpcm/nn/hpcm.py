@@ -16,7 +16,7 @@ from .estimating import Estimating
 from .exact import grid
 from .exact.arithmetic import arithmetic
 from .loop import Loop
-from .schedule import Step
+from .schedule import Step, steps_of
 from .torch_arrays import TorchArrays
 from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
 
@@ -32,18 +32,22 @@ class HPCM(nn.Module, Loop):
         self.z_means = nn.Parameter(torch.zeros(1, config.N, 1, 1))
         self.z_scales = nn.Parameter(torch.ones(1, config.N, 1, 1))
         # Step 0 codes with the hyper parameters themselves; every later one has an adaptor and a gain.
-        later = [scale for scale, count in enumerate(config.steps) for _ in range(count)][1:]
-        self.adaptors = nn.ModuleList(Adaptor(config, scale) for scale in later)
+        later = steps_of(config)[1:]
+        self.adaptors = nn.ModuleList(Adaptor(config, step.scale) for step in later)
         self.gains = nn.ModuleList(Gain(config.levels, config.prior_width) for _ in later)
-        priors = [config.prior_coarse] + ([config.prior_fine] if config.prior_fine else [])
-        self.priors = nn.ModuleList(ParameterNet(config, prior) for prior in priors)
-        width = 2 * config.M
+        self.priors = nn.ModuleList([ParameterNet(config, config.prior_coarse)])
+        if config.prior_fine is not None:
+            self.priors.append(ParameterNet(config, config.prior_fine))
+        width = 2 * config.M  # of the context: scales and means
         attended = config.windows if config.fusion == "attention" else ()
         self.fusions = nn.ModuleList(WindowAttention(width, window, config.heads) for window in attended)
-        self.context_nets = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(2 if config.context_net else 0))
+        changes = 2 if config.context_net else 0  # of the scale: from 1 to 2, from 2 to 3
+        self.context_nets = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(changes))
         if config.levels > 1:
-            self.y_gain, self.y_inverse = Gain(config.levels, config.M), Gain(config.levels, config.M)
-            self.z_gain, self.z_inverse = Gain(config.levels, config.N), Gain(config.levels, config.N)
+            self.y_gain = Gain(config.levels, config.M)
+            self.y_inverse = Gain(config.levels, config.M)
+            self.z_gain = Gain(config.levels, config.N)
+            self.z_inverse = Gain(config.levels, config.N)
         if config.carrier:
             grid.attach(self, config.carrier)
 

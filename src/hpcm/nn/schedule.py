@@ -111,10 +111,17 @@ def _lattice_table(steps: tuple[int, int, int], hierarchy: bool, scale: int) -> 
     full = table(steps)
     if not hierarchy or scale == 2:
         return full
-    half = np.stack([full[g, i::2, j::2] for g, (i, j) in zip(range(GROUPS), PHASES * 2, strict=True)])
+    half = []
+    for g in range(GROUPS):
+        i, j = PHASES[g % 4]
+        half.append(full[g, i::2, j::2])
     if scale == 1:
-        return half
-    return np.stack([half[g, i::2, j::2] for g in range(GROUPS) for i, j in [SUBPHASES[g // 2]]])
+        return np.stack(half)
+    quarter = []
+    for g in range(GROUPS):
+        i, j = SUBPHASES[g // 2]
+        quarter.append(half[g][i::2, j::2])
+    return np.stack(quarter)
 
 
 class Plan:
@@ -128,18 +135,17 @@ class Plan:
         self.sizes = [(height // stride, width // stride) for stride in self.strides]
         self.tables = [_lattice_table(config.steps, config.hierarchy, scale) for scale in range(3)]
         self.steps = steps_of(config)
-        self.masks = [self._spread(self.tables[s.scale] == s.index, self.sizes[s.scale]) for s in self.steps]
-        # On the lattice of scale s: the places that the coarser scale s - 1 sees.
-        firsts = [0, config.steps[0], config.steps[0] + config.steps[1]]
-        self.inherited = [
-            self._spread(order < first, size)
-            for order, first, size in zip(self.tables, firsts, self.sizes, strict=True)
-        ]
-        self.misplaced = (
-            arrays.put(_released_sources(self.tables[1] < firsts[1], self.sizes[1]))
-            if config.hyper_placement == "released" and config.hierarchy
-            else None
-        )
+        self.masks = []  # by step: what it codes, on the lattice of its scale
+        for step in self.steps:
+            coded = self.tables[step.scale] == step.index
+            self.masks.append(self._spread(coded, self.sizes[step.scale]))
+        firsts = [0, config.steps[0], config.steps[0] + config.steps[1]]  # step of each scale
+        self.inherited = []  # by scale s: the places of its lattice that the coarser scale s - 1 sees
+        for order, first, size in zip(self.tables, firsts, self.sizes, strict=True):
+            self.inherited.append(self._spread(order < first, size))
+        self.misplaced = None
+        if config.hyper_placement == "released" and config.hierarchy:
+            self.misplaced = arrays.put(_released_sources(self.tables[1] < firsts[1], self.sizes[1]))
 
     def _spread(self, pattern: np.ndarray, size: tuple[int, int]) -> Array:
         """A mask [1, M, height, width] from a pattern per group [8, period, period]."""

@@ -15,7 +15,8 @@ from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
 from ..model.config import Config
-from ..model.find import DEFAULT_MODEL, WeightsFile, alias_of, available, find
+from ..model.file import WeightsFile
+from ..model.find import DEFAULT_MODEL, alias_of, available, find
 from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly

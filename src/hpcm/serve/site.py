@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..model.find import ASSETS, SUFFIX
+from ..model.file import SUFFIX
+from ..model.find import ASSETS
 from .offer import Offer
 
 PAGE = Path(__file__).parent / "page"

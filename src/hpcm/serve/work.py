@@ -13,7 +13,7 @@ from ..errors import PictureError, UsageError
 from ..format import container as format_
 from ..format.fields import ANCILLARY, PASSES, Box, Container
 from ..image.write import draft_of, fitted, save_picture
-from ..model.find import WeightsFile
+from ..model.file import WeightsFile
 from ..nn.stoppable import Check
 from .limits import Limits
 from .notices import listening

@@ -1,7 +1,7 @@
 """What the process sets up in torch that would make sums inexact: switched off while the coding loop runs.
 
-A convolution library may pick an algorithm by the sizes at hand, and some algorithms are inexact: Winograd's and FFT
-form other sums on the way, and reduced precision cuts operands. What torch 2.4 to 2.13 chooses from:
+A convolution library may pick an algorithm by the sizes of its inputs, and some algorithms are inexact: Winograd's and
+FFT form other sums on the way, and reduced precision cuts operands. What torch 2.4 to 2.13 chooses from:
 
 - CPU, oneDNN: convolutions run as direct or GEMM kernels (PyTorch never asks for its Winograd); in reduced precision
   only after `fp32_precision` was lowered, which is undone here.

@@ -2,23 +2,44 @@
 
 The decoder must compute the same means and scales as the encoder, to the last bit: one that differs picks another
 table, and everything after it is noise. Floating-point sums differ, because each library, device and thread count adds
-in an order of its own, and every addition rounds. So here no addition rounds.
+in an order of its own, and every addition rounds. In float32, which has 24 bits,
 
-**Dyadic numbers.** A dyadic number is an integer times a power of two. Before each convolution that leads to means or
-scales, its input is rounded to integers m = round(x * 2^b), clamped to |m| <= limit; `b` is chosen per input channel.
-The weights that act on m are integers k times 2^-a, with `a` chosen per output channel. The products m * k are integers
-in units of 2^-a, and so are all their partial sums, in whatever order, as long as none needs more bits than the carrier
-has:
+    (2^24 + 1) + 1 = 2^24          2^24 + (1 + 1) = 2^24 + 2
+
+So here no addition rounds.
+
+**The grid.** Numbers are integers times powers of two. Before each convolution that leads to means or scales, its input
+is rounded to integers m = round(x * 2^b), clamped to |m| <= limit; `b` is chosen per input channel. The weights that
+act on m are integers k times 2^-a, with `a` chosen per output channel:
+
+    x    -- * 2^b, round, clamp -->   m   --.
+                                             * --> m * k  -- sum over the window, plus the bias -->  s  -- * 2^-a -->  y
+    w    -- * 2^a / 2^b, round  -->   k   --'
+
+     float32                       integers    integers in units of 2^-a, and so are all partial sums            float32
+
+An example with few bits, b = 3 and a = 8:
+
+    x = 0.70, -1.30        m = round(2^3 x) = 6, -10
+    w = 0.33,  0.12        k = round(2^(8 - 3) w) = 11, 4         6 * 11 - 10 * 4 + 13 = 39      y = 39 / 256 = 0.152
+    bias = 0.05            round(2^8 bias) = 13                                         (0.125 without any rounding)
+
+What is rounded is each input and, once, each weight; multiplying and adding round nothing as long as no number needs
+more bits than the carrier has:
 
     limit * sum |k| + |bias| <= 2^24 units (float32)   or   2^53 units (float64)                            (the bound)
 
+    24 bits of a sum:   |<---- log2(sum |k|): 640 weights, |k| about 26 on average ---->|<---- log2(limit) ---->|
+                                               14 bits                                            10 bits
+
 Below the bound every product, every partial sum and the sum itself are represented exactly, a fused multiply-add
 rounds nothing either, and the result doesn't depend on order, blocking, vector width, threads, layout or device. The
-bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name.
+bound is computed from the weights as they are loaded; a model that breaks it is refused with the layer's name. Wide
+layers leave few bits to their inputs. make_exact.py chooses a, b and the limit: the finest that the bound allows.
 
-**Split sums.** In a wide layer 24 bits leave too few for each input. With the carrier "split" the input channels are
-cut into parts of about 640 products (`exact_layers.parts`). The sum of each part keeps the bound in float32, and the
-parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
+**Split sums.** In the widest layers 24 bits leave too few for each input. With the carrier "split" the input channels
+are cut into parts of about 640 products (`exact_layers.parts`). The sum of each part keeps the bound in float32, and
+the parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
 
 **Attention** (carriers "split" and "float64") is treated alike, always in float64: q, k, v are rounded to integers,
 both products are exact sums, and the exponential is a table of integers that is shipped with the weights
@@ -86,7 +107,7 @@ class _OnGrid:
         return cast(Tensor, total)
 
     def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """All in one."""
+        """Of all given channels at once."""
         if isinstance(self, nn.ConvTranspose2d):
             return F.conv_transpose2d(m, weight, bias, self.stride)
         if self.groups > 1 and (self.carrier == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
@@ -172,7 +193,9 @@ class GridAttention(WindowAttention):
         return torch.cat([self._attend(*piece, table) for piece in pieces])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-        q, k, v = (_integers(x, getattr(self, f"{name}_scale")) for x, name in ((q, "q"), (k, "k"), (v, "v")))
+        q = _integers(q, self.q_scale)
+        k = _integers(k, self.k_scale)
+        v = _integers(v, self.v_scale)
         unit = EXP_STEPS / math.sqrt(q.shape[-1]) / self.q_scale.double() / self.k_scale.double()
         scores = (q @ k.transpose(-1, -2)).mul_(unit)
         below = (scores.amax(-1, keepdim=True) - scores).round_().clamp_(max=EXP_STEPS * EXP_END).int()
@@ -204,10 +227,10 @@ def by_input(convolution: Any, values: Tensor) -> Tensor:
 
 def layer_of(name: str, convolution: Any) -> Layer:
     """A convolution's numbers as they are, in float64; one in floating point has no grid of inputs yet."""
-    ones = torch.ones(convolution.in_channels), torch.ones(())
-    scale, limit = getattr(convolution, "input_scale", ones[0]), getattr(convolution, "limit", ones[1])
-    values = (convolution.weight, convolution.bias, scale, limit)
-    weight, bias, scale, limit = (value.detach().double().cpu().numpy() for value in values)
+    scale = getattr(convolution, "input_scale", torch.ones(convolution.in_channels))
+    limit = getattr(convolution, "limit", torch.ones(()))
+    tensors = (convolution.weight, convolution.bias, scale, limit)
+    weight, bias, scale, limit = (tensor.detach().double().cpu().numpy() for tensor in tensors)
     return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...errors import WeightsError
 from ...model.config import Config
-from ...model.exact_layers import PART
+from ...model.exact_layers import PART, Layer
 from ..context import WindowAttention
 from ..hpcm import HPCM
 from .bound import CARRIER_BITS, check
@@ -28,6 +28,11 @@ from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
 
 WEIGHT_BITS = {"float32": 8, "split": 8, "float64": 16}  # of k, sign included
 INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
+MAX_LIMIT = 2.0**23  # of |m|, for inputs beyond the calibrated ones: up to here float32 has halves to round
+# Weights aren't stored finer than 2^-24. The sums of a channel whose weights are all near zero would else be in units
+# so small that the bias alone fills the carrier, and all channels' inputs would have to be coarser for it.
+FINEST_WEIGHTS = 24
+COARSEST_INPUTS = -39  # b at least: inputs of 2^39 become 1, and no sound model has larger ones
 MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
 TINY = 2.0**-20  # what zeros count as where a logarithm is taken
 
@@ -128,29 +133,61 @@ def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
 
 
 def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
-    """Rounds the weights of a grid convolution and picks the finest input grid that the bound allows."""
+    """Rounds the weights of a grid convolution and picks the finest input grid that the bound allows.
+
+    `ranges` [in] are the largest inputs. Raises WeightsError where no grid keeps the bound.
+    """
     shares = _input_shares(convolution, ranges)
     largest = float((ranges.double() * shares).max())
     convolution.weight.div_(by_input(convolution, shares.float()))
     layer = layer_of("", convolution)
-    rows, taps = layer.rows(layer.weight), layer.taps  # float64 [out * taps, fan in of a sum]
-    peak = 2 ** (WEIGHT_BITS[carrier] - 1) - 1
-    top = np.abs(rows).max(1).reshape(-1, taps).max(1)
-    exponent = np.repeat(np.floor(np.log2(peak / np.maximum(top, TINY))).clip(max=24), taps)  # a, of each channel
-    k = np.round(rows * 2.0 ** exponent[:, None])
-    room = 2.0 ** CARRIER_BITS[carrier] - 1
-    bias = np.repeat(layer.bias, taps)
-    for bits in range(INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY)))), -40, -1):
-        scaled_bias = np.round(bias * 2.0 ** (exponent + bits))
-        limit = np.floor(((room - np.abs(scaled_bias)) / np.maximum(layer.weigh(k), 1)).min())
-        if limit >= largest * 2.0**bits:
-            break
-    limit = min(limit, 2.0**23)
-    unit = 2.0 ** -(exponent + bits)
+    exponent = _weight_exponents(layer, WEIGHT_BITS[carrier])
+    k = np.round(layer.rows(layer.weight) * 2.0 ** exponent[:, None])
+    inputs = _finest_inputs(layer, k, exponent, largest, carrier)
+    unit = 2.0 ** -(exponent + inputs.bits)  # of the products and the bias of each row
     _set_weights(convolution, k * unit[:, None])
-    convolution.bias.copy_(torch.from_numpy((scaled_bias * unit)[::taps].copy()))
-    convolution.input_scale.copy_(2.0**bits * shares)
-    convolution.limit.fill_(limit)
+    bias = (inputs.bias * unit)[:: layer.taps]  # the taps of a channel have the same
+    convolution.bias.copy_(torch.from_numpy(bias.copy()))
+    convolution.input_scale.copy_(2.0**inputs.bits * shares)
+    convolution.limit.fill_(min(inputs.limit, MAX_LIMIT))
+
+
+def _weight_exponents(layer: Layer, bits: int) -> np.ndarray:
+    """The largest a of each row [rows] for which |k| = |weight * 2^a| fits so many bits, the sign among them.
+
+    One for each output channel: its taps share it.
+    """
+    peak = 2 ** (bits - 1) - 1
+    largest_of_rows = np.abs(layer.rows(layer.weight)).max(1)
+    largest = largest_of_rows.reshape(-1, layer.taps).max(1)  # of output channels
+    exponent = np.floor(np.log2(peak / np.maximum(largest, TINY)))
+    return np.repeat(np.minimum(exponent, FINEST_WEIGHTS), layer.taps)
+
+
+class _InputGrid(NamedTuple):
+    bits: int  # b
+    limit: float  # of |m|, as large as the bound allows
+    bias: np.ndarray  # [rows], integers in units of 2^-(a + b)
+
+
+def _finest_inputs(layer: Layer, k: np.ndarray, exponent: np.ndarray, largest: float, carrier: str) -> _InputGrid:
+    """The largest b for which the bound holds and the largest input isn't clamped.
+
+    Args:
+        k: integer weights [rows, fan in].
+        exponent: a of each row [rows].
+        largest: input that calibration has seen.
+    """
+    room = 2.0 ** CARRIER_BITS[carrier] - 1
+    weight_sums = np.maximum(layer.weigh(k), 1)  # [rows]; 1 where all weights are rounded to zero
+    bias = np.repeat(layer.bias, layer.taps)
+    finest = INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY))))
+    for bits in range(finest, COARSEST_INPUTS - 1, -1):
+        whole_bias = np.round(bias * 2.0 ** (exponent + bits))
+        limit = np.floor(((room - np.abs(whole_bias)) / weight_sums).min())
+        if limit >= largest * 2.0**bits:
+            return _InputGrid(bits, limit, whole_bias)
+    raise WeightsError(f"no grid of inputs keeps the sums of a layer within {CARRIER_BITS[carrier]} bits: train anew")
 
 
 def _set_weights(convolution: Any, values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The probe: are this machine's sums exact? Found out with the loaded model's own hardest layers, before any decoding.
+"""The probe: are this machine's sums exact? It runs the loaded model's own hardest layers, before any decoding.
 
 For each kind of layer in the model (kernel, stride, groups, channels) a `Case` holds integers as large as the layer
 allows, arranged so that sums reach the bound: around the middle of each picture the inputs have the signs of the
@@ -56,35 +56,49 @@ class Case:
 
 def cases(layers: Iterable[Layer], carrier: str) -> Iterator[Case]:
     """One for each kind of convolution: that whose sums come nearest to the bound."""
-    hardest: dict[tuple[int, ...], tuple[float, Layer]] = {}
+    kinds: dict[tuple[int, ...], list[Layer]] = {}
     for layer in layers:
-        known = hardest.get(layer.weight.shape, (0.0, layer))
-        hardest[layer.weight.shape] = max(known, (share(layer, carrier), layer), key=lambda found: found[0])
+        kinds.setdefault(layer.weight.shape, []).append(layer)
+    # float64 holds sums of 24 bits, and numpy multiplies it much faster than integers; those of 53 bits need integers.
+    dtype = np.float64 if CARRIER_BITS[carrier] < CARRIER_BITS["float64"] else np.int64
     rng = np.random.default_rng(0)
-    for _, layer in hardest.values():
-        yield _case(layer, rng, np.float64 if CARRIER_BITS[carrier] < 53 else np.int64)
+    for alike in kinds.values():
+        hardest = max(alike, key=lambda layer: share(layer, carrier))
+        yield _case(hardest, rng, dtype)
 
 
 def _case(layer: Layer, rng: np.random.Generator, dtype: type) -> Case:
-    k, bias, taps = layer.integers, layer.bias_integers, layer.taps
-    limit = int(layer.limit)
-    chosen = np.argsort(-layer.reach)[:IMAGES]  # the largest sums
-    low = rng.integers(0, min(1 << LOW_BITS, limit // 2 + 1), (len(chosen), layer.inputs, SIDE, SIDE))
-    m = (limit - low) * rng.choice((-1, 1), low.shape)
-    side = layer.weight.shape[-1]
-    middle, reach = SIDE // 2, 0 if layer.transposed else side // 2
-    window = slice(middle - reach, middle + reach + 1)
+    k, bias = layer.integers, layer.bias_integers
+    chosen = np.argsort(-layer.reach)[:IMAGES]  # the rows with the largest sums; each leads in a picture
+    m = _large_inputs(layer, len(chosen), rng)
     for image, row in enumerate(chosen):
-        signs = np.where(k[row] < 0, -1, 1) * (-1 if bias[row] < 0 else 1)
-        channels = slice(row, row + 1) if layer.depthwise else slice(None)
-        patch = m[image, channels, window, window]
-        m[image, channels, window, window] = np.abs(patch) * signs.reshape(patch.shape)
-    if reach and not layer.depthwise:
+        read = slice(row, row + 1) if layer.depthwise else slice(None)  # the channels that a row reads
+        _lead_to_bound(layer, m[image, read], k[row], bias[row])
+    if layer.weight.shape[-1] == 3 and not layer.depthwise:
         m = np.concatenate((m, _flat(m, k[chosen], layer.weight.shape[1])))
-    outputs = np.unique(chosen // taps)
-    wanted = (outputs[:, None] * taps + np.arange(taps)).ravel()
-    sums = _sums(layer, m.astype(dtype), k[wanted].astype(dtype), outputs, bias[wanted][:, None, None])
-    return Case(layer, m, outputs, _shuffled(sums * layer.unit[wanted][:, None, None], taps))
+    outputs = np.unique(chosen // layer.taps)
+    rows = (outputs[:, None] * layer.taps + np.arange(layer.taps)).ravel()  # all taps of these channels
+    sums = _sums(layer, m.astype(dtype), k[rows].astype(dtype), outputs, bias[rows][:, None, None])
+    return Case(layer, m, outputs, _shuffled(sums * layer.unit[rows][:, None, None], layer.taps))
+
+
+def _large_inputs(layer: Layer, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Integers close to the layer's limit, of random signs and low bits, [count, in, SIDE, SIDE]."""
+    limit = int(layer.limit)
+    low = rng.integers(0, min(1 << LOW_BITS, limit // 2 + 1), (count, layer.inputs, SIDE, SIDE))
+    return (limit - low) * rng.choice((-1, 1), low.shape)
+
+
+def _lead_to_bound(layer: Layer, m: np.ndarray, k: np.ndarray, bias: float) -> None:
+    """Gives the inputs m [in, SIDE, SIDE] around the middle the signs for which the sum of one row is largest.
+
+    Products then have the sign of the bias, and their magnitudes add up. `m`, a view, is changed.
+    """
+    signs = np.where(k < 0, -1, 1) * (-1 if bias < 0 else 1)
+    reach = 0 if layer.transposed else layer.weight.shape[-1] // 2
+    window = slice(SIDE // 2 - reach, SIDE // 2 + reach + 1)
+    patch = m[:, window, window]
+    patch[...] = np.abs(patch) * signs.reshape(patch.shape)
 
 
 def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
@@ -167,21 +181,20 @@ def _check(sums: np.ndarray, expected: np.ndarray, engine: str, what: str) -> No
         raise inexact(engine, what, f"sums have the shape {sums.shape} instead of {expected.shape}")
     wrong = (sums != expected) & ~np.isnan(expected)
     if wrong.any():
-        found = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
-        raise inexact(engine, what, f"{found}, {wrong.sum():,} of {wrong.size:,} differ")
+        first = f"a sum is {sums[wrong][0]:.12g} instead of {expected[wrong][0]:.12g}"
+        raise inexact(engine, what, f"{first}, {wrong.sum():,} of {wrong.size:,} differ")
 
 
-def inexact(engine: str, what: str, found: str) -> MismatchError:
-    """An error that tells what differs, and the settings that were found and may be the cause."""
+def inexact(engine: str, what: str, difference: str) -> MismatchError:
+    """An error that says what differs, and which settings of the environment may be the cause."""
     given = {name: os.environ.get(name, "") for name in SUSPECTS}
     suspects = [f"{name}={value}" for name, value in given.items() if value.lower() not in SUSPECTS[name]]
     if suspects:
         cause = f"perhaps because of {', '.join(suspects)}: unset it"
     else:
-        cause = (
-            "and no setting is known to be the cause: try another version of the library, or another engine or device"
-        )
+        advice = "try another version of the library, or another engine or device"
+        cause = f"and no setting is known to be the cause: {advice}"
     return MismatchError(
-        f"this machine's {engine} arithmetic isn't exact in {what}: {found}, {cause}. "
+        f"this machine's {engine} arithmetic isn't exact in {what}: {difference}, {cause}. "
         "Until then files can't be made or read safely"
     )

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import UsageError, WeightsError
-from ..model.find import SUFFIX, WeightsFile, describe, sha256, user_folder
+from ..model.file import SUFFIX, WeightsFile, describe, sha256
+from ..model.find import user_folder
 from ..util.atomic import replacing
 from .calibrate import batches_of, exact_of, rate, save_exact
 from .catalogue import AUTHORS, LICENCE, Published
@@ -19,52 +20,52 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 CHECKPOINT = "checkpoint"  # in the provenance: SHA-256 of what a model was made of
 RATE = "bits per pixel"  # in the provenance: of the photographs
 
-Told = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def photos_of(folder: str | None) -> list[Path]:
     """The photographs to calibrate on, those of the package by default. Raises UsageError."""
     where = Path(folder) if folder else PHOTOS
-    found = sorted(path for path in where.glob("*") if path.suffix.lower() in PICTURES)
-    if not found:
+    photos = sorted(path for path in where.glob("*") if path.suffix.lower() in PICTURES)
+    if not photos:
         raise UsageError(f"--photos {where}: no picture in it ends in {', '.join(PICTURES)}")
-    return found
+    return photos
 
 
-def get(one: Published, given: Path | None, photos: Sequence[Path], *, force: bool = False, told: Told) -> None:
-    """One model in the user's folder, unless it is there.
+def install(one: Published, given: Path | None, photos: Sequence[Path], *, force: bool = False, report: Report) -> None:
+    """Puts a model of the authors into the user's folder, unless it is there.
 
     Args:
         given: the checkpoint; None: it is downloaded, and removed in the end.
         force: make it anew.
-        told: is called with a line for people about each stage.
+        report: is called with a line for people about each stage.
 
     Raises WeightsError, ModelNotFoundError, UsageError, PictureError, OSError.
     """
     target = user_folder() / f"{one.name}{SUFFIX}"
     if not force and target.is_file() and CHECKPOINT in describe(target).provenance:
-        told(f"{one.name} is there: {target}")
+        report(f"{one.name} is there: {target}")
         return
     checkpoint = given or user_folder() / "downloads" / f"{one.name}.pth.tar"
     with replacing(target, force) as temporary:
         if given is None:
-            told(f"{one.name}: downloading {one.link}")
+            report(f"{one.name}: downloading {one.link}")
             download(one, checkpoint)
-        told(f"{one.name}: reading {checkpoint}, making it exact on {len(photos)} photographs")
+        report(f"{one.name}: reading {checkpoint}, making it exact on {len(photos)} photographs")
         try:
             make(one, checkpoint, photos, temporary, one.link if given is None else given.name)
         except WeightsError:
-            if given is None:  # what arrived isn't what was asked for: another try is to begin anew
+            if given is None:  # the server sent something else: another try begins anew
                 checkpoint.unlink(missing_ok=True)
             raise
     if given is None:
         checkpoint.unlink()
     made = describe(target)
-    told(f"{one.name}: {one.title}, hash {made.hash.hex()}, {target.stat().st_size / 1e6:.0f} MB, {target}")
+    report(f"{one.name}: {one.title}, hash {made.hash.hex()}, {target.stat().st_size / 1e6:.0f} MB, {target}")
 
 
 def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path, origin: str | None) -> None:
-    """A checkpoint as an exact model in a file that tells its origin. Raises WeightsError, PictureError, OSError."""
+    """A checkpoint as an exact model in a file that names its origin. Raises WeightsError, PictureError, OSError."""
     with checkpoint.open("rb") as file:
         digest = sha256(file).hex()
     model = read(checkpoint, one.arch, one.name, one.lmbda)
@@ -87,11 +88,13 @@ def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path,
 
 def doubts(models: Sequence[WeightsFile]) -> list[str]:
     """What looks wrong with a ladder, by rising lambda: files that have each other's names, or are the same twice."""
-    found = []
+    sentences = []
     for low, high in pairwise(models):
         names = f"{low.name} and {high.name}"
         if low.provenance.get(CHECKPOINT) == high.provenance.get(CHECKPOINT):
-            found.append(f"{names} are made of the same checkpoint")
+            sentences.append(f"{names} are made of the same checkpoint")
         elif low.provenance.get(RATE, 0) > high.provenance.get(RATE, float("inf")):
-            found.append(f"{names}: the higher lambda takes fewer bits; are their checkpoints in each other's place?")
-    return found
+            sentences.append(
+                f"{names}: the higher lambda takes fewer bits; are their checkpoints in each other's place?"
+            )
+    return sentences
