@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from .arguments import parser
+from .commands import parser
 from .messages import attempt, say
 from .signals import as_interruptions, exit_code
 from .streams import open_closed

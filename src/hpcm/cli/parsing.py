@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
+
+Commands = Any  # what add_subparsers() returns; argparse keeps its type to itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +53,18 @@ class Parser(argparse.ArgumentParser):
                 raise argparse.ArgumentError(None, text) from None
             text = f"invalid choice: {value!r}{hint}" if hint else error.message
             raise argparse.ArgumentError(action, text) from None
+
+
+def add_command(commands: Commands, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> Any:
+    """A new command's parser, without options yet.
+
+    Args:
+        run: does what the command is for; it returns False if that failed and the user has been told why.
+        text: what the command does, in a few words that begin with a small letter.
+    """
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    return command
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PictureNotice
 from ..util.hardware import cores, end_with_parent
-from .files import Job
+from .jobs import Job
 from .messages import attempt, be_verbose, line
 
 Work = Callable[[Job], None]

@@ -8,10 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from ..defaults import DEFAULT_MODEL
 from ..format.container import unpack
 from ..format.fields import Container
 from ..image.read import File, Source, bytes_of
-from ..model.find import DEFAULT_MODEL, WeightsFile, describe, find_hash, rungs
+from ..model.find import WeightsFile, describe, find_hash, rungs
 from .codec import Codec
 from .ladder import codec_of
 

@@ -27,13 +27,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError, WeightsError
 from ..format.fields import MODEL_HASH_BYTES, MODEL_NAME
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
 ASSETS = Path(__file__).parent / "assets"
-DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
 
@@ -123,11 +123,16 @@ def sha256(file: BinaryIO) -> bytes:
 # ---- finding ---------------------------------------------------------------------------------------------------------
 
 
+def data_folder() -> Path:
+    """The user's data folder, as freedesktop.org specifies it."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
 def user_folder() -> Path:
     """Where a user keeps weights files: $HPCM_WEIGHTS, or hpcm in the user's data folder."""
     if chosen := os.environ.get("HPCM_WEIGHTS"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "hpcm"
+    return data_folder() / "hpcm"
 
 
 def folders() -> list[Path]:

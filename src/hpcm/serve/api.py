@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from .. import __version__
+from ..defaults import MIME_TYPE
 from .door import Visit
 from .failures import HANDLERS, METHOD
 from .limits import Limits
@@ -21,7 +22,7 @@ from .pool import Pool
 from .queries import CompressQuery, DecompressQuery
 from .site import INDEX, Asset
 from .upload import body_of
-from .work import KIND, Answer, Worker
+from .work import Answer, Worker
 
 ALL_KINDS = "image/*"
 PICTURES = ("image/png", "image/webp", "image/jpeg")
@@ -61,19 +62,19 @@ def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAP
 
 
 def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
-    @app.post("/compress", summary="A picture to a .hpcm file", **_described(ALL_KINDS, KIND))
+    @app.post("/compress", summary="A picture to a .hpcm file", **_described(ALL_KINDS, MIME_TYPE))
     async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
         """The answer's headers X-Hpcm-Model and X-Hpcm-Bpp name the model and the bits per pixel, and X-Hpcm-Notice
         tells what of the picture was converted or left out."""
         work = partial(worker.compress, weights=worker.offer.encoder(query.model), how=query.how())
         return _response(await _done(request, pool, work))
 
-    @app.post("/decompress", summary="A .hpcm file to a picture", **_described(KIND, *PICTURES))
+    @app.post("/decompress", summary="A .hpcm file to a picture", **_described(MIME_TYPE, *PICTURES))
     async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
         """The file's own model decodes it."""
         return _response(await _done(request, pool, partial(worker.decompress, **query.how())))
 
-    @app.post("/info", summary="What a .hpcm file says", **_described(KIND, "application/json"))
+    @app.post("/info", summary="What a .hpcm file says", **_described(MIME_TYPE, "application/json"))
     async def info(request: Request) -> Response:
         """All checksums are tried; nothing is decoded. A progress below 1 means that the file was cut short."""
         return JSONResponse(await _done(request, pool, worker.info))

@@ -10,12 +10,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..codec.codec import Codec
+from ..defaults import DEFAULT_MODEL
 from ..engine.choice import load
 from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
 from ..model.config import Config
-from ..model.find import DEFAULT_MODEL, WeightsFile, alias_of, available, find
+from ..model.find import WeightsFile, alias_of, available, find
 from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly

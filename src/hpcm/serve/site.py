@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..model.find import ASSETS, SUFFIX
+from ..defaults import MIME_TYPE, SUFFIX
+from ..model.find import ASSETS
+from ..model.find import SUFFIX as WEIGHTS_SUFFIX
 from .offer import Offer
 
 PAGE = Path(__file__).parent / "page"
@@ -30,7 +32,7 @@ KINDS = {  # by suffix; what the system says may be wrong for the page's
     ".map": "application/json",
     ".webmanifest": "application/manifest+json",
     ".wasm": "application/wasm",
-    ".hpcm": "image/x-hpcm",
+    SUFFIX: MIME_TYPE,
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -102,7 +104,7 @@ def _models(offer: Offer) -> dict[str, Asset]:
     found, listed = {}, []
     for weights in offer.in_browsers():
         bundled = weights.path.is_relative_to(ASSETS)
-        file = f"{weights.name}{SUFFIX}"
+        file = f"{weights.name}{WEIGHTS_SUFFIX}"
         found[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
         listed.append(
             {
