@@ -47,16 +47,24 @@ def run_jobs(
     check = partial(_is_sound, options=options, decodes=decodes)
     sound = [job for job in to_do if check(job)]
     if options.dry_run:
-        for job in sound:
-            print(f"{job.name} -> {job.target or 'standard output'}")
+        _list_outputs(sound)
         return sound == to_do
     written = _carry_out(sound, make, options) if sound else 0
     failed = len(to_do) - written
     if len(jobs) > 1 and (failed or not options.quiet):
-        skipped = len(jobs) - len(to_do)
-        text = f"{skipped:,} skipped, " if skipped else ""
-        complain(f"hpcm: {written:,} written, {text}{failed:,} failed\n")
+        _sum_up(written, len(jobs) - len(to_do), failed)
     return not failed
+
+
+def _list_outputs(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        print(f"{job.name} -> {job.target or 'standard output'}")
+
+
+def _sum_up(written: int, skipped: int, failed: int) -> None:
+    """The line after many files, on stderr."""
+    text = f"{skipped:,} skipped, " if skipped else ""
+    complain(f"hpcm: {written:,} written, {text}{failed:,} failed\n")
 
 
 def _is_sound(job: Job, *, options: argparse.Namespace, decodes: bool) -> bool:

@@ -146,9 +146,8 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
             _add_folder(result, Path(name), into, suffix, wanted)
         else:
             result.jobs.append(_job(name, output, into, suffix))
-    streams = any(job.source is None or job.target is None for job in result.jobs if not job.problem)
-    if streams and (into or len(result.jobs) > 1):
-        raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
+    if into or len(result.jobs) > 1:
+        _refuse_streams(result.jobs)
     return result._replace(jobs=_with_rivals(result.jobs))
 
 
@@ -162,6 +161,12 @@ def _job(name: str, output: str | None, into: Path | None, suffix: str) -> Job:
     if output == STREAM:
         return Job(path, None)
     return Job(path, (into / path.name).with_suffix(suffix) if into else Path(output))
+
+
+def _refuse_streams(jobs: Sequence[Job]) -> None:
+    """Raises UsageError if one of several jobs reads standard input or writes standard output."""
+    if any(job.source is None or job.target is None for job in jobs if not job.problem):
+        raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
 
 
 def _add_folder(result: Plan, folder: Path, into: Path | None, suffix: str, wanted: Collection[str]) -> None:

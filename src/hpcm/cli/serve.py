@@ -53,8 +53,8 @@ def serve(options: argparse.Namespace) -> None:
         raise UsageError("this needs FastAPI and uvicorn: pip install 'hpcm-codec[serve]'")
     import webbrowser
 
-    from ..serve.offer import Offer
-    from ..serve.run import is_private, serve
+    from ..serve.models import Models
+    from ..serve.server import is_private, serve
 
     def opened(url: str) -> None:
         print(f"{url}  (Ctrl-C ends it)", flush=True)
@@ -67,16 +67,16 @@ def serve(options: argparse.Namespace) -> None:
     limits = Limits(**{name: getattr(options, name) for name in names})
     if options.workers:
         limits = replace(limits, workers=options.workers)
-    serve(Offer(options.model, options.threads), limits, options.host, options.port, opened, options.allow_host)
+    serve(Models(options.model, options.threads), limits, options.host, options.port, opened, options.allow_host)
 
 
 def export(options: argparse.Namespace) -> None:
     from ..serve.export import export
-    from ..serve.offer import Offer
+    from ..serve.models import Models
 
     if not options.export:  # which Path takes for the working directory
         raise UsageError("the name of the folder is empty")
-    files, size = export(Path(options.export), Offer(options.model), force=options.force)
+    files, size = export(Path(options.export), Models(options.model), force=options.force)
     print(f"{options.export}  {files} files, {size:,} bytes")
 
 
@@ -88,7 +88,7 @@ def _port(text: str) -> int:
 
 def _name(text: str) -> str:
     """A host's name or address, also with a port, which doesn't matter."""
-    from ..serve.callers import host_of, is_address
+    from ..serve.hosts import host_of, is_address
 
     name = text if is_address(text) else host_of(text)
     if name is None:

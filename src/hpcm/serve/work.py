@@ -18,10 +18,10 @@ from ..image.write import draft_of, fitted, save_picture
 from ..model.find import WeightsFile
 from ..nn.stoppable import Check
 from .limits import Limits
+from .models import Models
 from .notices import listening
-from .offer import Offer
 from .reading import check_file, opened
-from .refusal import one_line
+from .status import one_line
 
 Stop = threading.Event  # set when nobody waits for the result any more
 
@@ -41,7 +41,7 @@ class Answer:
 class Worker:
     """The codec behind the server. Methods raise HPCMError, Refused, MemoryError; several threads may call them."""
 
-    offer: Offer
+    models: Models
     limits: Limits
 
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
@@ -51,7 +51,7 @@ class Worker:
             image = opened(data, self.limits.max_pixels)
             if how["effort"]:
                 bound_torch(self.limits.threads)
-            compressed = self.offer.codec(weights).compress(image, **how, check=checking(stop))
+            compressed = self.models.codec(weights).compress(image, **how, check=checking(stop))
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
@@ -63,8 +63,8 @@ class Worker:
         """A .hpcm file to a picture file."""
         with listening() as notices:
             container = format_.unpack(data)
-            weights = self.offer.decoder(container)
-            codec = self.offer.codec(weights)
+            weights = self.models.decoder(container)
+            codec = self.models.codec(weights)
             check_box(container, box)
             check_file(container, codec.networks.config, box, self.limits.max_pixels)
             draft = draft_of(container, max_size)
@@ -82,7 +82,7 @@ class Worker:
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
         """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
         container = format_.unpack_left(data)
-        weights = self.offer.decoders.get(container.model_hash)
+        weights = self.models.decoders.get(container.model_hash)
         return {**file_info(container, len(data), weights), "decodes_here": weights is not None}
 
 
@@ -129,7 +129,7 @@ def check_box(container: Container, box: Box | None) -> None:
 
 
 def notice(lines: list[str]) -> dict[str, str]:
-    """The header that tells what was converted, or why a target wasn't met."""
+    """The header that says what was converted, or why a target wasn't met."""
     return {"X-Hpcm-Notice": one_line("; ".join(lines))} if lines else {}
 
 
