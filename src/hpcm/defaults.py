@@ -25,7 +25,7 @@ MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller 
 ENGINES = ("auto", "onnx", "torch")
 DEVICES = ("cpu", "cuda")
 
-# ---- training -------------------------------------------------------------------------------------------------------
+# ---- training and import --------------------------------------------------------------------------------------------
 
 LOSSES = ("mse", "ms-ssim", "mixed")
 ARCHITECTURES = ("base", "large", "1b", "base-phi")  # of the authors' checkpoints

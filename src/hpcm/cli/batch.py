@@ -78,7 +78,7 @@ def _carry_out(jobs: Sequence[Job], make: Callable[..., Work], options: argparse
     side_by_side = options.jobs > 1 and len(jobs) > 1
     search = not side_by_side and bool(getattr(options, "effort", 0))
     with progress(jobs, search=search, shown=not options.quiet) as (remaining, report):
-        work = make(options, report)  # side by side too: a model that can't be loaded is told once, before any job
+        work = make(options, report)  # side by side too: a model that can't be loaded is reported once, before any job
         if side_by_side:
             with closing(spread(jobs, make, options)) as results:
                 return sum(_repeat(result) for _, result in zip(remaining, results, strict=True))

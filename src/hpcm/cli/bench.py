@@ -49,13 +49,13 @@ def bench(options: argparse.Namespace) -> None:
     models = options.models or default_models()
     if not models:
         raise UsageError("no model is installed: name a weights file, or an architecture such as base")
-    found = []
+    results = []
     for model, device in product(models, devices):
         print(bench_.heading(model))
         where = {"engine": options.engine, "threads": options.threads, "efforts": options.effort}
         benched = bench_.bench(model, options.size, device, options.repeats, options.against, **where)
         print(benched.text())
-        found.append(asdict(benched))
+        results.append(asdict(benched))
     if options.json:
-        report = {"machine": machine(), "commit": commit(), "versions": versions(), "models": found}
+        report = {"machine": machine(), "commit": commit(), "versions": versions(), "models": results}
         write(Path(options.json), (json.dumps(report, indent=1) + "\n").encode(), force=True)

@@ -100,7 +100,7 @@ def prepare() -> None:
 
 
 def default_models() -> list[str]:
-    """The default model, if it is at hand."""
+    """The default model, if it is installed."""
     return [DEFAULT_MODEL] if default() else []
 
 

@@ -21,7 +21,7 @@ MAX_KINDS = 30  # that are named in a line
 
 @dataclass
 class Contents:
-    """What was found in a folder."""
+    """What a folder holds."""
 
     files: list[Path] = field(default_factory=list)  # with a wanted suffix, sorted
     skipped: Counter[str] = field(default_factory=Counter)  # by kind: a suffix, "hidden", ...

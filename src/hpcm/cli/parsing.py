@@ -26,21 +26,21 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {option}: did you mean -{option}?")
             if not one_dash and not any(known.startswith(option) for known in self._option_string_actions):
                 self.error(f"there is no option {option}{suggestion(option, self._option_string_actions)}")
-        found, rest = super().parse_known_args(words, namespace)
+        result, rest = super().parse_known_args(words, namespace)
         for word in rest:
             self.error(f"there is no option {word}" if word.startswith("-") else f"{word!r} is one argument too many")
-        return found, rest
+        return result, rest
 
     def _own_options(self, words: Sequence[str]) -> list[str]:
         """Options among the words that are for this parser: what follows a command is the command's."""
-        found = []
+        options = []
         has_commands = self._subparsers is not None
         for word in words:
             if word == "--" or (has_commands and not word.startswith("-")):
                 break
             if word.startswith("-"):
-                found.append(word.partition("=")[0])
-        return found
+                options.append(word.partition("=")[0])
+        return options
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """argparse's hook for a value that must be one of several; commands are such values, too."""
@@ -59,7 +59,7 @@ def add_command(commands: Commands, name: str, run: Callable[[argparse.Namespace
     """A new command's parser, without options yet.
 
     Args:
-        run: does what the command is for; it returns False if that failed and the user has been told why.
+        run: does what the command is for; it returns False if that failed and a message says why.
         text: what the command does, in a few words that begin with a small letter.
     """
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

@@ -35,7 +35,7 @@ HELD = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if has
 
 
 class Done(NamedTuple):
-    """What came of a job, and what it said."""
+    """What came of a job, and what it printed."""
 
     well: bool
     out: str

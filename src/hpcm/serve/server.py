@@ -22,7 +22,7 @@ from .pool import Pool
 from .site import assets
 
 CONNECTIONS = 512  # at once; uvicorn itself answers more of them with a 503
-PATIENCE = 5  # seconds that requests have to end when the server is told to
+PATIENCE = 5  # seconds that requests have to end when the server is stopped
 INTERRUPTED = 130  # exit code
 
 
@@ -77,7 +77,7 @@ def serve(
 
     Args:
         names: by which the server is asked for, besides `host` and those of this machine.
-        opened: is told the URL when the socket takes connections.
+        opened: is called with the URL when the socket takes connections.
     """
     with listen(host, port) as listening:
         running, pool = server(models, limits, AllowedHosts(host, names))
