@@ -79,7 +79,7 @@ $(RELEASE_READY): $(READY)
 man: $(RELEASE_READY)
 	rm -rf share
 	mkdir -p share/man/man1 share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d
-	$(BIN)/argparse-manpage --module hpcm.cli.arguments --function parser --prog hpcm --project-name hpcm \
+	$(BIN)/argparse-manpage --module hpcm.cli.commands --function parser --prog hpcm --project-name hpcm \
 		--version $(VERSION) --description "a learned image codec" --manual-title hpcm \
 		--format single-commands-section --output share/man/man1/hpcm.1
 	$(BIN)/hpcm completion bash > share/bash-completion/completions/hpcm

@@ -26,7 +26,6 @@ from pathlib import Path
 
 import torch
 
-from hpcm.cli.convert import keep_pages
 from hpcm.model.config import MODELS
 from hpcm.nn import estimating
 from hpcm.train.data import Photographs
@@ -34,6 +33,7 @@ from hpcm.train.device import flops_per_crop, matrix_peak
 from hpcm.train.options import config_of, defaults
 from hpcm.train.run import Run
 from hpcm.train.team import join
+from hpcm.util.hardware import keep_pages
 
 WARM_UP = 5  # steps
 PARTS = ("data", "forward", "backward", "optimizer")

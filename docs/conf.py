@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 import hpcm  # noqa: E402
-from hpcm.cli.arguments import parser  # noqa: E402
+from hpcm.cli.commands import parser  # noqa: E402
 
 project, author = "hpcm", "the hpcm authors"
 copyright = "the hpcm authors, MIT"

@@ -12,13 +12,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from hpcm.cli.convert import keep_pages
 from hpcm.eval.evaluate import Options as Evaluation
 from hpcm.eval.evaluate import evaluate, find_pictures
 from hpcm.eval.report import markdown
 from hpcm.model.config import MODELS, NANO, Config
 from hpcm.train.loop import train
 from hpcm.train.options import Options
+from hpcm.util.hardware import keep_pages
 
 REFERENCE = replace(NANO, name="reference", fusion="attention", context_net=True)
 # Name: (configuration, the paper's BD-rate against Base; arXiv 2507.19125)

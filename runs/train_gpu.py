@@ -34,9 +34,10 @@ import torch
 from gpu_data import LARGER, Feed, Pool
 from torch import Tensor, nn
 
+from hpcm.defaults import LOSSES
 from hpcm.engine.torch import load_model, save
 from hpcm.model import find as weights
-from hpcm.nn.distortion import LOSSES, distortion
+from hpcm.nn.distortion import distortion
 from hpcm.nn.exact.make_exact import make_floating
 from hpcm.nn.hpcm import HPCM
 from hpcm.train.loss import importances, rate_distortion

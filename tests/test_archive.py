@@ -30,7 +30,6 @@ from hpcm import archive, cli
 from hpcm.archive import manifest, places, plan, run, shards, worker
 from hpcm.archive.dataset import Pictures
 from hpcm.archive.places import Place
-from hpcm.cli import files as cli_files
 from hpcm.errors import UsageError
 
 # Ray's and moto's own
@@ -279,14 +278,9 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
 
 
 def test_the_extra_is_named(photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.archiving, "find_spec", lambda name: None if name == "ray" else name)
+    monkeypatch.setattr(cli.archive, "find_spec", lambda name: None if name == "ray" else name)
     assert cli.main(["archive", str(photos), str(tmp_path / "x")]) == 1
     assert capsys.readouterr().err == "hpcm: error: this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'\n"
-
-
-def test_constants_agree():
-    assert plan.PICTURES == cli_files.PICTURES
-    assert tuple(shards.KINDS) == cli.archiving.KINDS
 
 
 # ---- nothing twice --------------------------------------------------------------------------------------------------

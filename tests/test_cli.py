@@ -20,9 +20,11 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli, official
-from hpcm.cli import arguments, convert, files, helping, info, values
+from hpcm.cli import decompress, help, outputs
+from hpcm.cli.commands import parser
 from hpcm.codec import codec, ladder
-from hpcm.engine import choice
+from hpcm.codec.info import quality_of
+from hpcm.defaults import MAX_QUALITY
 from hpcm.engine.torch import save
 from hpcm.errors import WeightsError
 from hpcm.format import fields
@@ -31,7 +33,7 @@ from hpcm.image import write as saving
 from hpcm.model import find as weights
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
-from hpcm.util import atomic
+from hpcm.util import atomic, hardware
 
 BUNDLED = weights.ASSETS
 KODIM = Path(__file__).parent / "data" / "kodim20.png"
@@ -212,13 +214,13 @@ def test_a_quality_of_what_is_decompressed(run, at, suffix):
 
 def test_help_names_the_formats(capsys):
     """Those that -o and --format take, each of which there is; the usual ones are named."""
-    named = re.findall(r"\w+", arguments.FORMATS.replace(" or ", ", "))
+    named = re.findall(r"\w+", decompress.FORMATS.replace(" or ", ", "))
     assert {"png", "webp", "tif", "jpg", "avif", "jp2"} <= {*named}
     assert all(saving.picture_format(f".{name}") for name in named)
     lossy = {saving.picture_format(f".{name}") for name in ("jpg", "webp", "avif")}
     assert lossy == {*saving.LOSSY}
     command = subcommands()["decompress"].format_help()
-    assert " ".join(command.split()).count(arguments.FORMATS) == 2
+    assert " ".join(command.split()).count(decompress.FORMATS) == 2
 
 
 def test_streams(at, material):
@@ -273,7 +275,7 @@ def test_a_search_that_is_interrupted_leaves_no_file(run, at, monkeypatch):
     def stop(share):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpcm.cli.convert.progress", lambda jobs, **_: contextlib.nullcontext((jobs, stop)))
+    monkeypatch.setattr("hpcm.cli.batch.progress", lambda jobs, **_: contextlib.nullcontext((jobs, stop)))
     before = tree(at)
     assert run("compress", "photo.png", "--effort", 1, "--threads", 1, "-o", "new.hpcm") == 130
     assert tree(at) == before
@@ -401,7 +403,7 @@ def test_wrong_usage(capsys, line, message):
 
 
 def subcommands() -> dict:
-    return helping.commands(arguments.parser())
+    return help.parsers(parser())
 
 
 @pytest.mark.parametrize("name", subcommands())
@@ -423,7 +425,7 @@ def test_each_command_knows_what_is_mistyped_for_it(capsys, name):
 
 @pytest.mark.parametrize("line", ["compress -- --quality", "compress --qual 5 a.png", "compress -nq a.png"])
 def test_what_is_no_mistake(line):
-    assert arguments.parser().parse_args(line.split()).inputs
+    assert parser().parse_args(line.split()).inputs
 
 
 def test_alone_it_says_what_one_can_do(capsys):
@@ -433,7 +435,7 @@ def test_alone_it_says_what_one_can_do(capsys):
     shown = [line for line in out.splitlines() if line.startswith("  hpcm ")]
     assert [line.split()[1] for line in shown] == ["compress", "decompress", "info"]
     for line in shown:
-        arguments.parser().parse_args(line.split("   ")[0].split()[1:])
+        parser().parse_args(line.split("   ")[0].split()[1:])
     assert all(re.search(rf"\b{name}\b", out) for name in subcommands())
 
 
@@ -478,7 +480,7 @@ def test_a_file_that_appears_meanwhile_is_kept(at, monkeypatch, links):
 
     if not links:
         monkeypatch.setattr(os, "link", no_link)
-    files.write(at / "other", b"new", force=False)
+    outputs.write(at / "other", b"new", force=False)
     replacing = atomic.replacing(at / "a", force=False)
     replacing.__enter__().write_bytes(b"ours")
     (at / "a").write_bytes(b"theirs")
@@ -536,7 +538,7 @@ def test_alpha_does_not_go_into_a_jpeg(run, at, capsys):
 
 
 def test_a_picture_of_too_many_pixels(run, at, monkeypatch, capsys):
-    monkeypatch.setattr(fields, "MAX_ENCODED", 27_199)
+    monkeypatch.setattr("hpcm.image.read.MAX_ENCODED", 27_199)
     assert run("compress", "photo.png", "-f") == 1
     assert capsys.readouterr().err == "hpcm: error: photo.png: it has more than 27,199 pixels\n"
 
@@ -587,14 +589,14 @@ def test_info(run, material, capsys, monkeypatch):
 @pytest.mark.parametrize("levels", [1, 2, 6, 64, 100, 255])
 def test_the_quality_of_a_level_is_one_that_gives_it(levels):
     one = SimpleNamespace(levels=levels)
-    given = {codec.Codec.level_of(one, quality) for quality in range(1, codec.QUALITIES + 1)}
+    given = {codec.Codec.level_of(one, quality) for quality in range(1, MAX_QUALITY + 1)}
     for level in range(levels):
-        quality = info.quality_of(level, levels)
+        quality = quality_of(level, levels)
         if levels == 1 or level not in given:
             assert quality is None
-        elif quality is not None or levels <= codec.QUALITIES:
+        elif quality is not None or levels <= MAX_QUALITY:
             assert codec.Codec.level_of(one, quality) == level
-    assert info.quality_of(levels, levels) is None
+    assert quality_of(levels, levels) is None
 
 
 def test_info_on_what_else_a_file_holds(run, at, capsys):
@@ -683,13 +685,6 @@ def test_without_torch_and_pillow(run, line):
     assert done.stdout.splitlines()[-1] == b"set()"
 
 
-def test_constants_that_stand_twice():
-    assert (arguments.DEFAULT_QUALITY, values.MAX_QUALITY) == (codec.DEFAULT_QUALITY, codec.QUALITIES)
-    assert [side for side in fields.TILE_SIDES if side <= codec.MAX_TILE_SIDE] == list(values.TILES)
-    assert arguments.MAX_DECODED == codec.MAX_DECODED
-    assert arguments.ENGINES == choice.ENGINES
-
-
 def test_keep_pages_does_nothing_elsewhere(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    convert.keep_pages()
+    hardware.keep_pages()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hpcm import cli
 from hpcm.cli import folders
-from hpcm.cli.files import PICTURES
+from hpcm.defaults import PICTURE_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 DENIED = os.strerror(13)
@@ -187,15 +187,15 @@ def test_a_line_stays_a_line():
 def test_the_suffixes_are_those_that_pillow_reads():
     """A suffix that a new Pillow reads is to be put on one side or the other."""
     read = {suffix for suffix, name in Image.registered_extensions().items() if name in {*Image.OPEN, "MPO"}}
-    assert read & set(NO_STILL_PICTURES) == read - PICTURES
-    assert read >= PICTURES
+    assert read & set(NO_STILL_PICTURES) == read - PICTURE_SUFFIXES
+    assert read >= PICTURE_SUFFIXES
 
 
 def test_the_document_names_the_suffixes():
     text = (ROOT / "docs" / "pictures.md").read_text()
     (paragraph,) = (part for part in text.split("\n\n") if part.startswith("In a folder,"))
     looked_for = paragraph.split(": ")[1].split(".\n")[0].partition(", also in")[0]
-    assert set(re.findall(r"\.\w+", looked_for)) == PICTURES
+    assert set(re.findall(r"\.\w+", looked_for)) == PICTURE_SUFFIXES
 
 
 @pytest.mark.parametrize(

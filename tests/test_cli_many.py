@@ -16,7 +16,7 @@ from PIL import Image
 import hpcm
 from hpcm import cli
 from hpcm.cli import completion, messages, processes
-from hpcm.cli.arguments import parser
+from hpcm.cli.commands import parser
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((0, 0, 96, 64))
 LONG_AGO = 1_000_000_000_123_456_000  # nanoseconds
@@ -120,8 +120,8 @@ def test_the_library_logs_and_says_nothing_by_itself(caplog, capsys):
 PARENT = """
 import argparse, os, signal, sys, time
 from pathlib import Path
-from hpcm import atomic
-from hpcm.cli.files import Job
+from hpcm.util import atomic
+from hpcm.cli.jobs import Job
 from hpcm.cli.messages import attempt
 from hpcm.cli.processes import spread
 from hpcm.cli.signals import as_interruptions, exit_code

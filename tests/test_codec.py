@@ -22,9 +22,10 @@ from PIL import Image
 import hpcm
 from hpcm.codec import decoder as decoding
 from hpcm.codec import shortest
-from hpcm.codec.codec import MAX_DECODED, MAX_TILE_SIDE, QUALITIES, Codec
+from hpcm.codec.codec import Codec
 from hpcm.codec.encoder import ABOVE, BELOW, Encoding, explored
 from hpcm.codec.tiles import Tiling, latents_inside
+from hpcm.defaults import MAX_DECODED, MAX_QUALITY, MAX_TILE_SIDE
 from hpcm.engine.torch import save
 from hpcm.errors import (
     CorruptError,
@@ -331,7 +332,7 @@ def test_coded_size_is_the_estimate(bundled, name, quality):
 
 
 def quality_of(codec: Codec, level: int) -> int:
-    return next(quality for quality in range(1, QUALITIES + 1) if codec.level_of(quality) == level)
+    return next(quality for quality in range(1, MAX_QUALITY + 1) if codec.level_of(quality) == level)
 
 
 def test_bits_per_pixel(bundled):
@@ -467,7 +468,7 @@ def test_a_model_that_is_not_exact_says_so_once(codec, bundled):
 
 
 def test_every_level_has_a_quality(codec):
-    assert {codec.level_of(quality) for quality in range(1, QUALITIES + 1)} == set(range(codec.levels))
+    assert {codec.level_of(quality) for quality in range(1, MAX_QUALITY + 1)} == set(range(codec.levels))
 
 
 @pytest.mark.parametrize(

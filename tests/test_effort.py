@@ -14,7 +14,7 @@ from hpcm.codec import search as module
 from hpcm.codec.codec import Codec
 from hpcm.codec.encoder import Encoding
 from hpcm.codec.search import EFFORTS, Annealing, refined
-from hpcm.codec.tiles import TILE_SIDE
+from hpcm.defaults import TILE_SIDE
 from hpcm.errors import PictureNotice, UsageError, WeightsError
 from hpcm.format.container import unpack
 from hpcm.image.picture import from_image

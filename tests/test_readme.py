@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFile
 
 import hpcm
-from hpcm.cli.arguments import parser
+from hpcm.cli.commands import parser
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -21,7 +21,7 @@ from PIL import Image
 import hpcm
 from hpcm import official
 from hpcm.cli import main
-from hpcm.cli.arguments import parser
+from hpcm.cli.commands import parser
 from hpcm.convert import calibrate as calibration
 from hpcm.convert import catalogue, download
 from hpcm.convert.checkpoints import checkpoints_in

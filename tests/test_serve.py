@@ -29,14 +29,17 @@ from PIL.TiffImagePlugin import TiffImageFile
 import hpcm
 from hpcm import cli
 from hpcm.codec import search as effort
+from hpcm.codec.info import file_info
 from hpcm.engine.onnx import OnnxNetworks
 from hpcm.errors import UsageError
 from hpcm.format.container import pack, unpack
 from hpcm.model import storage
-from hpcm.serve import run, site, work
-from hpcm.serve.callers import Callers
+from hpcm.model.find import find
+from hpcm.serve import server as serving
+from hpcm.serve import site, work
+from hpcm.serve.hosts import AllowedHosts
 from hpcm.serve.limits import Limits
-from hpcm.serve.offer import Offer
+from hpcm.serve.models import Models
 from hpcm.serve.pool import Pool
 from hpcm.serve.site import KEEP
 
@@ -71,13 +74,13 @@ class Running:
 
 
 @contextmanager
-def running(offer: Offer, **limits) -> Iterator[Running]:
+def running(models: Models, **limits) -> Iterator[Running]:
     """A server in a thread, on a port that is free."""
-    server, pool = run.server(offer, Limits(**{"workers": 2, **limits}))
-    with run.listen("127.0.0.1", 0) as listening:
+    server, pool = serving.server(models, Limits(**{"workers": 2, **limits}))
+    with serving.listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        url, port = run.url_of(listening), listening.getsockname()[1]
+        url, port = serving.url_of(listening), listening.getsockname()[1]
         try:
             with httpx.Client(base_url=url, timeout=PATIENT, trust_env=False, verify=False) as client:
                 yield Running(url, port, pool, client)
@@ -108,19 +111,19 @@ def page(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def offer() -> Offer:
-    return Offer(["nano"])
+def models() -> Models:
+    return Models(["nano"])
 
 
 @pytest.fixture(scope="module")
-def served(offer, page) -> Iterator[Running]:
-    before = run.assets
-    run.assets = lambda offer: site.assets(offer, page)
+def served(models, page) -> Iterator[Running]:
+    before = serving.assets
+    serving.assets = lambda models: site.assets(models, page)
     try:
-        with running(offer, queue=CLIENTS, max_bytes=1 << 20, max_pixels=1 << 20) as server:
+        with running(models, queue=CLIENTS, max_bytes=1 << 20, max_pixels=1 << 20) as server:
             yield server
     finally:
-        run.assets = before
+        serving.assets = before
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,7 @@ def test_facts(served, small):
         "bpp": 8 * (len(small) - 1) / (96 * 64),
         "progress": 0,
     }
+    assert told == file_info(unpack(small), len(small), find("nano")) | {"decodes_here": True}  # as `hpcm info --json`
     assert not any(isinstance(value, str) and "/" in value for value in told.values())  # no paths
     assert served.get("health").json() == {"status": "ok", "requests": 0, "places": CLIENTS + 2, "working": 0}
     models = served.get("models").json()
@@ -376,7 +380,7 @@ class Wide(ImageFile.ImageFile):
         self.tile = [("raw", (0, 0, *self._size), 0, ("L", 0, 1))]
 
 
-def test_a_picture_of_two_formats(offer, monkeypatch):
+def test_a_picture_of_two_formats(models, monkeypatch):
     """What is judged is what is coded: the bytes are opened once, as a format that is accepted."""
     file = png(crop(0), "tiff") + bytes(2048 * 2048)
     Image.init()
@@ -385,7 +389,7 @@ def test_a_picture_of_two_formats(offer, monkeypatch):
     assert Image.open(io.BytesIO(file)).size == (2048, 2048)
     opened, real = [], Image.open
     monkeypatch.setattr(Image, "open", lambda *args, **how: opened.append(how) or real(*args, **how))
-    with running(offer, max_bytes=8 << 20, max_pixels=1 << 20) as server:
+    with running(models, max_bytes=8 << 20, max_pixels=1 << 20) as server:
         answer = server.post("compress", file)
     assert (answer.status_code, len(opened)) == (200, 1)
     coded = unpack(answer.content)
@@ -450,34 +454,34 @@ def test_other_sites_pages(served, small, headers):
     assert served.post("info", small, headers={"sec-fetch-site": "same-origin"}).status_code == 200
 
 
-def allows(callers: Callers, host: str, origin: str | None = None) -> bool:
+def allows(hosts: AllowedHosts, host: str, origin: str | None = None) -> bool:
     headers = {b"host": host, b"origin": origin}
-    return callers.refusal("POST", [(key, text.encode()) for key, text in headers.items() if text is not None]) is None
+    return hosts.refusal("POST", [(key, text.encode()) for key, text in headers.items() if text is not None]) is None
 
 
 def test_who_may_ask_depends_on_where_it_listens():
-    alone, everywhere = Callers(), Callers("0.0.0.0")
-    lan, named = Callers("192.0.2.7"), Callers("::", ["Pictures.Example.org.", "2001:db8::7"])
+    alone, everywhere = AllowedHosts(), AllowedHosts("0.0.0.0")
+    lan, named = AllowedHosts("192.0.2.7"), AllowedHosts("::", ["Pictures.Example.org.", "2001:db8::7"])
     assert not allows(alone, "192.0.2.7")
     assert allows(lan, "192.0.2.7:8000", "http://192.0.2.7:8000")
     assert not allows(lan, "192.0.2.8")
-    for callers in (everywhere, named):  # an address can't be made to lead elsewhere
-        assert allows(callers, "192.0.2.8:8000", "http://192.0.2.8:8000")
-        assert allows(callers, "[2001:DB8::8]", "http://[2001:db8:0::8]:8000")
-        assert not allows(callers, "192.0.2.8:8000", "http://192.0.2.9:8000")
-        assert not allows(callers, "rebound.example", "http://rebound.example")
+    for hosts in (everywhere, named):  # an address can't be made to lead elsewhere
+        assert allows(hosts, "192.0.2.8:8000", "http://192.0.2.8:8000")
+        assert allows(hosts, "[2001:DB8::8]", "http://[2001:db8:0::8]:8000")
+        assert not allows(hosts, "192.0.2.8:8000", "http://192.0.2.9:8000")
+        assert not allows(hosts, "rebound.example", "http://rebound.example")
     assert allows(named, "pictures.example.org:443", "https://pictures.example.org")
     assert allows(named, "127.0.0.1:8000", "https://pictures.example.org")  # behind a proxy
     assert not allows(everywhere, "pictures.example.org")
-    assert Callers().refusal("POST", []) is None  # HTTP/1.0, which no browser speaks
+    assert AllowedHosts().refusal("POST", []) is None  # HTTP/1.0, which no browser speaks
 
 
 @pytest.mark.parametrize(
     ("paths", "allow"),
     [
         (("compress", "decompress", "info"), "POST"),
-        (("", "health", "models", "docs", "openapi.json", "models/index.json", "app.mjs"), "GET, HEAD"),
-        (("nothing", "compress/", "models/"), None),
+        (("", "health", "models", "openapi.json", "models/index.json", "app.mjs"), "GET, HEAD"),
+        (("nothing", "docs", "compress/", "models/"), None),
     ],
 )
 def test_methods(served, paths, allow):
@@ -510,8 +514,8 @@ def test_requests_that_are_no_http(served):
 # ---- slow, crowded, broken -------------------------------------------------------------------------------------------
 
 
-def test_slow_uploads(offer):
-    with running(offer, timeout=0.4) as server:
+def test_slow_uploads(models):
+    with running(models, timeout=0.4) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENT)
         connection.putrequest("POST", "/compress")
         connection.putheader("Content-Length", "1000")
@@ -543,9 +547,9 @@ def test_clients_that_hang_up(served, small, monkeypatch):
     assert served.idle()
 
 
-def test_a_crowd_and_work_that_takes_too_long(offer, small, monkeypatch):
+def test_a_crowd_and_work_that_takes_too_long(models, small, monkeypatch):
     gate = held(monkeypatch)
-    with running(offer, workers=1, queue=1, timeout=1.0) as server, ThreadPoolExecutor(2) as clients:
+    with running(models, workers=1, queue=1, timeout=1.0) as server, ThreadPoolExecutor(2) as clients:
         slow = clients.submit(server.post, "info", small)
         until(lambda: server.pool.working == 1)
         waiting = clients.submit(server.post, "info", small)
@@ -574,7 +578,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(offer, monkeypatch) -> Watched:
+def watched(models, monkeypatch) -> Watched:
     found = Watched(threading.Event(), threading.Event(), [], [])
 
     def watch(name: str) -> None:
@@ -618,8 +622,8 @@ def test_work_ends_with_its_client(served, small, watched, path):
     assert len(watched.runs) == 1
 
 
-def test_work_ends_when_it_takes_too_long(offer, small, watched):
-    with running(offer, timeout=0.5) as server:
+def test_work_ends_when_it_takes_too_long(models, small, watched):
+    with running(models, timeout=0.5) as server:
         assert server.post("compress", png(KODIM)).status_code == 504
         watched.gate.set()
         assert server.idle()
@@ -666,9 +670,9 @@ def test_writing_a_picture_ends_with_its_client():
     assert len(pieces) < 20
 
 
-def test_slow_readers(offer, small, monkeypatch):
+def test_slow_readers(models, small, monkeypatch):
     monkeypatch.setattr(work.Worker, "decompress", lambda *_, **__: work.Answer(bytes(32 << 20), "image/png"))
-    with running(offer, timeout=0.5) as server, socket.socket() as connection:
+    with running(models, timeout=0.5) as server, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(b"POST /decompress HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na")
@@ -773,8 +777,8 @@ def test_no_path_leads_out(served, path):
     connection.close()
 
 
-def test_without_a_page(offer, tmp_path):
-    said = site.assets(offer, tmp_path / "none")["index.html"].read()
+def test_without_a_page(models, tmp_path):
+    said = site.assets(models, tmp_path / "none")["index.html"].read()
     assert said.count(b"make page") == 1
     assert b"with <code>pip install '.[serve]'</code>" in said
     assert b'href="openapi.json"' in said
@@ -786,12 +790,12 @@ def test_without_a_page(offer, tmp_path):
 
 def test_export(page, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hpcm.serve.export.is_built", lambda _: True)
-    monkeypatch.setattr("hpcm.serve.export.assets", lambda offer, _: site.assets(offer, page))
+    monkeypatch.setattr("hpcm.serve.export.assets", lambda models, _: site.assets(models, page))
     folder = tmp_path / "deep" / "public"
     line = ["serve", "--export", str(folder), "--model", "nano"]
     assert cli.main(line) == 0
     assert re.fullmatch(rf"{re.escape(str(folder))}  \d+ files, [\d,]+ bytes\n", capsys.readouterr().out)
-    expected = site.assets(Offer(["nano"]), page)
+    expected = site.assets(Models(["nano"]), page)
     written = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     assert {*written} == {*expected}
     assert all(path.read_bytes() == expected[name].read() for name, path in written.items())
@@ -845,7 +849,9 @@ def test_without_the_extra(package, monkeypatch, capsys):
 
 
 def test_others_are_let_in_with_a_warning(monkeypatch, capsys):
-    monkeypatch.setattr(run, "serve", lambda offer, limits, host, port, opened, names: opened("http://localhost:1/"))
+    monkeypatch.setattr(
+        serving, "serve", lambda models, limits, host, port, opened, names: opened("http://localhost:1/")
+    )
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     assert cli.main(["serve", "--model", "nano", "--host", "0.0.0.0", "--open"]) == 0
@@ -859,12 +865,12 @@ def test_others_are_let_in_with_a_warning(monkeypatch, capsys):
 
 def test_defaults_are_those_of_the_server(monkeypatch):
     seen = []
-    monkeypatch.setattr(run, "serve", lambda offer, limits, *_: seen.append((offer, limits)))
+    monkeypatch.setattr(serving, "serve", lambda models, limits, *_: seen.append((models, limits)))
     assert cli.main(["serve"]) == 0
-    ((offer, limits),) = seen
+    ((models, limits),) = seen
     assert limits == Limits()
-    assert offer.default.name.startswith("lite-")
-    assert {offer.encoder(name).name for name in ("lite", "lite-mse", "nano", "lite-1", "nano-1")} == {
+    assert models.default.name.startswith("lite-")
+    assert {models.encoder(name).name for name in ("lite", "lite-mse", "nano", "lite-1", "nano-1")} == {
         "lite-1",
         "lite-mse-1",
         "nano-1",
@@ -873,4 +879,4 @@ def test_defaults_are_those_of_the_server(monkeypatch):
 
 def test_addresses_that_are_none():
     with pytest.raises(UsageError, match="can't be listened on"):
-        run.listen("192.0.2.1", 0)  # an address for documentation, nobody's
+        serving.listen("192.0.2.1", 0)  # an address for documentation, nobody's

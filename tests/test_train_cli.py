@@ -20,7 +20,7 @@ def asked(monkeypatch):
     """What the training loop is called with."""
     calls = []
     monkeypatch.setattr(loop, "train", lambda *line, **options: calls.append((line, options)))
-    monkeypatch.setattr("hpcm.cli.training.keep_pages", lambda: None)
+    monkeypatch.setattr("hpcm.cli.train.keep_pages", lambda: None)
     return calls
 
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hpcm.cli import training
-from hpcm.nn.distortion import LOSSES
 from hpcm.train import device
 from hpcm.train.loss import importances, rate_distortion
 from hpcm.util.metrics import SCORE_MIN, ms_ssim
@@ -55,10 +53,6 @@ def test_the_loss_by_hand(tiny_base):
     loss = rate_distortion(x, y, likelihoods, weight, "mixed")
     mixed = 0.25 * 65025 * mse + 0.75 * 1280 * (1 - ms_ssim(x, y))
     assert float(loss.total) == pytest.approx(float((weight * mixed).mean()) + bpp)
-
-
-def test_the_command_line_knows_all_losses():
-    assert training.LOSSES == LOSSES
 
 
 def test_lambda_of_numbers_and_tensors_alike(tiny, tiny_base):

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
+from .defaults import MIME_TYPE, SUFFIX
 from .errors import FormatError, HPCMError, PictureError, TruncatedError
 from .format.container import is_hpcm, unpack, unpack_head
 from .format.fields import Container
@@ -26,7 +27,7 @@ from .image.metadata.gather import attach
 from .image.metadata.kept import Metadata
 from .image.picture import file_of, mode_of
 
-FORMAT, SUFFIX, MIME_TYPE = "HPCM", ".hpcm", "image/x-hpcm"
+FORMAT = "HPCM"
 FIRST_READ = 4096  # bytes, which hold the head of most files
 OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive", "effort")
 METADATA = ("exif", "icc_profile", "xmp")

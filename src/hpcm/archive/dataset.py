@@ -28,10 +28,10 @@ from ..errors import UsageError
 from ..format.container import unpack
 from ..format.fields import MAX_ENCODED, Box
 from ..image.picture import rgb_of
+from .manifest import MERGED
 from .places import Place
 from .shards import pictures_at
 
-MANIFEST = "_hpcm/manifest.parquet"  # as in archive/manifest.py
 COLUMNS = ["output", "offset", "bytes", "width", "height"]
 RUN = 100  # loose pictures that a stream shuffles as if they were a shard
 BUFFER = 1000  # compressed pictures among which a stream draws the next one
@@ -67,10 +67,10 @@ class Pictures(Dataset[Any]):
         self.place, self.crop, self.transform = Place(str(url)), crop, transform
         self.column, self.threads = column, threads
         try:
-            with self.place.open(MANIFEST) as file:
+            with self.place.open(MERGED) as file:
                 index = pq.read_table(file, columns=COLUMNS)
         except FileNotFoundError:
-            raise UsageError(f"{url} is no archive: it has no {MANIFEST}") from None
+            raise UsageError(f"{url} is no archive: it has no {MERGED}") from None
         height, width = crop or (1, 1)
         large = pc.and_(pc.greater_equal(index["height"], height), pc.greater_equal(index["width"], width))
         index = index.filter(pc.and_(pc.is_valid(index["output"]), large))

@@ -16,6 +16,8 @@ from pathlib import PurePosixPath
 
 from ..errors import FormatError
 
+KINDS = {"loose": "", "tar": ".tar", "parquet": ".parquet"}  # of output, and what the names of its files end in
+
 
 class Claims:
     """Paths that are taken, each by an owner.

@@ -16,17 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..defaults import PICTURE_SUFFIXES, SUFFIX
 from ..errors import UsageError
-from .names import Claims
+from .names import KINDS, Claims
 from .places import Found, Place, readable
-from .shards import KINDS, kind_of
+from .shards import kind_of
 
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
-    | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
-    | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
-)  # as in cli/files.py
-SUFFIX = ".hpcm"
 SHARD_SIZE = 1000  # loose pictures that become one shard
 BATCH, BATCHES = 100, 16  # loose pictures that stay loose and are one part, at most; parts of a small set, at least
 
@@ -37,7 +32,7 @@ class Job:
 
     target: str  # URL
     restore: bool = False
-    to: str | None = None  # one of shards.KINDS; None: as the input
+    to: str | None = None  # one of names.KINDS; None: as the input
     model: str | None = None
     how: dict[str, Any] = field(default_factory=dict)  # of Codec.compress
     format: str = "png"  # of restored pictures
@@ -49,13 +44,13 @@ class Job:
     @property
     def wanted(self) -> Collection[str]:
         """Suffixes of the pictures that are looked for."""
-        return {SUFFIX} if self.restore else PICTURES
+        return {SUFFIX} if self.restore else PICTURE_SUFFIXES
 
     def renamed(self, name: str) -> str:
         """What a picture becomes: with the new suffix in place of a picture's. One as of `img_0.5` is kept."""
         path = PurePosixPath(name)
         suffix = f".{self.format}" if self.restore else SUFFIX
-        if path.suffix.lower() in {SUFFIX, *PICTURES}:
+        if path.suffix.lower() in {SUFFIX, *PICTURE_SUFFIXES}:
             return str(path.with_suffix(suffix))
         return f"{path}{suffix}"
 

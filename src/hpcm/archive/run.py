@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from ..codec.codec import DEFAULT_QUALITY
+from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY
 from ..errors import UsageError
-from ..model.find import DEFAULT_MODEL, find_all
+from ..model.find import find_all
 from . import manifest, page
 from .places import Place, readable
 from .plan import Job, Kept, Part, Plan, input_of, plan, root_of

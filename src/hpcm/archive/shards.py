@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FormatError, UsageError
+from .names import KINDS
 from .places import Found, Place, readable
 
-KINDS = {"loose": "", "tar": ".tar", "parquet": ".parquet"}  # and what the names of their files end in
 ROWS = 16  # of Parquet that are read at once
 GROUP_ROWS, GROUP_BYTES = 1000, 64 << 20  # of a row group that is written: at most so many, at least so large
 NAME, IMAGE = "name", "image"  # columns of Parquet that wasn't Parquet before

@@ -1,5 +1,12 @@
-"""The command line: `hpcm compress`, `decompress`, `info`, `models`, `import`, `train`, `eval`, `bench`,
-`serve`, `archive` and others.
+"""The command line. Each command has the module of its name, which `commands` lists; the others serve them:
+
+    commands    the commands and the parser of all    options    options that several commands have
+    parsing     argparse, with suggestions            types      from an argument's text to its value
+    batch       many files for one command            processes  several files at a time, with -j
+    jobs        which output belongs to which input   folders    what a folder holds
+    outputs     how files are written                 streams    standard input and output
+    messages    errors and notes on stderr            signals    SIGTERM and SIGHUP
+    version     --version
 
 A failure that is to be expected is one line on stderr, `hpcm: error: ...`, and exit code 1; wrong usage is argparse's
 message and 2, an interruption 130, SIGTERM 143, SIGHUP 129. Nothing is overwritten without -f, and no output is left
@@ -16,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from .arguments import parser
+from .commands import parser
 from .messages import attempt, say
 from .signals import as_interruptions, exit_code
 from .streams import open_closed

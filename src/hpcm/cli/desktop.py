@@ -1,4 +1,4 @@
-"""`hpcm thumbnail` and `hpcm desktop`: .hpcm files in file managers.
+"""`hpcm desktop`: file managers that know .hpcm files.
 
 Shared MIME-info and thumbnailers as freedesktop.org specifies them; files for one user lie in $XDG_DATA_HOME.
 """
@@ -6,26 +6,20 @@ Shared MIME-info and thumbnailers as freedesktop.org specifies them; files for o
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import shutil
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..defaults import MIME_TYPE
 from ..errors import UsageError
-from ..format.container import unpack
 from ..format.fields import MAGIC
+from ..model.find import data_folder
 from ..util import atomic
-from .files import write
-from .messages import attempt
+from .parsing import Commands, add_command
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-MIME_TYPE = "image/x-hpcm"
+SYSTEMS = ("linux", "freebsd", "openbsd", "netbsd")  # whose desktops read these files
 MIME_INFO = f"""<?xml version="1.0" encoding="UTF-8"?>
 <mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">
   <mime-type type="{MIME_TYPE}">
@@ -42,55 +36,57 @@ Exec={{quoted}} -m hpcm thumbnail %i %o %s
 MimeType={MIME_TYPE};
 """
 RESERVED = frozenset(" \t\n\"'\\><~|&;$*?#()`")  # characters for which an Exec line needs quotes
+ESCAPED = '"`$\\'  # inside the quotes
 
 
-def thumbnail(options: argparse.Namespace) -> bool:
-    return attempt(partial(make_thumbnail, options), options.file)
-
-
-def make_thumbnail(options: argparse.Namespace) -> None:
-    """As a thumbnailer is called: input, output, size. What a cut file holds is shown."""
-    from ..codec.shortest import load_for
-    from ..image.write import draft_of, fitted
-
-    container = unpack(Path(options.file).read_bytes(), partial=True)
-    image = load_for(container).preview(container, draft=draft_of(container, options.side))
-    out = io.BytesIO()
-    plain(fitted(image, options.side)).save(out, "PNG")
-    write(Path(options.output), out.getvalue(), force=True)
-
-
-def plain(image: Image.Image) -> Image.Image:
-    """8 bits, without metadata."""
-    import numpy as np
-    from PIL import Image
-
-    from ..image.picture import eight_bits
-
-    return Image.fromarray(np.asarray(eight_bits(image) if image.mode == "I;16" else image))
+def add(commands: Commands) -> None:
+    text = "make file managers recognise .hpcm files, for this user (freedesktop: Linux and BSD)"
+    command = add_command(commands, "desktop", desktop, text)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--install", action="store_true", help=f"install the type {MIME_TYPE} and its thumbnailer")
+    what.add_argument("--uninstall", action="store_true", help="remove both")
 
 
 def desktop(options: argparse.Namespace) -> None:
-    if not sys.platform.startswith(("linux", "freebsd", "openbsd", "netbsd")):
+    if not sys.platform.startswith(SYSTEMS):
         raise UsageError(f"desktops on {sys.platform} know no freedesktop MIME types")
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    quoted = sys.executable
-    if RESERVED & set(quoted):
-        escaped = "".join("\\" + c if c in '"`$\\' else c for c in quoted)
-        quoted = f'"{escaped}"'
-    wanted = {
-        data / "mime" / "packages" / "hpcm.xml": MIME_INFO,
-        data / "thumbnailers" / "hpcm.thumbnailer": THUMBNAILER.format(python=sys.executable, quoted=quoted),
+    mime, thumbnailers = data_folder() / "mime", data_folder() / "thumbnailers"
+    files = {
+        mime / "packages" / "hpcm.xml": MIME_INFO,
+        thumbnailers / "hpcm.thumbnailer": THUMBNAILER.format(python=sys.executable, quoted=quoted(sys.executable)),
     }
-    for path, text in wanted.items():
-        if options.install:
-            atomic.write(path, text.encode(), force=True)
-            print(path)
-        elif path.exists():
+    if options.install:
+        install(files)
+    else:
+        uninstall(files)
+    update_types(mime)
+
+
+def install(files: Mapping[Path, str]) -> None:
+    for path, text in files.items():
+        atomic.write(path, text.encode(), force=True)
+        print(path)
+
+
+def uninstall(files: Mapping[Path, str]) -> None:
+    for path in files:
+        if path.exists():
             path.unlink()
             print(f"{path} removed")
+
+
+def update_types(mime: Path) -> None:
+    """Makes the desktop read a folder of MIME types again."""
     update = shutil.which("update-mime-database")
-    if update and (data / "mime" / "packages").is_dir():
-        subprocess.run([update, str(data / "mime")], check=False)
-    elif not update:
+    if not update:
         print("update-mime-database isn't installed (package shared-mime-info): log in again to make the type known")
+    elif (mime / "packages").is_dir():
+        subprocess.run([update, str(mime)], check=False)
+
+
+def quoted(program: str) -> str:
+    """A program's path as an Exec line wants it."""
+    if not RESERVED & set(program):
+        return program
+    escaped = "".join(f"\\{c}" if c in ESCAPED else c for c in program)
+    return f'"{escaped}"'

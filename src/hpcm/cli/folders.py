@@ -21,7 +21,7 @@ MAX_KINDS = 30  # that are named in a line
 
 @dataclass
 class Contents:
-    """What was found in a folder."""
+    """What a folder holds."""
 
     files: list[Path] = field(default_factory=list)  # with a wanted suffix, sorted
     skipped: Counter[str] = field(default_factory=Counter)  # by kind: a suffix, "hidden", ...
@@ -41,17 +41,21 @@ def contents(folder: Path, wanted: Collection[str]) -> Contents:
             result.skipped["link to a folder around it"] += 1
         elif real not in seen:
             seen.add(real)
-            try:
-                with os.scandir(here) as entries:
-                    inner = [entry for entry in entries if _sort(entry, wanted, result)]
-            except OSError as error:
-                result.unreadable.append((here, error))
-                continue
-            for entry in inner:
+            for entry in _folders_in(here, wanted, result):
                 (links if entry.is_symlink() else folders).append(Path(entry.path))
     result.files.sort()
     result.unreadable.sort(key=lambda pair: pair[0])
     return result
+
+
+def _folders_in(folder: Path, wanted: Collection[str], result: Contents) -> list[os.DirEntry[str]]:
+    """The folders in a folder, whose other entries are put where they belong."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if _sort(entry, wanted, result)]
+    except OSError as error:
+        result.unreadable.append((folder, error))
+        return []
 
 
 def _sort(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
+
+Commands = Any  # what add_subparsers() returns; argparse keeps its type to itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,21 +26,21 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {option}: did you mean -{option}?")
             if not one_dash and not any(known.startswith(option) for known in self._option_string_actions):
                 self.error(f"there is no option {option}{suggestion(option, self._option_string_actions)}")
-        found, rest = super().parse_known_args(words, namespace)
+        result, rest = super().parse_known_args(words, namespace)
         for word in rest:
             self.error(f"there is no option {word}" if word.startswith("-") else f"{word!r} is one argument too many")
-        return found, rest
+        return result, rest
 
     def _own_options(self, words: Sequence[str]) -> list[str]:
         """Options among the words that are for this parser: what follows a command is the command's."""
-        found = []
+        options = []
         has_commands = self._subparsers is not None
         for word in words:
             if word == "--" or (has_commands and not word.startswith("-")):
                 break
             if word.startswith("-"):
-                found.append(word.partition("=")[0])
-        return found
+                options.append(word.partition("=")[0])
+        return options
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """argparse's hook for a value that must be one of several; commands are such values, too."""
@@ -51,6 +53,18 @@ class Parser(argparse.ArgumentParser):
                 raise argparse.ArgumentError(None, text) from None
             text = f"invalid choice: {value!r}{hint}" if hint else error.message
             raise argparse.ArgumentError(action, text) from None
+
+
+def add_command(commands: Commands, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> Any:
+    """A new command's parser, without options yet.
+
+    Args:
+        run: does what the command is for; it returns False if that failed and a message says why.
+        text: what the command does, in a few words that begin with a small letter.
+    """
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    return command
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PictureNotice
 from ..util.hardware import cores, end_with_parent
-from .files import Job
+from .jobs import Job
 from .messages import attempt, be_verbose, line
 
 Work = Callable[[Job], None]
@@ -35,7 +35,7 @@ HELD = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if has
 
 
 class Done(NamedTuple):
-    """What came of a job, and what it said."""
+    """What came of a job, and what it printed."""
 
     well: bool
     out: str

@@ -1,4 +1,4 @@
-"""`hpcm --version`: hpcm, what computes, and the models at hand."""
+"""`hpcm --version`: hpcm, what computes, and the installed models."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_TILE_SIDE, TILE_SIDE
 from ..engine.choice import Loaded
 from ..errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
 from ..format.container import unpack
@@ -29,15 +30,9 @@ from ..nn.stoppable import Check, Stoppable
 from ..util.hardware import cores
 from .decoder import Decoding
 from .encoder import Encoding, Refine
-from .tiles import TILE_SIDE
 
-MAX_EFFORT = 9
-QUALITIES = 100  # a quality 1..100 is mapped evenly onto the model's levels
-DEFAULT_QUALITY = 50
-MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory. Ours have TILE_SIDE
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
-MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 
 
 class Codec:
@@ -274,9 +269,9 @@ def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
 
 def share_of(quality: int) -> float:
     """Quality 1..100 -> 0..1. Raises UsageError."""
-    if not (isinstance(quality, Integral) and 1 <= quality <= QUALITIES):
-        raise UsageError(f"quality is {quality!r}: it must be 1 (smallest) to {QUALITIES} (best)")
-    return (quality - 1) / (QUALITIES - 1)
+    if not (isinstance(quality, Integral) and 1 <= quality <= MAX_QUALITY):
+        raise UsageError(f"quality is {quality!r}: it must be 1 (smallest) to {MAX_QUALITY} (best)")
+    return (quality - 1) / (MAX_QUALITY - 1)
 
 
 def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..defaults import TILE_SIDE
 from ..engine.choice import Loaded
 from ..errors import PictureNotice
 from ..format.container import check_head, pack
@@ -23,7 +24,7 @@ from ..nn.drivers import StepSymbols
 from ..nn.schedule import pass_ends
 from ..util.metrics import psnr_of_mse
 from .entropy import Encoder, checksum
-from .tiles import TILE_SIDE, Tiling, latents_inside
+from .tiles import Tiling, latents_inside
 
 LOG = logging.getLogger(__name__)
 PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressive is worth its 10 to 14 bytes

@@ -19,17 +19,17 @@ from typing import Any
 
 from PIL import Image
 
+from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY, MAX_DECODED, TILE_SIDE
 from ..engine.choice import load as load_model
 from ..errors import MismatchError, UsageError
 from ..format.fields import Container
 from ..image.picture import from_image
 from ..image.read import Source, image_of
 from ..model.file import WeightsFile
-from ..model.find import DEFAULT_MODEL, find_all
+from ..model.find import find_all
 from ..nn.stoppable import Check
-from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
+from .codec import Codec, check_target, share_of
 from .encoder import Encoding, explored
-from .tiles import TILE_SIDE
 
 
 class Ladder(Codec):

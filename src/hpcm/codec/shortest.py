@@ -8,11 +8,12 @@ from typing import Any
 
 from PIL import Image
 
+from ..defaults import DEFAULT_MODEL
 from ..format.container import unpack
 from ..format.fields import Container
 from ..image.read import File, Source, bytes_of
 from ..model.file import WeightsFile, describe
-from ..model.find import DEFAULT_MODEL, find_all, find_hash
+from ..model.find import find_all, find_hash
 from .codec import Codec
 from .ladder import codec_of
 

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import TILE_SIDE
 from ..format.fields import Box, tile_boxes
 from ..image.picture import Picture
 from ..model.config import LATENT_STRIDE, receptive_halo
 from ..nn.arrays import Array, namespace
 from ..nn.loop import Loop
-
-TILE_SIDE = 1024  # pixels
 
 Latent = Callable[[Box], Array]  # a tile's box -> its y_hat, padded to the model's multiple
 

@@ -22,17 +22,15 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from torch import Tensor
 
+from ..defaults import ARCHITECTURES
 from ..engine.torch import save
 from ..errors import UsageError, WeightsError
 from ..format.fields import MODEL_NAME
-from ..model.config import B1, BASE, BASE_PHI, LARGE, Config, Stages
+from ..model.config import MODELS, Config, Stages
 from ..nn.hpcm import HPCM
 from ..nn.layers import PConvRB
 
-ARCHS = {
-    name: replace(config, hyper_placement="released", likelihood="cdf")
-    for name, config in {"base": BASE, "large": LARGE, "1b": B1, "base-phi": BASE_PHI}.items()
-}
+ARCHS = {name: replace(MODELS[name], hyper_placement="released", likelihood="cdf") for name in ARCHITECTURES}
 PREFIX = "module."  # of names in checkpoints of distributed training
 IGNORED = re.compile(r"scale_table|quantized_cdf_.*|cdf_length_.*|offset_.*|entropy_estimation\..*")
 SHOWN = 3  # names in a message

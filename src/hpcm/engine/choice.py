@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from ..defaults import ENGINES
 from ..errors import UsageError, WeightsError
 from ..model import storage
 from ..model.config import Config
@@ -17,7 +18,6 @@ from ..nn.loop import Loop
 from . import graph
 
 LOG = logging.getLogger(__name__)
-ENGINES = ("auto", "onnx", "torch")
 
 
 class Loaded(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..codec.codec import QUALITIES, Codec
+from ..codec.codec import Codec
 from ..codec.ladder import Ladder, load
+from ..defaults import MAX_QUALITY
 from ..format.container import pack, unpack
 from ..nn.hpcm import HPCM
 from .rivals import Setting
@@ -44,8 +45,8 @@ class Ours:
         self.settings: Sequence[Setting] = (1, 10, 25, 40, 55, 70, 85, 100) if self.codec.levels > 1 else (1,)
         if ladder:  # a quality of each rung
             level_of = self.codec.level_of
-            self.settings = tuple({level_of(quality): quality for quality in range(QUALITIES, 0, -1)}.values())[::-1]
-        self.scale: Sequence[Setting] = range(1, QUALITIES + 1) if self.codec.levels > 1 else (1,)
+            self.settings = tuple({level_of(quality): quality for quality in range(MAX_QUALITY, 0, -1)}.values())[::-1]
+        self.scale: Sequence[Setting] = range(1, MAX_QUALITY + 1) if self.codec.levels > 1 else (1,)
         self._device = device
         self._spent = {"network": 0.0, "symbols": 0.0}  # seconds of the last call
         if isinstance(self.codec, Ladder):

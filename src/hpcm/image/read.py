@@ -14,12 +14,20 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import PictureError, PictureNotice, TooLargeError
 from ..format.container import is_hpcm
-from ..format.fields import check_size
+from ..format.fields import MAX_ENCODED, check_size
 from .metadata.gather import attach
 from .samples import READERS, adopt, faithful
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
+
+
+def lift_pillows_bound() -> None:
+    """Makes Pillow open what can be compressed, in all of the process; its own bound, 2^28 / 3, stops at large photos.
+
+    For programs, not for `import hpcm`.
+    """
+    Image.MAX_IMAGE_PIXELS = MAX_ENCODED
 
 
 def bytes_of(source: File) -> bytes:

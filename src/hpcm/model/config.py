@@ -191,7 +191,7 @@ class Config:
     def weight_of(self, level: Any, loss: str = "mse") -> Any:
         """The weight of the distortion of a quality level, or of each [B], in units of the loss.
 
-        `loss` is one of nn.distortion.LOSSES. The one lambda of a single-level model is in these units already.
+        `loss` is one of defaults.LOSSES. The one lambda of a single-level model is in these units already.
         """
         weight = self.lambda_of(level)
         return weight * MS_SSIM_WEIGHT if loss == "ms-ssim" and self.levels > 1 else weight

@@ -14,19 +14,24 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError, WeightsError
 from .file import SUFFIX, WeightsFile, describe
 
 ASSETS = Path(__file__).parent / "assets"
-DEFAULT_MODEL = "lite"
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
+
+
+def data_folder() -> Path:
+    """The user's data folder, as freedesktop.org specifies it."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 
 
 def user_folder() -> Path:
     """Where a user keeps weights files: $HPCM_WEIGHTS, or hpcm in the user's data folder."""
     if chosen := os.environ.get("HPCM_WEIGHTS"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "hpcm"
+    return data_folder() / "hpcm"
 
 
 def folders() -> list[Path]:

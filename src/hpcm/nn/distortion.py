@@ -7,7 +7,6 @@ from torch import Tensor
 from ..model.config import MS_SSIM_WEIGHT
 from ..util.metrics import PEAK, SCORE_MIN, ms_ssim
 
-LOSSES = ("mse", "ms-ssim", "mixed")
 MIXED_SHARE = 0.75  # of MS-SSIM in the mixed loss: much of its gain for little PSNR, and colours stay right
 
 

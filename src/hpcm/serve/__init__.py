@@ -1,14 +1,13 @@
 """`hpcm serve`: a page that codes in the browser, and an HTTP API for programs.
 
-    limits.py     how much is taken at once        offer.py      the models, and codecs loaded once
-    site.py       the files, by their URLs         export.py     the same as a folder, for any file server
-    work.py       bytes -> bytes, in a thread      reading.py    how pictures are opened here
-    pool.py       places, threads, time limits     notices.py    whose notice it is, among threads
-    upload.py     a body, bounded                  door.py       what holds for every request: headers, slow clients
-    refusal.py    errors as status and line        queries.py    the parameters
-    api.py        the operations                   failures.py   errors as JSON
-    callers.py    who may ask: no other site's pages
-    run.py        the socket and uvicorn
+    server.py      the socket and uvicorn             middleware.py  what holds for every request: headers, slow clients
+    api.py         the operations, by their URLs      queries.py     their parameters
+    work.py        bytes -> bytes, in a thread        pool.py        places, threads, time limits
+    models.py      the models; codecs loaded once     reading.py     strangers' pictures, opened with care
+    upload.py      a body, bounded                    limits.py      how much is taken at once
+    status.py      errors as status and line          handlers.py    errors as JSON
+    hosts.py       refuses other sites' pages         notices.py     whose notice it is, among threads
+    site.py        the page's files, by their URLs    export.py      the same as a folder, for any file server
 
-api, door, failures, queries, run and upload need the extra `serve`; the others, and so --export, don't.
+api, handlers, middleware, queries, server and upload need the extra `serve`; the others, and so --export, don't.
 """

@@ -13,15 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from .. import __version__
-from .door import Visit
-from .failures import HANDLERS, METHOD
+from ..defaults import MIME_TYPE
+from .handlers import HANDLERS, METHOD
 from .limits import Limits
-from .offer import Offer
+from .middleware import Exchange
+from .models import Models
 from .pool import Pool
 from .queries import CompressQuery, DecompressQuery
 from .site import INDEX, Asset
 from .upload import body_of
-from .work import KIND, Answer, Worker
+from .work import Answer, Worker
 
 ALL_KINDS = "image/*"
 PICTURES = ("image/png", "image/webp", "image/jpeg")
@@ -42,8 +43,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAPI:
-    """What is behind the door; `state.pool` does the work."""
+def application(models: Models, limits: Limits, files: dict[str, Asset]) -> FastAPI:
+    """What is behind the middleware; `state.pool` does the work."""
     app = FastAPI(
         title="hpcm",
         version=__version__,
@@ -54,43 +55,43 @@ def application(offer: Offer, limits: Limits, files: dict[str, Asset]) -> FastAP
         exception_handlers=HANDLERS,
     )
     app.state.pool = Pool(limits)
-    _add_work(app, app.state.pool, Worker(offer, limits))
-    _add_facts(app, app.state.pool, offer)
+    _add_work(app, app.state.pool, Worker(models, limits))
+    _add_facts(app, app.state.pool, models)
     app.router.default = _Files(files)
     return app
 
 
 def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
-    @app.post("/compress", summary="A picture to a .hpcm file", **_described(ALL_KINDS, KIND))
+    @app.post("/compress", summary="A picture to a .hpcm file", **_described(ALL_KINDS, MIME_TYPE))
     async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
         """The answer's headers X-Hpcm-Model and X-Hpcm-Bpp name the model and the bits per pixel, and X-Hpcm-Notice
-        tells what of the picture was converted or left out."""
-        work = partial(worker.compress, weights=worker.offer.encoder(query.model), how=query.how())
+        says what of the picture was converted or left out."""
+        work = partial(worker.compress, weights=worker.models.encoder(query.model), how=query.how())
         return _response(await _done(request, pool, work))
 
-    @app.post("/decompress", summary="A .hpcm file to a picture", **_described(KIND, *PICTURES))
+    @app.post("/decompress", summary="A .hpcm file to a picture", **_described(MIME_TYPE, *PICTURES))
     async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
         """The file's own model decodes it."""
         return _response(await _done(request, pool, partial(worker.decompress, **query.how())))
 
-    @app.post("/info", summary="What a .hpcm file says", **_described(KIND, "application/json"))
+    @app.post("/info", summary="What a .hpcm file says", **_described(MIME_TYPE, "application/json"))
     async def info(request: Request) -> Response:
         """All checksums are tried; nothing is decoded. A progress below 1 means that the file was cut short."""
         return JSONResponse(await _done(request, pool, worker.info))
 
 
-def _add_facts(app: FastAPI, pool: Pool, offer: Offer) -> None:
+def _add_facts(app: FastAPI, pool: Pool, models: Models) -> None:
     @app.get("/health", summary="Whether the server is up, and how busy")
     async def health() -> dict[str, Any]:
         return {"status": "ok", "requests": pool.taken, "places": pool.limits.places, "working": pool.working}
 
-    @app.get("/models", summary="The models, which all decode, and which of them compress")
-    async def models() -> dict[str, Any]:
-        return {"default": offer.default.name, "models": offer.listed()}
+    @app.get("/models", name="models", summary="The models, which all decode, and which of them compress")
+    async def list_models() -> dict[str, Any]:
+        return {"default": models.default.name, "models": models.listed()}
 
 
 class _Files:
-    """ASGI: what answers a URL that is no operation. For GET and HEAD, which the door makes a GET."""
+    """ASGI: what answers a URL that is no operation. For GET and HEAD, which the middleware makes a GET."""
 
     def __init__(self, files: dict[str, Asset]) -> None:
         self.files = files
@@ -120,10 +121,10 @@ class _Files:
 
 async def _done(request: Request, pool: Pool, work: Any) -> Any:
     """The result of `work` on the request's body, in a thread of the pool."""
-    visit: Visit = request.scope["visit"]
-    job = partial(work, await body_of(request, visit, pool))
-    assert visit.place is not None  # body_of has taken it
-    return await pool.run(visit.place, job, visit.gone())
+    exchange: Exchange = request.scope["exchange"]
+    job = partial(work, await body_of(request, exchange, pool))
+    assert exchange.place is not None  # body_of has taken it
+    return await pool.run(exchange.place, job, exchange.gone())
 
 
 def _response(answer: Answer) -> Response:

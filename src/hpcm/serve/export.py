@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 from ..errors import UsageError
 from ..util import atomic
-from .offer import Offer
+from .models import Models
 from .site import INDEX, PAGE, Asset, assets, is_built
 
 
-def export(folder: Path, offer: Offer, *, force: bool = False, page: Path = PAGE) -> tuple[int, int]:
+def export(folder: Path, models: Models, *, force: bool = False, page: Path = PAGE) -> tuple[int, int]:
     """Writes the page and its models; the number of files and of bytes.
 
     A new or empty folder takes its name when everything is in it. With `force` files of another one are overwritten one
@@ -20,21 +20,27 @@ def export(folder: Path, offer: Offer, *, force: bool = False, page: Path = PAGE
     """
     if not is_built(page):
         raise UsageError("there is no page to export: `make page` in a checkout, then `pip install .` there again")
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if occupied and not (force and folder.is_dir()):
-        raise UsageError(
-            f"{folder} exists and is not empty; -f writes into it" if folder.is_dir() else f"{folder} exists"
-        )
-    files = assets(offer, page)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} exists")
+    occupied = folder.is_dir() and any(folder.iterdir())
+    if occupied and not force:
+        raise UsageError(f"{folder} exists and is not empty; -f writes into it")
+    files = assets(models, page)
     if occupied:
-        for name in sorted(files, key=lambda name: (name == INDEX, name)):
-            atomic.write(folder / name, files[name].read())
+        _overwrite(folder, files)
     else:
         _write_new(folder, files)
     return len(files), sum(len(asset.read()) for asset in files.values())
 
 
+def _overwrite(folder: Path, files: dict[str, Asset]) -> None:
+    """One file after the other, and the page itself last: what it loads is there then."""
+    for name in sorted(files, key=lambda name: (name == INDEX, name)):
+        atomic.write(folder / name, files[name].read())
+
+
 def _write_new(folder: Path, files: dict[str, Asset]) -> None:
+    """All files at once, by renaming a folder that holds them."""
     target = Path(os.path.realpath(folder))  # a link stays a link
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.blamed_on(folder), TemporaryDirectory(prefix=atomic.TEMPORARY, dir=target.parent) as temporary:

@@ -14,10 +14,11 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from .limits import Limits
-from .refusal import BUSY, TOO_LONG, Refused
+from .status import BUSY, TOO_LONG, Refused
 
 T = TypeVar("T")
 
@@ -47,11 +48,32 @@ class Pool:
         Args:
             gone: is over when the client has hung up.
         """
-        loop, stop, begun = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+        stop, begun = threading.Event(), asyncio.Event()
+        done = self._submit(partial(work, stop), begun, place)
+        begins, hung_up = asyncio.ensure_future(begun.wait()), asyncio.ensure_future(gone)
+        try:
+            if not await self._any(begins, done, hung_up):
+                raise Refused(BUSY, "no worker was free for too long: try again")
+            if not await self._any(done, hung_up):
+                raise Refused(TOO_LONG, f"it takes longer than {self.limits.timeout:g} s")
+            if not done.done():
+                raise Gone
+            return done.result()
+        finally:
+            stop.set()
+            for waiting in (done, begins, hung_up):  # a future that no thread has begun is cancelled with `done`
+                waiting.cancel()
+
+    def _submit(self, work: Callable[[], T], begun: asyncio.Event, place: Place) -> asyncio.Future[T]:
+        """The result of the work, for which a thread is awaited; `begun` is set when there is one.
+
+        The thread holds the place, too, until it is done.
+        """
+        loop = asyncio.get_running_loop()
 
         def job() -> T:
             loop.call_soon_threadsafe(self._begin, begun)
-            return work(stop)
+            return work()
 
         def over(_: Future[T]) -> None:
             with suppress(RuntimeError):  # the loop has ended
@@ -60,23 +82,12 @@ class Pool:
         place.holders += 1
         future = self._threads.submit(job)
         future.add_done_callback(over)
-        done, left = asyncio.wrap_future(future), asyncio.ensure_future(gone)
-        begins = asyncio.ensure_future(begun.wait())
-        try:
-            await self._first(done, left, begins)
-            if not begun.is_set() and not done.done() and not left.done():
-                raise Refused(BUSY, "no worker was free for too long: try again")
-            await self._first(done, left)
-            if done.done():
-                return done.result()
-            raise Gone if left.done() else Refused(TOO_LONG, f"it takes longer than {self.limits.timeout:g} s")
-        finally:
-            stop.set()
-            for waiting in (done, left, begins):  # a future that no thread has begun is cancelled with `done`
-                waiting.cancel()
+        return asyncio.wrap_future(future)
 
-    async def _first(self, *these: asyncio.Future[Any]) -> None:
-        await asyncio.wait(these, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+    async def _any(self, *these: asyncio.Future[Any]) -> bool:
+        """Waits for the first of these, at most `timeout`; whether there is one."""
+        done, _ = await asyncio.wait(these, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
 
     def _begin(self, begun: asyncio.Event) -> None:
         self.working += 1

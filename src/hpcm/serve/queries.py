@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..codec.codec import MAX_EFFORT, QUALITIES
+from ..defaults import MAX_EFFORT, MAX_QUALITY
 from ..errors import UsageError
 from ..format.fields import PASSES, Box
 
@@ -17,7 +17,7 @@ NUMBER = r"\d{1,9}"
 class CompressQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    quality: int | None = Field(None, ge=1, le=QUALITIES, description="1 (smallest) to 100 (best), by default 50")
+    quality: int | None = Field(None, ge=1, le=MAX_QUALITY, description="1 (smallest) to 100 (best), by default 50")
     bpp: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="the best quality with at most so many bits per pixel"
     )

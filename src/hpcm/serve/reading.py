@@ -8,7 +8,7 @@ from ..errors import TooLargeError
 from ..format.fields import Box, Container
 from ..image.read import open_picture
 from ..model.config import LATENT_STRIDE, Config, receptive_halo
-from .refusal import TOO_LARGE, Refused
+from .status import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
@@ -19,8 +19,11 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
     try:
         return open_picture(data, formats=FORMATS, max_pixels=max_pixels)
     except TooLargeError as error:
-        found = f"{error.size[0]} x {error.size[1]} pixels, over {max_pixels:,}" if error.size else None
-        raise Refused(TOO_LARGE, f"the picture has {found or f'over {max_pixels:,} pixels'}") from None
+        pixels = f"over {max_pixels:,} pixels"
+        if error.size:
+            width, height = error.size
+            pixels = f"{width} x {height} pixels, over {max_pixels:,}"
+        raise Refused(TOO_LARGE, f"the picture has {pixels}") from None
 
 
 def check_file(container: Container, config: Config, box: Box | None, max_pixels: int) -> None:

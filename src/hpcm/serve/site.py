@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..model.file import SUFFIX
+from ..defaults import MIME_TYPE, SUFFIX
+from ..model.file import SUFFIX as WEIGHTS_SUFFIX
 from ..model.find import ASSETS
-from .offer import Offer
+from .models import Models
 
 PAGE = Path(__file__).parent / "page"
 INDEX, MODELS = "index.html", "models/"
@@ -31,7 +32,7 @@ KINDS = {  # by suffix; what the system says may be wrong for the page's
     ".map": "application/json",
     ".webmanifest": "application/manifest+json",
     ".wasm": "application/wasm",
-    ".hpcm": "image/x-hpcm",
+    SUFFIX: MIME_TYPE,
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -76,11 +77,11 @@ def _etag(path: Path, *version: int) -> str:
     return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"'
 
 
-def assets(offer: Offer, page: Path = PAGE) -> dict[str, Asset]:
+def assets(models: Models, page: Path = PAGE) -> dict[str, Asset]:
     """Everything that is served, by the URL without its first slash."""
-    found = {INDEX: Asset(NOT_BUILT, KINDS[".html"])}
-    found |= {name: Asset(path, kind_of(path)) for name, path in _inside(page)}
-    return {**found, **_models(offer)}
+    files = {INDEX: Asset(NOT_BUILT, KINDS[".html"])}
+    files |= {name: Asset(path, kind_of(path)) for name, path in _inside(page)}
+    return {**files, **_models(models)}
 
 
 def is_built(page: Path = PAGE) -> bool:
@@ -98,13 +99,13 @@ def _inside(folder: Path) -> list[tuple[str, Path]]:
     return [(path.relative_to(root).as_posix(), path) for path in files]
 
 
-def _models(offer: Offer) -> dict[str, Asset]:
+def _models(models: Models) -> dict[str, Asset]:
     """Bundled models never change under their names, so a browser may keep them; a user's own may."""
-    found, listed = {}, []
-    for weights in offer.in_browsers():
+    files, listed = {}, []
+    for weights in models.in_browsers():
         bundled = weights.path.is_relative_to(ASSETS)
-        file = f"{weights.name}{SUFFIX}"
-        found[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
+        file = f"{weights.name}{WEIGHTS_SUFFIX}"
+        files[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
         listed.append(
             {
                 "name": weights.name,
@@ -113,5 +114,5 @@ def _models(offer: Offer) -> dict[str, Asset]:
                 "bytes": weights.path.stat().st_size,
             }
         )
-    index = json.dumps({"default": offer.page_default(), "models": listed}, indent=1).encode()
-    return {**found, f"{MODELS}index.json": Asset(index, KINDS[".json"])}
+    index = json.dumps({"default": models.page_default(), "models": listed}, indent=1).encode()
+    return {**files, f"{MODELS}index.json": Asset(index, KINDS[".json"])}

@@ -7,14 +7,14 @@ import io
 
 from starlette.requests import Request
 
-from .door import Visit
+from .middleware import Exchange
 from .pool import Pool
-from .refusal import MALFORMED, TIMEOUT, TOO_LARGE, UNSUPPORTED, Refused
+from .status import MALFORMED, TIMEOUT, TOO_LARGE, UNSUPPORTED, Refused
 
 RAW = "send the file itself as the body: curl --data-binary @FILE"
 
 
-async def body_of(request: Request, visit: Visit, pool: Pool) -> bytes:
+async def body_of(request: Request, exchange: Exchange, pool: Pool) -> bytes:
     """Takes a place, then reads. Raises Refused, and ClientDisconnect."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         raise Refused(UNSUPPORTED, f"forms are not taken; {RAW}")
@@ -23,7 +23,7 @@ async def body_of(request: Request, visit: Visit, pool: Pool) -> bytes:
     most = pool.limits.max_bytes
     if int(request.headers.get("content-length", "0")) > most:
         raise Refused(TOO_LARGE, f"the body has over {most:,} bytes")
-    visit.place = pool.enter()
+    exchange.place = pool.enter()
     try:
         data = await asyncio.wait_for(_read(request, most), pool.limits.timeout)
     except asyncio.TimeoutError:

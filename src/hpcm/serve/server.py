@@ -14,15 +14,15 @@ from PIL import Image
 from ..errors import UsageError
 from ..format.fields import MAX_ENCODED
 from .api import application
-from .callers import ANYWHERE, THIS_MACHINE, Callers, is_loopback
-from .door import Door
+from .hosts import ANYWHERE, THIS_MACHINE, AllowedHosts, is_loopback
 from .limits import Limits
-from .offer import Offer
+from .middleware import Middleware
+from .models import Models
 from .pool import Pool
 from .site import assets
 
 CONNECTIONS = 512  # at once; uvicorn itself answers more of them with a 503
-PATIENCE = 5  # seconds that requests have to end when the server is told to
+PATIENCE = 5  # seconds that requests have to end when the server is stopped
 INTERRUPTED = 130  # exit code
 
 
@@ -48,15 +48,15 @@ def is_private(host: str) -> bool:
     return host == THIS_MACHINE or is_loopback(host)
 
 
-def server(offer: Offer, limits: Limits, callers: Callers | None = None) -> tuple[uvicorn.Server, Pool]:
+def server(models: Models, limits: Limits, hosts: AllowedHosts | None = None) -> tuple[uvicorn.Server, Pool]:
     """A server that waits for a socket, and what does its work. Raises WeightsError."""
-    offer.codec(offer.default)
+    models.codec(models.default)
     Image.init()
     # Pixels are counted before a picture is decoded; beyond Pillow's own bound it would refuse to read the header.
     Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, MAX_ENCODED)
-    app = application(offer, limits, assets(offer))
+    app = application(models, limits, assets(models))
     config = uvicorn.Config(
-        Door(app, limits.timeout, callers or Callers()),
+        Middleware(app, limits.timeout, hosts or AllowedHosts()),
         http="h11",
         ws="none",
         lifespan="off",
@@ -71,16 +71,16 @@ def server(offer: Offer, limits: Limits, callers: Callers | None = None) -> tupl
 
 
 def serve(
-    offer: Offer, limits: Limits, host: str, port: int, opened: Callable[[str], None], names: Sequence[str] = ()
+    models: Models, limits: Limits, host: str, port: int, opened: Callable[[str], None], names: Sequence[str] = ()
 ) -> None:
     """Serves until it is interrupted. Raises UsageError, WeightsError, KeyboardInterrupt.
 
     Args:
         names: by which the server is asked for, besides `host` and those of this machine.
-        opened: is told the URL when the socket takes connections.
+        opened: is called with the URL when the socket takes connections.
     """
     with listen(host, port) as listening:
-        running, pool = server(offer, limits, Callers(host, names))
+        running, pool = server(models, limits, AllowedHosts(host, names))
         opened(url_of(listening))
         try:
             running.run(sockets=[listening])

@@ -7,18 +7,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..defaults import DEVICES, LOSSES
 from ..model.config import MODELS
-from . import values
-from .convert import keep_pages
-
-LOSSES = ("mse", "ms-ssim", "mixed")  # as in nn/distortion.py
+from ..util.hardware import keep_pages
+from . import types
+from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
     from ..train.options import Options
 
 
-def options(command: Any) -> None:
-    """The command's arguments."""
+def add(commands: Commands) -> None:
+    command = add_command(commands, "train", train, "train a model on photographs")
     command.set_defaults(misused=command.error)
     text = "architecture; by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
@@ -31,8 +31,8 @@ def options(command: Any) -> None:
     text = "start a new run in a folder that holds one, whose files are removed"
     command.add_argument("-f", "--force", action="store_true", help=text)
     budget = command.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=values.positive, help="minutes to train in this call")
-    budget.add_argument("--steps", type=values.whole, help="train until this step")
+    budget.add_argument("--minutes", type=types.positive, help="minutes to train in this call")
+    budget.add_argument("--steps", type=types.whole, help="train until this step")
     budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
     # Below: fields of train.options.Options, where the defaults are.
     _learning(command.add_argument_group("what is learned, and how"))
@@ -45,34 +45,34 @@ def _learning(group: Any) -> None:
     group.add_argument("--init", metavar="NAME|PATH", help=text)
     group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
     text = "weight of the distortion, for models of one quality level (the others draw it)"
-    group.add_argument("--lambda", dest="lmbda", type=values.positive, metavar="X", help=text)
+    group.add_argument("--lambda", dest="lmbda", type=types.positive, metavar="X", help=text)
     text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
-    group.add_argument("--balance", type=values.not_negative, metavar="X", help=text)
-    group.add_argument("--crop", type=values.whole, metavar="N", help="side of the crops in pixels")
-    group.add_argument("--batch", type=values.whole, metavar="N", help="crops at a time, in each process")
-    group.add_argument("--accumulate", type=values.whole, metavar="N", help="batches per step, by default 1")
+    group.add_argument("--balance", type=types.not_negative, metavar="X", help=text)
+    group.add_argument("--crop", type=types.whole, metavar="N", help="side of the crops in pixels")
+    group.add_argument("--batch", type=types.whole, metavar="N", help="crops at a time, in each process")
+    group.add_argument("--accumulate", type=types.whole, metavar="N", help="batches per step, by default 1")
     text = "share of the crops of each --data, in their order: 0.85 0.15; by default by area"
-    group.add_argument("--mix", type=values.positive, nargs="+", metavar="X", help=text)
+    group.add_argument("--mix", type=types.positive, nargs="+", metavar="X", help=text)
     text = "shrink crops by random factors down to X, 0 to 1; by default 1"
-    group.add_argument("--downscale", type=values.share, metavar="X", help=text)
+    group.add_argument("--downscale", type=types.share, metavar="X", help=text)
     text = "muon (Adam for all but matrices) is the default for nano and lite; adam for others and with --init"
     group.add_argument("--optimizer", choices=("adam", "muon"), help=text)
-    group.add_argument("--rate", type=values.positive, metavar="X", help="learning rate after the warm-up")
-    group.add_argument("--warmup", type=values.whole, metavar="N", help="steps of the warm-up")
+    group.add_argument("--rate", type=types.positive, metavar="X", help="learning rate after the warm-up")
+    group.add_argument("--warmup", type=types.whole, metavar="N", help="steps of the warm-up")
     text = "schedule of the learning rate: constant with a decay at the end, a cosine, or the paper's steps"
     group.add_argument("--schedule", choices=("decay", "cosine", "published"), help=text)
     text = "share of the budget, 0 to 1, at its end, in which the learning rate falls to zero"
-    group.add_argument("--decay", type=values.share, metavar="X", help=text)
+    group.add_argument("--decay", type=types.share, metavar="X", help=text)
     text = "largest norm of the gradient; larger gradients are clipped"
-    group.add_argument("--clip", type=values.positive, metavar="X", help=text)
+    group.add_argument("--clip", type=types.positive, metavar="X", help=text)
     text = "decay per step of the weights' moving average"
-    group.add_argument("--average", type=values.share, metavar="X", help=text)
+    group.add_argument("--average", type=types.share, metavar="X", help=text)
     group.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
 
 
 def _place(group: Any) -> None:
     text = "where to compute; auto, the default: a GPU if any"
-    group.add_argument("--device", choices=("auto", *values.DEVICES), help=text)
+    group.add_argument("--device", choices=("auto", *DEVICES), help=text)
     text = "bf16: autocast to bfloat16; auto, the default: the faster one, which is measured"
     group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
     group.add_argument("--compile", action=argparse.BooleanOptionalAction, help="use torch.compile")
@@ -80,20 +80,20 @@ def _place(group: Any) -> None:
     group.add_argument("--recompute", action=argparse.BooleanOptionalAction, help=text)
     text = "divide weights, gradients, Adam's moments and the average among torchrun's processes: less memory in each"
     group.add_argument("--fsdp", action=argparse.BooleanOptionalAction, help=text)
-    group.add_argument("--threads", type=values.whole, metavar="N", help="CPU threads of torch")
+    group.add_argument("--threads", type=types.whole, metavar="N", help="CPU threads of torch")
     text = "memory for decoded pictures in each process, by default its share of half of the free memory"
-    group.add_argument("--memory", type=values.positive, metavar="GB", help=text)
+    group.add_argument("--memory", type=types.positive, metavar="GB", help=text)
 
 
 def _files(group: Any) -> None:
     text = "pictures for evaluation; by default up to 16 of the data, which are then not trained on"
     group.add_argument("--held-out", metavar="DIR", help=text)
     text = "minutes between evaluations on real files, by default 60; 0: never"
-    group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
+    group.add_argument("--evaluate", type=types.not_negative, metavar="MINUTES", help=text)
     text = "minutes between checkpoints, by default 3"
-    group.add_argument("--save", type=values.positive, metavar="MINUTES", help=text)
+    group.add_argument("--save", type=types.positive, metavar="MINUTES", help=text)
     text = "write checkpoints in pieces of this size"
-    group.add_argument("--shard-size", type=values.positive, metavar="MB", help=text)
+    group.add_argument("--shard-size", type=types.positive, metavar="MB", help=text)
     group.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, help="also write RUN/tensorboard")
 
 

@@ -9,46 +9,45 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ..archive.names import KINDS
+from ..defaults import DEFAULT_MODEL
 from ..errors import UsageError
-from ..model.find import DEFAULT_MODEL
-from . import values
+from . import types
 from .messages import say
+from .options import EFFORTS, add_target
+from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
     from ..archive import Summary
 
-KINDS = ("loose", "tar", "parquet")  # as in archive/shards.py
 EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
 MEGA = 1e6
 
 
-def options(command: Any) -> None:
-    """The command's arguments."""
+def add(commands: Commands) -> None:
+    text = "compress millions of pictures, in folders, buckets, tar shards or Parquet, on Ray"
+    command = add_command(commands, "archive", archive, text)
     command.add_argument("sources", nargs="+", metavar="SRC", help="a folder, file or URL (s3://, gs://, ...)")
     command.add_argument("target", metavar="DST", help="a folder or URL; finished parts in it are not done again")
     command.add_argument("--restore", action="store_true", help="decode: .hpcm files to pictures")
-    target = command.add_mutually_exclusive_group()
-    text = f"1 (smallest) to {values.MAX_QUALITY} (best), by default 50"
-    target.add_argument("--quality", type=values.quality, metavar="Q", help=text)
-    target.add_argument("--bpp", type=values.positive, help="the best quality with at most BPP bits per pixel")
-    target.add_argument("--psnr", type=values.positive, help="the smallest file with at least PSNR dB")
+    add_target(command)
     text = f"model name or weights file, by default {DEFAULT_MODEL}, or with --restore the one that each file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
     text = "0 (default) to 9: search for a smaller file; needs PyTorch"
-    command.add_argument("--effort", type=int, choices=range(10), default=0, metavar="E", help=text)
+    command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
     text = "format of restored pictures: png (default), webp, tif, ppm or jpg"
-    command.add_argument("--format", type=values.suffix, default="png", help=text)
+    command.add_argument("--format", type=types.suffix, default="png", help=text)
     text = "kind of output: loose files, tar or parquet; by default as in SRC"
     command.add_argument("--to", choices=KINDS, help=text)
     command.add_argument("--column", metavar="NAME", help="column of Parquet to read, if several hold bytes")
     text = "loose pictures in one shard, by default 1000; if they stay loose, pictures in one part of the work"
-    command.add_argument("--shard-size", type=values.whole, metavar="N", help=text)
+    command.add_argument("--shard-size", type=types.whole, metavar="N", help=text)
     text = "decode each picture, measure its PSNR and read back what was written before it counts as done"
     command.add_argument("--verify", action="store_true", help=text)
     text = "address of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"
     command.add_argument("--address", metavar="ADDR", help=text)
     text = "CPU threads of each worker, by default 1; the workers use all cores"
-    command.add_argument("--threads", type=values.whole, default=1, metavar="N", help=text)
+    command.add_argument("--threads", type=types.whole, default=1, metavar="N", help=text)
 
 
 def archive(options: argparse.Namespace) -> bool:
@@ -57,14 +56,14 @@ def archive(options: argparse.Namespace) -> bool:
     from .. import archive
 
     where = {name: getattr(options, name) for name in ("to", "column", "shard_size", "verify", "address", "threads")}
-    with progress() as told:
+    with progress() as report:
         if options.restore:
             what = {"format": options.format, "model": options.model}
-            done = archive.restore(options.sources, options.target, **what, **where, told=told)
+            done = archive.restore(options.sources, options.target, **what, **where, told=report)
         else:
             what = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "effort")}
             what["model"] = options.model or DEFAULT_MODEL
-            done = archive.compress(options.sources, options.target, **what, **where, told=told)
+            done = archive.compress(options.sources, options.target, **what, **where, told=report)
     print(summary(done, options.target))
     if done.errors:
         say("note", f"errors in the manifest: {done.errors:,} (files that can't be read or are damaged)")
@@ -93,7 +92,7 @@ def rates(done: Summary) -> str:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """What is to be told how far a run is: a bar with the rates, on a stderr that is a terminal."""
+    """What to call with how far a run is. It draws a bar with the rates, on a stderr that is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -104,11 +103,11 @@ def progress() -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting Ray")
 
-        def told(done: Summary) -> None:
+        def report(done: Summary) -> None:
             text = "waiting for the first part"
             if done.pictures or done.errors:
                 text = f"{rates(done)}, {done.bytes_in / MEGA:,.0f} -> {done.bytes_out / MEGA:,.1f} MB"
                 text += f", {done.errors:,} errors" * bool(done.errors)
             bar.update(task, total=done.inputs, completed=done.done, description=text)
 
-        yield told
+        yield report

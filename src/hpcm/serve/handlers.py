@@ -1,4 +1,4 @@
-"""Every failure as JSON with one line, {"error": "..."}."""
+"""FastAPI's exception handlers: every failure as JSON with one line, {"error": "..."}."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 
 from ..errors import HPCMError
 from .queries import parameters
-from .refusal import BROKEN, WRONG, Refused, one_line, refusal
+from .status import BROKEN, WRONG, Refused, one_line, refusal
 
 NO_CONTENT, METHOD = 204, 405
 LONGEST_INPUT = 40  # characters of it that a message repeats
-ALLOWED = {  # by pydantic's type of a finding
+ALLOWED = {  # by pydantic's type of an error
     **dict.fromkeys(["int_parsing", "int_type"], "one whole number"),
     **dict.fromkeys(["float_parsing", "float_type", "finite_number"], "one finite number"),
     "greater_than": "more than {gt:g}",
@@ -38,19 +38,19 @@ async def _failed(request: Request, error: HPCMError | MemoryError) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    """FastAPI's findings about parameters."""
-    return await _refused(request, Refused(WRONG, "; ".join(_told(request, each) for each in error.errors())))
+    """Wrong parameters, of which FastAPI has a list."""
+    return await _refused(request, Refused(WRONG, "; ".join(_message(request, each) for each in error.errors())))
 
 
-def _told(request: Request, found: dict[str, Any]) -> str:
-    """What was found in a parameter and what is allowed, from one of pydantic's findings."""
-    name = ".".join(map(str, found["loc"][1:]))
-    if found["type"] == "extra_forbidden":
+def _message(request: Request, error: dict[str, Any]) -> str:
+    """What a parameter is and what is allowed, from one of pydantic's errors."""
+    name = ".".join(map(str, error["loc"][1:]))
+    if error["type"] == "extra_forbidden":
         return f"{name}: there is no such parameter; there are {', '.join(parameters(request.url.path))}"
-    if found["type"] not in ALLOWED:
-        return f"{name}: {found['msg']}"
-    allowed = ALLOWED[found["type"]].format(**found.get("ctx", {}))
-    return f"{name}: {str(found['input'])[:LONGEST_INPUT]!r} was given; allowed is {allowed}"
+    if error["type"] not in ALLOWED:
+        return f"{name}: {error['msg']}"
+    allowed = ALLOWED[error["type"]].format(**error.get("ctx", {}))
+    return f"{name}: {str(error['input'])[:LONGEST_INPUT]!r} was given; allowed is {allowed}"
 
 
 async def _misled(request: Request, error: HTTPException) -> Response:
@@ -66,7 +66,7 @@ async def _misled(request: Request, error: HTTPException) -> Response:
 
 
 def allowed_methods(routed: str) -> str:
-    """The methods that a URL takes, from those that are routed: the door answers HEAD wherever there is GET."""
+    """The methods that a URL takes, from those that are routed: the middleware answers HEAD wherever there is GET."""
     methods = {method.strip() for method in routed.split(",")}
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 

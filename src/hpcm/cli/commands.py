@@ -1,0 +1,67 @@
+"""The commands, and the parser of them all. Each command's module declares its options, beside what it does."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from . import (
+    archive,
+    bench,
+    completion,
+    compress,
+    decompress,
+    desktop,
+    eval,
+    exact,
+    help,
+    import_,
+    info,
+    models,
+    serve,
+    thumbnail,
+    train,
+)
+from .parsing import Parser
+from .version import Version
+
+COMMANDS = (  # in the order in which help lists them
+    compress,
+    decompress,
+    info,
+    models,
+    import_,
+    exact,
+    train,
+    eval,
+    bench,
+    serve,
+    archive,
+    thumbnail,
+    desktop,
+)
+ON_COMMANDS = (completion, help)  # these are about the other commands
+EXAMPLES = """examples:
+  hpcm compress photo.jpg                   writes photo.hpcm
+  hpcm compress photos -o small --bpp 0.5   every picture in a folder
+  hpcm decompress photo.hpcm -o photo.webp
+  hpcm info photo.hpcm
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """argparse's parser of the whole command line. What it parses has the function to call in `run`."""
+    whole = Parser(
+        prog="hpcm",
+        description="A learned image codec.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action=Version)
+    whole.set_defaults(run=partial(help.first, whole))
+    commands = whole.add_subparsers(metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    for about in ON_COMMANDS:
+        about.add(commands, whole)
+    return whole

@@ -1,0 +1,73 @@
+"""`hpcm compress`: pictures to .hpcm files."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
+from . import types
+from .batch import Report, keep, load, run_jobs
+from .folders import in_words
+from .jobs import Job, plan
+from .messages import say
+from .options import EFFORTS, add_files, add_target, where
+from .outputs import refuse_misnamed
+from .parsing import Commands, add_command
+from .processes import Work
+
+if TYPE_CHECKING:
+    from ..codec.codec import Codec
+
+WHY_SKIPPED = "in a folder, only files with the usual suffixes of pictures are compressed"
+
+
+def add(commands: Commands) -> None:
+    command = add_command(commands, "compress", compress, "encode pictures to .hpcm files")
+    add_files(command, "picture", ".hpcm file")
+    add_target(command)
+    text = "side of the tiles in pixels, 256 to 4096, by default 1024; smaller tiles: faster regions, larger files"
+    command.add_argument("--tile", type=types.tile, default=TILE_SIDE, metavar="N", help=text)
+    text = "make the beginning of the file show the whole picture; by default if that costs little"
+    command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
+    text = "0 (default) to 9: search for a smaller file, which takes minutes at 9; needs PyTorch"
+    command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
+    text = "lite (default, for how pictures look), lite-mse (for PSNR), nano (fast), or another model, file or run"
+    command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
+
+
+def compress(options: argparse.Namespace) -> bool:
+    jobs, skipped = plan(options.inputs, options.output, SUFFIX, PICTURE_SUFFIXES)
+    for job in jobs:
+        refuse_misnamed(job.target, SUFFIX)
+    for folder, kinds in () if options.quiet else skipped.items():
+        del kinds[SUFFIX]  # made of pictures already
+        if kinds:
+            say("note", f"skipped {in_words(kinds)}: {WHY_SKIPPED}", folder)
+    return run_jobs(jobs, compressor, options)
+
+
+def compressor(options: argparse.Namespace, report: Report | None = None) -> Work:
+    """Loads the model; what compresses a file, and calls `report` with how far a search is. Raises HPCMError."""
+    from ..image.read import lift_pillows_bound
+
+    lift_pillows_bound()
+    codec = load(options.model, where(options))
+    if options.effort and options.threads and find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+    how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
+    return partial(compress_one, codec, how={**how, "told": report}, options=options)
+
+
+def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
+    from ..image.read import open_picture
+
+    data = job.read()
+    image = open_picture(data)
+    compressed = codec.compress(image, **how)
+    bpp = 8 * len(compressed) / (image.width * image.height)
+    keep(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")

@@ -1,0 +1,124 @@
+"""`hpcm eval`: rate and quality of models and other codecs, as a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..defaults import DEFAULT_MODEL, DEVICES, ENGINES
+from ..model.find import default
+from ..util.hardware import keep_pages
+from . import types
+from .messages import say
+from .parsing import Commands, add_command
+
+if TYPE_CHECKING:
+    from ..eval.evaluate import Watcher
+
+
+def add(commands: Commands) -> None:
+    command = add_command(
+        commands, "eval", evaluate, "measure rate and quality of models and other codecs, as a report"
+    )
+    text = "lossless pictures, and folders of them"
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
+    text = "names or weights files of models; without a name, none; by default the bundled one"
+    command.add_argument("--model", nargs="*", metavar="NAME|PATH", help=text)
+    text = "by default %(default)s; also available: mozjpeg, avif-slow, avif-420, avif-ssim, avif-iq, heic, vvenc"
+    command.add_argument("--codecs", default="jpeg,webp,avif,jxl", metavar="A,B,...", help=text)
+    text = "folder for report.html, results.json, plots, and a cache with which a stopped run continues"
+    command.add_argument("-o", "--output", required=True, metavar="REPORT", help=text)
+    text = "quality levels of the models, 1 to 100"
+    command.add_argument("--qualities", type=types.settings, default=(), metavar="Q,Q,...", help=text)
+    text = "efforts of the models, 0 to 9, by default 0; each gets its own curve"
+    command.add_argument("--effort", type=types.efforts, default=(0,), metavar="E,E,...", help=text)
+    text = "settings of a conventional codec, in its own units; may be repeated"
+    command.add_argument(
+        "--settings", type=types.codec_settings, action="append", default=[], metavar="CODEC=S,S,...", help=text
+    )
+    text = "number of parallel processes; times are most reliable with 1"
+    command.add_argument("--jobs", type=types.whole, default=1, metavar="N", help=text)
+    command.add_argument("--limit", type=types.whole, metavar="N", help="only the first N pictures")
+    text = "number of pictures shown side by side, by default 3"
+    command.add_argument("--show", type=int, default=3, metavar="N", help=text)
+    command.add_argument("--lpips", action="store_true", help="also measure LPIPS; needs the package lpips")
+    text = "also measure SSIMULACRA 2; a second or more per megapixel"
+    command.add_argument("--ssimulacra2", action="store_true", help=text)
+    text = "compare with published curves even if the pictures aren't Kodak's"
+    command.add_argument("--published", action="store_true", help=text)
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")
+    text = "what runs the models' networks; auto, the default: ONNX Runtime if possible, else torch"
+    command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
+    text = "CPU threads of each codec, by default 1, so that their times can be compared"
+    command.add_argument("--threads", type=types.whole, default=1, metavar="N", help=text)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    prepare()
+    from ..eval import evaluate as eval_
+    from ..eval.bdrate import LEAST_OVERLAP
+    from ..eval.metrics import EXTRA
+    from ..eval.report import markdown, summary
+
+    pictures = eval_.find_pictures(options.pictures)[: options.limit]
+    given = eval_.Options(
+        models=default_models() if options.model is None else options.model,
+        codecs=[name for name in options.codecs.split(",") if name],
+        settings=dict(options.settings),
+        qualities=options.qualities,
+        efforts=options.effort,
+        device=options.device,
+        engine=options.engine,
+        threads=options.threads,
+        jobs=options.jobs,
+        shown=options.show,
+        extra=tuple(name for name in EXTRA if getattr(options, name)),
+        published=True if options.published else None,
+    )
+    folder = Path(options.output)
+    with watching() as watcher:
+        results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=prepare)
+    print(markdown(*summary(results)))
+    for text in results["warnings"]:
+        say("note", text)
+    if partial := len(results["partial"]):
+        rates = "1 BD-rate covers" if partial == 1 else f"{partial} BD-rates cover"
+        say("note", f"{rates} less than {LEAST_OVERLAP:.0%} of the qualities; the report lists them")
+    print(f"{folder / 'report.html'}  {folder / 'results.json'}")
+
+
+def prepare() -> None:
+    """What every process that measures does first."""
+    from ..image.read import lift_pillows_bound
+
+    lift_pillows_bound()
+    keep_pages()
+
+
+def default_models() -> list[str]:
+    """The default model, if it is installed."""
+    return [DEFAULT_MODEL] if default() else []
+
+
+@contextmanager
+def watching() -> Iterator[Watcher]:
+    """Draws a bar on stderr if that is a terminal."""
+    from ..eval.evaluate import Watcher
+
+    if not sys.stderr.isatty():
+        yield Watcher()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield Watcher(
+            begin=lambda steps: bar.update(task, total=steps),
+            step=lambda what: bar.update(task, advance=1, description=what),
+        )

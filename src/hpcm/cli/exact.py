@@ -1,0 +1,46 @@
+"""`hpcm exact`: a trained model to one whose files decode everywhere; see docs/exactness.md."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import UsageError
+from ..format.fields import MODEL_NAME
+from ..model.file import SUFFIX
+from ..model.find import find, released
+from ..util.atomic import replacing
+from .outputs import refuse_misnamed
+from .parsing import Commands, add_command
+
+
+def add(commands: Commands) -> None:
+    text = "make a trained or imported model exact, so that its files decode everywhere"
+    command = add_command(commands, "exact", exact, text)
+    command.add_argument("model", metavar="MODEL", help="model name, weights file or training run")
+    text = "photographs to calibrate on; a dozen are enough"
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
+    text = "number format of the sums; by default float32, or split for wide models and models with attention"
+    command.add_argument("--carrier", choices=("float32", "split", "float64"), help=text)
+    text = "new name of the model, which .hpcm files state; by default unchanged"
+    command.add_argument("--name", help=text)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="FILE.safetensors")
+    command.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")
+
+
+def exact(options: argparse.Namespace) -> None:
+    refuse_misnamed(Path(options.output), SUFFIX)
+    from ..convert.calibrate import batches_of, exact_of, save_exact
+    from ..engine.torch import load_model
+
+    if options.name and not MODEL_NAME.fullmatch(options.name):
+        raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
+    model, _, weights = load_model(find(options.model))
+    name = options.name or weights.name
+    if released(name):
+        raise UsageError(f"{name} is a released model, which never changes: name yours with --name mine-1")
+    batches = batches_of(model, options.pictures)
+    with replacing(Path(options.output), options.force) as temporary:
+        exact = exact_of(model, batches, options.carrier)
+        save_exact(exact, temporary, weights.provenance, len(options.pictures), name)
+    print(f"{options.model} -> {options.output}")

@@ -1,0 +1,52 @@
+"""`hpcm thumbnail`: a small PNG of a .hpcm file, as freedesktop.org's file managers call for it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..format.container import unpack
+from . import types
+from .messages import attempt
+from .outputs import write
+from .parsing import Commands, add_command
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def add(commands: Commands) -> None:
+    text = "make a small PNG of a .hpcm file, as file managers ask for it"
+    command = add_command(commands, "thumbnail", thumbnail, text)
+    command.add_argument("file", metavar="IN", help="a .hpcm file; it may be cut short")
+    command.add_argument("output", metavar="OUT", help="the PNG; it is overwritten")
+    command.add_argument("side", type=types.whole, metavar="SIZE", help="largest side of the PNG in pixels")
+
+
+def thumbnail(options: argparse.Namespace) -> bool:
+    return attempt(partial(make_thumbnail, options), options.file)
+
+
+def make_thumbnail(options: argparse.Namespace) -> None:
+    """What a cut file holds is shown."""
+    from ..codec.shortest import load_for
+    from ..image.write import draft_of, fitted
+
+    container = unpack(Path(options.file).read_bytes(), partial=True)
+    image = load_for(container).preview(container, draft=draft_of(container, options.side))
+    out = io.BytesIO()
+    plain(fitted(image, options.side)).save(out, "PNG")
+    write(Path(options.output), out.getvalue(), force=True)
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """8 bits, without metadata."""
+    import numpy as np
+    from PIL import Image
+
+    from ..image.picture import eight_bits
+
+    return Image.fromarray(np.asarray(eight_bits(image) if image.mode == "I;16" else image))

@@ -1,0 +1,56 @@
+"""What a .hpcm file says of itself, without decoding it, for `hpcm info` and the server's /info."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..defaults import MAX_QUALITY
+from ..format.fields import ANCILLARY, Container
+from ..model.file import WeightsFile
+
+
+def file_info(container: Container, size: int, weights: WeightsFile | None) -> dict[str, Any]:
+    """The file's header as names and values that JSON can hold.
+
+    Args:
+        size: of the file in bytes.
+        weights: the model that the file was made with. None if it isn't installed: then the quality is unknown.
+
+    Sizes are in bytes, None for what there isn't. `progress` is the share that can be decoded: 1 unless the file was
+    cut short.
+    """
+    levels = None if weights is None else weights.config.get("levels", 1)
+    if not isinstance(levels, int) or levels < 1:  # a weights file may say anything
+        levels = None
+    chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")}
+    chunks |= {name: dict(container.ancillary).get(kind) for kind, name in ANCILLARY.items()}
+    return {
+        "bytes": size,
+        "bpp": 8 * size / (container.width * container.height),
+        "width": container.width,
+        "height": container.height,
+        "colour": container.colour,
+        "bit_depth": container.bit_depth,
+        "model": container.model,
+        "model_hash": container.model_hash.hex(),
+        "level": container.level,
+        "levels": levels,
+        "quality": None if levels is None else quality_of(container.level, levels),
+        "tile_side": container.tile_side,
+        "tiles": container.tile_count,
+        "progressive": container.passes > 1,
+        "progress": container.progress,
+        **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in chunks.items()},
+    }
+
+
+def quality_of(level: int, levels: int) -> int | None:
+    """The quality 1..100 that gives a level, the middle one of several (`Codec.level_of` is the way back).
+
+    None for a model of one level, which every quality gives, and for a level that no quality gives.
+    """
+    if levels == 1:
+        return None
+    quality = 1 + round(level / (levels - 1) * (MAX_QUALITY - 1))
+    back = round((quality - 1) / (MAX_QUALITY - 1) * (levels - 1))
+    return quality if quality <= MAX_QUALITY and back == level else None

@@ -1,0 +1,31 @@
+"""Defaults, bounds and choices that both the code and the help texts of the commands state.
+
+They stand below everything else and import nothing, so that `hpcm --help` needs none of the code that they govern.
+"""
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+SUFFIX = ".hpcm"
+MIME_TYPE = "image/x-hpcm"
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
+    | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+    | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
+)  # that are looked for in folders, archives and buckets; a file that is named may have any
+
+# ---- compress and decompress ----------------------------------------------------------------------------------------
+
+DEFAULT_MODEL = "lite"
+MAX_QUALITY = 100  # a quality 1..100 is mapped evenly onto the model's levels
+DEFAULT_QUALITY = 50
+MAX_EFFORT = 9  # 0: no search for a smaller file
+TILE_SIDE = 1024  # pixels, of the files that are written
+MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory
+MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
+ENGINES = ("auto", "onnx", "torch")
+DEVICES = ("cpu", "cuda")
+
+# ---- training and import --------------------------------------------------------------------------------------------
+
+LOSSES = ("mse", "ms-ssim", "mixed")
+ARCHITECTURES = ("base", "large", "1b", "base-phi")  # of the authors' checkpoints
