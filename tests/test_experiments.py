@@ -1,4 +1,4 @@
-"""The scripts in runs/ that make tables and documents, on made-up results."""
+"""The scripts in experiments/ and tools/ that make tables and documents, on made-up results."""
 
 import importlib
 import json
@@ -22,14 +22,15 @@ pytest.importorskip("bjontegaard")
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """Runs a script in a copy of the documents."""
-    shutil.copytree(ROOT / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("out"))
+    for folder in ("experiments", "tools"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("out"))
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/results.md"):
         (tmp_path / name).write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        runpy.run_path(str(tmp_path / "runs" / name), run_name="__main__")
+        runpy.run_path(str(tmp_path / name), run_name="__main__")
 
     return run
 
@@ -65,7 +66,7 @@ def report(tmp_path):
 
 
 def test_update_docs(script, report):
-    script("update_docs.py", report)
+    script("tools/update_docs.py", report)
     for name in ("README.md", "docs/results.md"):
         text = (report / name).read_text()
         assert text.startswith("before\n<!-- results -->\n| codec | PSNR at 0.25 bpp |")
@@ -77,11 +78,11 @@ def test_update_docs(script, report):
         assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
     assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, onnxruntime, 2 threads; pillow 13" in text
-    script("update_docs.py", report)  # again, over its own work
+    script("tools/update_docs.py", report)  # again, over its own work
     assert (report / "docs" / "results.md").read_text() == text
     (report / "README.md").write_text("no marks")
     with pytest.raises(SystemExit, match="has no lines <!-- results -->"):
-        script("update_docs.py", report)
+        script("tools/update_docs.py", report)
 
 
 def test_update_docs_of_two_reports(script, report, tmp_path):
@@ -95,7 +96,7 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
         "jpeg": {**slow, "label": "JPEG", "points": [{**p, "bpp": p["bpp"] / 0.8} for p in slow["points"]]}
     }
     (tmp_path / "first" / "results.json").write_text(json.dumps(results))
-    script("update_docs.py", tmp_path / "first", report)
+    script("tools/update_docs.py", tmp_path / "first", report)
     lines = [line.split(" | ") for line in (report / "README.md").read_text().splitlines() if line.startswith("| ")]
     rows = {line[0].strip("| "): line for line in lines}
     assert list(rows)[2:4] == ["JPEG", "hpcm base-0"]
@@ -103,7 +104,7 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
     results["pictures"] = [{"hash": "another"}]
     (tmp_path / "first" / "results.json").write_text(json.dumps(results))
     with pytest.raises(SystemExit, match="different pictures"):
-        script("update_docs.py", tmp_path / "first", report)
+        script("tools/update_docs.py", tmp_path / "first", report)
 
 
 def test_update_docs_with_times_of_another_report(script, report, tmp_path):
@@ -118,7 +119,7 @@ def test_update_docs_with_times_of_another_report(script, report, tmp_path):
         codec["peak_mib"] = 99
     (tmp_path / "quick").mkdir()
     (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
-    script("update_docs.py", report, "--times", tmp_path / "quick")
+    script("tools/update_docs.py", report, "--times", tmp_path / "quick")
     text = (report / "docs" / "results.md").read_text()
     assert "each codec timed with 2 threads, one picture at a time, 3 of the pictures." in text
     assert "| JPEG | 24.00 dB" not in text  # rates are those of all pictures and settings
@@ -127,11 +128,11 @@ def test_update_docs_with_times_of_another_report(script, report, tmp_path):
     quick["codecs"]["jpeg"]["versions"] = {"pillow": "14"}
     (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
     with pytest.raises(SystemExit, match=r"the times are of another jpeg: versions is \{'pillow': '14'\} instead of"):
-        script("update_docs.py", report, "--times", tmp_path / "quick")
+        script("tools/update_docs.py", report, "--times", tmp_path / "quick")
 
 
 def test_rd_table(script, report, capsys):
-    script("rd_table.py", report)
+    script("tools/rd_table.py", report)
     lines = capsys.readouterr().out.splitlines()
     assert "| HPCM-Large | -19.19% | -19.95% | VTM-22.0, README of LIC-HPCM |" in lines
     assert "| HPCM-Base |  | -16.02% | arXiv 2507.19125 |" in lines
@@ -140,7 +141,7 @@ def test_rd_table(script, report, capsys):
 
 
 def test_efforts(script, report, monkeypatch):
-    monkeypatch.syspath_prepend(report / "runs")
+    monkeypatch.syspath_prepend(report / "tools")
     results = json.loads((report / "results.json").read_text())
     for name, share in (("nano-4", 1.0), ("nano-4-e9", 0.9)):
         points = [
@@ -152,14 +153,14 @@ def test_efforts(script, report, monkeypatch):
     results["options"] = {"qualities": [20, 70]}
     (report / "results.json").write_text(json.dumps(results))
     (report / "docs" / "effort.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
-    script("efforts.py", report)
+    script("tools/efforts.py", report)
     lines = (report / "docs" / "effort.md").read_text().splitlines()
     assert lines[4] == "| nano-4 | 9 | 64 | -10.0% | - | 0.3 s | 3 |"
     assert lines[6].startswith("Kodak's 24 pictures at qualities 20, 70; 2026-01-02, a processor, 2 cores")
 
 
 def test_complexity(script, capsys):
-    script("complexity.py")
+    script("experiments/complexity.py")
     out = capsys.readouterr().out
     assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.56 | 918.57 | 63% |" in out
     assert "| NANO (ours) | 1.999 |" in out
@@ -174,7 +175,7 @@ def test_compare(script, tmp_path, capsys):
         Image.fromarray(pixels).resize((192, 136), Image.Resampling.BICUBIC).save(photographs / f"{k}.png")
     words = ["gains", photographs / "0.png", "--data", photographs, "--steps", "1", "--out", tmp_path / "out"]
     for _ in range(2):
-        script("compare.py", *words)
+        script("experiments/compare.py", *words)
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows[-2:]] == ["| paired", "| separate"]
@@ -183,7 +184,7 @@ def test_compare(script, tmp_path, capsys):
 
 
 def test_weaknesses(script, tmp_path, capsys):
-    script("weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
+    script("experiments/weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
     with Image.open(tmp_path / "weaknesses.png") as shown:
         assert shown.size == (576, 576)
     lines = capsys.readouterr().out.splitlines()
@@ -195,7 +196,7 @@ def test_weaknesses(script, tmp_path, capsys):
 def test_readme_picture(script, tmp_path, capsys):
     """JPEG gets no fewer bytes than hpcm."""
     output = tmp_path / "readme.webp"
-    script("readme_picture.py", ROOT / "tests" / "data" / "kodim23.png", "--model", "nano", "-o", output)
+    script("tools/readme_picture.py", ROOT / "tests" / "data" / "kodim23.png", "--model", "nano", "-o", output)
     with Image.open(output) as shown:
         assert shown.size == (1216, 376)
     jpeg, ours = (
@@ -208,7 +209,7 @@ def test_readme_picture(script, tmp_path, capsys):
 
 def test_scaling(script, tmp_path, capsys, monkeypatch):
     """A size is trained once, and shown beside the law."""
-    monkeypatch.syspath_prepend(tmp_path / "runs")
+    monkeypatch.syspath_prepend(tmp_path / "experiments")
     (tmp_path / "photos").mkdir()
     with tarfile.open(tmp_path / "photos" / "a.tar", "w") as archive:
         for k in range(2):
@@ -218,18 +219,18 @@ def test_scaling(script, tmp_path, capsys, monkeypatch):
     losses = tmp_path / "out" / "losses.jsonl"
     words = ["--photos", tmp_path / "photos", "--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
     for _ in range(2):
-        script("scaling.py", "train", tmp_path / "out", *words)
+        script("experiments/scaling.py", "train", tmp_path / "out", *words)
     (row,) = (json.loads(line) for line in losses.read_text().splitlines())
     assert (row["name"], row["steps"], row["crop"]) == ("nano", 1, 64)
     assert row["loss"] > 0
-    script("scaling.py", "fit", tmp_path / "out", "--figure", tmp_path / "figure.png")
+    script("experiments/scaling.py", "fit", tmp_path / "out", "--figure", tmp_path / "figure.png")
     assert "| nano | 16.2 | 0 (not fitted) | " in capsys.readouterr().out
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500
 
 
 def test_a_law_is_found_again(script, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "runs")
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     scaling = importlib.import_module("scaling")
     law = scaling.Law(A=0.6, alpha=0.1, B=0.9, beta=0.3)
     runs = [

@@ -1,7 +1,7 @@
 """How good a larger model would be, or one that is trained for longer: runs of four sizes, and a law.
 
-    python runs/scaling.py train OUT --photos DIR [--only NAME...] [--steps 600 2400] [--batch 64] [--crop 256]
-    python runs/scaling.py fit [OUT] [--figure docs/scaling.svg]
+    python experiments/scaling.py train OUT --photos DIR [--only NAME...] [--steps 600 2400] [--batch 64] [--crop 256]
+    python experiments/scaling.py fit [OUT] [--figure docs/scaling.svg]
 
 As "Scaling Learned Image Compression Models up to 1 Billion" (arXiv 2508.09075) does it for its models, with minutes
 instead of weeks. The loss is lambda * 255^2 * MSE + bits per pixel of 16 photographs that no model was trained on: the

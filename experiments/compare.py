@@ -1,6 +1,6 @@
 """Short trainings of NANO side by side: learning rates, optimizers, crop sizes, placements of hyper parameters.
 
-    python runs/compare.py QUESTION PICTURES... --data DIR... --steps N [--seeds K] [--only NAME...] [--out FOLDER]
+    python experiments/compare.py QUESTION PICTURES... --data DIR... --steps N [--seeds K] [--only NAME...] [--out FOLDER]
 
 Every variant sees the same number of pixels (N steps of 8 crops of 128 x 128, or as many pixels in other steps) from
 the principal components on, and its learning rate falls to zero over the second half. PICTURES is what is measured on:
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, required=True, help="of 8 crops of 128 x 128")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant (default: 1)")
     parser.add_argument("--only", nargs="+", help="these variants, the first of them as the reference")
-    parser.add_argument("--out", type=Path, default=Path("runs/out/compare"), help="default: runs/out/compare")
+    parser.add_argument("--out", type=Path, default=Path("experiments/out/compare"), help="default: experiments/out/compare")
     parser.add_argument("--threads", type=int, help="of torch")
     return parser.parse_args()
 
