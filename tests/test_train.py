@@ -109,10 +109,10 @@ def assert_equal(a, b):
     [
         OPTIONS,
         replace(OPTIONS, accumulate=2, memory=2e-4, schedule="cosine", downscale=0.8),
-        replace(OPTIONS, recompute=True, precision="bf16", shard_size=0.05),
+        replace(OPTIONS, recompute=True, precision="bf16"),
         replace(OPTIONS, optimizer="muon", balance=0.5),
     ],
-    ids=["plain", "in-chapters", "in-pieces", "muon"],
+    ids=["plain", "in-chapters", "recomputed", "muon"],
 )
 def test_resumed_equals_uninterrupted(data, tmp_path, options):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -282,7 +282,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
 
 def test_two_processes_that_share_the_state(data, init, tmp_path):
     """Also when they go on with what one process wrote, and when one goes on with what they wrote."""
-    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0, shard_size=0.05)
+    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0)
     one, two = tmp_path / "one", tmp_path / "two"
     for steps in (1, 3):
         train(options, [data], one, steps=steps, say=silent, resume=True)

@@ -92,8 +92,6 @@ def _files(group: Any) -> None:
     group.add_argument("--evaluate", type=values.not_negative, metavar="MINUTES", help=text)
     text = "minutes between checkpoints, by default 3"
     group.add_argument("--save", type=values.positive, metavar="MINUTES", help=text)
-    text = "write checkpoints in pieces of this size"
-    group.add_argument("--shard-size", type=values.positive, metavar="MB", help=text)
     group.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, help="also write RUN/tensorboard")
 
 

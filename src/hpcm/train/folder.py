@@ -25,18 +25,18 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
     if force:
         return None
     if checkpoint.exists(folder):
-        advice = "go on with --resume, start anew with -f, or choose another --out"
-        return None if resume else f"{folder} has a checkpoint: {advice}"
+        if resume:
+            return None
+        return f"{folder} has a checkpoint: go on with --resume, start anew with -f, or choose another --out"
     found = [name for name in WRITTEN if (folder / name).exists()]
-    begun = options.FILE in found and BEGUN.issuperset(found)
-    found += sorted(path.name for path in checkpoint.pieces_in(folder))
-    if not found or (resume and begun):
+    if not found:
         return None
     others = f" and {len(found) - 1} more files of a run" if len(found) > 1 else ""
-    advice = "start anew with -f, or choose another --out"
-    if begun:
-        advice = "--resume begins this run again with its options, -f begins a new one"
-    return f"{folder} has {found[0]}{others}, but no checkpoint: {advice}"
+    what = f"{folder} has {found[0]}{others}, but no checkpoint"
+    begun = options.FILE in found and BEGUN.issuperset(found)
+    if not begun:
+        return f"{what}: start anew with -f, or choose another --out"
+    return None if resume else f"{what}: --resume begins this run again with its options, -f begins a new one"
 
 
 def clear(folder: Path) -> None:

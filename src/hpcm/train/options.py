@@ -52,7 +52,6 @@ class Options:
     held_out: str | None = None  # folder of pictures for evaluation; by default some of the data
     evaluate: float = 60.0  # minutes between evaluations; 0: never
     save: float = 3.0  # minutes between checkpoints
-    shard_size: float | None = None  # MB of a checkpoint's pieces; by default it is one file
     tensorboard: bool = False
 
 

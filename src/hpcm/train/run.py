@@ -229,7 +229,7 @@ class Run:
         state = self.state()
         if not self.team.first:
             return
-        checkpoint.write(state, folder, self.options.shard_size)
+        checkpoint.write(state, folder)
         provenance = {name: getattr(self.options, name) for name in TOLD}
         provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
         if self.origin:
