@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", required=True, help="folders or archives to train on")
     parser.add_argument("--steps", type=int, required=True, help="of each training run")
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
-    parser.add_argument("--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations")
+    parser.add_argument(
+        "--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations"
+    )
     parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), help="besides the reference")
     return parser.parse_args()
 

@@ -5,7 +5,6 @@ import json
 import runpy
 import shutil
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -210,14 +209,14 @@ def test_readme_picture(script, tmp_path, capsys):
 def test_scaling(script, tmp_path, capsys, monkeypatch):
     """A size is trained once, and shown beside the law."""
     monkeypatch.syspath_prepend(tmp_path / "experiments")
-    (tmp_path / "photos").mkdir()
-    with tarfile.open(tmp_path / "photos" / "a.tar", "w") as archive:
-        for k in range(2):
-            pixels = np.random.default_rng(k).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((512, 448), Image.Resampling.BICUBIC).save(tmp_path / f"{k}.png")
-            archive.add(tmp_path / f"{k}.png", f"{k}.png")
+    for folder, count in (("photos", 2), ("held-out", 1)):
+        (tmp_path / folder).mkdir()
+        for k in range(count):
+            pixels = np.random.default_rng(k).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((96, 80), Image.Resampling.BICUBIC).save(tmp_path / folder / f"{k}.png")
     losses = tmp_path / "out" / "losses.jsonl"
-    words = ["--photos", tmp_path / "photos", "--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
+    words = ["--photos", tmp_path / "photos", "--held-out", tmp_path / "held-out"]
+    words += ["--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
     for _ in range(2):
         script("experiments/scaling.py", "train", tmp_path / "out", *words)
     (row,) = (json.loads(line) for line in losses.read_text().splitlines())

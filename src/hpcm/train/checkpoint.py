@@ -1,4 +1,4 @@
-"""The checkpoint of a run: one file, which takes its name when all of it is on the disk, whenever the process may die."""
+"""The checkpoint of a run: one file, which takes its name only when all of it is on the disk."""
 
 from __future__ import annotations
 

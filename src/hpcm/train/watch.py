@@ -65,7 +65,7 @@ class Watch:
         count = len(photographs.entries)
         size = f"{photographs.bytes / 1e9:.2f} GB" + (f", in {photographs.chapters} parts" * (photographs.chapters > 1))
         self.say(f"{count} pictures ({size}), {held_out} held out, {photographs.skipped} files skipped")
-        sharing = " that share its state" * run.shared_out
+        sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
 
