@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpcm.cli.arguments import parser
+from hpcm.cli.training import chosen as training_options
 from hpcm.eval import evaluate
+from hpcm.model.config import NANO
+from hpcm.train.options import config_of, defaults
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -158,6 +164,7 @@ def test_efforts(script, report, monkeypatch):
     assert lines[6].startswith("Kodak's 24 pictures at qualities 20, 70; 2026-01-02, a processor, 2 cores")
 
 
+@pytest.mark.slow
 def test_complexity(script, capsys):
     script("experiments/complexity.py")
     out = capsys.readouterr().out
@@ -165,6 +172,7 @@ def test_complexity(script, capsys):
     assert "| NANO (ours) | 1.999 |" in out
 
 
+@pytest.mark.slow
 def test_compare(script, tmp_path, capsys):
     """Two variants; what was measured is taken up when the command is given again."""
     photographs = tmp_path / "photographs"
@@ -182,6 +190,7 @@ def test_compare(script, tmp_path, capsys):
     assert printed.count("step 1, ") == 2
 
 
+@pytest.mark.slow
 def test_weaknesses(script, tmp_path, capsys):
     script("experiments/weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
     with Image.open(tmp_path / "weaknesses.png") as shown:
@@ -206,6 +215,7 @@ def test_readme_picture(script, tmp_path, capsys):
     assert ours[2] > jpeg[2]
 
 
+@pytest.mark.slow
 def test_scaling(script, tmp_path, capsys, monkeypatch):
     """A size is trained once, and shown beside the law."""
     monkeypatch.syspath_prepend(tmp_path / "experiments")
@@ -241,3 +251,29 @@ def test_a_law_is_found_again(script, monkeypatch):
     assert np.allclose([found.A, found.alpha, found.B, found.beta], [0.6, 0.1, 0.9, 0.3], rtol=1e-3)
     off = [scaling.fitted(scaling.MEASURED)(row["kmacs"], row["megapixels"]) / row["loss"] for row in scaling.MEASURED]
     assert np.allclose(off, 1, atol=0.002)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_the_commands_of_the_reproduction_parse(tmp_path, size):
+    """In order, with paths that have spaces, and with the options that the weights' provenance tells of."""
+    photos, out, log = tmp_path / "my photos", tmp_path / "out", tmp_path / "log"
+    photos.mkdir()
+    for k in range(25):
+        (photos / f"{k:02}.jpg").touch()
+    recorder = tmp_path / "record.py"
+    recorder.write_text(f"import json, sys; print(json.dumps(sys.argv[1:]), file=open({str(log)!r}, 'a'))")
+    line = [ROOT / "experiments" / "reproduce.sh", size, photos, tmp_path / "kodak", out, tmp_path / "screens"]
+    environment = os.environ | {"HPCM": f"{sys.executable} {recorder}"}
+    subprocess.run(list(map(str, line)), env=environment, check=True)
+    training, exact, evaluation = (parser().parse_args(json.loads(command)) for command in log.read_text().splitlines())
+    options = training_options(training)
+    assert config_of(options).name == "nano"
+    assert training.out == exact.model
+    assert exact.pictures == [str(photos / f"{k:02}.jpg") for k in range(20)]
+    assert evaluation.model == [exact.output, "nano"]
+    if size == "full":
+        assert (options.batch, options.crop, options.decay, options.mix) == (64, 256, 1.0, (0.85, 0.15))
+        defaults_of_nano = defaults(NANO)
+        for name in ("optimizer", "rate", "warmup", "schedule", "clip", "balance", "average"):
+            assert getattr(options, name) == getattr(defaults_of_nano, name), name
