@@ -25,18 +25,21 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
     if force:
         return None
     if checkpoint.exists(folder):
-        if resume:
-            return None
-        return f"{folder} has a checkpoint: go on with --resume, start anew with -f, or choose another --out"
+        advice = "go on with --resume, start anew with -f, or choose another --out"
+        return None if resume else f"{folder} has a checkpoint: {advice}"
+    return _refusal_without_checkpoint(folder, resume)
+
+
+def _refusal_without_checkpoint(folder: Path, resume: bool) -> str | None:
     found = [name for name in WRITTEN if (folder / name).exists()]
-    if not found:
+    begun = options.FILE in found and BEGUN.issuperset(found)
+    if not found or (resume and begun):
         return None
     others = f" and {len(found) - 1} more files of a run" if len(found) > 1 else ""
-    what = f"{folder} has {found[0]}{others}, but no checkpoint"
-    begun = options.FILE in found and BEGUN.issuperset(found)
-    if not begun:
-        return f"{what}: start anew with -f, or choose another --out"
-    return None if resume else f"{what}: --resume begins this run again with its options, -f begins a new one"
+    advice = "start anew with -f, or choose another --out"
+    if begun:
+        advice = "--resume begins this run again with its options, -f begins a new one"
+    return f"{folder} has {found[0]}{others}, but no checkpoint: {advice}"
 
 
 def clear(folder: Path) -> None:
