@@ -3,7 +3,7 @@
     python benchmarks/kodak.py KODAK [more arguments of hpcm eval]
 
 It is `hpcm eval` with one process, so that the times can be compared, and a folder of today's date for the report;
-`hpcm.eval` says how everything is measured. `runs/update_docs.py` puts the result into the documentation.
+`hpcm.eval` says how everything is measured. `tools/update_docs.py` puts the result into the documentation.
 """
 
 import sys

@@ -36,6 +36,7 @@ from hpcm.train.team import join
 from hpcm.util.hardware import keep_pages
 
 WARM_UP = 5  # steps
+RATE = 1e-5
 PARTS = ("data", "forward", "backward", "optimizer")
 
 
@@ -84,7 +85,9 @@ def measure(run: Run, steps: int) -> dict[str, float]:
                 run.optimizer.zero_grad()
                 loss.total.backward()
             with watch.part("optimizer"):
-                run.update(1e-5)
+                run.rate.fill_(RATE)
+                run.update()
+                run.advance()
     return {name: seconds / steps for name, seconds in watch.seconds.items()}
 
 

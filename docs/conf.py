@@ -21,7 +21,16 @@ version = release = hpcm.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "web/README.md"]
-exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "web/node_modules"]  # are not searched for documents
+exclude_patterns = [
+    ".*",
+    "build",
+    "dist",
+    "experiments",
+    "tools",
+    "src",
+    "tests",
+    "web/node_modules",
+]  # are not searched for documents
 html_theme = "furo"
 html_title = f"hpcm {release}"
 html_copy_source = False

@@ -348,7 +348,11 @@ def test_a_picture_that_cannot_be_compared_is_one_line(tmp_path, capsys, image, 
 def test_nothing_reads_pictures_by_another_path():
     """Scripts and evaluation read with `read_pixels`; only decoded files of conventional codecs are known to be RGB."""
     root = Path(__file__).parents[1]
-    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks", "examples") for p in (root / folder).glob("*.py")]
+    files = [
+        p
+        for folder in ("src/hpcm/eval", "experiments", "tools", "benchmarks", "examples")
+        for p in (root / folder).glob("*.py")
+    ]
     assert len(files) > 30
     others = {p.name for p in files if '.convert("RGB")' in p.read_text()}
     assert others == {"rivals.py"}
@@ -454,7 +458,9 @@ def loaders(path):
 def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():
     """`hpcm.load` without it takes every core, whatever OMP_NUM_THREADS says."""
     root = Path(__file__).parents[1]
-    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks") for p in (root / folder).glob("*.py")]
+    files = [
+        p for folder in ("src/hpcm/eval", "experiments", "tools", "benchmarks") for p in (root / folder).glob("*.py")
+    ]
     timing = [p for p in files if re.search("perf_counter|process_time|_timed", p.read_text())]
     assert len(timing) > 10
     bare = []

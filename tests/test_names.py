@@ -24,7 +24,7 @@ OTHERS = {  # of other people, besides those that pyproject.toml asks for
     "timm",
     "torchvision",
 }
-FOLDERS = ("src", "docs", "benchmarks", "examples", "runs", "tools", "web/src", ".github", ".ci")
+FOLDERS = ("src", "docs", "benchmarks", "examples", "experiments", "tools", "web/src", ".github", ".ci")
 SUFFIXES = {".py", ".md", ".toml", ".txt", ".yml", ".sh", ".js", ".html", ".json"}
 
 INSTALL = re.compile(r"pip3? install (?P<arguments>[^`\n#;&|,)$]*)")

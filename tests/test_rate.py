@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from hpcm.nn.rate import BETA, LIKELIHOOD_MIN, SCALE_MIN, bits, likelihood, lower_bound, round_through, uniform_noise
+from hpcm.nn.rate import (
+    BETA,
+    LIKELIHOOD_MIN,
+    SCALE_MIN,
+    bits,
+    interpolate,
+    likelihood,
+    lower_bound,
+    round_through,
+    uniform_noise,
+)
 
 
 def plain_likelihood(residual, scales):
@@ -72,3 +82,21 @@ def test_rounding_and_noise():
     noise = uniform_noise(torch.zeros(10_000))
     assert noise.abs().max() <= 0.5
     assert noise.var().item() == pytest.approx(1 / 12, rel=0.1)
+
+
+def test_interpolation_lets_nan_through_and_ends_at_the_last_cell():
+    """What the kernel for GPUs is held to as well."""
+    splines = torch.tensor([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])  # falls from 1 to 0, and stays there
+    found = interpolate(torch.tensor([0.0, 0.25, 0.5, 99.0, math.nan]), splines, 2)
+    assert found[:4].tolist() == pytest.approx([1, 0.5, 0, 0])
+    assert found[4].isnan()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_kernel_equals_its_twin():
+    tail_kernel = pytest.importorskip("hpcm.nn.tail_kernel", exc_type=ImportError)
+    t = torch.cat((torch.linspace(0, 12, 99_999), torch.tensor([math.nan, math.inf]))).cuda()
+    splines = torch.rand(64, 4, generator=torch.Generator().manual_seed(0)).cuda()
+    found, expected = tail_kernel.interpolate(t, splines, 8), interpolate(t, splines, 8)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5, equal_nan=True)

@@ -141,7 +141,7 @@ def imports_onnxruntime(source: str) -> bool:
 
 def test_one_place_imports_onnxruntime():
     """There its telemetry is switched off before."""
-    folders = ("src", "benchmarks", "runs", "tools", "tests", "examples", "docs")
+    folders = ("src", "benchmarks", "experiments", "tools", "tests", "examples", "docs")
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     found = [path.relative_to(ROOT).as_posix() for path in sources if imports_onnxruntime(path.read_text("utf-8"))]
     assert found == ["src/hpcm/engine/onnx.py"]

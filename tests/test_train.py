@@ -1,5 +1,6 @@
 """Training runs: interrupted, killed, resumed, fine-tuned, by several processes; all on tiny models."""
 
+import contextlib
 import json
 import os
 import re
@@ -109,10 +110,10 @@ def assert_equal(a, b):
     [
         OPTIONS,
         replace(OPTIONS, accumulate=2, memory=2e-4, schedule="cosine", downscale=0.8),
-        replace(OPTIONS, recompute=True, precision="bf16", shard_size=0.05),
+        replace(OPTIONS, recompute=True, precision="bf16"),
         replace(OPTIONS, optimizer="muon", balance=0.5),
     ],
-    ids=["plain", "in-chapters", "in-pieces", "muon"],
+    ids=["plain", "in-chapters", "recomputed", "muon"],
 )
 def test_resumed_equals_uninterrupted(data, tmp_path, options):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -282,7 +283,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
 
 def test_two_processes_that_share_the_state(data, init, tmp_path):
     """Also when they go on with what one process wrote, and when one goes on with what they wrote."""
-    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0, shard_size=0.05)
+    options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0)
     one, two = tmp_path / "one", tmp_path / "two"
     for steps in (1, 3):
         train(options, [data], one, steps=steps, say=silent, resume=True)
@@ -315,6 +316,43 @@ def test_compiled(data, tmp_path):
     assert losses(tmp_path / "b")[-1][1] == pytest.approx(losses(tmp_path / "a")[-1][1], rel=1e-2)
 
 
+class Recording:
+    """Stands for torch.cuda where there is none: what is recorded is computed, and computed again at each replay."""
+
+    def __init__(self, monkeypatch):
+        self.replays = 0
+        for name in ("Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, Mock())
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(run, "_check", lambda *_: None)
+        plain = run.Run.compute_plainly
+        monkeypatch.setattr(run.Run, "compute_plainly", lambda one, batches: plain(one, self.keep(one, plain, batches)))
+
+    def keep(self, one, plain, batches):
+        batches = list(batches)
+        self.replay_recorded = lambda: plain(one, batches)
+        return batches
+
+    def replay(self):
+        self.replays += 1
+        self.replay_recorded()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_recorded_step_is_the_same(data, tmp_path, monkeypatch, optimizer):
+    """Warming up leaves no trace, also in a run that goes on; each replay takes its own crops, levels and rate."""
+    options = replace(OPTIONS, optimizer=optimizer, balance=0.5, decay=0.0)
+    train(options, [data], tmp_path / "plain", steps=4, say=silent)
+    recording = Recording(monkeypatch)
+    for steps in (2, 4):
+        train(replace(options, graph=True), [data], tmp_path / "recorded", steps=steps, say=silent, resume=True)
+    assert recording.replays == 4
+    assert checkpoint.read(tmp_path / "recorded")["position"]["skipped"] == 0
+    assert losses(tmp_path / "recorded") == losses(tmp_path / "plain")
+
+
 def test_every_parameter_takes_part(tiny, tiny_base, tiny_1b):
     """DistributedDataParallel waits for the gradients of all."""
     for config in (tiny, tiny_base, tiny_1b, replace(tiny_base, fusion="psi")):
@@ -334,6 +372,18 @@ def test_on_a_gpu(data, tmp_path):
     first, _ = (losses(tmp_path / name)[0][3] for name in ("cpu", "cuda"))  # noise differs; the pictures don't
     assert losses(tmp_path / "cuda")[0][3] == pytest.approx(first, rel=1e-3)
     train(replace(OPTIONS, precision="bf16"), [data], tmp_path / "cuda", steps=3, say=silent, resume=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_graph_on_a_gpu(data, tmp_path, optimizer):
+    """Crops, levels and noise are those of a run without a graph."""
+    options = replace(OPTIONS, device="cuda", optimizer=optimizer, balance=0.5)
+    for name, graph in (("plain", False), ("graph", True)):
+        train(replace(options, graph=graph), [data], tmp_path / name, steps=5, say=silent)
+    plain, graph = ([row[1] for row in losses(tmp_path / name)] for name in ("plain", "graph"))
+    assert graph == pytest.approx(plain, rel=1e-2)
 
 
 def test_an_evaluation_gives_no_notices(data, tmp_path, monkeypatch, recwarn):
@@ -401,6 +451,7 @@ def test_defaults(tiny, tiny_base):
         ({"loss": "mae"}, "loss is one of mse, ms-ssim"),
         ({"optimizer": "sgd"}, "optimizer is one of adam, muon"),
         ({"device": "cuda"}, "there is no CUDA device"),
+        ({"graph": True}, "--graph needs a GPU"),
     ],
 )
 def test_options_that_do_not_fit(data, tmp_path, monkeypatch, changes, message):

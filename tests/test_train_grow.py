@@ -185,6 +185,31 @@ def test_muon_learns_and_resumes():
     assert all(torch.equal(p, q) for p, q in zip(before, student.parameters(), strict=True))
 
 
+def test_a_step_of_muon_that_is_not_finite_changes_nothing():
+    """Not even momentum and moments; a rate that is a tensor is worth the same as a number."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 2), torch.nn.ConvTranspose2d(8, 3, 2))
+    twin = copy.deepcopy(net)
+    optimizer, other = Muon(net, torch.tensor(1e-2)), Muon(twin, 1e-2)
+    gradients = [torch.randn_like(p) for p in net.parameters()]
+
+    def step(model, with_optimizer, factor, found_inf):
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = factor * gradient
+        with_optimizer.found_inf = found_inf
+        with_optimizer.step()
+
+    def tensors():
+        return [*net.parameters(), *(value for state in optimizer.state.values() for value in state.values())]
+
+    step(net, optimizer, 1.0, torch.tensor(0.0))
+    step(twin, other, 1.0, None)
+    assert all(torch.allclose(p, q, atol=1e-7) for p, q in zip(net.parameters(), twin.parameters(), strict=True))
+    before = [tensor.detach().clone() for tensor in tensors()]
+    step(net, optimizer, float("nan"), torch.tensor(1.0))
+    assert all(torch.equal(old, new) for old, new in zip(before, tensors(), strict=True))
+
+
 def test_a_step_of_muon_is_orthogonal():
     """As a matrix [out, in k k], of plain and transposed convolutions, in steps of Adam's size; the rest is Adam's."""
     torch.manual_seed(0)

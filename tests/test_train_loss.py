@@ -7,7 +7,7 @@ import torch
 
 from hpcm.train import device
 from hpcm.train.loss import importances, rate_distortion
-from hpcm.util.metrics import SCORE_MIN, ms_ssim
+from hpcm.util.metrics import SCORE_MIN, blurred, blurred_by_products, ms_ssim
 
 PUBLISHED_MSE = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 PUBLISHED_MS_SSIM = (2.4, 4.58, 8.73, 16.64, 31.73, 60.5)
@@ -36,6 +36,15 @@ def test_ms_ssim_has_gradients_everywhere():
         y = y.clone().requires_grad_()
         ms_ssim(x, y, least=SCORE_MIN).sum().backward()
         assert torch.isfinite(y.grad).all()
+
+
+def test_the_blur_for_gpus_equals_the_sum():
+    x = torch.rand(2, 3, 40, 57, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found, expected = blurred_by_products(x), blurred(x)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    weight = torch.rand(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (found, expected)]
+    assert torch.allclose(*gradients, rtol=0, atol=1e-12)
 
 
 def test_the_loss_by_hand(tiny_base):

@@ -5,6 +5,9 @@ import json
 import os
 import re
 import shutil
+import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -333,6 +336,29 @@ def test_a_layer_with_hardly_any_weights_is_exact_after_loading(folder, build, t
     save(made, folder / "a.safetensors", {})
     loaded = load_model(describe(folder / "a.safetensors")).model
     assert torch.equal(loaded.get_parameter(f"{name}.weight"), made.get_parameter(f"{name}.weight"))
+
+
+PACKS = """
+import sys
+import numpy as np
+from hpcm.model.storage import pack
+metadata = {key: f"{key} of größe" for key in ("name", "hpcm", "provenance", "config", "another")}
+sys.stdout.buffer.write(pack({"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}, metadata))
+"""
+
+
+def test_processes_write_the_same_bytes():
+    """safetensors alone orders metadata by a hash that each process draws anew."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    written = {subprocess.check_output([sys.executable, "-c", PACKS], env=environment) for _ in range(3)}
+    (data,) = written
+    stored = storage.unpack(data, "packed")
+    assert stored.parameters["weight"].shape == (2, 3)
+    (size,) = struct.unpack_from("<Q", data)
+    assert size % storage.HEADER_ALIGNMENT == 0
+    metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+    assert list(metadata) == sorted(metadata)
+    assert metadata["name"] == "name of größe"
 
 
 def test_saving_is_whole_or_not_at_all(folder, build, tiny, monkeypatch):

@@ -75,6 +75,8 @@ def _place(group: Any) -> None:
     group.add_argument("--device", choices=("auto", *DEVICES), help=text)
     text = "bf16: autocast to bfloat16; auto, the default: the faster one, which is measured"
     group.add_argument("--precision", choices=("auto", "bf16", "float32"), help=text)
+    text = "record a step as a CUDA graph and replay it: faster on a fast GPU"
+    group.add_argument("--graph", action=argparse.BooleanOptionalAction, help=text)
     group.add_argument("--compile", action=argparse.BooleanOptionalAction, help="use torch.compile")
     text = "compute the activations of blocks again instead of storing them: less memory, more time"
     group.add_argument("--recompute", action=argparse.BooleanOptionalAction, help=text)
@@ -92,8 +94,6 @@ def _files(group: Any) -> None:
     group.add_argument("--evaluate", type=types.not_negative, metavar="MINUTES", help=text)
     text = "minutes between checkpoints, by default 3"
     group.add_argument("--save", type=types.positive, metavar="MINUTES", help=text)
-    text = "write checkpoints in pieces of this size"
-    group.add_argument("--shard-size", type=types.positive, metavar="MB", help=text)
     group.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, help="also write RUN/tensorboard")
 
 

@@ -1,4 +1,4 @@
-"""Checkouts of other learned codecs, with random weights; for `hpcm bench` and `runs/complexity.py`, `--against PATH`.
+"""Checkouts of other learned codecs, with random weights: for `--against` of `hpcm bench`, experiments/complexity.py.
 
 Nothing of them is part of this package, so this is all that is expected of them:
 

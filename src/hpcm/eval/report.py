@@ -107,7 +107,7 @@ def _middle(codec: dict[str, Any], key: str) -> float:
 
 
 def timed(codec: dict[str, Any]) -> dict[str, Any]:
-    """Where a codec's times are: its own, or those of another report (runs/update_docs.py --times)."""
+    """Where a codec's times are: its own, or those of another report (tools/update_docs.py --times)."""
     found: dict[str, Any] = codec.get("timed", codec)
     return found
 

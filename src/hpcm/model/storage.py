@@ -13,6 +13,8 @@ int8 * 2^exponent gives the weights back, to the bit.
 
 from __future__ import annotations
 
+import json
+import struct
 import zlib
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -29,6 +31,7 @@ TABLES = ("scales", "radius", "frequencies")
 GRAPH = "graph."
 INT8_MAX = 127
 MAX_GRAPHS = 1 << 24  # bytes of all graphs of a model
+HEADER_ALIGNMENT = 8  # bytes; safetensors fills a header with spaces up to a multiple of this
 
 Numbers = dict[str, np.ndarray]
 
@@ -50,7 +53,7 @@ def pack(
     graphs: Mapping[str, bytes] | None = None,
     half: bool = True,
 ) -> bytes:
-    """The bytes of a weights file.
+    """The bytes of a weights file; equal arguments give equal bytes.
 
     Args:
         parameters: float32.
@@ -67,7 +70,22 @@ def pack(
     tables = make_tables()
     tensors |= {f"tables.{name}": getattr(tables, name) for name in TABLES}
     tensors |= _packed(graphs or {})
-    return save({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata)
+    data = save({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata)
+    return _with_sorted_metadata(data)
+
+
+def _with_sorted_metadata(data: bytes) -> bytes:
+    """A safetensors file whose metadata are in the order of their names.
+
+    safetensors keeps them in a hash table whose order differs from process to process, and with it the file's hash.
+    """
+    start = struct.calcsize("<Q")
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[start : start + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % HEADER_ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text + data[start + size :]
 
 
 def _packed(graphs: Mapping[str, bytes]) -> Numbers:

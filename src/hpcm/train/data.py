@@ -69,16 +69,21 @@ def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
             yield from _files(path)
     elif source.suffix == ".tar" and _is_archive(source):
         with tarfile.open(source, "r:") as archive:
-            members = []
-            with suppress(tarfile.TarError):  # of a truncated archive, what is there
-                for member in archive:
-                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                        members.append(member)
-            for member in sorted(members, key=lambda m: m.name):
+            for member in sorted(_pictures_in(archive), key=lambda m: m.name):
                 yield source, member.offset_data, member.size, cast(BinaryIO, archive.extractfile(member))
     else:
         with source.open("rb") as file:
             yield source, 0, source.stat().st_size, file
+
+
+def _pictures_in(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """The pictures of an archive by their names; of a truncated archive, those that are there."""
+    found = []
+    with suppress(tarfile.TarError):
+        for member in archive:
+            if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                found.append(member)
+    return found
 
 
 def _is_archive(path: Path) -> bool:

@@ -27,9 +27,12 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
     if checkpoint.exists(folder):
         advice = "go on with --resume, start anew with -f, or choose another --out"
         return None if resume else f"{folder} has a checkpoint: {advice}"
+    return _refusal_without_checkpoint(folder, resume)
+
+
+def _refusal_without_checkpoint(folder: Path, resume: bool) -> str | None:
     found = [name for name in WRITTEN if (folder / name).exists()]
     begun = options.FILE in found and BEGUN.issuperset(found)
-    found += sorted(path.name for path in checkpoint.pieces_in(folder))
     if not found or (resume and begun):
         return None
     others = f" and {len(found) - 1} more files of a run" if len(found) > 1 else ""

@@ -189,32 +189,50 @@ class Growth:
 
     def latents(self, crops: Tensor) -> None:
         """Fits the added latents to what the smaller transforms lose, through the added channels beside them."""
-        large, added = self.large, self.new_latents
-        stem, squeeze = _layers(large.g_a)
-        spread, head = _layers(large.g_s)
-        inside = _others(self.places(_layers(self.small.g_a)[0].out_channels, stem.out_channels), stem.out_channels)
-        outside = _others(self.places(_layers(self.small.g_s)[1].in_channels, head.in_channels), head.in_channels)
+        stem, _ = _layers(self.large.g_a)
+        small_stem, _ = _layers(self.small.g_a)
+        _, head = _layers(self.large.g_s)
+        _, small_head = _layers(self.small.g_s)
+        inside = _others(self.places(small_stem.out_channels, stem.out_channels), stem.out_channels)
+        outside = _others(self.places(small_head.in_channels, head.in_channels), head.in_channels)
         width = min(len(inside), len(outside), stem.in_channels)
         inside, outside = inside[:width], outside[:width]
+
         cells = F.pixel_unshuffle(crops, CELL)
         basis, _, mean = components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
         pixels = _patches(cells - mean[:, None, None], basis)
         lost = crops - torch.cat([self.decoded(part) for part in crops.split(BATCH)])
-        read, write, root = _prediction(pixels, _patches(F.pixel_unshuffle(lost, CELL), basis), len(added))
+        lost_patches = _patches(F.pixel_unshuffle(lost, CELL), basis)
+        read, write, root = _prediction(pixels, lost_patches, len(self.new_latents))
 
+        self.read_latents(inside, basis, mean, read)
+        self.write_latents(outside, basis, write)
+        self.rate_of_latents(root)
+
+    def read_latents(self, inside: Tensor, basis: Tensor, mean: Tensor, read: Tensor) -> None:
+        """Analysis: channels `inside` take the components of a cell, from which the added latents are read."""
+        stem, squeeze = _layers(self.large.g_a)
         _put(stem, inside, basis[:, :, None, None] / UNIT, -basis @ mean / UNIT)
-        _silence(squeeze, added)
-        _by_output(squeeze)[added[:, None], inside] = read.reshape(-1, width, 2, 2)
+        _silence(squeeze, self.new_latents)
+        _by_output(squeeze)[self.new_latents[:, None], inside] = read.reshape(-1, len(inside), 2, 2)
+
+    def write_latents(self, outside: Tensor, basis: Tensor, write: Tensor) -> None:
+        """Synthesis: the added latents write components to channels `outside`, and these add up to pixels."""
+        spread, head = _layers(self.large.g_s)
+        width = len(outside)
         _put(spread, outside, torch.zeros(width, spread.in_channels, 2, 2), torch.zeros(width))
-        _by_output(spread)[outside[:, None], added] = write.reshape(-1, width, 2, 2).transpose(0, 1)
+        _by_output(spread)[outside[:, None], self.new_latents] = write.reshape(-1, width, 2, 2).transpose(0, 1)
         _by_output(head)[:, outside] = basis.T[:, :, None, None] * UNIT
 
+    def rate_of_latents(self, root: Tensor) -> None:
+        """The added latents' gains and first predicted scales; `root` [added] as in `pca_start`."""
+        large, added = self.large, self.new_latents
         gain = knot_steps(large.config)[:, None] * root
         large.y_gain.knots[:, added], large.y_inverse.knots[:, added] = gain, 1 / gain
         last = _layers(large.h_s)[-1]
         scales, means = added, added + large.config.M
         _silence(last, torch.cat((scales, means)))
-        assert last.bias is not None
+        assert last.bias is not None, "all convolutions of the models have a bias"
         last.bias[scales] = SCALE_SHARE * root
 
     def decoded(self, x: Tensor) -> Tensor:

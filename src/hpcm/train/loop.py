@@ -2,7 +2,7 @@
 
 A run is a folder:
 
-    checkpoint.pt       model, average, optimizer and position (or pieces of it: --shard-size)
+    checkpoint.pt       model, average, optimizer and position
     model.safetensors   the averaged weights, for `hpcm compress --model RUN`
     options.json        what it was last trained with
     log.jsonl           a line every 100 steps;  evaluations.jsonl  a line per evaluation
@@ -70,32 +70,43 @@ def train(
     folder = Path(folder)
     with join(options.device) as team, interruptions() as asked:
         run, held_out = _begin(options, data, _state(folder, resume, force, team), team)
-        clock, before = Clock(options), run.seconds
+        clock = Clock(options, minutes, steps)
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
             watch.introduce(held_out=len(held_out), resume=resume)
             with closing(run.photographs):
-                while True:
-                    done, stop = team.agree(clock.progress(run.step, minutes, steps), asked[0] if asked else 0)
-                    if done >= 1 or stop:
-                        break
-                    run.learn(learning_rate(options, run.step, done))
-                    run.seconds = before + clock.seconds
-                    watch.step(done)
-                    if run.step % CHECK_EVERY == 0:
-                        run.check()
-                    save, test = team.agree(clock.due("save"), clock.due("evaluate"))
-                    if save or test:
-                        run.save(folder)
-                    if test:
-                        evaluate(run, watch, folder, held_out)
+                stop = _learn(run, clock, watch, folder, held_out, asked)
             run.save(folder)
             if options.evaluate and not stop:
                 evaluate(run, watch, folder, held_out)
             watch.conclude()
     if stop:
-        raise KeyboardInterrupt(int(stop))  # the signal: the command line makes its exit code of it
+        raise KeyboardInterrupt(stop)  # the signal: the command line makes its exit code of it
     return run
+
+
+def _learn(
+    run: Run, clock: Clock, watch: Watch, folder: Path, held_out: Sequence[np.ndarray], asked: Sequence[int]
+) -> int:
+    """Takes steps until the budget is used up, or until a signal asks to stop: its number, else 0.
+
+    The first process decides for the whole team when it is time to stop, to save and to evaluate.
+    """
+    team, before = run.team, run.seconds
+    while True:
+        progress, stop = team.agree(clock.progress(run.step), asked[0] if asked else 0)
+        if progress >= 1 or stop:
+            return int(stop)
+        run.learn(learning_rate(run.options, run.step, progress))
+        run.seconds = before + clock.seconds
+        watch.step(progress)
+        if run.step % CHECK_EVERY == 0:
+            run.check()
+        save, test = team.agree(clock.due("save"), clock.due("evaluate"))
+        if save or test:
+            run.save(folder)
+        if test:
+            evaluate(run, watch, folder, held_out)
 
 
 def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
@@ -147,9 +158,10 @@ def evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarray
 
 
 class Clock:
-    """How much of the budget is used up, and what is due."""
+    """How much of the budget (minutes from now on, or steps in all) is used up, and what is due."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, minutes: float | None, steps: int | None) -> None:
+        self.minutes, self.steps = minutes, steps
         self.begin = time.monotonic()
         self.intervals = {"save": 60 * options.save, "evaluate": 60 * options.evaluate}
         self.last = dict.fromkeys(self.intervals, self.begin)
@@ -158,9 +170,10 @@ class Clock:
     def seconds(self) -> float:
         return time.monotonic() - self.begin
 
-    def progress(self, step: int, minutes: float | None, steps: int | None) -> float:
-        by_time = self.seconds / (60 * minutes) if minutes else 0.0
-        return max(by_time, step / steps if steps else 0.0)
+    def progress(self, step: int) -> float:
+        by_time = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        by_steps = step / self.steps if self.steps else 0.0
+        return max(by_time, by_steps)
 
     def due(self, what: str) -> bool:
         """Whether the interval of "save" or "evaluate" is over; it then begins anew. One of zero never is."""

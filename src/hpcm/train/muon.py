@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 MOMENTUM = 0.95
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration: brings singular values near 1 in 5 steps
@@ -22,60 +23,86 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 
 
 class Muon(torch.optim.Optimizer):
-    """For a network of convolutions with whole parameters; `dtype` is what the products are computed in."""
+    """For a network of convolutions with whole parameters; `dtype` is what the products are computed in.
+
+    No step waits for the device, and all that changes from step to step are tensors (also the rate, where it is given
+    as one), so that a CUDA graph can hold a step.
+    """
 
     found_inf: Tensor | None = None  # 1: the next step changes nothing (as for torch's fused optimizers)
 
-    def __init__(self, model: nn.Module, rate: float, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: nn.Module, rate: float | Tensor, dtype: torch.dtype = torch.float32) -> None:
         transposed = matrices_of(model)
         self.dtype = dtype
         parameters = list(model.parameters())
         matrices = [p for p in parameters if id(p) in transposed]
         others = [p for p in parameters if id(p) not in transposed]
         self.transposed = [transposed[id(p)] for p in matrices]
-        super().__init__([{"params": matrices}, {"params": others}], {"lr": rate})
+        # "fused" lets torch keep Adam's count of steps on the device when a state is loaded.
+        super().__init__([{"params": matrices}, {"params": others}], {"lr": rate, "fused": True})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        if self.found_inf is not None and bool(self.found_inf):
-            return
         matrices, others = self.param_groups
         self._orthogonal(matrices)
         self._adam(others)
 
     def _orthogonal(self, group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)  # by shape: targets and updates
         for weight, transposed in zip(group["params"], self.transposed, strict=True):
             if weight.grad is None:
                 continue
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-            update = weight.grad.lerp(state["momentum"], MOMENTUM)  # Nesterov's
+            update = self._momentum(weight)
             update, target = (t.transpose(0, 1) if transposed else t for t in (update, weight))
             matrix = update.flatten(1)
             alike[matrix.shape[0], matrix.shape[1]].append((target, matrix))
+        rate = group["lr"] if self.found_inf is None else group["lr"] * (1 - self.found_inf)
         for (rows, columns), pairs in alike.items():
-            steps = orthogonal(torch.stack([matrix for _, matrix in pairs]).to(self.dtype))
-            size = RMS * max(rows, columns) ** 0.5
+            matrices = torch.stack([matrix for _, matrix in pairs])
+            steps = orthogonal(matrices.to(self.dtype)).to(matrices.dtype)
+            steps = steps * (rate * RMS * max(rows, columns) ** 0.5)
             for (target, _), step in zip(pairs, steps, strict=True):
-                target.sub_(step.to(target.dtype).view(target.shape), alpha=group["lr"] * size)
+                target.sub_(step.view(target.shape))
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        """The update of a weight, not yet orthogonal; takes the gradient into the momentum."""
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum, gradient = state["momentum"], weight.grad
+        assert gradient is not None
+        if self.found_inf is not None:  # a momentum that approaches itself stays as it is, to the bit
+            gradient = torch.where(self.found_inf > 0, momentum, gradient)
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(momentum, MOMENTUM)  # Nesterov's
 
     def _adam(self, group: dict[str, Any]) -> None:
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["step"] += 1
-            count = float(state["step"])
-            state["exp_avg"].lerp_(parameter.grad, 1 - BETAS[0])
-            state["exp_avg_sq"].mul_(BETAS[1]).addcmul_(parameter.grad, parameter.grad, value=1 - BETAS[1])
-            root = (state["exp_avg_sq"] / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-            parameter.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - BETAS[0] ** count))
+        parameters = [p for p in group["params"] if p.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        adam(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            found_inf=self.found_inf,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
 
 
 def matrices_of(model: nn.Module) -> dict[int, bool]:

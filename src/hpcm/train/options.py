@@ -45,6 +45,7 @@ class Options:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"  # "bf16" autocast (the rate stays in float32), "float32", or the faster of them
+    graph: bool = False  # the step is recorded and replayed as a CUDA graph
     compile: bool = False
     recompute: bool = False  # activations of the blocks are computed again instead of kept
     fsdp: bool = False  # the model's state is shared out among the processes; without effect where there is only one
@@ -52,7 +53,6 @@ class Options:
     held_out: str | None = None  # folder of pictures for evaluation; by default some of the data
     evaluate: float = 60.0  # minutes between evaluations; 0: never
     save: float = 3.0  # minutes between checkpoints
-    shard_size: float | None = None  # MB of a checkpoint's pieces; by default it is one file
     tensorboard: bool = False
 
 
@@ -82,24 +82,37 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     if options.config != config.name:
         source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
+    _check(options, config)
     config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
-    if options.optimizer not in OPTIMIZERS:
-        raise UsageError(f"optimizer is one of {', '.join(OPTIMIZERS)}")
-    if options.loss not in LOSSES or options.schedule not in SCHEDULES:
-        raise UsageError(f"loss is one of {', '.join(LOSSES)} and schedule one of {', '.join(SCHEDULES)}")
-    if options.crop % config.multiple:
-        raise UsageError(f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}")
-    if options.loss != "mse" and options.crop <= SMALLEST:
-        raise UsageError(f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256")
-    if not 0 < options.downscale <= 1:
-        raise UsageError(f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1")
     if config.levels > 1:
-        if options.lmbda is not None:
-            raise UsageError(
-                f"{config.name} has {config.levels} quality levels and draws its lambda: leave out --lambda"
-            )
         return config
     return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
+
+
+def _check(options: Options, config: Config) -> None:
+    """Raises UsageError for values that aren't allowed, or not for this model."""
+    needs_levels = f"{config.name} has {config.levels} quality levels and draws its lambda: leave out --lambda"
+    wrong = (
+        (options.optimizer not in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}"),
+        (options.loss not in LOSSES, f"loss is one of {', '.join(LOSSES)}"),
+        (options.schedule not in SCHEDULES, f"schedule is one of {', '.join(SCHEDULES)}"),
+        (
+            options.crop % config.multiple != 0,
+            f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}",
+        ),
+        (
+            options.loss != "mse" and options.crop <= SMALLEST,
+            f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256",
+        ),
+        (
+            not 0 < options.downscale <= 1,
+            f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1",
+        ),
+        (config.levels > 1 and options.lmbda is not None, needs_levels),
+    )
+    for refused, message in wrong:
+        if refused:
+            raise UsageError(message)
 
 
 def _chosen(options: Options) -> Config:

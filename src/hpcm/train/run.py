@@ -8,6 +8,8 @@ is the same whether its batches are taken by one process after another or by sev
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -31,6 +33,7 @@ from . import checkpoint, fsdp
 from .checkpoint import State
 from .data import Photographs
 from .device import choose_precision
+from .graph import Batch, StepGraph
 from .grow import grow
 from .loss import Loss, importances, rate_distortion
 from .muon import Muon
@@ -42,91 +45,117 @@ from .team import Team
 START_CROPS, START_SIDE = 256, 128  # crops for the PCA start, and their side at most
 MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
 LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in archive/dataset.py
-# Options that the weights file tells as its provenance:
-WHAT, HOW = ("config", "loss", "balance", "mix", "crop"), ("batch", "accumulate", "optimizer", "rate", "schedule")
-TOLD = (*WHAT, *HOW, "average", "seed")
+# Options that the weights file holds as its provenance:
+PROVENANCE = (
+    *("config", "loss", "balance", "mix", "crop"),
+    *("batch", "accumulate", "optimizer", "rate", "schedule", "average", "seed"),
+)
 
 
 class Run:
-    """Model, average, optimizer and position; from `state`, which a checkpoint holds, or from the start."""
+    """Model, average, optimizer and position; from `state`, which a checkpoint holds, or from the start.
+
+    Raises UsageError for options that don't go together.
+    """
 
     def __init__(
         self, options: Options, config: Config, photographs: Photographs, team: Team, state: State | None = None
     ) -> None:
-        torch.manual_seed(options.seed)
-        self.options, self.config, self.photographs, self.team = options, config, photographs, team
-        self.model = HPCM(config)
+        _check(options, team)
+        self.config, self.photographs, self.team = config, photographs, team
         self.resumed = state is not None
-        self.origin = ""  # the model that was fine-tuned or has grown
-        if state is None:
-            self._start()
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.shared_out = options.fsdp and team.size > 1
-        for model in (self.model, self.average):
-            if self.shared_out:
-                fsdp.shard(model, team)
-            else:
-                model.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sharded = options.fsdp and team.size > 1
+        bf16, self.precision = choose_precision(options.precision, team.device)
+        self.bf16 = bool(*team.agree(bf16))
+        self.options = replace(options, precision="bf16" if self.bf16 else "float32")  # a resumed run doesn't measure
         self.step = self.crops = 0
         self.seconds = 0.0
         self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
-        bf16, self.precision = choose_precision(options.precision, team.device)
-        self.bf16 = bool(*team.agree(bf16))
-        self.options = replace(options, precision="bf16" if self.bf16 else "float32")  # a resumed run doesn't measure
+        self.rate = torch.zeros((), device=team.device)  # a tensor, so that a CUDA graph reads each step's
+
+        # Each of these needs what the ones before it have made.
+        self.model, self.origin = self._first_model()
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self._place()
         self.optimizer = self._optimizer()
         if state is not None:
-            self._restore(fsdp.scatter(state, self.model) if self.shared_out else state)
-        if options.recompute:
-            _recompute(self.model)
-        if options.compile:
-            if self.shared_out:
-                raise UsageError("--compile and --fsdp don't go together")
-            _compile(self.model)
-        self.parallel = DistributedDataParallel(self.model) if team.size > 1 and not self.shared_out else None
+            self._restore(fsdp.scatter(state, self.model) if self.sharded else state)
+        self._adapt_blocks()
+        self.parallel = DistributedDataParallel(self.model) if team.size > 1 and not self.sharded else None
         self.network = self.parallel or self.model
+        self.compute = self._recorded() if options.graph else self.compute_plainly
 
-    def _start(self) -> None:
-        """The first weights: of a weights file (of this or a smaller model), principal components, or torch's own."""
-        options = self.options
-        if options.init:
-            model, _, file = load_model(weights.find(options.init))
-            self.origin = f"{file.name} {file.hash.hex()}"
-            model = make_floating(model)
-            if model.config.name != self.config.name:
-                grow(model, self.model, self._start_crops())
-                return
-            missing = self.model.load_state_dict(model.state_dict(), strict=False).missing_keys
-            if missing:
-                raise UsageError(f"{options.init} lacks {', '.join(missing[:3])}: it can't be trained further")
-        elif self.config.stem == "unshuffle8" and self.config.levels > 1:
-            pca_start(self.model, self._start_crops())
+    def _first_model(self) -> tuple[HPCM, str]:
+        """The model with its first weights, and which model it was fine-tuned or has grown from, if any.
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        if self.options.optimizer == "adam":
-            return torch.optim.Adam(self.model.parameters(), self.options.rate, fused=True)
-        if self.shared_out:
-            raise UsageError("--fsdp needs --optimizer adam: Muon needs whole matrices")
-        return Muon(self.model, self.options.rate, torch.bfloat16 if self.bf16 else torch.float32)
+        The weights are those of a file (of this or a smaller model), principal components, or torch's own. A
+        checkpoint's come later.
+        """
+        torch.manual_seed(self.options.seed)
+        model = HPCM(self.config)
+        if self.resumed:
+            return model, ""
+        if self.options.init:
+            return model, self._take_weights(model, self.options.init)
+        if self.config.stem == "unshuffle8" and self.config.levels > 1:
+            pca_start(model, self._start_crops())
+        return model, ""
+
+    def _take_weights(self, model: HPCM, name: str) -> str:
+        """Fills the model from a weights file and returns what that is. Raises UsageError."""
+        loaded, _, file = load_model(weights.find(name))
+        before = make_floating(loaded)
+        if before.config.name != self.config.name:
+            grow(before, model, self._start_crops())
+        elif missing := model.load_state_dict(before.state_dict(), strict=False).missing_keys:
+            raise UsageError(f"{name} lacks {', '.join(missing[:3])}: it can't be trained further")
+        return f"{file.name} {file.hash.hex()}"
 
     def _start_crops(self) -> Tensor:
         rng = np.random.default_rng((self.options.seed, START))
         return self.photographs.pool(0).draw(rng, START_CROPS, min(START_SIDE, self.options.crop)).cut().cpu()
+
+    def _place(self) -> None:
+        """Brings model and average to the device, or shares them out among the team."""
+        for model in (self.model, self.average):
+            if self.sharded:
+                fsdp.shard(model, self.team)
+            else:
+                model.to(device=self.team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        if self.options.optimizer == "adam":
+            on_gpu = self.team.device.type == "cuda"  # there a graph may hold it ("capturable")
+            return torch.optim.Adam(self.model.parameters(), self.rate, fused=True, capturable=on_gpu)
+        return Muon(self.model, self.rate, torch.bfloat16 if self.bf16 else torch.float32)
+
+    def _adapt_blocks(self) -> None:
+        """Changes how blocks compute, not what; after their parameters have found their places."""
+        if self.options.recompute:
+            _recompute(self.model)
+        if self.options.compile:
+            _compile(self.model)
+
+    def _recorded(self) -> StepGraph:
+        """The step as a CUDA graph. Crops of NaN warm it up: a step whose gradient isn't finite changes nothing."""
+        side = self.options.crop
+        x = torch.full((self.options.batch, 3, side, side), math.nan, device=self.team.device)
+        level = torch.zeros(self.options.batch, device=self.team.device)
+        skipped, in_a_row = self.skipped.clone(), self.in_a_row.clone()
+        graph = StepGraph(self.compute_plainly, (x.contiguous(memory_format=torch.channels_last), level))
+        self.skipped.copy_(skipped)
+        self.in_a_row.copy_(in_a_row)
+        return graph
 
     # ---- one step ---------------------------------------------------------------------------------------------------
 
     def learn(self, rate: float) -> None:
         """One step at a learning rate."""
         draw, levels = self.draw()
-        self.optimizer.zero_grad()
-        for part in range(self.options.accumulate):
-            x, level = self.batch(draw, levels, part)
-            with self._apart(part):
-                loss = self.loss(x, level)
-                (loss.total / self.options.accumulate).backward()
-            values = torch.stack([*(value.detach() for value in loss), torch.ones_like(loss.total)])
-            self.totals += torch.where(torch.isfinite(values).all(), values, 0.0)
-        self.update(rate)
+        self.rate.fill_(rate)
+        self.compute(self.batch(draw, levels, part) for part in range(self.options.accumulate))
+        self.advance()
 
     def draw(self) -> tuple[Draw, Tensor]:
         """The crops of the step, over all processes, and their quality levels."""
@@ -136,7 +165,7 @@ class Run:
         levels = torch.from_numpy(rng.random(count, dtype=np.float32)) * (self.config.levels - 1)
         return self.photographs.draw(self.step, count, options.crop, options.downscale), levels
 
-    def batch(self, draw: Draw, levels: Tensor, part: int) -> tuple[Tensor, Tensor]:
+    def batch(self, draw: Draw, levels: Tensor, part: int) -> Batch:
         """Crops [B, 3, crop, crop] and levels [B] of this process's batch number `part`; seeds the batch's noise."""
         number = part * self.team.size + self.team.rank
         seed = np.random.SeedSequence((self.options.seed, NOISE, self.step, number)).generate_state(1, np.uint64)
@@ -145,6 +174,21 @@ class Run:
         device = self.team.device
         return draw.cut(mine).to(device, non_blocking=True), levels[mine].to(device, non_blocking=True)
 
+    def compute_plainly(self, batches: Iterable[Batch]) -> None:
+        """What the device computes in a step: gradients of all batches, and with them the new weights.
+
+        Nothing here waits for the device, and all that changes from step to step are tensors: so a CUDA graph can
+        hold it.
+        """
+        self.optimizer.zero_grad()
+        for part, (x, level) in enumerate(batches):
+            with self._apart(part):
+                loss = self.loss(x, level)
+                (loss.total / self.options.accumulate).backward()
+            values = torch.stack([*(value.detach() for value in loss), torch.ones_like(loss.total)])
+            self.totals += torch.where(torch.isfinite(values).all(), values, 0.0)
+        self.update()
+
     def loss(self, x: Tensor, level: Tensor) -> Loss:
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16):
             out: dict[str, Any] = self.network(x, level)
@@ -152,21 +196,22 @@ class Run:
         importance = importances(self.config, level, self.options.balance)
         return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss, importance)
 
-    def update(self, rate: float) -> None:
-        """The optimizer and the moving average; a gradient that isn't finite changes nothing.
-
-        With Adam no device waits for that.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def update(self) -> None:
+        """The optimizer's step; a gradient that isn't finite changes nothing."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        if self.shared_out:
+        if self.sharded:
             norm = norm.full_tensor()  # type: ignore[attr-defined]
         bad = (~torch.isfinite(norm)).float()
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells a fused optimizer
         self.optimizer.step()
         self.skipped += bad
-        self.in_a_row = (self.in_a_row + bad) * bad
+        self.in_a_row.add_(bad).mul_(bad)
+
+    def advance(self) -> None:
+        """Counts a step, and takes its weights into the moving average, which soon forgets the first ones.
+
+        Outside of a graph: the share is a number that changes, and to average takes few kernels.
+        """
         self.step += 1
         self.crops += self.options.batch * self.options.accumulate * self.team.size
         share = 1 - min(self.options.average, (1 + self.step) / (10 + self.step))
@@ -189,7 +234,7 @@ class Run:
     # ---- what stays -------------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """All that a checkpoint holds; where it is shared out, all processes ask and the first one gets it."""
+        """All that a checkpoint holds; where it is sharded, all processes ask and the first one gets it."""
         state = {
             "config": self.config.to_dict(),
             "origin": self.origin,
@@ -205,7 +250,7 @@ class Run:
                 "totals": self.totals.cpu(),
             },
         }
-        return fsdp.gather(state, self.team) if self.shared_out else state
+        return fsdp.gather(state, self.team) if self.sharded else state
 
     def _restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
@@ -215,6 +260,8 @@ class Run:
                 f"the run was trained with another optimizer: leave out --optimizer {self.options.optimizer}"
             )
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
         self.origin = state["origin"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
@@ -224,18 +271,34 @@ class Run:
 
     def save(self, folder: Path) -> None:
         """The first process writes the checkpoint and the averaged weights, each at once or not at all."""
-        if not (self.team.first or self.shared_out):
+        if not (self.team.first or self.sharded):
             return
         state = self.state()
         if not self.team.first:
             return
-        checkpoint.write(state, folder, self.options.shard_size)
-        provenance = {name: getattr(self.options, name) for name in TOLD}
+        checkpoint.write(state, folder)
+        provenance = {name: getattr(self.options, name) for name in PROVENANCE}
         provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
         if self.origin:
             provenance["init"] = self.origin
-        average = fsdp.model_of(self.config, state["average"]) if self.shared_out else self.average
+        average = fsdp.model_of(self.config, state["average"]) if self.sharded else self.average
         save(average, folder / weights.RUN_WEIGHTS, provenance)
+
+
+def _check(options: Options, team: Team) -> None:
+    """Raises UsageError for options that don't go together, or not with this team."""
+    sharded = options.fsdp and team.size > 1
+    wrong = (
+        (sharded and options.compile, "--compile and --fsdp don't go together"),
+        (sharded and options.optimizer == "muon", "--fsdp needs --optimizer adam: Muon needs whole matrices"),
+        (options.graph and team.device.type != "cuda", "--graph needs a GPU: leave it out"),
+        (options.graph and team.size > 1, "--graph needs a single process"),
+        (options.graph and options.accumulate > 1, "--graph takes one batch per step: leave out --accumulate"),
+        (options.graph and options.compile, "--graph and --compile don't go together"),
+    )
+    for refused, message in wrong:
+        if refused:
+            raise UsageError(message)
 
 
 def _compile(model: HPCM) -> None:

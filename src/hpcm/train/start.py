@@ -46,13 +46,12 @@ def pca_start(model: HPCM, crops: Tensor) -> None:
     config = model.config
     if config.stem != "unshuffle8" or config.levels == 1:
         raise ValueError(f"{config.name} has stem {config.stem!r}; the PCA start is for 'unshuffle8' with levels")
-    for module in model.modules():
-        if isinstance(module, PConvRB | DWConvRB):
-            for parameter in module.project.parameters():
-                nn.init.zeros_(parameter)
+    _silence_blocks(model)
     convolutions = [[m for m in net if isinstance(m, nn.Conv2d)] for net in (model.g_a, model.g_s)]
     (stem, squeeze), (head,) = convolutions
     (spread,) = (m for m in model.g_s if isinstance(m, nn.ConvTranspose2d))
+
+    # stem and head: pixels of 8x8 cells <-> their strongest components, in natural units
     width = min(config.analysis[0][1], stem.in_channels)
     cells = F.pixel_unshuffle(crops, CELL)  # [B, 192, h, w]
     basis, _, mean = components(cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]), width)
@@ -61,14 +60,24 @@ def pca_start(model: HPCM, crops: Tensor) -> None:
     _fill(head.weight, basis.T[:, :, None, None] * UNIT)
     _fill(head.bias, mean)
 
+    # squeeze and spread: 2x2 of those <-> latents. They go half way to equal deviations (the root): gentler on what
+    # reads them.
     patches = F.unfold(stem(cells)[:, :width], 2, stride=2).transpose(1, 2).reshape(-1, width * 4)
     basis, deviation, mean = components(patches, config.M)
-    root = deviation.clamp(min=0.01).sqrt()  # latents go half way to equal deviations: gentler on what reads them
+    root = deviation.clamp(min=0.01).sqrt()
     _fill(squeeze.weight, basis.reshape(-1, width, 2, 2) / root[:, None, None, None])
     _fill(squeeze.bias, -basis @ mean / root)
     _fill(spread.weight, basis.reshape(-1, width, 2, 2) * root[:, None, None, None])
     _fill(spread.bias, mean.reshape(width, 4).mean(1))
     _start_rate(model, root)
+
+
+def _silence_blocks(model: HPCM) -> None:
+    """Residual blocks begin as the identity."""
+    for module in model.modules():
+        if isinstance(module, PConvRB | DWConvRB):
+            for parameter in module.project.parameters():
+                nn.init.zeros_(parameter)
 
 
 def _fill(parameter: Tensor | None, values: Tensor) -> None:

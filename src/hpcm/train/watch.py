@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,7 @@ LOG_EVERY = 100  # steps
 LOG, EVALUATIONS, PICTURES, CURVES = "log.jsonl", "evaluations.jsonl", "pictures.png", "curves.png"
 BOARD = "tensorboard"  # a folder
 REFRESH = 1.0  # seconds, of the live line
+EVALUATIONS_SHOWN = 4  # the last ones, among the curves
 
 
 class Watch:
@@ -65,7 +66,7 @@ class Watch:
         count = len(photographs.entries)
         size = f"{photographs.bytes / 1e9:.2f} GB" + (f", in {photographs.chapters} parts" * (photographs.chapters > 1))
         self.say(f"{count} pictures ({size}), {held_out} held out, {photographs.skipped} files skipped")
-        sharing = " that share its state" * run.shared_out
+        sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
 
@@ -205,25 +206,36 @@ def plot(folder: Path) -> Path:
     if not rows:
         raise UsageError(f"{folder} has no {LOG}, or nothing in it yet: a line is written every {LOG_EVERY} steps")
     figure = Figure(figsize=(12, 8), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
+    *of_training, of_evaluation = figure.subplots(2, 2).ravel()
+    _plot_training(of_training, rows)
+    _plot_evaluations(of_evaluation, evaluations[-EVALUATIONS_SHOWN:])
+    path = folder / CURVES
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary)
+    return path
+
+
+def _plot_training(axes: Sequence[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Loss, rate and PSNR over the steps, an axis each."""
+    steps = [row["step"] for row in rows]
     curves = {
         "loss": [row["loss"] for row in rows],
         "bits per pixel": [row["bpp"] for row in rows],
         "PSNR in dB": [psnr_of_mse(row["mse"]) for row in rows],
     }
-    for axis, (name, values) in zip(axes, curves.items(), strict=False):
-        axis.plot([row["step"] for row in rows], values)
+    for axis, (name, values) in zip(axes, curves.items(), strict=True):
+        axis.plot(steps, values)
         axis.set(title="training crops", xlabel="step", ylabel=name)
         axis.grid(alpha=0.3)
-    for row in evaluations[-4:]:
-        curve = row["evaluation"]
-        label = f"step {row['step']}"
-        axes[3].plot([p["bpp"] for p in curve], [p["psnr"] for p in curve], "o-", label=label)
-    axes[3].set(title="held-out pictures, real files", xlabel="bits per pixel", ylabel="PSNR in dB")
-    axes[3].grid(alpha=0.3)
+
+
+def _plot_evaluations(axis: Any, evaluations: Sequence[dict[str, Any]]) -> None:
+    """A curve of rate and PSNR for each evaluation."""
+    for row in evaluations:
+        points = row["evaluation"]
+        rates, decibels = [point["bpp"] for point in points], [point["psnr"] for point in points]
+        axis.plot(rates, decibels, "o-", label=f"step {row['step']}")
+    axis.set(title="held-out pictures, real files", xlabel="bits per pixel", ylabel="PSNR in dB")
+    axis.grid(alpha=0.3)
     if evaluations:
-        axes[3].legend()
-    path = folder / CURVES
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary)
-    return path
+        axis.legend()

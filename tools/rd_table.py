@@ -1,6 +1,6 @@
 """The paper's rate-distortion table: BD-rate (PSNR, Kodak) against VTM, as published and as measured here.
 
-    python runs/rd_table.py [REPORT]
+    python tools/rd_table.py [REPORT]
 
 REPORT is the folder of an evaluation. The authors' models have one weights file for each rate, so import them all
 (`hpcm import CHECKPOINT --arch base -o base-0.0018.safetensors`, and so on) and evaluate them together:

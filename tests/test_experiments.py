@@ -1,18 +1,23 @@
-"""The scripts in runs/ that make tables and documents, on made-up results."""
+"""The scripts in experiments/ and tools/ that make tables and documents, on made-up results."""
 
 import importlib
 import json
+import os
 import runpy
 import shutil
+import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hpcm.cli.arguments import parser
+from hpcm.cli.training import chosen as training_options
 from PIL import Image
 
 from hpcm.eval import evaluate
+from hpcm.model.config import NANO
+from hpcm.train.options import config_of, defaults
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,14 +27,15 @@ pytest.importorskip("bjontegaard")
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """Runs a script in a copy of the documents."""
-    shutil.copytree(ROOT / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("out"))
+    for folder in ("experiments", "tools"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("out"))
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/results.md"):
         (tmp_path / name).write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        runpy.run_path(str(tmp_path / "runs" / name), run_name="__main__")
+        runpy.run_path(str(tmp_path / name), run_name="__main__")
 
     return run
 
@@ -65,7 +71,7 @@ def report(tmp_path):
 
 
 def test_update_docs(script, report):
-    script("update_docs.py", report)
+    script("tools/update_docs.py", report)
     for name in ("README.md", "docs/results.md"):
         text = (report / name).read_text()
         assert text.startswith("before\n<!-- results -->\n| codec | PSNR at 0.25 bpp |")
@@ -77,11 +83,11 @@ def test_update_docs(script, report):
         assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
     assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, onnxruntime, 2 threads; pillow 13" in text
-    script("update_docs.py", report)  # again, over its own work
+    script("tools/update_docs.py", report)  # again, over its own work
     assert (report / "docs" / "results.md").read_text() == text
     (report / "README.md").write_text("no marks")
     with pytest.raises(SystemExit, match="has no lines <!-- results -->"):
-        script("update_docs.py", report)
+        script("tools/update_docs.py", report)
 
 
 def test_update_docs_of_two_reports(script, report, tmp_path):
@@ -95,7 +101,7 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
         "jpeg": {**slow, "label": "JPEG", "points": [{**p, "bpp": p["bpp"] / 0.8} for p in slow["points"]]}
     }
     (tmp_path / "first" / "results.json").write_text(json.dumps(results))
-    script("update_docs.py", tmp_path / "first", report)
+    script("tools/update_docs.py", tmp_path / "first", report)
     lines = [line.split(" | ") for line in (report / "README.md").read_text().splitlines() if line.startswith("| ")]
     rows = {line[0].strip("| "): line for line in lines}
     assert list(rows)[2:4] == ["JPEG", "hpcm base-0"]
@@ -103,7 +109,7 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
     results["pictures"] = [{"hash": "another"}]
     (tmp_path / "first" / "results.json").write_text(json.dumps(results))
     with pytest.raises(SystemExit, match="different pictures"):
-        script("update_docs.py", tmp_path / "first", report)
+        script("tools/update_docs.py", tmp_path / "first", report)
 
 
 def test_update_docs_with_times_of_another_report(script, report, tmp_path):
@@ -118,7 +124,7 @@ def test_update_docs_with_times_of_another_report(script, report, tmp_path):
         codec["peak_mib"] = 99
     (tmp_path / "quick").mkdir()
     (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
-    script("update_docs.py", report, "--times", tmp_path / "quick")
+    script("tools/update_docs.py", report, "--times", tmp_path / "quick")
     text = (report / "docs" / "results.md").read_text()
     assert "each codec timed with 2 threads, one picture at a time, 3 of the pictures." in text
     assert "| JPEG | 24.00 dB" not in text  # rates are those of all pictures and settings
@@ -127,11 +133,11 @@ def test_update_docs_with_times_of_another_report(script, report, tmp_path):
     quick["codecs"]["jpeg"]["versions"] = {"pillow": "14"}
     (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
     with pytest.raises(SystemExit, match=r"the times are of another jpeg: versions is \{'pillow': '14'\} instead of"):
-        script("update_docs.py", report, "--times", tmp_path / "quick")
+        script("tools/update_docs.py", report, "--times", tmp_path / "quick")
 
 
 def test_rd_table(script, report, capsys):
-    script("rd_table.py", report)
+    script("tools/rd_table.py", report)
     lines = capsys.readouterr().out.splitlines()
     assert "| HPCM-Large | -19.19% | -19.95% | VTM-22.0, README of LIC-HPCM |" in lines
     assert "| HPCM-Base |  | -16.02% | arXiv 2507.19125 |" in lines
@@ -140,7 +146,7 @@ def test_rd_table(script, report, capsys):
 
 
 def test_efforts(script, report, monkeypatch):
-    monkeypatch.syspath_prepend(report / "runs")
+    monkeypatch.syspath_prepend(report / "tools")
     results = json.loads((report / "results.json").read_text())
     for name, share in (("nano-4", 1.0), ("nano-4-e9", 0.9)):
         points = [
@@ -152,19 +158,21 @@ def test_efforts(script, report, monkeypatch):
     results["options"] = {"qualities": [20, 70]}
     (report / "results.json").write_text(json.dumps(results))
     (report / "docs" / "effort.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
-    script("efforts.py", report)
+    script("tools/efforts.py", report)
     lines = (report / "docs" / "effort.md").read_text().splitlines()
     assert lines[4] == "| nano-4 | 9 | 64 | -10.0% | - | 0.3 s | 3 |"
     assert lines[6].startswith("Kodak's 24 pictures at qualities 20, 70; 2026-01-02, a processor, 2 cores")
 
 
+@pytest.mark.slow
 def test_complexity(script, capsys):
-    script("complexity.py")
+    script("experiments/complexity.py")
     out = capsys.readouterr().out
     assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.56 | 918.57 | 63% |" in out
     assert "| NANO (ours) | 1.999 |" in out
 
 
+@pytest.mark.slow
 def test_compare(script, tmp_path, capsys):
     """Two variants; what was measured is taken up when the command is given again."""
     photographs = tmp_path / "photographs"
@@ -174,7 +182,7 @@ def test_compare(script, tmp_path, capsys):
         Image.fromarray(pixels).resize((192, 136), Image.Resampling.BICUBIC).save(photographs / f"{k}.png")
     words = ["gains", photographs / "0.png", "--data", photographs, "--steps", "1", "--out", tmp_path / "out"]
     for _ in range(2):
-        script("compare.py", *words)
+        script("experiments/compare.py", *words)
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows[-2:]] == ["| paired", "| separate"]
@@ -182,8 +190,9 @@ def test_compare(script, tmp_path, capsys):
     assert printed.count("step 1, ") == 2
 
 
+@pytest.mark.slow
 def test_weaknesses(script, tmp_path, capsys):
-    script("weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
+    script("experiments/weaknesses.py", ROOT / "tests" / "data" / "kodim23.png", "-o", tmp_path / "weaknesses.png")
     with Image.open(tmp_path / "weaknesses.png") as shown:
         assert shown.size == (576, 576)
     lines = capsys.readouterr().out.splitlines()
@@ -195,7 +204,7 @@ def test_weaknesses(script, tmp_path, capsys):
 def test_readme_picture(script, tmp_path, capsys):
     """JPEG gets no fewer bytes than hpcm."""
     output = tmp_path / "readme.webp"
-    script("readme_picture.py", ROOT / "tests" / "data" / "kodim23.png", "--model", "nano", "-o", output)
+    script("tools/readme_picture.py", ROOT / "tests" / "data" / "kodim23.png", "--model", "nano", "-o", output)
     with Image.open(output) as shown:
         assert shown.size == (1216, 376)
     jpeg, ours = (
@@ -206,30 +215,31 @@ def test_readme_picture(script, tmp_path, capsys):
     assert ours[2] > jpeg[2]
 
 
+@pytest.mark.slow
 def test_scaling(script, tmp_path, capsys, monkeypatch):
     """A size is trained once, and shown beside the law."""
-    monkeypatch.syspath_prepend(tmp_path / "runs")
-    (tmp_path / "photos").mkdir()
-    with tarfile.open(tmp_path / "photos" / "a.tar", "w") as archive:
-        for k in range(2):
-            pixels = np.random.default_rng(k).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((512, 448), Image.Resampling.BICUBIC).save(tmp_path / f"{k}.png")
-            archive.add(tmp_path / f"{k}.png", f"{k}.png")
+    monkeypatch.syspath_prepend(tmp_path / "experiments")
+    for folder, count in (("photos", 2), ("held-out", 1)):
+        (tmp_path / folder).mkdir()
+        for k in range(count):
+            pixels = np.random.default_rng(k).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((96, 80), Image.Resampling.BICUBIC).save(tmp_path / folder / f"{k}.png")
     losses = tmp_path / "out" / "losses.jsonl"
-    words = ["--photos", tmp_path / "photos", "--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
+    words = ["--photos", tmp_path / "photos", "--held-out", tmp_path / "held-out"]
+    words += ["--only", "nano", "--steps", 1, "--batch", 5, "--crop", 64]
     for _ in range(2):
-        script("scaling.py", "train", tmp_path / "out", *words)
+        script("experiments/scaling.py", "train", tmp_path / "out", *words)
     (row,) = (json.loads(line) for line in losses.read_text().splitlines())
     assert (row["name"], row["steps"], row["crop"]) == ("nano", 1, 64)
     assert row["loss"] > 0
-    script("scaling.py", "fit", tmp_path / "out", "--figure", tmp_path / "figure.png")
+    script("experiments/scaling.py", "fit", tmp_path / "out", "--figure", tmp_path / "figure.png")
     assert "| nano | 16.2 | 0 (not fitted) | " in capsys.readouterr().out
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500
 
 
 def test_a_law_is_found_again(script, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "runs")
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     scaling = importlib.import_module("scaling")
     law = scaling.Law(A=0.6, alpha=0.1, B=0.9, beta=0.3)
     runs = [
@@ -241,3 +251,29 @@ def test_a_law_is_found_again(script, monkeypatch):
     assert np.allclose([found.A, found.alpha, found.B, found.beta], [0.6, 0.1, 0.9, 0.3], rtol=1e-3)
     off = [scaling.fitted(scaling.MEASURED)(row["kmacs"], row["megapixels"]) / row["loss"] for row in scaling.MEASURED]
     assert np.allclose(off, 1, atol=0.002)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_the_commands_of_the_reproduction_parse(tmp_path, size):
+    """In order, with paths that have spaces, and with the options that the weights' provenance tells of."""
+    photos, out, log = tmp_path / "my photos", tmp_path / "out", tmp_path / "log"
+    photos.mkdir()
+    for k in range(25):
+        (photos / f"{k:02}.jpg").touch()
+    recorder = tmp_path / "record.py"
+    recorder.write_text(f"import json, sys; print(json.dumps(sys.argv[1:]), file=open({str(log)!r}, 'a'))")
+    line = [ROOT / "experiments" / "reproduce.sh", size, photos, tmp_path / "kodak", out, tmp_path / "screens"]
+    environment = os.environ | {"HPCM": f"{sys.executable} {recorder}"}
+    subprocess.run(list(map(str, line)), env=environment, check=True)
+    training, exact, evaluation = (parser().parse_args(json.loads(command)) for command in log.read_text().splitlines())
+    options = training_options(training)
+    assert config_of(options).name == "nano"
+    assert training.out == exact.model
+    assert exact.pictures == [str(photos / f"{k:02}.jpg") for k in range(20)]
+    assert evaluation.model == [exact.output, "nano"]
+    if size == "full":
+        assert (options.batch, options.crop, options.decay, options.mix) == (64, 256, 1.0, (0.85, 0.15))
+        defaults_of_nano = defaults(NANO)
+        for name in ("optimizer", "rate", "warmup", "schedule", "clip", "balance", "average"):
+            assert getattr(options, name) == getattr(defaults_of_nano, name), name

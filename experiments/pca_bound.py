@@ -1,6 +1,6 @@
 """How much of a picture M linear latents of separate 16x16 cells can hold, whatever they cost: PSNR by M.
 
-    python runs/pca_bound.py PICTURES... --data DIR...
+    python experiments/pca_bound.py PICTURES... --data DIR...
 
 The components are those of 16x16x3 cells of crops of the data; PSNR is the mean over the pictures. Transforms that
 aren't linear go beyond, but start there (hpcm.train.start).

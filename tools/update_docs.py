@@ -1,6 +1,6 @@
 """Puts an evaluation into the documentation: README.md's table, docs/results.md and docs/results.svg.
 
-    python runs/update_docs.py REPORT... [--times REPORT]
+    python tools/update_docs.py REPORT... [--times REPORT]
 
 REPORT is the folder of `hpcm eval KODAK -o REPORT`. Several reports, of other codecs or efforts, are put together in
 their order. Times and memory may come from a report of their own (--times), of the same codecs on some of the pictures

@@ -1,6 +1,6 @@
 """What the bundled model is not good at, as a picture: grain, text and a screenshot beside WebP of the same size.
 
-    python runs/weaknesses.py PHOTOGRAPH [--model NAME] [-o docs/weaknesses.png]
+    python experiments/weaknesses.py PHOTOGRAPH [--model NAME] [-o docs/weaknesses.png]
 
 The photograph gets film grain of 12 grey levels; page and screenshot are drawn. Each is coded whole, at the quality of
 QUALITY, and by WebP in the most bytes that are no more. Prints a table; the picture shows a corner of each.

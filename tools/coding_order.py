@@ -1,6 +1,6 @@
 """The coding order as an animated drawing, from the table that the codec uses: docs/coding-order.svg.
 
-python runs/coding_order.py [-o docs/coding-order.svg]
+python tools/coding_order.py [-o docs/coding-order.svg]
 
 Eight groups of channels, each with the 8 x 8 places after which its pattern repeats. A place lights up at its step, in
 the colour of its scale, and carries the step's number. Where animations are unwanted, all places are lit.

@@ -1,6 +1,6 @@
 """One picture from the first scale of its file, from two, and from all: docs/previews.jpg.
 
-python runs/previews.py PICTURE [--model NAME] [--quality Q] [-o docs/previews.jpg]
+python tools/previews.py PICTURE [--model NAME] [--quality Q] [-o docs/previews.jpg]
 """
 
 import argparse

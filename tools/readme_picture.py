@@ -1,6 +1,6 @@
 """The README's picture: a photograph, and the same as JPEG and as hpcm in equal bytes.
 
-    python runs/readme_picture.py tests/data/kodim23.png [--bpp 0.2] [-o docs/readme.webp]
+    python tools/readme_picture.py tests/data/kodim23.png [--bpp 0.2] [-o docs/readme.webp]
 
 The photograph is compressed whole; the picture shows a part of it at full size. JPEG gets the lowest quality whose file
 has no fewer bytes than hpcm's. Prints the bytes and the PSNR of both.

@@ -1,7 +1,7 @@
 """The table of efforts in docs/effort.md: what each saves, and how long it takes.
 
     hpcm eval KODAK --model nano --effort 0,1,2,3,4,5,6,7,8,9 --codecs "" --qualities 20,45,70,90 -o REPORT
-    python runs/efforts.py REPORT...
+    python tools/efforts.py REPORT...
 
 Each REPORT is the folder of an evaluation of models with several efforts, effort 0 among them.
 """

@@ -1,7 +1,8 @@
 """How good a larger model would be, or one that is trained for longer: runs of four sizes, and a law.
 
-    python runs/scaling.py train OUT --photos DIR [--only NAME...] [--steps 600 2400] [--batch 64] [--crop 256]
-    python runs/scaling.py fit [OUT] [--figure docs/scaling.svg]
+    python experiments/scaling.py train OUT --photos DIR --held-out DIR [--only NAME...] [--steps 600 2400]
+        [--batch 64] [--crop 256]
+    python experiments/scaling.py fit [OUT] [--figure docs/scaling.svg]
 
 As "Scaling Learned Image Compression Models up to 1 Billion" (arXiv 2508.09075) does it for its models, with minutes
 instead of weeks. The loss is lambda * 255^2 * MSE + bits per pixel of 16 photographs that no model was trained on: the
@@ -11,35 +12,39 @@ Hoffmann et al., arXiv 2203.15556, section 3.3, with multiplications instead of 
     loss = A / kMACs^alpha + B / megapixels^beta
 
 It is fitted to models that were trained for MSE and to those runs in OUT that saw enough. `train` begins with
-principal components and has one learning rate that falls to zero; it takes ten minutes on an H100. Each run appends a
-line to OUT/losses.jsonl; what is there already isn't trained again.
+principal components, and its learning rate falls to zero from the first step on; with a GPU a step is a CUDA graph.
+Each run appends a line to OUT/losses.jsonl; what is there already isn't trained again.
 """
 
 import argparse
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import torch
-import train_gpu
+from compare import of_picture
 from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 
+from hpcm.engine.torch import load_model
 from hpcm.eval.bench import kmacs
 from hpcm.eval.report import markdown
-from hpcm.model.config import LITE, NANO, Config, Prior
+from hpcm.model import find as weights
+from hpcm.model.config import LITE, MODELS, NANO, Config, Prior
 from hpcm.nn.hpcm import HPCM
-from hpcm.train.start import pca_start
+from hpcm.train.data import middles, scan
+from hpcm.train.loop import train
+from hpcm.train.options import Options
 
-STARTS = 256  # crops for the principal components
+SHARES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the levels, at which the loss is measured
 LEAST = 1000  # megapixels that a run must have seen to be fitted
-SPEED = 61e12  # FLOP a second of LITE's training on an H100 (train_gpu.py, 1,750 crops a second)
+SPEED = 61e12  # FLOP a second of LITE's training on an H100 (1,750 crops a second, 2026-11-26)
 FASTEST = 2870  # crops a second, NANO's there
 HOURS = (1, 10, 100)  # on it, for which the law is asked
 # Models trained for MSE, all on the same 16 photographs: megapixels of their training (MODEL_CARD.md), loss, and
@@ -77,43 +82,50 @@ SIZES = (NANO, sized("small", 192, 224, 96, 2, Prior(1, 1)), LITE, sized("large"
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def train(given: argparse.Namespace) -> None:
-    given.run.mkdir(parents=True, exist_ok=True)
-    device, feeds, held = train_gpu.prepared(given)
-    drawn = train_gpu.draws(given, feeds)
-    used = [(pool, side) for pool, count, side in drawn if count]
-    crops = torch.cat([pool.cut(STARTS // len(used), side).cpu() for pool, side in used])
+def run_all(given: argparse.Namespace) -> None:
+    held_out = middles(scan([given.held_out], 1)[0])
     settings = {"batch": given.batch, "crop": given.crop}
     done = {(row["name"], row["steps"]) for row in rows(given.run) if row | settings == row}
-    for config in SIZES:
-        missing = [steps for steps in given.steps if (config.name, steps) not in done]
-        if not missing or (given.only and config.name not in given.only):
+    for config, steps in product(SIZES, given.steps):
+        if (config.name, steps) in done or (given.only and config.name not in given.only):
             continue
-        torch.manual_seed(0)
-        model = HPCM(config)
-        pca_start(model, crops)
-        trainer = train_gpu.Trainer(model, "mse", drawn, device)
-        first = [t.detach().clone() for t in trainer.optimizer.state()]
-        for steps in missing:
-            trainer.restore(first)
-            begin = time.time()
-            told = trained(trainer, steps, given.rate)
-            seconds = time.time() - begin
-            row = {"name": config.name, "kmacs": sizes()[config.name], "steps": steps} | settings
-            row |= {"loss": math.exp(trainer.judge(held)), "seconds": seconds}
-            print(row, told, flush=True)
-            with (given.run / "losses.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        del trainer, first, model
-        torch.cuda.empty_cache()
+        folder = given.run / f"{config.name}-{steps}-{given.batch}x{given.crop}"
+        model, seconds = trained(config, steps, given, folder)
+        row = {"name": config.name, "kmacs": sizes()[config.name], "steps": steps} | settings
+        row |= {"loss": loss_of(model, held_out), "seconds": seconds}
+        print(row, flush=True)
+        with (given.run / "losses.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
-def trained(trainer: train_gpu.Trainer, steps: int, rate: float) -> dict[str, float]:
-    warmup = min(train_gpu.WARMUP, max(steps // 5, 1))
-    for step in range(steps):
-        trainer.optimizer.rate.fill_(rate * min(1, (step + 1) / warmup) * (1 - step / steps))
-        trainer.replay()
-    return trainer.told()
+def trained(config: Config, steps: int, given: argparse.Namespace, folder: Path) -> tuple[HPCM, float]:
+    """The model after so many steps, and the seconds that they took."""
+    MODELS[config.name] = config  # options name their model
+    options = Options(
+        config=config.name,
+        optimizer="muon",
+        rate=given.rate,
+        warmup=min(Options.warmup, max(steps // 5, 1)),
+        decay=1.0,
+        balance=0.5,
+        batch=given.batch,
+        crop=given.crop,
+        graph=torch.cuda.is_available(),
+        held_out=str(given.held_out),
+        evaluate=0,
+    )
+    run = train(options, [given.photos], folder, steps=steps, resume=True)
+    return load_model(weights.find(folder)).model, run.seconds
+
+
+def loss_of(model: HPCM, pictures: Sequence[np.ndarray]) -> float:
+    """The geometric mean of lambda * MSE + bits per pixel over pictures and levels."""
+    logs = []
+    for share, picture in product(SHARES, pictures):
+        level = share * (model.config.levels - 1)
+        bpp, mse = of_picture(model, picture, level)
+        logs.append(math.log(model.config.lambda_of(level) * mse + bpp))
+    return math.exp(mean(logs))
 
 
 def rows(run: Path) -> list[dict]:
@@ -217,13 +229,14 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
     training.add_argument("run", type=Path, help="folder for the losses")
-    training.add_argument("--photos", type=Path, required=True, help="folder of .tar archives of photographs")
+    training.add_argument("--photos", type=Path, required=True, help="folder of photographs to train on")
+    training.add_argument("--held-out", type=Path, required=True, help="folder of photographs to measure on")
     training.add_argument("--only", nargs="+", choices=[config.name for config in SIZES], help="these sizes")
     training.add_argument("--steps", type=int, nargs="+", default=[600, 2400])
     training.add_argument("--batch", type=int, default=64)
     training.add_argument("--crop", type=int, default=256)
     training.add_argument("--rate", type=float, default=3e-3, help="learning rate at the beginning")
-    training.set_defaults(do=train, screens=None, share=0.0, shrunk=0.2)
+    training.set_defaults(do=run_all)
     fitting = commands.add_parser("fit")
     fitting.add_argument("run", type=Path, nargs="?", help="folder with the losses of runs")
     fitting.add_argument("--figure", type=Path, help="a picture to write")

@@ -1,6 +1,7 @@
 """Short trainings of NANO side by side: learning rates, optimizers, crop sizes, placements of hyper parameters.
 
-    python runs/compare.py QUESTION PICTURES... --data DIR... --steps N [--seeds K] [--only NAME...] [--out FOLDER]
+    python experiments/compare.py QUESTION PICTURES... --data DIR... --steps N [--seeds K] [--only NAME...]
+        [--out FOLDER]
 
 Every variant sees the same number of pixels (N steps of 8 crops of 128 x 128, or as many pixels in other steps) from
 the principal components on, and its learning rate falls to zero over the second half. PICTURES is what is measured on:
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 
 from hpcm.engine.torch import load_model
@@ -36,7 +38,7 @@ from hpcm.train.options import Options
 LEVELS = (5, 20, 35, 50, 63)
 PIXELS = 8 * 128**2  # of a step
 LARGEST = 1024  # pixels a side, of a picture
-NAME = "compared"  # of the configuration at hand
+NAME = "compared"  # of a variant's configuration
 MUON = {"optimizer": "muon", "rate": 2e-3}
 # Question: {variant: (what differs in the model, what differs in the training)}
 QUESTIONS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
@@ -84,7 +86,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, required=True, help="of 8 crops of 128 x 128")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant (default: 1)")
     parser.add_argument("--only", nargs="+", help="these variants, the first of them as the reference")
-    parser.add_argument("--out", type=Path, default=Path("runs/out/compare"), help="default: runs/out/compare")
+    parser.add_argument(
+        "--out", type=Path, default=Path("experiments/out/compare"), help="default: experiments/out/compare"
+    )
     parser.add_argument("--threads", type=int, help="of torch")
     return parser.parse_args()
 
@@ -101,23 +105,22 @@ def enter(variant: dict[str, Any]) -> None:
     MODELS[NAME] = replace(NANO, **{"name": NAME, **sizes, **variant})
 
 
-@torch.no_grad()
 def measure(model: HPCM, pictures: list[Path]) -> tuple[list[tuple[float, float]], float]:
-    """(bpp, dB) of each level, means over the pictures, and the mean logarithm of the loss."""
+    """(bpp, dB) of each level, means over the pictures, at most LARGEST a side, and the mean logarithm of the loss."""
     points, losses = [], []
     for level in LEVELS:
-        found = [of_picture(model, path, level) for path in pictures]
+        found = [of_picture(model, read_pixels(path)[:LARGEST, :LARGEST], float(level)) for path in pictures]
         points.append((mean(bpp for bpp, _ in found), mean(10 * math.log10(255**2 / mse) for _, mse in found)))
         losses += [math.log(model.config.lambda_of(level) * mse + bpp) for bpp, mse in found]
     return points, mean(losses)
 
 
-def of_picture(model: HPCM, path: Path, level: int) -> tuple[float, float]:
-    """Bits per pixel and mean squared error in grey levels of the picture, cut to whole cells and LARGEST a side."""
-    pixels = read_pixels(path)[:LARGEST, :LARGEST]
+@torch.no_grad()
+def of_picture(model: HPCM, pixels: np.ndarray, level: float) -> tuple[float, float]:
+    """Bits per pixel and mean squared error in grey levels of a picture, uint8 [h, w, 3], cut to whole cells."""
     height, width = (side // model.config.multiple * model.config.multiple for side in pixels.shape[:2])
     x = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
-    out: dict[str, Any] = model(x.contiguous(memory_format=torch.channels_last), torch.tensor([float(level)]))
+    out: dict[str, Any] = model(x.contiguous(memory_format=torch.channels_last), torch.tensor([level]))
     rate = sum(float(bits(p)) for p in out["likelihoods"].values()) / (height * width)
     return rate, float((out["x_hat"].clamp(0, 1) - x).square().mean()) * 255**2
 

@@ -1,6 +1,6 @@
 """The paper's complexity table: parameters and kMACs per pixel, computed, beside what was published.
 
-    python runs/complexity.py [--against CHECKOUT]...
+    python experiments/complexity.py [--against CHECKOUT]...
 
 CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/others.py.
 

@@ -1,6 +1,6 @@
 """The paper's ablation table at a small scale: each trained alike at NANO's widths, BD-rate beside the published one.
 
-    python runs/ablations.py PICTURES --data DIR... --steps N [--out FOLDER] [--only NAME...]
+    python experiments/ablations.py PICTURES --data DIR... --steps N [--out FOLDER] [--only NAME...]
 
 PICTURES is what is evaluated on (Kodak's folder, say), DIR what is trained on. The reference is NANO with Base's window
 attention and 1x1 convolutions between scales; an ablation is one `replace` of it, as of Base in the paper. All see the
@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", required=True, help="folders or archives to train on")
     parser.add_argument("--steps", type=int, required=True, help="of each training run")
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
-    parser.add_argument("--out", type=Path, default=Path("runs/out/ablations"), help="default: runs/out/ablations")
+    parser.add_argument(
+        "--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations"
+    )
     parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), help="besides the reference")
     return parser.parse_args()
 
