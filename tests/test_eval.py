@@ -447,7 +447,7 @@ def test_a_codec_that_took_more_threads_is_told():
 
 def loaders(path):
     """What loads a model in a file; others have functions of their own called `load`."""
-    return {"hpcm.load", "Ours", *(["load"] if "from ..ladder import" in path.read_text() else [])}
+    return {"hpcm.load", "Ours", *(["load"] if "from ..codec.api import" in path.read_text() else [])}
 
 
 def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():

@@ -20,7 +20,7 @@ from PIL import Image
 
 import hpcm
 import hpcm.pillow
-from hpcm.codec.tiles import reduced
+from hpcm.codec.pixels import reduced
 from hpcm.errors import PictureError, PictureNotice
 from hpcm.image.picture import from_image, to_image
 from hpcm.image.read import open_picture

@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
+from hpcm.codec.api import load
 from hpcm.codec.codec import MAX_DECODED
-from hpcm.codec.ladder import load
 from hpcm.engine import graph
 from hpcm.engine.onnx import session
 from hpcm.errors import FormatError, PictureError, WeightsError

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..codec.shortest import decompress
+from ..codec.api import decompress
 from ..errors import HPCMError
 from ..format.container import unpack_head
 from ..image.picture import rgb_of

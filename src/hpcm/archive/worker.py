@@ -47,7 +47,7 @@ class Worker:
     """Ray Data makes one for each actor and calls it with parts."""
 
     def __init__(self, job: Job) -> None:
-        from ..codec.ladder import load
+        from ..codec.api import load
 
         Image.MAX_IMAGE_PIXELS = MAX_ENCODED
         self.job, self.target = job, Place(job.target)
@@ -143,10 +143,10 @@ class Worker:
         return made, facts
 
     def restored(self, data: bytes) -> tuple[bytes, Facts]:
-        from ..codec.shortest import load_for
+        from ..codec.api import codec_for
 
         container = unpack(data)
-        codec = self.codec or load_for(container, threads=self.job.threads)
+        codec = self.codec or codec_for(container, threads=self.job.threads)
         image = codec.decompress(container, max_pixels=MAX_ENCODED)
         return save_picture(image, f".{self.job.format}"), {**facts_of(container, len(data)), "verified": True}
 

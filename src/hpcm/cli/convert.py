@@ -48,7 +48,7 @@ def compressor(options: argparse.Namespace, told: Told | None = None) -> Work:
 
         torch.set_num_threads(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
-    return partial(compress_one, codec, how={**how, "told": told}, options=options)
+    return partial(compress_one, codec, how={**how, "on_progress": told}, options=options)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def decompressor(options: argparse.Namespace, told: Told | None = None) -> Work:
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
-    from ..codec.shortest import load_for
+    from ..codec.api import codec_for
     from ..image.write import draft_of, fitted, save_picture
 
     data = job.read()
@@ -89,7 +89,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
         raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
-    codec = codec or load_for(container, **where(options))
+    codec = codec or codec_for(container, **where(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_of(container, options.max_size)
     if options.partial:
@@ -192,14 +192,14 @@ def where(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def load(model: str, where: dict[str, Any]) -> Codec:
-    """A model, or a ladder of them, by name or path. Raises HPCMError."""
+    """A codec of the model, or of the models, that a name or path stands for. Raises HPCMError."""
     from ..model.find import rungs
 
     models = rungs(model)  # cheap, and most likely to fail
     keep_pages()
-    from ..codec.ladder import codec_of
+    from ..codec.codec import Codec
 
-    return codec_of(models, **where)
+    return Codec(models, **where)
 
 
 def keep_pages() -> None:

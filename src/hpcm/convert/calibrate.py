@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codec.tiles import cropped
+from ..codec.pixels import cropped
 from ..engine.export import graphs
 from ..engine.onnx import unsuited
 from ..engine.torch import load_model, save

@@ -8,7 +8,7 @@ configuration's, and where the weights come from (`provenance`). The SHA-256 of 
 
 **Names.** Released models never change: each has a name with a version, `nano-1`. `nano` stands for the newest of them.
 Models of one quality level are the rungs of a ladder: `base` stands for all of `base-0018` to `base-0483`, each with a
-lambda of its own (see codec/ladder.py). Of rungs with the same lambda the newest counts.
+lambda of its own (see codec/codec.py). Of rungs with the same lambda the newest counts.
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
 ~/.local/share/hpcm).

@@ -10,7 +10,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..codec.codec import Codec
-from ..engine.choice import load
 from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
@@ -64,7 +63,7 @@ class Offer:
             return found
         with self._loading:
             if weights.hash not in self._codecs:
-                self._codecs[weights.hash] = Codec(load(weights, threads=self.threads))
+                self._codecs[weights.hash] = Codec([weights], threads=self.threads)
             return self._codecs[weights.hash]
 
     def listed(self) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..codec.api import load
 from ..codec.codec import Codec
-from ..codec.ladder import load
 from ..errors import PictureNotice
 from ..util.metrics import psnr
 
