@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,6 @@ from hpcm.errors import (
     HPCMError,
     MismatchError,
     PictureError,
-    PictureNotice,
     TruncatedError,
     UsageError,
 )
@@ -362,16 +360,16 @@ def test_decibels(bundled):
 
 def test_targets_out_of_reach(bundled):
     image = photo(100, 64)
-    with pytest.warns(PictureNotice, match="no level takes 0.001 bits per pixel or less: the smallest") as told:
-        data = bundled.compress(image, bpp=0.001)
+    notes: list[str] = []
+    data = bundled.compress(image, bpp=0.001, on_note=notes.append)
     assert unpack(data).level == 0
-    assert f" has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)" in str(told[0].message)
-    with pytest.warns(
-        PictureNotice, match=rf"no level of {bundled.weights.name} reaches 90 dB on this picture"
-    ) as told:
-        data = bundled.compress(image, psnr=90)
+    smallest = f"the smallest file has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)"
+    assert notes == [f"no level takes 0.001 bits per pixel or less: {smallest}"]
+    notes.clear()
+    data = bundled.compress(image, psnr=90, on_note=notes.append)
     assert unpack(data).level == bundled.levels - 1
-    assert f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used" in str(told[0].message)
+    used = f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used"
+    assert notes == [f"no level of {bundled.weights.name} reaches 90 dB on this picture: {used}"]
 
 
 UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer bytes
@@ -384,15 +382,11 @@ UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer by
 TARGETS = 40  # of each picture
 
 
-def warn(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=2)
-
-
-def trials(job: Encoding) -> Trials:
+def trials(job: Encoding, notes: list[str]) -> Trials:
     """A picture at all levels of the model that it is encoded by."""
     levels = [Level(0, level) for level in range(job.levels)]
     height, width = job.picture.size
-    return Trials(height * width, levels, lambda model: job, job.refine is not None, warn)
+    return Trials(height * width, levels, lambda model: job, job.refine is not None, notes.append)
 
 
 @pytest.mark.parametrize("name", UNEVEN)
@@ -404,15 +398,17 @@ def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
     quality = [job.psnr(level) for level in range(bundled.levels)]
     sizes = list(map(len, files))
     assert quality != sorted(quality)
+    notes: list[str] = []
     monkeypatch.setattr(Encoding, "file", lambda self, level: files[level])
     monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[level])
     for target in np.linspace(min(quality), max(quality), TARGETS):
-        data = trials(job).reaching(float(target))
+        data = trials(job, notes).reaching(float(target))
         assert len(data) == min(size for size, value in zip(sizes, quality, strict=True) if value >= target)
         assert quality[files.index(data)] >= target
     for size in range(min(sizes), max(sizes) + 1):
-        data = trials(job).smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
+        data = trials(job, notes).smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
         assert data == files[max(level for level, taken in enumerate(sizes) if taken <= size)]
+    assert not notes
 
 
 def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
@@ -421,12 +417,13 @@ def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
     job = Encoding(bundled.loaded(), from_image(image))
     quality = [job.psnr(level) for level in range(bundled.levels)]
     assert quality[-1] < max(quality) - 0.1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data = bundled.compress(image, psnr=max(quality) - 0.01)
+    notes: list[str] = []
+    data = bundled.compress(image, psnr=max(quality) - 0.01, on_note=notes.append)
     assert psnr(image, bundled.decompress(data)) >= max(quality) - 0.01
-    with pytest.warns(PictureNotice, match=f"the best one, {max(quality):.2f} dB, was used"):
-        data = bundled.compress(image, psnr=max(quality) + 0.01)
+    assert not notes
+    data = bundled.compress(image, psnr=max(quality) + 0.01, on_note=notes.append)
+    assert len(notes) == 1
+    assert f"the best one, {max(quality):.2f} dB, was used" in notes[0]
     assert unpack(data).level == int(np.argmax(quality))
 
 
@@ -435,14 +432,15 @@ def test_what_only_a_search_reaches_is_reached(bundled, monkeypatch):
     job = Encoding(bundled.loaded(), from_image(photo(64, 64)), refine=lambda job, level: job._latents)
     monkeypatch.setattr(Encoding, "psnr", lambda self, level: 30 + level / 64 + (self.refine is None))
     monkeypatch.setattr(Encoding, "file", lambda self, level: bytes(100 + level - 50 * (self.refine is None)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(trials(job).reaching(31.5)) == 50 + 63
-        assert len(trials(job).smaller_than(8 * 80 / 64**2)) <= 80
-    with pytest.warns(PictureNotice, match=r"the best one, 31\.98 dB, was used"):
-        trials(job).reaching(32)
-    with pytest.warns(PictureNotice, match=r"the smallest file has .* \(50 bytes\)"):
-        trials(job).smaller_than(8 * 40 / 64**2)
+    notes: list[str] = []
+    assert len(trials(job, notes).reaching(31.5)) == 50 + 63
+    assert len(trials(job, notes).smaller_than(8 * 80 / 64**2)) <= 80
+    assert not notes
+    trials(job, notes).reaching(32)
+    trials(job, notes).smaller_than(8 * 40 / 64**2)
+    best, smallest = notes
+    assert "the best one, 31.98 dB, was used" in best
+    assert re.search(r"the smallest file has .* \(50 bytes\)", smallest)
 
 
 @pytest.mark.parametrize("target", [{"psnr": 30}, {"psnr": 36}, {"bpp": 0.3}, {"bpp": 1}])
@@ -475,14 +473,28 @@ def test_values_that_fall_are_noticed():
                 assert len(tried) <= levels.bit_length() + BELOW + ABOVE
 
 
-@pytest.mark.filterwarnings("default::hpcm.errors.PictureNotice")
 def test_a_model_that_is_not_exact_says_so_once(codec, bundled):
-    with pytest.warns(PictureNotice, match=r"tiny isn't exact: its files may not decode on another machine"):
-        codec.compress(photo(8, 8))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        codec.compress(photo(8, 8))
-        bundled.compress(photo(8, 8))
+    notes: list[str] = []
+    codec.compress(photo(8, 8), on_note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("tiny isn't exact: its files may not decode on another machine")
+    codec.compress(photo(8, 8), on_note=notes.append)
+    bundled.compress(photo(8, 8), on_note=notes.append)
+    assert len(notes) == 1
+
+
+def test_notes_are_warnings_of_a_logger_unless_they_are_asked_for(codec, bundled, caplog):
+    codec.compress(photo(8, 8))
+    image = photo(8, 8).convert("P")
+    hpcm.compress(image)
+    (exact, converted) = caplog.records
+    assert (exact.name, exact.levelname, converted.name, converted.levelname) == ("hpcm", "WARNING") * 2
+    assert converted.getMessage() == "the picture's mode P was converted to RGB"
+    caplog.clear()
+    notes: list[str] = []
+    bundled.compress(image, on_note=notes.append)
+    assert notes == ["the picture's mode P was converted to RGB"]
+    assert not caplog.records
 
 
 def test_every_level_has_a_quality(codec):
@@ -515,7 +527,7 @@ class Untouchable:
     """Networks that nobody may use."""
 
     def __init__(self, levels: int = 64) -> None:
-        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels})
+        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels, "multiple": NANO.multiple})
 
     def __getattr__(self, name: str):
         raise AssertionError(f"{name} was asked for")

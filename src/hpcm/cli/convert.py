@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PictureNotice, TruncatedError, UsageError
+from ..errors import TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES
 from . import files
 from .files import Job
 from .folders import in_words
-from .messages import attempt, be_verbose, complain, say
+from .messages import attempt, complain, log_to_stderr, noting, say
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
@@ -54,9 +53,9 @@ def compressor(options: argparse.Namespace, told: Told | None = None) -> Work:
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
     from ..image.read import open_picture
 
-    data = job.read()
-    image = open_picture(data)
-    compressed = codec.compress(image, **how)
+    data, on_note = job.read(), noting(job.name, quiet=options.quiet)
+    image = open_picture(data, on_note=on_note)
+    compressed = codec.compress(image, **how, on_note=on_note)
     bpp = 8 * len(compressed) / (image.width * image.height)
     keep(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
 
@@ -84,7 +83,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     from ..codec.api import codec_for
     from ..image.write import draft_of, fitted, save_picture
 
-    data = job.read()
+    data, on_note = job.read(), noting(job.name, quiet=options.quiet)
     try:
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
@@ -95,11 +94,9 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     if options.partial:
         image = codec.preview(container, **part)
     else:
-        if options.preview and container.passes == 1:
-            warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
-        image = codec.decompress(container, scale=options.preview or PASSES, **part)
+        image = codec.decompress(container, scale=options.preview or PASSES, **part, on_note=on_note)
     image = fitted(image, options.max_size)
-    picture = save_picture(image, job.suffix(options.format), options.quality)
+    picture = save_picture(image, job.suffix(options.format), options.quality, on_note=on_note)
     told = f"{image.width} x {image.height} pixels"
     told += f", {container.progress:.0%} of the file" if container.progress < 1 else ""
     keep(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({told})")
@@ -120,7 +117,7 @@ def each(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.Names
 
     A job of which something is known that will make it fail is complained about before any other is begun.
     """
-    be_verbose(options.verbose)
+    log_to_stderr(verbose=options.verbose)
     made = {job for job in jobs if options.skip_existing and job.is_made()}
     left = [job for job in jobs if job not in made]
     check = {"skip_existing": options.skip_existing, "decodes": make is decompressor}
@@ -146,7 +143,7 @@ def carry_out(jobs: Sequence[Job], make: Callable[..., Work], options: argparse.
         if side_by_side:
             with closing(spread(jobs, make, options)) as results:
                 return sum(tell(result) for _, result in zip(remaining, results, strict=True))
-        return sum(attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining)
+        return sum(attempt(partial(work, job), job.name) for job in remaining)
 
 
 def tell(done: Done) -> bool:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +31,7 @@ from typing import Any
 from PIL import Image
 
 from ..engine.choice import Loaded, load_networks
-from ..errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
+from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES, TILE_SIDES, Box, Container
 from ..image.picture import from_image, to_image
@@ -42,6 +41,7 @@ from ..model.find import WeightsFile
 from ..nn.loop import Loop
 from ..nn.stoppable import Check, Stoppable
 from ..util.hardware import cores
+from ..util.notes import OnNote, log_note
 from .decoder import decode
 from .encoder import Encoding, Refine
 from .targets import Level, Trials
@@ -137,6 +137,7 @@ class Codec:
         effort: int = 0,
         on_progress: Callable[[float], None] | None = None,
         check: Check | None = None,
+        on_note: OnNote | None = None,
     ) -> bytes:
         """Compresses a picture to a .hpcm file.
 
@@ -152,25 +153,29 @@ class Codec:
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
             on_progress: with effort, is called again and again with the share of the search that is done, 0 to 1.
             check: is called again and again, several times a tile; what it raises ends the work.
+            on_note: is called with a line where a picture had to be converted, no level reaches a target, or the model
+                isn't exact; by default the logger `hpcm` warns.
 
-        Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
-        that isn't exact gives a PictureNotice (a warning).
+        Raises PictureError, UsageError.
         """
         check_target(quality, bpp, psnr)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
         refine = _refine(effort, on_progress, check)
-        picture = from_image(image_of(image))
+        on_note = on_note or log_note
+        picture = from_image(image_of(image, on_note))
+        for note in picture.notes:
+            on_note(note)
         searches = bpp is not None or psnr is not None
 
         def encoding(model: int) -> Encoding:
             loaded = self.loaded(model, keep=searches)
-            self._note_if_inexact(loaded)
+            self._note_if_inexact(loaded, on_note)
             return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine)
 
         height, width = picture.size
-        trials = Trials(height * width, self._levels, encoding, refine is not None, _warn)
+        trials = Trials(height * width, self._levels, encoding, refine is not None, on_note)
         if bpp is not None:
             return trials.smaller_than(bpp)
         if psnr is not None:
@@ -206,6 +211,7 @@ class Codec:
         scale: int = PASSES,
         max_pixels: int | None = None,
         check: Check | None = None,
+        on_note: OnNote | None = None,
     ) -> Image.Image:
         """Decodes a .hpcm file made with this model.
 
@@ -219,6 +225,7 @@ class Codec:
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
             check: as for `compress`.
+            on_note: is called with a line where `scale` has no effect; by default the logger `hpcm` warns.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
@@ -227,6 +234,8 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data))
         if container.progress < 1:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
+        if scale < PASSES and container.passes == 1:
+            (on_note or log_note)("the file isn't progressive: decoded whole")
         return self._decode(container, box, draft, scale, max_pixels, check)
 
     def preview(
@@ -295,20 +304,16 @@ class Codec:
             raise MismatchError(f"{made_with}, this is {self.weights.name!r} of hash {self.weights.hash.hex()}")
         raise MismatchError(f"{made_with}, which is none of {', '.join(model.name for model in self.models)}")
 
-    def _note_if_inexact(self, loaded: Loaded) -> None:
+    def _note_if_inexact(self, loaded: Loaded, on_note: OnNote) -> None:
         """A note, once, where a model's files may not decode elsewhere."""
         name = loaded.weights.name
         if loaded.networks.config.carrier or name in self._noted:
             return
         self._noted.add(name)
-        _warn(
+        on_note(
             f"{name} isn't exact: its files may not decode on another machine, and need exactly "
             "these weights, which further training replaces; make it exact with `hpcm exact`"
         )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=4)
 
 
 def _stoppable(loaded: Loaded, check: Check | None) -> Loaded:

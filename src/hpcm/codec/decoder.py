@@ -68,7 +68,7 @@ def decode(
         left, top, right, bottom = area
         alpha = whole_alpha()[top:bottom, left:right]
         alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
-    return Picture(pixels, alpha, **Metadata.of(container).present)
+    return Picture(pixels, alpha, notes=(), **Metadata.of(container).present)
 
 
 class TileDecoder:

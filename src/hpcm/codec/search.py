@@ -7,8 +7,8 @@ numbers around it, at first of any, then more and more surely of the nearer one 
 inference for neural image compression", NeurIPS 2020). Other than in the paper only the choice gets colder, not the
 mixture.
 
-Decoders stay as they are. The gradient is that of the model in floating point. The symbols, and the decision whether a tile has gained anything,
-are the model's own, so that no file has a larger loss than without effort.
+Decoders stay as they are. The gradient is that of the model in floating point. The symbols, and the decision whether a
+tile has gained anything, are the model's own, so that no file has a larger loss than without effort.
 
 Large pictures are refined tile by tile. What a tile's latents change are the pixels of the tile and of a halo around
 it; for these g_s also sees the neighbours' latents: those above and on the left are refined already, the others aren't.

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..util.notes import OnNote
 from .encoder import Encoding
 
 BELOW, ABOVE = 5, 1  # levels that are tried beside the result of a bisection
@@ -43,7 +44,7 @@ class Trials:
         levels: Sequence[Level],
         encoding: Callable[[int], Encoding],
         refines: bool,
-        on_note: Callable[[str], None],
+        on_note: OnNote,
     ) -> None:
         self.pixels, self.levels = pixels, levels
         self.refines, self.on_note = refines, on_note

@@ -3,8 +3,8 @@
     limits.py     how much is taken at once        offer.py      the models, and codecs loaded once
     site.py       the files, by their URLs         export.py     the same as a folder, for any file server
     work.py       bytes -> bytes, in a thread      reading.py    how pictures are opened here
-    pool.py       places, threads, time limits     notices.py    whose notice it is, among threads
-    upload.py     a body, bounded                  door.py       what holds for every request: headers, slow clients
+    pool.py       places, threads, time limits     upload.py     a body, bounded
+    door.py       what holds for every request: headers, slow clients
     refusal.py    errors as status and line        queries.py    the parameters
     api.py        the operations                   failures.py   errors as JSON
     callers.py    who may ask: no other site's pages

@@ -8,16 +8,17 @@ from ..errors import TooLargeError
 from ..format.fields import Box, Container
 from ..image.read import open_picture
 from ..model.config import LATENT_STRIDE, Config, receptive_halo
+from ..util.notes import OnNote
 from .refusal import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
-def opened(data: bytes, max_pixels: int) -> Image.Image:
+def opened(data: bytes, max_pixels: int, on_note: OnNote) -> Image.Image:
     """A picture from the bytes of its file, decoded. Raises PictureError, Refused."""
     try:
-        return open_picture(data, formats=FORMATS, max_pixels=max_pixels)
+        return open_picture(data, formats=FORMATS, max_pixels=max_pixels, on_note=on_note)
     except TooLargeError as error:
         found = f"{error.size[0]} x {error.size[1]} pixels, over {max_pixels:,}" if error.size else None
         raise Refused(TOO_LARGE, f"the picture has {found or f'over {max_pixels:,} pixels'}") from None

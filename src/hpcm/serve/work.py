@@ -15,8 +15,8 @@ from ..format.fields import ANCILLARY, PASSES, Box, Container
 from ..image.write import draft_of, fitted, save_picture
 from ..model.find import WeightsFile
 from ..nn.stoppable import Check
+from ..util.notes import OnNote
 from .limits import Limits
-from .notices import listening
 from .offer import Offer
 from .reading import check_file, opened
 from .refusal import one_line
@@ -45,38 +45,38 @@ class Worker:
 
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
         """A picture file to a .hpcm file."""
-
-        with listening() as notices:
-            image = opened(data, self.limits.max_pixels)
-            if how["effort"]:
-                bound_torch(self.limits.threads)
-            compressed = self.offer.codec(weights).compress(image, **how, check=checking(stop))
+        notes: list[str] = []
+        image = opened(data, self.limits.max_pixels, notes.append)
+        if how["effort"]:
+            bound_torch(self.limits.threads)
+        codec = self.offer.codec(weights)
+        compressed = codec.compress(image, **how, check=checking(stop), on_note=notes.append)
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
-        return Answer(compressed, KIND, headers | notice(notices))
+        return Answer(compressed, KIND, headers | notice(notes))
 
     def decompress(
         self, data: bytes, stop: Stop, format: str, scale: int, box: Box | None, max_size: int | None
     ) -> Answer:
         """A .hpcm file to a picture file."""
-        with listening() as notices:
-            container = format_.unpack(data)
-            weights = self.offer.decoder(container)
-            codec = self.offer.codec(weights)
-            check_box(container, box)
-            check_file(container, codec.networks.config, box, self.limits.max_pixels)
-            draft = draft_of(container, max_size)
-            image = codec.decompress(
-                container,
-                box=box,
-                draft=draft,
-                scale=scale,
-                max_pixels=self.limits.max_pixels,
-                check=checking(stop),
-            )
-            body = written(fitted(image, max_size), format, checking(stop))
-        return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
+        notes: list[str] = []
+        container = format_.unpack(data)
+        weights = self.offer.decoder(container)
+        codec = self.offer.codec(weights)
+        check_box(container, box)
+        check_file(container, codec.networks.config, box, self.limits.max_pixels)
+        image = codec.decompress(
+            container,
+            box=box,
+            draft=draft_of(container, max_size),
+            scale=scale,
+            max_pixels=self.limits.max_pixels,
+            check=checking(stop),
+            on_note=notes.append,
+        )
+        body = written(fitted(image, max_size), format, checking(stop), notes.append)
+        return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notes))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
         """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
@@ -124,7 +124,7 @@ class _Checked(io.BytesIO):
         return super().write(data)
 
 
-def written(image: Image.Image, format: str, check: Check) -> bytes:
+def written(image: Image.Image, format: str, check: Check, on_note: OnNote) -> bytes:
     """The bytes of a picture file; the work ends when `check` raises.
 
     Pillow writes PNG piece by piece, and WebP at once. Raises UsageError where the format, which is a parameter, can't
@@ -132,7 +132,7 @@ def written(image: Image.Image, format: str, check: Check) -> bytes:
     """
     check()
     try:
-        return save_picture(image, f".{format}", out=_Checked(check))
+        return save_picture(image, f".{format}", out=_Checked(check), on_note=on_note)
     except PictureError as error:
         raise UsageError(f"format: {str(error).removesuffix('; try .png')}; take png") from error
 
