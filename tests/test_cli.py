@@ -22,7 +22,7 @@ import hpcm
 from hpcm import cli, official
 from hpcm.cli import decompress, help, outputs
 from hpcm.cli.commands import parser
-from hpcm.codec import codec, ladder
+from hpcm.codec import api, codec
 from hpcm.codec.info import quality_of
 from hpcm.defaults import MAX_QUALITY
 from hpcm.engine.torch import save
@@ -53,7 +53,7 @@ def material(tmp_path_factory, tiny) -> Path:
     picture = Image.open(KODIM).crop((100, 200, 100 + SIZE[0], 200 + SIZE[1]))
     picture.info.clear()
     picture.save(folder / "photo.png")
-    (folder / "photo.hpcm").write_bytes(ladder.load(folder / "tiny.safetensors").compress(picture))
+    (folder / "photo.hpcm").write_bytes(api.load(folder / "tiny.safetensors").compress(picture))
     return folder
 
 
@@ -111,7 +111,7 @@ def test_there_and_back(run, at, material, capsys):
     assert run("decompress", "photo.hpcm") == 0
     size = (at / "photo.png").stat().st_size
     assert capsys.readouterr() == (f"photo.hpcm -> photo.png  {after:,} -> {size:,} bytes (200 x 136 pixels)\n", "")
-    expected = ladder.load(material / "tiny.safetensors").decompress((at / "photo.hpcm").read_bytes())
+    expected = api.load(material / "tiny.safetensors").decompress((at / "photo.hpcm").read_bytes())
     assert np.array_equal(pixels(at / "photo.png"), np.asarray(expected))
     assert tree(at) == {"photo.png", "photo.hpcm"}
 

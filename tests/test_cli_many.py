@@ -32,7 +32,7 @@ def at(tmp_path, monkeypatch) -> Path:
         os.utime(tmp_path / "in" / f"{name}.png", ns=(LONG_AGO, LONG_AGO))
     (tmp_path / "in" / "damaged.png").write_bytes(b"none")
     yield tmp_path
-    messages.be_verbose(False)
+    messages.log_to_stderr(verbose=False)
 
 
 def tree(folder: Path) -> set[str]:

@@ -3,9 +3,8 @@
 import dataclasses
 import re
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -20,10 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hpcm
+from hpcm.codec import api
 from hpcm.codec import decoder as decoding
-from hpcm.codec import shortest
 from hpcm.codec.codec import Codec
-from hpcm.codec.encoder import ABOVE, BELOW, Encoding, explored
+from hpcm.codec.encoder import Encoding
+from hpcm.codec.pixels import analyse, assemble, synthesise
+from hpcm.codec.targets import ABOVE, BELOW, Level, Trials, explored
 from hpcm.codec.tiles import Tiling, latents_inside
 from hpcm.defaults import MAX_DECODED, MAX_QUALITY, MAX_TILE_SIDE
 from hpcm.engine.torch import save
@@ -33,7 +34,6 @@ from hpcm.errors import (
     HPCMError,
     MismatchError,
     PictureError,
-    PictureNotice,
     TruncatedError,
     UsageError,
 )
@@ -42,6 +42,7 @@ from hpcm.format.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
 from hpcm.image.picture import Picture, from_image
 from hpcm.model.config import LATENT_STRIDE, NANO, Config
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.loop import Loop
 from hpcm.nn.rate import bits
 
 KODAK = Path(__file__).parent / "data"
@@ -81,7 +82,7 @@ def _bundled() -> Codec:
 @pytest.fixture
 def small_tiles(monkeypatch) -> None:
     """Compresses to tiles of 256 pixels."""
-    monkeypatch.setattr("hpcm.codec.encoder.Tiling", lambda model, size, _: Tiling(model, size, SMALL_TILE))
+    monkeypatch.setattr("hpcm.codec.encoder.Tiling", lambda config, size, _: Tiling(config, size, SMALL_TILE))
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -103,10 +104,16 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 def encoded(codec: Codec, picture: Picture, side: int = 1024, level: int = 0) -> Iterator[tuple[list, torch.Tensor]]:
     """The symbols and y_hat of each tile."""
-    tiling = Tiling(codec.networks, picture.size, side)
+    networks, tiling = codec.networks, Tiling(codec.networks.config, picture.size, side)
     with torch.no_grad():
         for box in tiling:
-            yield codec.networks.encode(tiling.analyse(picture, box), level, latents_inside(box))
+            yield networks.encode(analyse(networks, tiling, picture, box), level, latents_inside(box))
+
+
+def decoded_from(networks: Loop, tiling: Tiling, y_hats: Iterable[torch.Tensor], bit_depth: int = 8) -> np.ndarray:
+    """The picture that the latents of all tiles, row by row, are decoded to."""
+    pieces = synthesise(networks, tiling, y_hats, tiling.whole, bit_depth, grey=False)
+    return assemble(pieces, tiling.whole)
 
 
 # ---- there and back -------------------------------------------------------------------------------------------------
@@ -117,7 +124,7 @@ def check_round_trip(codec: Codec, width: int, height: int) -> None:
     image = photo(width, height)
     decoded = codec.decompress(codec.compress(image))
     ((_, y_hat),) = encoded(codec, from_image(image), level=codec.level_of(50))
-    expected = Tiling(codec.networks, (height, width)).synthesise(lambda _: y_hat, 8, grey=False)
+    expected = decoded_from(codec.networks, Tiling(codec.networks.config, (height, width)), [y_hat])
     assert np.array_equal(np.asarray(decoded), expected)
     assert (decoded.mode, decoded.size) == ("RGB", (width, height))
 
@@ -196,14 +203,14 @@ def test_no_seams(build, request, name, width, height):
     if name == "tiny":
         config = replace(config, analysis=((3, 16), (0, 16)), synthesis=((0, 16), (3, 16)))  # NANO's reach
     model, picture = build(config), from_image(photo(width, height))
-    whole, pieces = Tiling(model, picture.size, 1024), Tiling(model, picture.size, SMALL_TILE)
+    whole, pieces = (Tiling(model.config, picture.size, side) for side in (1024, SMALL_TILE))
     (box,) = whole
     assert len(list(pieces)) > 1
-    y = whole.analyse(picture, box)
+    y = analyse(model, whole, picture, box)
     for part in pieces:
-        piece, there = pieces.analyse(picture, part), place(y, part)
+        piece, there = analyse(model, pieces, picture, part), place(y, part)
         assert torch.allclose(piece, there, rtol=1e-4, atol=1e-4 * float(y.abs().max()))
-    one, many = (tiling.synthesise(lambda part: place(y, part), 16, False) for tiling in (whole, pieces))
+    one, many = (decoded_from(model, tiling, (place(y, part) for part in tiling), 16) for tiling in (whole, pieces))
     difference = one.astype(int) - many.astype(int)
     assert np.abs(difference).max() <= 3  # of 65535
 
@@ -212,9 +219,9 @@ def test_too_small_a_halo_would_be_seen(build, tiny, monkeypatch):
     """That is, the test above can fail."""
     monkeypatch.setattr("hpcm.codec.tiles.receptive_halo", lambda config: 0)
     model, picture = build(tiny), from_image(photo(300, 300))
-    whole, pieces = Tiling(model, picture.size, 1024), Tiling(model, picture.size, SMALL_TILE)
-    y = whole.analyse(picture, next(iter(whole)))
-    first = pieces.analyse(picture, next(iter(pieces)))
+    whole, pieces = (Tiling(model.config, picture.size, side) for side in (1024, SMALL_TILE))
+    y = analyse(model, whole, picture, next(iter(whole)))
+    first = analyse(model, pieces, picture, next(iter(pieces)))
     assert not torch.allclose(y[:, :, :16, :16], first, atol=1e-3)
 
 
@@ -224,10 +231,9 @@ def test_tiles_there_and_back(make, request, small_tiles, name):
     data = codec.compress(image)
     container = unpack(data)
     assert (container.tile_side, len(container.tiles)) == (SMALL_TILE, 6)
-    tiling = Tiling(codec.networks, (300, 520), SMALL_TILE)
-    parts = [part for _, part in encoded(codec, from_image(image), SMALL_TILE, container.level)]
-    y_hat = dict(zip(tiling, parts, strict=True))
-    assert np.array_equal(np.asarray(codec.decompress(data)), tiling.synthesise(y_hat.__getitem__, 8, False))
+    tiling = Tiling(codec.networks.config, (300, 520), SMALL_TILE)
+    y_hats = [y_hat for _, y_hat in encoded(codec, from_image(image), SMALL_TILE, container.level)]
+    assert np.array_equal(np.asarray(codec.decompress(data)), decoded_from(codec.networks, tiling, y_hats))
 
 
 @pytest.mark.parametrize("changed", [{}, {"hierarchy": False}, {"steps": (1, 1, 1)}])
@@ -355,16 +361,16 @@ def test_decibels(bundled):
 
 def test_targets_out_of_reach(bundled):
     image = photo(100, 64)
-    with pytest.warns(PictureNotice, match="no level takes 0.001 bits per pixel or less: the smallest") as told:
-        data = bundled.compress(image, bpp=0.001)
+    notes: list[str] = []
+    data = bundled.compress(image, bpp=0.001, on_note=notes.append)
     assert unpack(data).level == 0
-    assert f" has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)" in str(told[0].message)
-    with pytest.warns(
-        PictureNotice, match=rf"no level of {bundled.weights.name} reaches 90 dB on this picture"
-    ) as told:
-        data = bundled.compress(image, psnr=90)
+    smallest = f"the smallest file has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)"
+    assert notes == [f"no level takes 0.001 bits per pixel or less: {smallest}"]
+    notes.clear()
+    data = bundled.compress(image, psnr=90, on_note=notes.append)
     assert unpack(data).level == bundled.levels - 1
-    assert f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used" in str(told[0].message)
+    used = f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used"
+    assert notes == [f"no level of {bundled.weights.name} reaches 90 dB on this picture: {used}"]
 
 
 UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer bytes
@@ -377,54 +383,65 @@ UNEVEN = {  # pictures of which a higher level may have a lower PSNR or fewer by
 TARGETS = 40  # of each picture
 
 
+def trials(job: Encoding, notes: list[str]) -> Trials:
+    """A picture at all levels of the model that it is encoded by."""
+    levels = [Level(0, level) for level in range(job.levels)]
+    height, width = job.picture.size
+    return Trials(height * width, levels, lambda model: job, job.refine is not None, notes.append)
+
+
 @pytest.mark.parametrize("name", UNEVEN)
 def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
     """The smallest file that reaches a PSNR, the highest level within a size; against all levels."""
-    job = Encoding(bundled.loaded, from_image(Image.fromarray(UNEVEN[name])))
-    job._keep_latents()
+    job = Encoding(bundled.loaded(), from_image(Image.fromarray(UNEVEN[name])))
+    job.keep_latents()
     files = [job.file(level) for level in range(bundled.levels)]
     quality = [job.psnr(level) for level in range(bundled.levels)]
     sizes = list(map(len, files))
     assert quality != sorted(quality)
+    notes: list[str] = []
     monkeypatch.setattr(Encoding, "file", lambda self, level: files[level])
     monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[level])
     for target in np.linspace(min(quality), max(quality), TARGETS):
-        data = job.reaching(float(target))
+        data = trials(job, notes).reaching(float(target))
         assert len(data) == min(size for size, value in zip(sizes, quality, strict=True) if value >= target)
         assert quality[files.index(data)] >= target
     for size in range(min(sizes), max(sizes) + 1):
-        data = job.smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
+        data = trials(job, notes).smaller_than(8 * size / (job.picture.size[0] * job.picture.size[1]))
         assert data == files[max(level for level, taken in enumerate(sizes) if taken <= size)]
+    assert not notes
 
 
 def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
     """The best PSNR of a white picture isn't the last level's."""
     image = Image.fromarray(UNEVEN["white"])
-    job = Encoding(bundled.loaded, from_image(image))
+    job = Encoding(bundled.loaded(), from_image(image))
     quality = [job.psnr(level) for level in range(bundled.levels)]
     assert quality[-1] < max(quality) - 0.1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data = bundled.compress(image, psnr=max(quality) - 0.01)
+    notes: list[str] = []
+    data = bundled.compress(image, psnr=max(quality) - 0.01, on_note=notes.append)
     assert psnr(image, bundled.decompress(data)) >= max(quality) - 0.01
-    with pytest.warns(PictureNotice, match=f"the best one, {max(quality):.2f} dB, was used"):
-        data = bundled.compress(image, psnr=max(quality) + 0.01)
+    assert not notes
+    data = bundled.compress(image, psnr=max(quality) + 0.01, on_note=notes.append)
+    assert len(notes) == 1
+    assert f"the best one, {max(quality):.2f} dB, was used" in notes[0]
     assert unpack(data).level == int(np.argmax(quality))
 
 
 def test_what_only_a_search_reaches_is_reached(bundled, monkeypatch):
     """With effort, a level counts with its refined latents before it is said that none reaches the target."""
-    job = Encoding(bundled.loaded, from_image(photo(64, 64)), refine=lambda job, level: job._latents)
+    job = Encoding(bundled.loaded(), from_image(photo(64, 64)), refine=lambda job, level: job._latents)
     monkeypatch.setattr(Encoding, "psnr", lambda self, level: 30 + level / 64 + (self.refine is None))
     monkeypatch.setattr(Encoding, "file", lambda self, level: bytes(100 + level - 50 * (self.refine is None)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(job.reaching(31.5)) == 50 + 63
-        assert len(job.smaller_than(8 * 80 / 64**2)) <= 80
-    with pytest.warns(PictureNotice, match=r"the best one, 31\.98 dB, was used"):
-        job.reaching(32)
-    with pytest.warns(PictureNotice, match=r"the smallest file has .* \(50 bytes\)"):
-        job.smaller_than(8 * 40 / 64**2)
+    notes: list[str] = []
+    assert len(trials(job, notes).reaching(31.5)) == 50 + 63
+    assert len(trials(job, notes).smaller_than(8 * 80 / 64**2)) <= 80
+    assert not notes
+    trials(job, notes).reaching(32)
+    trials(job, notes).smaller_than(8 * 40 / 64**2)
+    best, smallest = notes
+    assert "the best one, 31.98 dB, was used" in best
+    assert re.search(r"the smallest file has .* \(50 bytes\)", smallest)
 
 
 @pytest.mark.parametrize("target", [{"psnr": 30}, {"psnr": 36}, {"bpp": 0.3}, {"bpp": 1}])
@@ -457,14 +474,28 @@ def test_values_that_fall_are_noticed():
                 assert len(tried) <= levels.bit_length() + BELOW + ABOVE
 
 
-@pytest.mark.filterwarnings("default::hpcm.errors.PictureNotice")
 def test_a_model_that_is_not_exact_says_so_once(codec, bundled):
-    with pytest.warns(PictureNotice, match=r"tiny isn't exact: its files may not decode on another machine"):
-        codec.compress(photo(8, 8))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        codec.compress(photo(8, 8))
-        bundled.compress(photo(8, 8))
+    notes: list[str] = []
+    codec.compress(photo(8, 8), on_note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("tiny isn't exact: its files may not decode on another machine")
+    codec.compress(photo(8, 8), on_note=notes.append)
+    bundled.compress(photo(8, 8), on_note=notes.append)
+    assert len(notes) == 1
+
+
+def test_notes_are_warnings_of_a_logger_unless_they_are_asked_for(codec, bundled, caplog):
+    codec.compress(photo(8, 8))
+    image = photo(8, 8).convert("P")
+    hpcm.compress(image)
+    (exact, converted) = caplog.records
+    assert (exact.name, exact.levelname, converted.name, converted.levelname) == ("hpcm", "WARNING") * 2
+    assert converted.getMessage() == "the picture's mode P was converted to RGB"
+    caplog.clear()
+    notes: list[str] = []
+    bundled.compress(image, on_note=notes.append)
+    assert notes == ["the picture's mode P was converted to RGB"]
+    assert not caplog.records
 
 
 def test_every_level_has_a_quality(codec):
@@ -497,7 +528,7 @@ class Untouchable:
     """Networks that nobody may use."""
 
     def __init__(self, levels: int = 64) -> None:
-        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels})
+        self.config = SimpleNamespace(**{**vars(NANO), "levels": levels, "multiple": NANO.multiple})
 
     def __getattr__(self, name: str):
         raise AssertionError(f"{name} was asked for")
@@ -721,7 +752,7 @@ def test_a_container_is_unpacked_once(codec, monkeypatch):
     data = codec.compress(photo(40, 30))
     monkeypatch.setenv("HPCM_WEIGHTS", str(codec.weights.path.parent))
     unpacked = []
-    monkeypatch.setattr(shortest, "unpack", lambda data: (unpacked.append(data), unpack(data))[1])
+    monkeypatch.setattr(api, "unpack", lambda data: (unpacked.append(data), unpack(data))[1])
     assert hpcm.decompress(data).size == (40, 30)
     assert unpacked == [data]
 

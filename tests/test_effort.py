@@ -13,9 +13,10 @@ import hpcm
 from hpcm.codec import search as module
 from hpcm.codec.codec import Codec
 from hpcm.codec.encoder import Encoding
+from hpcm.codec.pixels import assemble, synthesise
 from hpcm.codec.search import EFFORTS, Annealing, refined
 from hpcm.defaults import TILE_SIDE
-from hpcm.errors import PictureNotice, UsageError, WeightsError
+from hpcm.errors import UsageError, WeightsError
 from hpcm.format.container import unpack
 from hpcm.image.picture import from_image
 from hpcm.util.metrics import psnr
@@ -65,18 +66,20 @@ def test_tiles_are_searched_among_their_neighbours(codec):
 
 def test_what_is_compared_is_what_tiles_change(codec):
     """Another tile's change of latents changes no pixel outside the window's, and the window's are those decoded."""
-    job = Encoding(codec.loaded, from_image(photo(600, 300)), tile=256)
+    job = Encoding(codec.loaded(), from_image(photo(600, 300)), tile=256)
     boxes, refiner = list(job.tiling), module._Refiner(job, 30, EFFORTS[1])
     y_hats = {box: job.coded(box, 30, job.latents(box))[1] for box in boxes}
 
     def picture(changed=None):
-        return job.tiling.synthesise(lambda box: y_hats[box] + (box == changed), 8, grey=False).astype(int)
+        moved = [y_hats[box] + (box == changed) for box in boxes]
+        whole = job.tiling.whole
+        return assemble(synthesise(job.networks, job.tiling, moved, whole, 8, grey=False), whole).astype(int)
 
     for box in boxes:
-        window = refiner._window(box)
+        around = refiner._surroundings(box)
         left, top, right, bottom = job.tiling.with_halo(job.tiling.cells(box))
         area = slice(16 * top, min(16 * bottom, 300)), slice(16 * left, min(16 * right, 600))
-        pixels = window.cut(refiner.model.synthesise(window.put(torch.from_numpy(y_hats[box] + 1))))
+        pixels = refiner._decoded_pixels(around, torch.from_numpy(y_hats[box] + 1))
         expected = picture(box)
         assert np.abs(pixels[0].permute(1, 2, 0).numpy() * 255 - expected[area]).max() < 1.01
         expected[area] = picture()[area]
@@ -104,8 +107,9 @@ def test_a_limit_of_bytes_is_kept(codec):
         plain, searched = (codec.compress(image, bpp=bpp, effort=effort) for effort in (0, 1))
         assert 8 * len(searched) <= bpp * image.width * image.height
         assert unpack(searched).level >= unpack(plain).level
-    with pytest.warns(PictureNotice, match="no level"):
-        codec.compress(image, bpp=0.001, effort=1)
+    notes = []
+    codec.compress(image, bpp=0.001, effort=1, on_note=notes.append)
+    assert [note[:8] for note in notes] == ["no level"]
 
 
 def test_a_quality_in_db_is_reached(codec):
@@ -117,13 +121,14 @@ def test_a_quality_in_db_is_reached(codec):
         assert len(searched) <= len(plain)
         smaller += len(searched) < len(plain)
     assert smaller
-    with pytest.warns(PictureNotice, match="no level"):
-        codec.compress(image, psnr=90, effort=1)
+    notes = []
+    codec.compress(image, psnr=90, effort=1, on_note=notes.append)
+    assert [note[:8] for note in notes] == ["no level"]
 
 
 def test_it_is_told_how_far_it_is(codec):
     shares = []
-    codec.compress(photo(300, 100), tile=256, effort=1, told=shares.append)
+    codec.compress(photo(300, 100), tile=256, effort=1, on_progress=shares.append)
     assert len(shares) == 2 * FEW
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -165,19 +170,19 @@ def test_under_another_default_dtype(codec):
 
 def test_ms_ssim_where_the_model_was_trained_for_it(codec):
     weights = replace(codec.weights, provenance={**codec.weights.provenance, "loss": "ms-ssim"})
-    loaded = codec.loaded._replace(weights=weights)
+    loaded = codec.loaded()._replace(weights=weights)
     image = photo(256, 192)
     job = Encoding(loaded, from_image(image))
-    found = refined(job, 40, effort=1)
-    window = module._Refiner(job, 40, EFFORTS[1])
+    found = refined(job, 40, effort=1, on_progress=lambda share: None)
+    refiner = module._Refiner(job, 40, EFFORTS[1])
     box = next(iter(job.tiling))
     before, after = (
-        window._measured(box, latents, window._window(box))[0] for latents in (job.latents(box), found[box])
+        refiner._measured(box, latents, refiner._surroundings(box))[0] for latents in (job.latents(box), found[box])
     )
     assert after < before
     small = Encoding(loaded, from_image(photo(100, 100)))  # too small for MS-SSIM
     (box,) = small.tiling
-    assert refined(small, 40, effort=1)[box].z is None
+    assert refined(small, 40, effort=1, on_progress=lambda share: None)[box].z is None
 
 
 def test_effort_is_refused(codec, monkeypatch):

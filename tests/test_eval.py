@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from PIL import AvifImagePlugin, Image
 
 from hpcm import cli
 from hpcm.engine.torch import save
-from hpcm.errors import PictureError, PictureNotice, UsageError
+from hpcm.errors import PictureError, UsageError
 from hpcm.eval import evaluate, measure, rivals, yuv
 from hpcm.eval.measure import Subject, Task, open_codec
 from hpcm.eval.metrics import EXTRA
@@ -30,6 +29,7 @@ from hpcm.image.read import open_picture
 from hpcm.model import find as weights
 from hpcm.model.file import describe
 from hpcm.nn.hpcm import HPCM
+from hpcm.util.notes import ignore_note
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM
@@ -314,9 +314,7 @@ def test_pictures_are_read_as_the_codec_reads_them(tmp_path, image, suffix, expe
     image.save(file, **({"exif": image.getexif()} if image.getexif() else {}))
     expected = expected if expected.ndim == 3 else np.dstack([expected] * 3)
     assert np.array_equal(measure.read_pixels(file), expected)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PictureNotice)
-        kept = from_image(open_picture(file.read_bytes())).pixels  # by the codec
+    kept = from_image(open_picture(file.read_bytes(), on_note=ignore_note)).pixels  # by the codec
     assert kept.shape[:2] == expected.shape[:2]
     kept = kept // 257 if kept.dtype == np.uint16 else kept
     assert np.array_equal(kept, expected if kept.ndim == 3 else expected[..., 0])
@@ -452,7 +450,7 @@ def test_a_codec_that_took_more_threads_is_told():
 
 def loaders(path):
     """What loads a model in a file; others have functions of their own called `load`."""
-    return {"hpcm.load", "Ours", *(["load"] if "from ..ladder import" in path.read_text() else [])}
+    return {"hpcm.load", "Ours", *(["load"] if "from ..codec.api import" in path.read_text() else [])}
 
 
 def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():

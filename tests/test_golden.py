@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import hpcm
+from hpcm.codec.api import load
 from hpcm.codec.entropy import Decoder, Encoder
-from hpcm.codec.ladder import load
 from hpcm.codec.tiles import Tiling, extent, latents_inside
 from hpcm.format.container import pack, unpack
 from hpcm.image.metadata.kept import Metadata
@@ -87,13 +87,14 @@ def test_golden_files(name):
 def coded_again(codec, data):
     """Decodes the symbols of a file of one tile and codes them: the payload's bytes."""
     container = unpack(data)
-    tiling = Tiling(codec.networks, (container.height, container.width), container.tile_side)
+    tiling = Tiling(codec.networks.config, (container.height, container.width), container.tile_side)
+    tables = codec.loaded().tables
     (box,), (tile,) = list(tiling), container.tiles
     payload = b"".join(part.payload for part in tile)
-    decoder, encoder = Decoder(codec.tables, payload), Encoder(codec.tables)
+    decoder, encoder = Decoder(tables, payload), Encoder(tables)
 
     def pop(scales):
-        indexes = codec.tables.index(scales)
+        indexes = tables.index(scales)
         encoder.push(symbols := decoder.pop(indexes), indexes)
         return symbols
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.codec.ladder import load
-from hpcm.codec.tiles import cropped
+from hpcm.codec.api import load
+from hpcm.codec.pixels import cropped
 from hpcm.engine import choice, onnx
 from hpcm.engine.export import graphs
 from hpcm.engine.torch import save

@@ -10,8 +10,8 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec, reduction
-from hpcm.codec.decoder import Decoding
-from hpcm.codec.tiles import cropped
+from hpcm.codec.decoder import TileDecoder
+from hpcm.codec.pixels import cropped
 from hpcm.errors import FormatError, HPCMError, MismatchError, TruncatedError, UsageError
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Part
@@ -212,9 +212,9 @@ def test_what_is_known_stays_as_it_is(codec, photo):
 
 def test_a_preview_keeps_three_rows_of_tiles(codec, photo, monkeypatch):
     """However high the picture is."""
-    held, filled = [], Decoding._filled
+    held, filled = [], TileDecoder._filled
     monkeypatch.setattr(
-        Decoding, "_filled", lambda self, *boxes: (filled(self, *boxes), held.append(len(self._kept)))[0]
+        TileDecoder, "_filled", lambda self, *boxes: (filled(self, *boxes), held.append(len(self._kept)))[0]
     )
     high = photo.transpose(Image.Transpose.ROTATE_90).resize((300, 1500))
     codec.decompress(codec.compress(high, quality=20, tile=TILE, progressive=True), scale=1)

@@ -8,7 +8,6 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec
-from hpcm.codec.ladder import Ladder
 from hpcm.engine.onnx import OnnxNetworks
 from hpcm.format.container import pack, unpack
 from hpcm.nn.loop import Loop
@@ -78,14 +77,14 @@ def test_it_ends_before_the_next_network(codec, file, monkeypatch, way):
         assert len(runs) == checks[last - 1]
 
 
-def test_a_ladder_stops_in_its_search():
+def test_a_codec_of_several_models_stops_in_its_search():
     codec = hpcm.load("nano", threads=1)
-    ladder = Ladder([codec.weights, codec.weights])
+    several = Codec([codec.weights, codec.weights])
     for how in ({"quality": 50}, {"bpp": 1.0}, {"psnr": 30.0}):
         with pytest.raises(Enough):
-            ladder.compress(PHOTO, **how, check=enough)
+            several.compress(PHOTO, **how, check=enough)
     with pytest.raises(Enough):
-        ladder.decompress(codec.compress(PHOTO), check=enough)
+        several.decompress(codec.compress(PHOTO), check=enough)
 
 
 def enough() -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
-from hpcm.codec.ladder import load
+from hpcm.codec.api import load
 from hpcm.defaults import MAX_DECODED
 from hpcm.engine import graph
 from hpcm.engine.onnx import session
@@ -94,8 +94,9 @@ def test_large_xmp_takes_no_time(inner):
 def test_damaged_exif_and_comments_do_not_stop_a_picture():
     image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
     image.info.update(exif=b"no EXIF at all", xmp=b"<x/>", comments={"über � " * 30: "text"})
-    with pytest.warns(UserWarning, match="EXIF is damaged and not written|TIFF has no place for the picture's comment"):
-        assert from_image(open_picture(save_picture(image, ".tif"))).xmp == b"<x/>"
+    notes = []
+    assert from_image(open_picture(save_picture(image, ".tif", on_note=notes.append))).xmp == b"<x/>"
+    assert any("EXIF is damaged and not written" in note for note in notes)
     del image.info["exif"]
     assert from_image(open_picture(save_picture(image, ".png"))).comments is not None
 

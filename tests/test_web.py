@@ -14,8 +14,8 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec import decoder as decoding
+from hpcm.codec.api import codec_for
 from hpcm.codec.entropy import Decoder
-from hpcm.codec.shortest import load_for
 from hpcm.format.container import pack, unpack
 from hpcm.model.find import find, find_hash
 
@@ -90,7 +90,7 @@ def decoded(data: bytes, monkeypatch, **how) -> tuple[np.ndarray, np.ndarray]:
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "Decoder", Listening)
         image = (
-            hpcm.preview(data) if how.get("partial") else load_for(unpack(data)).decompress(data, scale=how["scale"])
+            hpcm.preview(data) if how.get("partial") else codec_for(unpack(data)).decompress(data, scale=how["scale"])
         )
     return np.asarray(image.convert("RGBA")), np.concatenate(symbols)
 

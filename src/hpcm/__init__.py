@@ -14,9 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .codec.api import compress, decompress, load, preview
     from .codec.codec import Codec
-    from .codec.ladder import load
-    from .codec.shortest import compress, decompress, preview
     from .convert import official
     from .errors import HPCMError
     from .model.config import Config
@@ -39,8 +38,7 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "preview"], "codec.shortest"),
-    "load": "codec.ladder",
+    **dict.fromkeys(["compress", "decompress", "preview", "load"], "codec.api"),
     "Codec": "codec.codec",
     "HPCM": "nn.hpcm",
     "Config": "model.config",

@@ -67,7 +67,3 @@ class UsageError(HPCMError):
 
 class TrainingError(HPCMError):
     """Training can't go on: the gradients stay infinite or undefined."""
-
-
-class PictureNotice(UserWarning):
-    """Something about a picture that a user should know and that stops nothing: a conversion, a target out of reach."""

@@ -93,11 +93,11 @@ class HPCMImageFile(ImageFile.ImageFile):
         return self.fp.read()
 
     def _decoded(self) -> Image.Image:
-        from .codec.shortest import load_for
+        from .codec.api import codec_for
 
         try:
             container = unpack(self._read(), partial=ImageFile.LOAD_TRUNCATED_IMAGES)
-            codec = load_for(container)
+            codec = codec_for(container)
             decode = codec.preview if ImageFile.LOAD_TRUNCATED_IMAGES else codec.decompress
             return decode(container, draft=self._draft)
         except TruncatedError as error:
@@ -120,7 +120,7 @@ def _read_head(file: IO[bytes]) -> Container:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    from .codec.shortest import compress
+    from .codec.api import compress
 
     given: dict[str, Any] = image.encoderinfo
     metadata = {name: given[name] for name in METADATA if name in given}

@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from hpcm.codec.api import load
 from hpcm.codec.codec import Codec
 from hpcm.codec.entropy import Decoder, Encoder
-from hpcm.codec.ladder import load
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part

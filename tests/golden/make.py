@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hpcm.codec.ladder import load
-from hpcm.codec.tiles import cropped
+from hpcm.codec.api import load
+from hpcm.codec.pixels import cropped
 from hpcm.engine.torch import save
 from hpcm.image.metadata.kept import Metadata
 from hpcm.image.picture import from_image

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from ..codec.shortest import load_for
+from ..codec.api import codec_for
 from ..errors import UsageError
 from ..format.container import unpack
 from ..format.fields import MAX_ENCODED, Box
@@ -88,7 +88,7 @@ class Pictures(Dataset[Any]):
     def decoded(self, data: bytes) -> Any:
         """The item that the bytes of a .hpcm file become."""
         container = unpack(data)
-        codec = load_for(container, threads=self.threads)
+        codec = codec_for(container, threads=self.threads)
         image = codec.decompress(container, box=self._box(container.width, container.height), max_pixels=MAX_ENCODED)
         if self.transform is not None:
             return self.transform(image)

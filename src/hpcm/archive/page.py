@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..codec.shortest import decompress
+from ..codec.api import decompress
 from ..errors import HPCMError
 from ..format.container import unpack_head
 from ..image.picture import rgb_of
 from ..image.read import open_picture
 from ..image.write import draft_of, fitted
+from ..util.notes import ignore_note
 from .manifest import FOLDER
 from .places import Place
 from .plan import Job
@@ -106,7 +107,7 @@ def _worst(place: Place, roots: Mapping[str, Place], job: Job, lines: pa.Table) 
             data = next(pictures_at(place, line["output"], where, job.column))
             shown = _thumbnail(decompress(data, draft=draft_of(unpack_head(data), THUMBNAIL)))
             if kind_of(line["input"]) == "loose" and line["root"] in roots:
-                shown = _thumbnail(open_picture(roots[line["root"]].read(line["input"]))) + shown
+                shown = _thumbnail(open_picture(roots[line["root"]].read(line["input"]), on_note=ignore_note)) + shown
         except (OSError, HPCMError) as error:
             shown = _e(error)
         name = " ".join(dict.fromkeys((line["input"], line["name"])))

@@ -11,7 +11,6 @@ import queue
 import resource
 import sys
 import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -22,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..errors import FormatError, HPCMError, PictureNotice
+from ..errors import FormatError, HPCMError
 from ..format.container import is_hpcm, unpack
 from ..format.fields import MAX_ENCODED, Container
 from ..image.picture import from_image
 from ..image.read import lift_pillows_bound, open_picture
 from ..image.write import save_picture
 from ..util.metrics import EQUAL, psnr_of_mse
+from ..util.notes import OnNote
 from . import manifest, shards
 from .names import Claims, checked
 from .places import BAD_NAME, Place, readable
@@ -47,7 +47,7 @@ class Worker:
     """Ray Data makes one for each actor and calls it with parts."""
 
     def __init__(self, job: Job) -> None:
-        from ..codec.ladder import load
+        from ..codec.api import load
 
         lift_pillows_bound()
         self.job, self.target = job, Place(job.target)
@@ -105,15 +105,14 @@ class Worker:
             record = record._replace(name=self.named(record.name, picture, part, claims, number))
             if not picture:
                 return record, None
-            with warnings.catch_warnings(record=True) as notes:
-                warnings.simplefilter("always", PictureNotice)
-                data, told = self.restored(source) if self.job.restore else self.compressed(source)
+            notes: list[str] = []
+            code = self.restored if self.job.restore else self.compressed
+            data, told = code(source, notes.append)
         except HPCMError as error:
             return record._replace(data=None), {**facts, "error": str(error)}
         except Exception as error:  # whatever is wrong with one picture doesn't end the run
             return record._replace(data=None), {**facts, "error": _described(error), "again": True}
-        notes_ = "; ".join(str(note.message) for note in notes if issubclass(note.category, PictureNotice))
-        facts |= {"bytes": len(data), "notes": notes_ or None, **told}
+        facts |= {"bytes": len(data), "notes": "; ".join(notes) or None, **told}
         return record._replace(data=data), facts
 
     def named(self, name: str, picture: bool, part: Part, claims: Claims, number: int) -> str:
@@ -132,23 +131,26 @@ class Worker:
             return not self.job.restore or is_hpcm(record.data or b"")
         return kind == "loose" or PurePosixPath(record.name).suffix.lower() in self.job.wanted
 
-    def compressed(self, data: bytes) -> tuple[bytes, Facts]:
+    def compressed(self, data: bytes, on_note: OnNote) -> tuple[bytes, Facts]:
         assert self.codec is not None
-        image = open_picture(data)
-        made = self.codec.compress(image, **self.job.how)
+        image = open_picture(data, on_note=on_note)
+        made = self.codec.compress(image, **self.job.how, on_note=on_note)
         container = unpack(made)
         facts = facts_of(container, len(made))
         if self.job.verify:
             facts |= {"psnr": psnr(image, self.codec.decompress(container, max_pixels=MAX_ENCODED)), "verified": True}
         return made, facts
 
-    def restored(self, data: bytes) -> tuple[bytes, Facts]:
-        from ..codec.shortest import load_for
+    def restored(self, data: bytes, on_note: OnNote) -> tuple[bytes, Facts]:
+        from ..codec.api import codec_for
 
         container = unpack(data)
-        codec = self.codec or load_for(container, threads=self.job.threads)
+        codec = self.codec or codec_for(container, threads=self.job.threads)
         image = codec.decompress(container, max_pixels=MAX_ENCODED)
-        return save_picture(image, f".{self.job.format}"), {**facts_of(container, len(data)), "verified": True}
+        return save_picture(image, f".{self.job.format}", on_note=on_note), {
+            **facts_of(container, len(data)),
+            "verified": True,
+        }
 
 
 def records(root: Place, part: Part, column: str | None) -> Iterator[Record]:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from .commands import parser
-from .messages import attempt, say
+from .messages import attempt, log_to_stderr, say
 from .signals import as_interruptions, exit_code
 from .streams import open_closed
 
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with as_interruptions():
             options = parser().parse_args(arguments)
+            log_to_stderr()
             done = attempt(partial(options.run, options))
             if sys.stdout is not None:
                 sys.stdout.flush()

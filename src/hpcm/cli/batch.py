@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.hardware import keep_pages
 from .jobs import Job
-from .messages import attempt, be_verbose, complain
+from .messages import attempt, complain, log_to_stderr
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ Report = Callable[[float], None]  # is called with how far a search is, 0 to 1
 
 
 def load(model: str, where: dict[str, Any]) -> Codec:
-    """A model, or a ladder of them, by name or path. Raises HPCMError."""
+    """A codec of the model, or of the models, that a name or path stands for. Raises HPCMError."""
     from ..model.find import find_all
 
     models = find_all(model)  # cheap, and most likely to fail
     keep_pages()
-    from ..codec.ladder import codec_of
+    from ..codec.codec import Codec
 
-    return codec_of(models, **where)
+    return Codec(models, **where)
 
 
 def run_jobs(
@@ -42,7 +42,7 @@ def run_jobs(
         make: loads what is needed once, and gives what does a job.
         decodes: the inputs are .hpcm files.
     """
-    be_verbose(options.verbose)
+    log_to_stderr(verbose=options.verbose)
     to_do = [job for job in jobs if not (options.skip_existing and job.is_made())]
     check = partial(_is_sound, options=options, decodes=decodes)
     sound = [job for job in to_do if check(job)]
@@ -82,7 +82,7 @@ def _carry_out(jobs: Sequence[Job], make: Callable[..., Work], options: argparse
         if side_by_side:
             with closing(spread(jobs, make, options)) as results:
                 return sum(_repeat(result) for _, result in zip(remaining, results, strict=True))
-        return sum(attempt(partial(work, job), job.name, notes=not options.quiet) for job in remaining)
+        return sum(attempt(partial(work, job), job.name) for job in remaining)
 
 
 def _repeat(done: Done) -> bool:

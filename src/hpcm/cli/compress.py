@@ -12,7 +12,7 @@ from . import types
 from .batch import Report, keep, load, run_jobs
 from .folders import in_words
 from .jobs import Job, plan
-from .messages import say
+from .messages import note_printer, say
 from .options import EFFORTS, add_files, add_target, where
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
@@ -60,14 +60,14 @@ def compressor(options: argparse.Namespace, report: Report | None = None) -> Wor
 
         torch.set_num_threads(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
-    return partial(compress_one, codec, how={**how, "told": report}, options=options)
+    return partial(compress_one, codec, how={**how, "on_progress": report}, options=options)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
     from ..image.read import open_picture
 
-    data = job.read()
-    image = open_picture(data)
-    compressed = codec.compress(image, **how)
+    data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
+    image = open_picture(data, on_note=on_note)
+    compressed = codec.compress(image, **how, on_note=on_note)
     bpp = 8 * len(compressed) / (image.width * image.height)
     keep(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..defaults import MAX_DECODED, MAX_QUALITY, SUFFIX
-from ..errors import PictureNotice, TruncatedError, UsageError
+from ..errors import TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES
 from ..util.hardware import keep_pages
 from . import types
 from .batch import Report, keep, load, run_jobs
 from .jobs import Job, plan
+from .messages import note_printer
 from .options import add_files, where
 from .parsing import Commands, add_command
 from .processes import Work
@@ -70,25 +70,23 @@ def decompressor(options: argparse.Namespace, report: Report | None = None) -> W
 
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
-    from ..codec.shortest import load_for
+    from ..codec.api import codec_for
     from ..image.write import draft_of, fitted, save_picture
 
-    data = job.read()
+    data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
     try:
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
         raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
-    codec = codec or load_for(container, **where(options))
+    codec = codec or codec_for(container, **where(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_of(container, options.max_size)
     if options.partial:
         image = codec.preview(container, **part)
     else:
-        if options.preview and container.passes == 1:
-            warnings.warn("the file isn't progressive: decoded whole", PictureNotice, stacklevel=2)
-        image = codec.decompress(container, scale=options.preview or PASSES, **part)
+        image = codec.decompress(container, scale=options.preview or PASSES, **part, on_note=on_note)
     image = fitted(image, options.max_size)
-    picture = save_picture(image, job.suffix(options.format), options.quality)
+    picture = save_picture(image, job.suffix(options.format), options.quality, on_note=on_note)
     shown = f"{image.width} x {image.height} pixels"
     if container.progress < 1:
         shown += f", {container.progress:.0%} of the file"

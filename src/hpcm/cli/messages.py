@@ -7,21 +7,22 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 
-from ..errors import HPCMError, PictureNotice
+from ..errors import HPCMError
+from ..util.notes import OnNote, ignore_note
 
 WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
 
 
-def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = True) -> bool:
+def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
     """Whether `work` went well; its returning False says that it has complained already.
 
-    A failure, and every notice (with `notes`), becomes a line on stderr that begins with `name`, the input's. What is
-    no expected failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
+    A failure becomes a line on stderr that begins with `name`, the input's, and so does a library's warning. What is no
+    expected failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("always" if notes else "ignore", PictureNotice)
         warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
@@ -42,17 +43,22 @@ class _Lines(logging.Handler):
     """Writes what the package logs to stderr, a line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say("debug", record.getMessage())
+        say("note" if record.levelno >= logging.WARNING else "debug", record.getMessage())
 
 
 _LINES = _Lines()
 
 
-def be_verbose(yes: bool) -> None:
-    """Whether what the package logs is written to stderr."""
+def log_to_stderr(*, verbose: bool = False) -> None:
+    """Writes what the package logs to stderr: notes, which have no input's name there, and with `verbose` the rest."""
     log = logging.getLogger("hpcm")
-    log.setLevel(logging.DEBUG if yes else logging.NOTSET)
-    (log.addHandler if yes else log.removeHandler)(_LINES)
+    log.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    log.addHandler(_LINES)
+
+
+def note_printer(name: str, *, quiet: bool) -> OnNote:
+    """What writes notes about an input to stderr, a line each; with `quiet` none."""
+    return ignore_note if quiet else partial(say, "note", name=name)
 
 
 def ran_out(error: Exception | str) -> bool:

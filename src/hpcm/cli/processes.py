@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
@@ -24,10 +23,9 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import Any, NamedTuple
 
-from ..errors import PictureNotice
 from ..util.hardware import cores, end_with_parent
 from .jobs import Job
-from .messages import attempt, be_verbose, line
+from .messages import attempt, line, log_to_stderr
 
 Work = Callable[[Job], None]
 Make = Callable[[argparse.Namespace], Work]
@@ -176,17 +174,15 @@ def _serve(pipe: Connection, make: Make, options: argparse.Namespace) -> None:
     def do(job: Job) -> None:
         nonlocal work
         if work is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PictureNotice)  # what is to be said of a model, the parent has said
-                work = make(options)
-            be_verbose(options.verbose)
+            work = make(options)
+            log_to_stderr(verbose=options.verbose)
         work(job)
 
     while True:
         job = pipe.recv()
         try:
             with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                well = attempt(partial(do, job), job.name, notes=not options.quiet)
+                well = attempt(partial(do, job), job.name)
         except Exception:
             pipe.send(f"in a process of its own, {job.name} raised\n{traceback.format_exc()}")
         else:

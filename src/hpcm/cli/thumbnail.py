@@ -32,11 +32,11 @@ def thumbnail(options: argparse.Namespace) -> bool:
 
 def make_thumbnail(options: argparse.Namespace) -> None:
     """What a cut file holds is shown."""
-    from ..codec.shortest import load_for
+    from ..codec.api import codec_for
     from ..image.write import draft_of, fitted
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
-    image = load_for(container).preview(container, draft=draft_of(container, options.side))
+    image = codec_for(container).preview(container, draft=draft_of(container, options.side))
     out = io.BytesIO()
     plain(fitted(image, options.side)).save(out, "PNG")
     write(Path(options.output), out.getvalue(), force=True)

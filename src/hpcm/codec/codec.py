@@ -1,16 +1,27 @@
-"""Codec: picture <-> bytes. The only module that knows both the networks and the file format.
+"""Codec: picture <-> bytes, by one model or by several of one quality level each.
 
     compress:    picture -> tiles -> y -> symbols, step by step -> bytes of each tile -> container     codec/encoder.py
     decompress:  container -> symbols, step by step -> y_hat of each tile -> picture                   codec/decoder.py
 
 Latents that touch no real pixel, only padding, are not coded.
+
+As a rule a codec has one model, whose quality levels share a quality of 1 to 100 evenly. Models of one level each, as
+the authors have trained them from a low lambda to a high one, are one codec, too: a quality takes the model whose
+lambda is nearest to it on a logarithmic scale.
+
+    quality   1                                                       100
+              |-----------|-----------|-----------|-----------|-----------|
+    model     base-0018   base-0035   base-0067   base-0130   base-0250   base-0483
+
+A file names the single model that it was made with, and is decoded by it.
 """
 
 from __future__ import annotations
 
-import warnings
+import math
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
@@ -20,39 +31,94 @@ from typing import Any
 from PIL import Image
 
 from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_TILE_SIDE, TILE_SIDE
-from ..engine.choice import Loaded
-from ..errors import FormatError, MismatchError, PictureNotice, TruncatedError, UsageError
+from ..engine.choice import Loaded, load_networks
+from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES, TILE_SIDES, Box, Container
 from ..image.picture import from_image, to_image
 from ..image.read import File, Source, bytes_of, image_of
+from ..model.config import Config
+from ..model.file import WeightsFile
+from ..nn.loop import Loop
 from ..nn.stoppable import Check, Stoppable
 from ..util.hardware import cores
-from .decoder import Decoding
+from ..util.notes import OnNote, log_note
+from .decoder import decode
 from .encoder import Encoding, Refine
+from .targets import Level, Trials
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
 
 
 class Codec:
-    """One loaded model that turns pictures into bytes and back.
+    """One or several models that turn pictures into bytes and back.
 
     Example:
         codec = hpcm.load("nano")
         data = codec.compress(Image.open("photo.jpg"), quality=60)
         codec.decompress(data).save("photo.png")
 
+    A single model is loaded at once. Of several, each is loaded when it is needed and takes the place of the one
+    before, but a search by bpp or psnr keeps those that it has tried.
+
     Several threads may use one Codec at once. What the process has set up in torch, such as gradients, autocast or
     another default dtype, has no influence.
+
+    Args:
+        models: one, or several of one quality level each, by rising lambda.
+        device, engine, threads, max_pixels: as for `hpcm.load`.
     """
 
-    def __init__(self, loaded: Loaded, max_pixels: int = MAX_DECODED) -> None:
-        self.loaded = loaded
-        self.networks, self.tables, self.weights = loaded
+    def __init__(
+        self,
+        models: Sequence[WeightsFile],
+        device: str = "cpu",
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        max_pixels: int = MAX_DECODED,
+    ) -> None:
+        """Raises WeightsError, MismatchError, and UsageError for a device, engine or threads that can't be used."""
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
+        self.models = tuple(models)
         self.max_pixels = max_pixels
-        self.levels = self.networks.config.levels
-        self._told = bool(self.networks.config.carrier)  # that files may not decode elsewhere
+        self.when_loaded: Callable[[Loaded], None] | None = None  # is called with each further model
+        self._load = partial(load_networks, engine=engine, device=device, threads=threads)
+        self._loaded: dict[int, Loaded] = {}
+        self._loading = threading.Lock()
+        self._noted: set[str] = set()  # names of models of which it was said that they aren't exact
+        self._levels = [Level(model, 0) for model in range(len(self.models))]
+        if len(self.models) == 1:
+            self.models = (self.weights,)  # as they were read
+            self._levels = [Level(0, level) for level in range(self.networks.config.levels)]
+
+    @property
+    def levels(self) -> int:
+        """How many quality levels there are, of all models together."""
+        return len(self._levels)
+
+    @property
+    def weights(self) -> WeightsFile:
+        """Describes the model; of several, the first."""
+        return self.loaded().weights
+
+    @property
+    def networks(self) -> Loop:
+        """The model's networks; of several, those of the first."""
+        return self.loaded().networks
+
+    def loaded(self, model: int = 0, *, keep: bool = False) -> Loaded:
+        """A model, ready to use; unless they are to be kept, the others are given up when it has to be loaded."""
+        with self._loading:
+            if model not in self._loaded:
+                if not keep:
+                    self._loaded.clear()
+                self._loaded[model] = self._load(self.models[model])
+                if self.when_loaded:
+                    self.when_loaded(self._loaded[model])
+            return self._loaded[model]
 
     def compress(
         self,
@@ -64,13 +130,14 @@ class Codec:
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
         effort: int = 0,
-        told: Callable[[float], None] | None = None,
+        on_progress: Callable[[float], None] | None = None,
         check: Check | None = None,
+        on_note: OnNote | None = None,
     ) -> bytes:
         """Compresses a picture to a .hpcm file.
 
         Args:
-            image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `sources.image_of`.
+            image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `image.read.image_of`.
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
             bpp: the highest level whose file, all included, takes at most so many bits per pixel.
             psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
@@ -79,23 +146,36 @@ class Codec:
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
-            told: with effort, is called again and again with the share of the search that is done, 0 to 1.
+            on_progress: with effort, is called again and again with the share of the search that is done, 0 to 1.
             check: is called again and again, several times a tile; what it raises ends the work.
+            on_note: is called with a line where a picture had to be converted, no level reaches a target, or the model
+                isn't exact; by default the logger `hpcm` warns.
 
-        Raises PictureError, UsageError. A picture that had to be converted, a target that no level reaches, or a model
-        that isn't exact gives a PictureNotice (a warning).
+        Raises PictureError, UsageError.
         """
         check_target(quality, bpp, psnr)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
-        level = self.level_of(DEFAULT_QUALITY if quality is None else quality)
-        refine = self._refine(effort, told, check)
-        job = Encoding(self.checked(check), from_image(image_of(image)), tile, progressive, refine)
-        self.tell_if_inexact()
-        with self.networks.undisturbed():
-            if bpp is not None:
-                return job.smaller_than(bpp)
-            return job.at(level) if psnr is None else job.reaching(psnr)
+        level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
+        refine = _refine(effort, on_progress, check)
+        on_note = on_note or log_note
+        picture = from_image(image_of(image, on_note))
+        for note in picture.notes:
+            on_note(note)
+        searches = bpp is not None or psnr is not None
+
+        def encoding(model: int) -> Encoding:
+            loaded = self.loaded(model, keep=searches)
+            self._note_if_inexact(loaded, on_note)
+            return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine)
+
+        height, width = picture.size
+        trials = Trials(height * width, self._levels, encoding, refine is not None, on_note)
+        if bpp is not None:
+            return trials.smaller_than(bpp)
+        if psnr is not None:
+            return trials.reaching(psnr)
+        return encoding(level.model).refined(level.level).file(level.level)
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -126,6 +206,7 @@ class Codec:
         scale: int = PASSES,
         max_pixels: int | None = None,
         check: Check | None = None,
+        on_note: OnNote | None = None,
     ) -> Image.Image:
         """Decodes a .hpcm file made with this model.
 
@@ -139,6 +220,7 @@ class Codec:
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
             check: as for `compress`.
+            on_note: is called with a line where `scale` has no effect; by default the logger `hpcm` warns.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
@@ -147,7 +229,9 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data))
         if container.progress < 1:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
-        return self._decoded(container, box, draft, scale, max_pixels, check)
+        if scale < PASSES and container.passes == 1:
+            (on_note or log_note)("the file isn't progressive: decoded whole")
+        return self._decode(container, box, draft, scale, max_pixels, check)
 
     def preview(
         self,
@@ -170,12 +254,21 @@ class Codec:
         Raises as `decompress`, and TruncatedError if not even the first scale of the first tile is there.
         """
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=True)
-        image = self._decoded(container, box, draft, PASSES, max_pixels, check)
+        image = self._decode(container, box, draft, PASSES, max_pixels, check)
         image.info["progress"] = container.progress
         image.info["scale"] = min(map(len, container.tiles)) * PASSES // container.passes
         return image
 
-    def _decoded(
+    def level_of(self, quality: int) -> int:
+        """Quality 1..100 -> one of the codec's `levels`, 0 for the smallest files. Raises UsageError."""
+        share = share_of(quality)
+        if len(self.models) == 1:
+            return round(share * (self.levels - 1))
+        places = [math.log(model.lmbda or 1) for model in self.models]
+        wanted = places[0] + share * (places[-1] - places[0])
+        return min(range(self.levels), key=lambda level: abs(places[level] - wanted))
+
+    def _decode(
         self,
         container: Container,
         box: Box | None,
@@ -188,75 +281,92 @@ class Codec:
             raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
         if box is not None and draft is not None:
             raise UsageError("box and draft exclude one another: give one")
-        width, height = container.width, container.height
-        if box is not None:
-            if len(box) != 4 or not all(isinstance(side, Integral) for side in box):
-                raise UsageError(f"box is {box!r}: it must be four whole numbers, left, top, right, bottom")
-            box = (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
-        if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
-            raise UsageError(f"box is {tuple(box)}: it must be inside the picture of {width} x {height} pixels")
-        left, top, right, bottom = box or (0, 0, width, height)
-        wanted = (right - left, bottom - top) if container.alpha is None else (width, height)  # alpha is decoded whole
-        self._check(container, wanted, self.max_pixels if max_pixels is None else max_pixels)
-        factor = 1 if draft is None else reduction((width, height), draft)
-        return to_image(Decoding(self.checked(check), container, scale).picture(box, factor))
+        size = (container.width, container.height)
+        box = None if box is None else checked_box(box, size)
+        factor = 1 if draft is None else reduction(size, draft)
+        loaded = self._model_of(container)
+        check_claims(container, loaded.networks.config, box, self.max_pixels if max_pixels is None else max_pixels)
+        return to_image(decode(_stoppable(loaded, check), container, box, factor, scale))
 
-    def checked(self, check: Check | None) -> Loaded:
-        """The model, whose work ends when `check` raises."""
-        return self.loaded if check is None else self.loaded._replace(networks=Stoppable(self.networks, check))
+    def _model_of(self, container: Container) -> Loaded:
+        """The model that a file was made with. Raises MismatchError."""
+        by_name = sorted(enumerate(self.models), key=lambda model: model[1].name != container.model)
+        for index, weights in by_name:  # the one of that name first: hashing takes time
+            if weights.hash == container.model_hash:
+                return self.loaded(index)
+        made_with = f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}"
+        if len(self.models) == 1:
+            raise MismatchError(f"{made_with}, this is {self.weights.name!r} of hash {self.weights.hash.hex()}")
+        raise MismatchError(f"{made_with}, which is none of {', '.join(model.name for model in self.models)}")
 
-    def level_of(self, quality: int) -> int:
-        """Quality 1..100 -> level. Raises UsageError."""
-        return round(share_of(quality) * (self.levels - 1))
+    def _note_if_inexact(self, loaded: Loaded, on_note: OnNote) -> None:
+        """A note, once, where a model's files may not decode elsewhere."""
+        name = loaded.weights.name
+        if loaded.networks.config.carrier or name in self._noted:
+            return
+        self._noted.add(name)
+        on_note(
+            f"{name} isn't exact: its files may not decode on another machine, and need exactly "
+            "these weights, which further training replaces; make it exact with `hpcm exact`"
+        )
 
-    def tell_if_inexact(self) -> None:
-        """A notice, once, where files may not decode elsewhere."""
-        if not self._told:
-            self._told = True
-            warnings.warn(
-                f"{self.weights.name} isn't exact: its files may not decode on another machine, and need exactly "
-                "these weights, which further training replaces; make it exact with `hpcm exact`",
-                PictureNotice,
-                stacklevel=3,
-            )
 
-    def _refine(self, effort: int, told: Callable[[float], None] | None, check: Check | None) -> Refine | None:
-        """The search of an effort. Raises UsageError."""
-        if effort not in range(MAX_EFFORT + 1):
-            raise UsageError(f"effort is {effort}: it must be 0 (quick) to {MAX_EFFORT} (small files)")
-        if not effort:
-            return None
-        if not find_spec("torch"):
-            raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
-        from .search import refined
+def _stoppable(loaded: Loaded, check: Check | None) -> Loaded:
+    """The model, whose work ends when `check` raises."""
+    return loaded if check is None else loaded._replace(networks=Stoppable(loaded.networks, check))
 
-        def between(share: float) -> None:
-            """After each iteration, in which no other networks run than those of the search."""
-            if check is not None:
-                check()
-            if told is not None:
-                told(share)
 
-        return partial(refined, effort=effort, told=between)
+def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Check | None) -> Refine | None:
+    """The search of an effort. Raises UsageError."""
+    if effort not in range(MAX_EFFORT + 1):
+        raise UsageError(f"effort is {effort}: it must be 0 (quick) to {MAX_EFFORT} (small files)")
+    if not effort:
+        return None
+    if not find_spec("torch"):
+        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
+    from .search import refined
 
-    def _check(self, container: Container, size: tuple[int, int], max_pixels: int) -> None:
-        """Whether this model may decode a file, and the memory that it claims is bounded. Raises as `decompress`."""
-        if container.model_hash != self.weights.hash:
-            raise MismatchError(
-                f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}, "
-                f"this is {self.weights.name!r} of hash {self.weights.hash.hex()}"
-            )
-        if container.level >= self.levels:
-            raise FormatError(f"the file has quality level {container.level}, the model only {self.levels}")
-        multiple = self.networks.config.multiple  # a narrower picture takes as long as one that is so wide
-        padded = max(size[0], multiple) * max(size[1], multiple)
-        if size[0] * size[1] > max_pixels or padded > max(max_pixels, MAX_NARROW):
-            raise FormatError(
-                f"the file claims {size[0]} x {size[1]} pixels, over {max_pixels:,}: allow more if you trust it "
-                f"(max_pixels, --max-pixels); a side counts as at least {multiple}"
-            )
-        if container.tile_side > MAX_TILE_SIDE:
-            raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
+    def between(share: float) -> None:
+        """After each iteration, in which no other networks run than those of the search."""
+        if check is not None:
+            check()
+        if on_progress is not None:
+            on_progress(share)
+
+    return partial(refined, effort=effort, on_progress=between)
+
+
+# ---- what is asked for, and what a file claims -----------------------------------------------------------------------
+
+
+def checked_box(box: Box, size: tuple[int, int]) -> Box:
+    """A box inside a picture of (width, height), in Python's integers. Raises UsageError."""
+    if len(box) != 4 or not all(isinstance(side, Integral) for side in box):
+        raise UsageError(f"box is {box!r}: it must be four whole numbers, left, top, right, bottom")
+    left, top, right, bottom = map(int, box)
+    width, height = size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        inside = f"inside the picture of {width} x {height} pixels"
+        raise UsageError(f"box is {(left, top, right, bottom)}: it must be {inside}")
+    return left, top, right, bottom
+
+
+def check_claims(container: Container, config: Config, box: Box | None, max_pixels: int) -> None:
+    """Raises FormatError where a file claims what its model doesn't have, or more memory than is allowed."""
+    if container.level >= config.levels:
+        raise FormatError(f"the file has quality level {container.level}, the model only {config.levels}")
+    width, height = container.width, container.height
+    if box is not None and container.alpha is None:  # alpha is decoded whole
+        width, height = box[2] - box[0], box[3] - box[1]
+    # A picture that is narrower than the model's multiple takes as long as one that is so wide.
+    padded = max(width, config.multiple) * max(height, config.multiple)
+    if width * height > max_pixels or padded > max(max_pixels, MAX_NARROW):
+        raise FormatError(
+            f"the file claims {width} x {height} pixels, over {max_pixels:,}: allow more if you trust it "
+            f"(max_pixels, --max-pixels); a side counts as at least {config.multiple}"
+        )
+    if container.tile_side > MAX_TILE_SIDE:
+        raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
 
 
 def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:

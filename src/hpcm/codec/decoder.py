@@ -1,5 +1,7 @@
 """One .hpcm file -> pixels: all of it or a box, all scales or the first, whole files or their beginnings.
 
+    container --(each tile)--> symbols --> y_hat --(codec/pixels.py)--> pixels --> picture
+
 What isn't decoded takes its mean: from there on every symbol is 0. Of several tiles, the latents that are known are put
 side by side first, so that the means on both sides of a border agree:
 
@@ -27,66 +29,81 @@ from ..model.tables import Tables
 from ..nn.arrays import Array
 from ..nn.schedule import PERIOD, pass_ends
 from .entropy import Decoder, checksum
-from .tiles import Tiling, extent, latents_inside, overlap, place, reduced
+from .pixels import assemble, reduced, synthesise
+from .tiles import Tiling, extent, latents_inside, overlap, place
 
 LOG = logging.getLogger(__name__)
 MARGIN = PERIOD  # latents around a tile that tell what its missing ones are; more change nothing (docs/log.md)
 Decoded = TypeVar("Decoded")
 
 
-class Decoding:
-    """One file on its way to pixels.
+def decode(
+    loaded: Loaded, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
+) -> Picture:
+    """The picture of a file, or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`.
+
+    Tile by tile: symbols -> y_hat -> pixels, of which each is made when the next one asks for it, so that memory holds
+    the result and a few rows of tiles.
 
     Args:
         scale: of a progressive file 1, 2 or 3 scales are decoded.
     """
+    LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
+    networks, size = loaded.networks, (container.height, container.width)
+    tiling = Tiling(networks.config, size, container.tile_side)
+    area = box or tiling.whole
+    grey, bit_depth = container.colour == "grey", 16 if mode_of(container) == "I;16" else 8
 
-    def __init__(self, loaded: Loaded, container: Container, scale: int = PASSES) -> None:
+    @cache
+    def whole_alpha() -> NDArray[np.uint8]:
+        return unpack_alpha(container.alpha or b"", size)
+
+    tiles = TileDecoder(loaded, container, tiling, scale)
+    with networks.undisturbed():
+        y_hats = map(tiles.y_hat, tiling.needed_for(area))
+        pieces = synthesise(networks, tiling, y_hats, area, bit_depth, grey)
+        pixels = assemble(pieces, area, factor, whole_alpha if container.alpha is not None else None)
+    alpha = None
+    if container.alpha is not None:
+        left, top, right, bottom = area
+        alpha = whole_alpha()[top:bottom, left:right]
+        alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
+    return Picture(pixels, alpha, notes=(), **Metadata.of(container).present)
+
+
+class TileDecoder:
+    """The tiles of one file: symbols -> y_hat."""
+
+    def __init__(self, loaded: Loaded, container: Container, tiling: Tiling, scale: int = PASSES) -> None:
         self.networks, self.tables, _ = loaded
-        self.container, self.scale = container, scale
-        self.size = (container.height, container.width)
-        self.tiling = Tiling(self.networks, self.size, container.tile_side)
+        self.container, self.tiling, self.scale = container, tiling, scale
         self._ends = pass_ends(self.networks.config)[-container.passes :]
         self._means: dict[tuple[tuple[int, int], tuple[int, int]], Array] = {}  # of tiles of which nothing is known
         self._kept: dict[Box, list[Array]] = {}  # what is known of the tiles in the rows around the one that is decoded
         multiple = self.networks.config.multiple // LATENT_STRIDE
         self.margin = -(-MARGIN // multiple) * multiple
 
-    def picture(self, box: Box | None, factor: int) -> Picture:
-        """The picture or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`."""
-        container = self.container
-        grey = container.colour == "grey"
-        depth = 16 if mode_of(container) == "I;16" else 8
-        LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
+    def y_hat(self, box: Box) -> Array:
+        """y_hat [1, M, h, w] of a tile, padded. Raises CorruptError, MismatchError.
 
-        @cache
-        def whole_alpha() -> NDArray[np.uint8]:
-            return unpack_alpha(container.alpha or b"", self.size)
-
-        weights = None if container.alpha is None else whole_alpha
-        with self.networks.undisturbed():
-            pixels = self.tiling.synthesise(self._latent, depth, grey, box, factor, weights)
-        alpha = None
-        if container.alpha is not None:
-            left, top, right, bottom = box or (0, 0, container.width, container.height)
-            alpha = whole_alpha()[top:bottom, left:right]
-            alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
-        return Picture(pixels, alpha, **Metadata.of(container).present)
-
-    def _latent(self, box: Box) -> Array:
-        """y_hat [1, M, h, w] of a tile, padded."""
-        tile, own = self._parts(box), self.tiling.cells(box)
+        Tiles are asked for row by row: what is kept of one is dropped when those that border on it have been decoded.
+        """
+        parts, own = self._parts(box), self.tiling.cells(box)
         size, inside = extent(own), latents_inside(box)
-        if not tile:
-            if (size, inside) not in self._means:
-                self._means[size, inside] = self.networks.decode(_zeros, size, self.container.level, inside)
-            return self._means[size, inside]
+        if not parts:
+            return self._mean(size, inside)
         around = self.tiling.widened(own, self.margin)
-        if len(tile) < self.container.passes and around != own:
+        if len(parts) < self.container.passes and around != own:
             return self._filled(own, around)
         return self._checked(
-            tile, box, lambda replay: self.networks.decode(replay.pop, size, self.container.level, inside)
+            parts, box, lambda replay: self.networks.decode(replay.pop, size, self.container.level, inside)
         )
+
+    def _mean(self, size: tuple[int, int], inside: tuple[int, int]) -> Array:
+        """y_hat of a tile of which nothing is known; they are alike where their sizes are."""
+        if (size, inside) not in self._means:
+            self._means[size, inside] = self.networks.decode(_zeros, size, self.container.level, inside)
+        return self._means[size, inside]
 
     def _parts(self, box: Box) -> Tile:
         """The parts of a tile that are to be decoded."""

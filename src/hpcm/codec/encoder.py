@@ -1,21 +1,20 @@
-"""One picture -> bytes: at a level, or at the level that meets a target of size or quality."""
+"""One picture by one model -> bytes: at a quality level. Which level meets a target finds codec/targets.py.
+
+picture --(each tile)--> y --(each level)--> symbols --> bytes of the tile --> container
+"""
 
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
-from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ..defaults import TILE_SIDE
 from ..engine.choice import Loaded
-from ..errors import PictureNotice
 from ..format.container import check_head, pack
 from ..format.fields import PASSES, Box, Container, Part, Tile
 from ..image.picture import Picture, pack_alpha
@@ -24,13 +23,11 @@ from ..nn.drivers import StepSymbols
 from ..nn.schedule import pass_ends
 from ..util.metrics import psnr_of_mse
 from .entropy import Encoder, checksum
+from .pixels import analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
 LOG = logging.getLogger(__name__)
 PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressive is worth its 10 to 14 bytes
-BELOW, ABOVE = 5, 1  # levels that are tried beside the result of a bisection
-SIZE_FALLS = 16  # bytes by which a file may be larger than one of a higher level: the entropy coder's words have 4
-KEPT = 16  # files of levels that are kept while levels are tried: more than are tried as a rule
 
 
 class Latents(NamedTuple):
@@ -44,7 +41,7 @@ Refine = Callable[["Encoding", int], Mapping[Box, Latents]]  # to the latents of
 
 
 class Encoding:
-    """One picture on its way to bytes; while levels are tried, its latents are computed once."""
+    """One picture on its way to bytes by one model."""
 
     def __init__(
         self,
@@ -58,97 +55,36 @@ class Encoding:
         self.networks, self.tables, self.weights = loaded
         self.picture = picture
         self.levels = self.networks.config.levels
-        self.tiling = Tiling(self.networks, picture.size, tile)
+        self.tiling = Tiling(self.networks.config, picture.size, tile)
         self.head = self._head()
         check_head(self.head)  # before work begins
         self.progressive = progressive
         self.refine = refine
         self._latents: Mapping[Box, Latents] = {}
 
-    # ---- what is asked for ------------------------------------------------------------------------------------------
-
-    def at(self, level: int) -> bytes:
-        """The file at a level."""
-        return self._refined(level).file(level)
-
-    def smaller_than(self, bpp: float) -> bytes:
-        """The file at the highest level that takes at most `bpp`, or the smallest file, with a notice."""
-        self._keep_latents()
-        pixels = self.picture.size[0] * self.picture.size[1]
-        limit = bpp * pixels / 8
-        plain = lru_cache(KEPT)(self.file)
-        from_the_best = range(self.levels - 1, -1, -1)  # smaller and smaller, as a rule
-        saved = explored(from_the_best, lambda level: -len(plain(level)), -limit)
-        fitting = [level for level, value in saved.items() if value >= -limit]
-        best = max(fitting) if fitting else max(saved, key=lambda level: (saved[level], -level))
-        file = plain(best)
-        if self.refine is not None:
-            refined = min(self.at(best), file, key=len)  # which, as a rule, is the first: a higher level may fit, too
-            expected = len(refined) / len(file)
-            higher = [level for level, value in saved.items() if level > best and -value * expected <= limit]
-            better = self.at(max(higher)) if higher else refined
-            file = better if len(better) <= limit else refined
-        if len(file) > limit:
-            smallest = f"the smallest file has {8 * len(file) / pixels:.3f} ({len(file):,} bytes)"
-            _note(f"no level takes {bpp:g} bits per pixel or less: {smallest}")
-        return file
-
-    def reaching(self, psnr: float) -> bytes:
-        """The smallest file that reaches `psnr`, or the best, with a notice."""
-        self._keep_latents()
-        tried = explored(range(self.levels), self.psnr, psnr)
-        reached = sorted(level for level, value in tried.items() if value >= psnr)
-        if reached:
-            level, file = self._smallest(reached)
-            return min([file, *self._refined_reaching(psnr, level)], key=len)
-        level = max(tried, key=lambda level: (tried[level], -level))
-        job, best = self, tried[level]
-        if self.refine is not None:
-            refined = self._refined(level)
-            job, best = max((job, best), (refined, refined.psnr(level)), key=lambda pair: pair[1])
-        if best < psnr:
-            used = f"the best one, {best:.2f} dB, was used"
-            _note(f"no level of {self.weights.name} reaches {psnr:g} dB on this picture: {used}")
-        return job.file(level)
-
-    def _smallest(self, levels: Sequence[int]) -> tuple[int, bytes]:
-        """Of rising levels the one with the smallest file, and that file."""
-        best, smallest = levels[0], self.file(levels[0])
-        for level in levels[1:]:
-            file = self.file(level)
-            if len(file) > len(smallest) + SIZE_FALLS:
-                break
-            if len(file) < len(smallest):
-                best, smallest = level, file
-        return best, smallest
-
-    def _refined_reaching(self, psnr: float, level: int) -> Iterator[bytes]:
-        """Refined files that reach `psnr`: from `level` downwards as long as they do, or upwards until one does."""
-        direction = 0
-        while self.refine is not None and 0 <= level < self.levels:
-            job = self._refined(level)
-            reached = job.psnr(level) >= psnr
-            if reached:
-                yield job.file(level)
-            if direction == (1 if reached else -1):
-                return
-            direction = -1 if reached else 1
-            level += direction
-
-    # ---- a level ----------------------------------------------------------------------------------------------------
-
     def latents(self, box: Box) -> Latents:
         """Of a tile; without refinement y as g_a gives it."""
-        return self._latents[box] if box in self._latents else Latents(self.tiling.analyse(self.picture, box))
+        if box in self._latents:
+            return self._latents[box]
+        return Latents(analyse(self.networks, self.tiling, self.picture, box))
+
+    def keep_latents(self) -> None:
+        """Computes those of all tiles, once for several levels."""
+        if self._latents:
+            return
+        with self.networks.undisturbed():
+            self._latents = {box: self.latents(box) for box in self.tiling}
 
     def file(self, level: int) -> bytes:
-        """The file at a level with the latents at hand."""
-        tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
-        size = sum(len(part.payload) for tile in tiles for part in tile)
-        progressive = size >= PROGRESSIVE * len(tiles) if self.progressive is None else self.progressive
-        if not progressive:
-            tiles = [(Part(b"".join(part.payload for part in tile), tile[-1].checksum),) for tile in tiles]
+        """The file at a level."""
+        with self.networks.undisturbed():
+            tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
+        progressive = self.progressive
+        if progressive is None:
+            size = sum(len(part.payload) for tile in tiles for part in tile)
+            progressive = size >= PROGRESSIVE * len(tiles)
         passes = PASSES if progressive else 1
+        tiles = tiles if progressive else list(map(_in_one_part, tiles))
         data = pack(replace(self.head, passes=passes, level=level, tiles=tuple(tiles)))
         LOG.debug("level %d of %d: %d bytes, %d tiles", level, self.levels - 1, len(data), len(tiles))
         return data
@@ -171,9 +107,11 @@ class Encoding:
     def psnr(self, level: int) -> float:
         """In dB, of what a decoder makes of the file at a level."""
         picture = self.picture
-        decoded = self.tiling.synthesise(
-            lambda box: self._symbols(box, level, self.latents(box))[1], picture.bit_depth, picture.colour == "grey"
-        )
+        whole, grey = self.tiling.whole, picture.colour == "grey"
+        y_hats = (self._symbols(box, level, self.latents(box))[1] for box in self.tiling)
+        with self.networks.undisturbed():
+            pieces = synthesise(self.networks, self.tiling, y_hats, whole, picture.bit_depth, grey)
+            decoded = assemble(pieces, whole)
         rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
         error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
         psnr = psnr_of_mse(error, picture.peak)
@@ -183,12 +121,13 @@ class Encoding:
     def _symbols(self, box: Box, level: int, latents: Latents) -> tuple[list[StepSymbols], Array]:
         return self.networks.encode(latents.y, level, latents_inside(box), latents.z)
 
-    def _refined(self, level: int) -> Encoding:
+    def refined(self, level: int) -> Encoding:
         """The same picture with latents that are refined for a level; without `refine` as it is."""
         if self.refine is None:
             return self
         job = copy(self)
-        job.refine, job._latents = None, self.refine(self, level)
+        with self.networks.undisturbed():
+            job.refine, job._latents = None, self.refine(self, level)
         return job
 
     def _head(self) -> Container:
@@ -211,49 +150,7 @@ class Encoding:
             tiles=(),
         )
 
-    def _keep_latents(self) -> None:
-        self._latents = {box: self.latents(box) for box in self.tiling}
 
-
-def explored(order: Sequence[int], value: Callable[[int], float], target: float) -> dict[int, float]:
-    """The levels that have to be tried to know which of `order` reach a target, and their values.
-
-    Along `order` values rise as a rule. On flat and on tiny pictures they don't: a level may be several dB better than
-    the next. So after a bisection the levels around its result are tried, too:
-
-        order    . . . . X X X X X|X X . . . . .      X tried, | the target is reached from here on
-                         <- BELOW ->  ABOVE
-
-    Wherever those that were tried don't rise strictly, and before it is said that none reaches the target, all are
-    tried. (On 15 pictures, flat ones and noise among them, this found the same as trying all: docs/log.md.)
-    """
-    values: dict[int, float] = {}
-
-    def tried(place: int) -> float:
-        level = order[place]
-        if level not in values:
-            values[level] = value(level)
-        return values[level]
-
-    boundary = lowest(len(order), lambda place: tried(place) >= target)
-    for place in range(max(boundary - BELOW, 0), min(boundary + ABOVE + 1, len(order))):
-        tried(place)
-    along = [values[level] for level in order if level in values]
-    rising = all(one < next_one for one, next_one in pairwise(along))
-    if boundary == len(order) or not rising:
-        for place in range(len(order)):
-            tried(place)
-    return values
-
-
-def lowest(places: int, reached: Callable[[int], bool]) -> int:
-    """The lowest place for which `reached`, which grows with the place, is true; `places` if there is none."""
-    low, high = 0, places
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle + 1, high)
-    return low
-
-
-def _note(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=4)
+def _in_one_part(tile: Tile) -> Tile:
+    """A tile of a file that isn't progressive."""
+    return (Part(b"".join(part.payload for part in tile), tile[-1].checksum),)

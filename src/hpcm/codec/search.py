@@ -1,4 +1,4 @@
-"""Effort: one picture's latents refined before they are coded. Decoders stay as they are, files get smaller.
+"""The search for smaller files (`effort`): one picture's latents are refined before they are coded.
 
 g_a and h_a are trained for all pictures at once and miss what is best for the one at hand. Here y and z themselves
 descend the gradient of the loss, lambda * distortion + bits, through the whole coding loop and g_s. Rounding has no
@@ -7,8 +7,8 @@ numbers around it, at first of any, then more and more surely of the nearer one 
 inference for neural image compression", NeurIPS 2020). Other than in the paper only the choice gets colder, not the
 mixture.
 
-The gradient is that of the model in floating point. The symbols, and the decision whether a tile has gained anything,
-are the model's own, so that no file has a larger loss than without effort.
+Decoders stay as they are. The gradient is that of the model in floating point. The symbols, and the decision whether a
+tile has gained anything, are the model's own, so that no file has a larger loss than without effort.
 
 Large pictures are refined tile by tile. What a tile's latents change are the pixels of the tile and of a halo around
 it; for these g_s also sees the neighbours' latents: those above and on the left are refined already, the others aren't.
@@ -41,10 +41,11 @@ from ..nn.schedule import Step
 from ..nn.stoppable import unwrapped
 from ..util.metrics import SMALLEST
 from .encoder import Encoding, Latents
-from .tiles import cropped, latents_inside
+from .pixels import cropped
+from .tiles import Tiling, extent, latents_inside, overlap, pixels_of, place
 
 EDGE = 1e-5  # a latent is at least so far from a whole number, where atanh ends
-Told = Callable[[float], None]  # is told which share of the work is done, 0 to 1
+OnProgress = Callable[[float], None]  # is called with the share of the work that is done, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,23 @@ class Annealing:
         return low + torch.sigmoid(odds + torch.logit(chance))
 
 
-def refined(job: Encoding, level: int, *, effort: int, told: Told | None = None) -> dict[Box, Latents]:
+def refined(job: Encoding, level: int, *, effort: int, on_progress: OnProgress) -> dict[Box, Latents]:
     """The latents of a picture's tiles, refined for a level.
 
     Args:
         effort: 1 to 9, the place in EFFORTS.
-        told: is called after every iteration.
+        on_progress: is called after every iteration.
     """
-    boxes, result = list(job.tiling), dict[Box, Latents]()
+    boxes = list(job.tiling)
+    result: dict[Box, Latents] = {}
+
+    def of_tile(share: float) -> None:
+        on_progress((len(result) + share) / len(boxes))
+
     with torch.inference_mode(False), torch.no_grad():
         refiner = _Refiner(job, level, EFFORTS[effort])
         for box in boxes:
-            result[box] = refiner.tile(box, lambda share: told((len(result) + share) / len(boxes)) if told else None)
+            result[box] = refiner.tile(box, of_tile)
     return result
 
 
@@ -118,31 +124,47 @@ def _floating(path: Path, digest: bytes) -> HPCM:
     return make_floating(model)
 
 
-@dataclass(frozen=True)
 class _Window:
-    """A tile among its neighbours: what g_s sees, and what its pixels are compared with.
+    """Where a tile lies among its neighbours: what g_s sees of them, and which pixels the tile changes.
 
-    latents: [1, M, h, w], y_hat of the tiles around; the tile's own begin at `place`, (row, column).
-    pixels: [1, 3 or 1, H, W] in 0..1, the original where the tile has influence, beginning at `corner` of g_s's result.
+    +---------------------------+  seen: what these pixels depend on, one halo more; g_s is given this
+    | +-----------------------+ |  changed: the pixels that the tile's latents have an influence on,
+    | |   +---------------+   | |           its own and a halo; they are compared with the original
+    | |   |   own: tile   |   | |
+    | |   +---------------+   | |  all in latents; `area` is `changed` in pixels, as far as there are pixels
+    | +-----------------------+ |
+    +---------------------------+
     """
 
-    latents: Tensor
-    place: tuple[int, int]
-    pixels: Tensor
-    corner: tuple[int, int]
+    def __init__(self, tiling: Tiling, tile: Box) -> None:
+        self.own = tiling.cells(tile)
+        self.changed = tiling.with_halo(self.own)
+        self.seen = tiling.with_halo(self.changed)
+        self.neighbours = tiling.touching(self.seen)  # the tile itself among them
+        self.area = overlap(pixels_of(self.changed), tiling.whole)
 
-    def put(self, y_hat: Tensor) -> Tensor:
-        """The latents with a tile's own in their place."""
-        (top, left), (rows, columns) = self.place, y_hat.shape[2:]
-        latents = self.latents.clone()
-        latents[:, :, top : top + rows, left : left + columns] = y_hat
+    def with_tile(self, seen: Tensor, y_hat: Tensor) -> Tensor:
+        """The latents that g_s sees [1, M, h, w], with the tile's own in their place."""
+        latents = seen.clone()
+        latents[place(self.own, self.seen)] = y_hat
         return latents
 
-    def cut(self, x_hat: Tensor) -> Tensor:
-        """What of x_hat [1, 3, 16h, 16w] is compared, as it will be decoded: [1, 3 or 1, H, W]."""
-        (top, left), (channels, rows, columns) = self.corner, self.pixels.shape[1:]
-        x_hat = x_hat[:, :, top : top + rows, left : left + columns]
-        return (x_hat if channels > 1 else x_hat.mean(1, keepdim=True)).clamp(0, 1)
+    def compared(self, x_hat: Tensor) -> Tensor:
+        """Of g_s's result [1, 3, 16h, 16w] what is compared with the original: [1, 3, H, W]."""
+        return x_hat[place(self.area, pixels_of(self.seen))]
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a tile's latents are judged by.
+
+    seen: [1, M, h, w], y_hat of the tiles around, as they are at the moment.
+    pixels: [1, 3 or 1, H, W] in 0..1, the original in `window.area`.
+    """
+
+    window: _Window
+    seen: Tensor
+    pixels: Tensor
 
 
 class _Refiner:
@@ -159,33 +181,37 @@ class _Refiner:
         self.weight = float(self.model.config.weight_of(level, self.loss))
         self.decoded: dict[Box, Tensor] = {}  # y_hat of tiles as it is at the moment
 
-    def tile(self, box: Box, told: Told) -> Latents:
+    def tile(self, box: Box, on_progress: OnProgress) -> Latents:
         """The latents of the tile, refined if that makes the loss smaller."""
-        window, latents = self._window(box), self.job.latents(box)
-        if self.loss == "mse" or min(window.pixels.shape[2:]) > SMALLEST:
-            found = self._found(latents.y, window, latents_inside(box), told)
-            before, after = (self._measured(box, each, window) for each in (latents, found))
-            if after[0] < before[0]:
-                latents, self.decoded[box] = found, after[1]
+        around, latents = self._surroundings(box), self.job.latents(box)
+        if self.loss == "mse" or min(around.pixels.shape[2:]) > SMALLEST:
+            refined = self._refined(latents.y, around, latents_inside(box), on_progress)
+            before, _ = self._measured(box, latents, around)
+            after, y_hat = self._measured(box, refined, around)
+            if after < before:
+                latents, self.decoded[box] = refined, y_hat
         above = box[1] - 2 * self.job.tiling.halo * LATENT_STRIDE  # what begins further up is not seen again
         self.decoded = {other: y_hat for other, y_hat in self.decoded.items() if other[3] > above}
         return latents
 
-    def _found(self, start: Array, window: _Window, inside: tuple[int, int], told: Told) -> Latents:
+    def _refined(
+        self, start: Array, around: _Surroundings, inside: tuple[int, int], on_progress: OnProgress
+    ) -> Latents:
         """The search: start is g_a's y [1, M, h, w]."""
         search, random = self.search, torch.Generator(self.device).manual_seed(0)
         y = self._tensor(start)
-        y, z = self.gain_y * y, self.gain_z * self.model.hyper_analyse(y)
+        z = self.gain_z * self.model.hyper_analyse(y)
+        y = self.gain_y * y
         y, z = y.clone().requires_grad_(), z.clone().requires_grad_()
         adam = torch.optim.Adam((y, z))
         for i in range(search.iterations):
             adam.param_groups[0]["lr"], temperature = search.at(i)
             with torch.enable_grad():
                 y_hat, rate = self._mixed(y, z, inside, temperature, random)
-                loss = rate + self._distortion(window, y_hat)
+                loss = rate + self._distortion(around, y_hat)
                 y.grad, z.grad = torch.autograd.grad(loss, (y, z))
             adam.step()
-            told((i + 1) / search.iterations)
+            on_progress((i + 1) / search.iterations)
         y, z = (y / self.gain_y).detach(), (z / self.gain_z).detach()
         return Latents(*(self.job.networks.arrays.put(latent.cpu().numpy()) for latent in (y, z)))
 
@@ -201,40 +227,40 @@ class _Refiner:
         y_hat = model.code_latent(hyper, drive_y, self.levels)
         return y_hat, drive_y.bits + drive_z.bits
 
-    def _distortion(self, window: _Window, y_hat: Tensor) -> Tensor:
+    def _distortion(self, around: _Surroundings, y_hat: Tensor) -> Tensor:
         """lambda times the distortion, in bits: what it is worth over all of the window's pixels."""
-        x, x_hat = window.pixels, window.cut(self.model.synthesise(window.put(y_hat)))
+        x, x_hat = around.pixels, self._decoded_pixels(around, y_hat)
         return self.weight * distortion(x, x_hat, self.loss)[0] * (x.shape[2] * x.shape[3])
+
+    def _decoded_pixels(self, around: _Surroundings, y_hat: Tensor) -> Tensor:
+        """What is compared with `around.pixels`, as it will be decoded: [1, 3 or 1, H, W]."""
+        window = around.window
+        x_hat = window.compared(self.model.synthesise(window.with_tile(around.seen, y_hat)))
+        grey = around.pixels.shape[1] == 1
+        return (x_hat.mean(1, keepdim=True) if grey else x_hat).clamp(0, 1)
 
     # ---- what counts in the end ---------------------------------------------------------------------------------
 
-    def _measured(self, box: Box, latents: Latents, window: _Window) -> tuple[float, Tensor]:
+    def _measured(self, box: Box, latents: Latents, around: _Surroundings) -> tuple[float, Tensor]:
         """The loss in bits, with the symbols that will be coded, and y_hat."""
         tile, y_hat = self.job.coded(box, self.level, latents)
         y_hat = self._tensor(y_hat)
-        return 8 * sum(len(part.payload) for part in tile) + float(self._distortion(window, y_hat)), y_hat
+        return 8 * sum(len(part.payload) for part in tile) + float(self._distortion(around, y_hat)), y_hat
 
-    def _window(self, box: Box) -> _Window:
-        tiling, picture = self.job.tiling, self.job.picture
-        own = tiling.cells(box)
-        near = tiling.with_halo(own)
-        left, top, right, bottom = outer = tiling.with_halo(near)
-        shape = (1, self.model.config.M, bottom - top, right - left)
-        latents = torch.zeros(shape, dtype=torch.float32, device=self.device)
-        for other in tiling.touching(outer):
-            y_hat = self._decoded(other)
-            x, y = other[0] // LATENT_STRIDE - left, other[1] // LATENT_STRIDE - top
-            part = latents[:, :, max(y, 0) : y + y_hat.shape[2], max(x, 0) : x + y_hat.shape[3]]
-            part.copy_(y_hat[:, :, max(-y, 0) :, max(-x, 0) :][:, :, : part.shape[2], : part.shape[3]])
-        height, width = picture.size
-        area = [side * LATENT_STRIDE for side in near]
-        area[2:] = min(area[2], width), min(area[3], height)
-        pixels = torch.from_numpy(cropped(picture, (area[0], area[1], area[2], area[3])).copy()).to(self.device)
-        pixels = pixels[:, :1] if picture.colour == "grey" else pixels
-        corner = (near[1] - top) * LATENT_STRIDE, (near[0] - left) * LATENT_STRIDE
-        return _Window(latents, (own[1] - top, own[0] - left), pixels, corner)
+    def _surroundings(self, box: Box) -> _Surroundings:
+        """Of a tile, with its neighbours as they are at the moment."""
+        picture, tiling = self.job.picture, self.job.tiling
+        window = _Window(tiling, box)
+        rows, columns = extent(window.seen)
+        seen = torch.zeros((1, self.model.config.M, rows, columns), dtype=torch.float32, device=self.device)
+        for other in window.neighbours:
+            cells = tiling.cells(other)
+            common = overlap(cells, window.seen)
+            seen[place(common, window.seen)] = self._y_hat(other)[place(common, cells)]
+        pixels = torch.from_numpy(cropped(picture, window.area).copy()).to(self.device)
+        return _Surroundings(window, seen, pixels[:, :1] if picture.colour == "grey" else pixels)
 
-    def _decoded(self, box: Box) -> Tensor:
+    def _y_hat(self, box: Box) -> Tensor:
         """y_hat of a tile as it is at the moment."""
         if box not in self.decoded:
             self.decoded[box] = self._tensor(self.job.coded(box, self.level, self.job.latents(box))[1])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codec.tiles import cropped
+from ..codec.pixels import cropped
 from ..engine.export import graphs
 from ..engine.onnx import unsuited
 from ..engine.torch import load_model, save
@@ -20,6 +20,7 @@ from ..model.file import describe
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits
+from ..util.notes import ignore_note
 
 SIDE = 512  # pixels of the crops that a model is calibrated on, at most
 LEVELS = 4  # quality levels of each crop
@@ -33,7 +34,7 @@ def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
     levels = torch.linspace(0, config.levels - 1, LEVELS if config.levels > 1 else 1)
     batches: Batches = []
     for name in photos:
-        picture = from_image(open_picture(Path(name).read_bytes()))
+        picture = from_image(open_picture(Path(name).read_bytes(), on_note=ignore_note))
         sides = [min(side, SIDE) // config.multiple * config.multiple for side in picture.size]
         if min(sides) == 0:
             raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")

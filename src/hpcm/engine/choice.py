@@ -1,11 +1,11 @@
-"""Which engine runs a model: `load`."""
+"""The one loader of models: a weights file -> networks, computed by ONNX Runtime or by torch."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..defaults import ENGINES
 from ..errors import UsageError, WeightsError
@@ -28,7 +28,9 @@ class Loaded(NamedTuple):
     weights: WeightsFile
 
 
-def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", threads: int | None = None) -> Loaded:
+def load_networks(
+    weights: WeightsFile, engine: str = "auto", device: str = "cpu", threads: int | None = None
+) -> Loaded:
     """A model, run by an engine.
 
     Args:
@@ -50,15 +52,21 @@ def load(weights: WeightsFile, engine: str = "auto", device: str = "cpu", thread
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
     if not bundled(weights):
         _check(stored.graphs, str(weights.path))
-    graphs, against = _graphs(config, stored.graphs, device)
-    if engine == "onnx" and against:
-        raise UsageError(f"ONNX Runtime can't run {weights.name}: {against}")
-    if engine == "torch" or against:
-        networks = _torch(weights, stored.parameters, device, threads, against)
+    against_onnx = _against_onnx(config, stored.graphs, device)
+    if engine == "onnx" and against_onnx:
+        raise UsageError(f"ONNX Runtime can't run {weights.name}: {against_onnx}")
+    networks: Loop
+    if engine == "torch" or against_onnx:
+        if not find_spec("torch"):
+            why = f" ({against_onnx})" if against_onnx else ""
+            raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm-codec[torch]'")
+        from .torch import build
+
+        networks = build(weights, stored.parameters, device, threads)
     else:
         from .onnx import OnnxNetworks
 
-        networks = OnnxNetworks(config, stored.parameters, graphs, threads, str(weights.path))
+        networks = OnnxNetworks(config, stored.parameters, stored.graphs, threads, str(weights.path))
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(networks).__module__, device)
     return Loaded(networks, stored.tables, weights)
 
@@ -72,29 +80,14 @@ def _check(graphs: Mapping[str, bytes], what: str) -> None:
             raise WeightsError(f"{what}: graph {name} is refused: {error}") from error
 
 
-def _graphs(config: Config, stored: Mapping[str, bytes], device: str) -> tuple[Mapping[str, bytes], str | None]:
-    """The graphs of a model, and what speaks against ONNX Runtime, if anything does."""
+def _against_onnx(config: Config, graphs: Mapping[str, bytes], device: str) -> str | None:
+    """What speaks against ONNX Runtime for a model, if anything does."""
     from .onnx import unsuited
 
     if device != "cpu":
-        return {}, f"it computes on the CPU, not on {device}"
+        return f"it computes on the CPU, not on {device}"
     if why := unsuited(config):
-        return {}, why
-    if not stored:
-        return {}, "its weights file has no graphs (`hpcm exact` writes them)"
-    return stored, None if find_spec("onnxruntime") else "onnxruntime isn't installed"
-
-
-def _torch(
-    weights: WeightsFile, parameters: Mapping[str, Any], device: str, threads: int | None, against: str | None
-) -> Loop:
-    if not find_spec("torch"):
-        why = f" ({against})" if against else ""
-        raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm-codec[torch]'")
-    import torch
-
-    from .torch import build
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return build(weights, parameters, device)
+        return why
+    if not graphs:
+        return "its weights file has no graphs (`hpcm exact` writes them)"
+    return None if find_spec("onnxruntime") else "onnxruntime isn't installed"

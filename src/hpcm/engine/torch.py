@@ -1,11 +1,11 @@
-"""The torch engine: weights files to and from `HPCM` models."""
+"""The torch engine: `HPCM` models from weights files, and weights files from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -13,17 +13,18 @@ from ..errors import UsageError, WeightsError
 from ..model import storage
 from ..model.config import Config
 from ..model.exact_layers import EXPONENT
-from ..model.file import FORMAT, WeightsFile, read
+from ..model.file import FORMAT, WeightsFile
 from ..model.tables import Tables
 from ..nn.exact.bound import check
 from ..nn.exact.grid import convolutions, probe
 from ..nn.exact.probe import cases
 from ..nn.hpcm import HPCM
 from ..util import atomic
+from .choice import load_networks
 
 
 class LoadedModel(NamedTuple):
-    """A model that is ready to use; `weights` describes the very bytes that it was made of."""
+    """A model in torch; `weights` describes the very bytes that it was made of."""
 
     model: HPCM
     tables: Tables
@@ -31,30 +32,19 @@ class LoadedModel(NamedTuple):
 
 
 def load_model(weights: WeightsFile, device: str = "cpu") -> LoadedModel:
-    """The network in evaluation mode, float32 and channels-last, and its entropy coder's tables.
-
-    The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
-    WeightsError where the file doesn't hold what its configuration asks for, or where an exact model's bounds don't
-    hold, and MismatchError where this machine's arithmetic isn't exact.
-    """
-    weights, data = read(weights)
-    stored = storage.unpack(data, str(weights.path))
-    return LoadedModel(build(weights, stored.parameters, device), stored.tables, weights)
+    """A network in evaluation mode, float32 and channels-last; see `engine.choice.load_networks`, which raises."""
+    networks, tables, weights = load_networks(weights, "torch", device)
+    return LoadedModel(cast(HPCM, networks), tables, weights)
 
 
-def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str) -> HPCM:
-    """A model from the numbers of its weights file; see `load_model`. Raises UsageError for a device."""
+def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, threads: int | None = None) -> HPCM:
+    """A model from the numbers of its weights file. For the arguments and errors see `engine.choice.load_networks`."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _check_device(device)
     try:
-        torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:  # a torch without CUDA, CUDA without a GPU, no name of a device
-        raise UsageError(f"device {device} can't be used: {error}") from error
-    try:
-        with torch.device("meta"):
-            model = HPCM(Config.from_dict(weights.config))
-        names = [name for name in parameters if not name.endswith(EXPONENT)]
-        state = {name: torch.from_numpy(storage.floats(parameters, name)) for name in names}
-        model.load_state_dict(state, assign=True)
-        layers = check(parameters, model.config) if model.config.carrier else []
+        model = _with_parameters(Config.from_dict(weights.config), parameters)
+        exact_layers = check(parameters, model.config) if model.config.carrier else []
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
     if model.config.carrier == "float64" and torch.device(device).type == "mps":
@@ -62,7 +52,25 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str) -> H
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.eval().requires_grad_(False)
     if model.config.carrier:
-        probe(model, cases(layers, model.config.carrier), torch.device(device))
+        probe(model, cases(exact_layers, model.config.carrier), torch.device(device))
+    return model
+
+
+def _check_device(device: str) -> None:
+    """Raises UsageError for a torch without CUDA, CUDA without a GPU, or what is no name of a device."""
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise UsageError(f"device {device} can't be used: {error}") from error
+
+
+def _with_parameters(config: Config, parameters: Mapping[str, Any]) -> HPCM:
+    """A model of these parameters, on the CPU. Raises KeyError, TypeError, ValueError, RuntimeError."""
+    with torch.device("meta"):  # takes no memory for parameters that are replaced
+        model = HPCM(config)
+    names = [name for name in parameters if not name.endswith(EXPONENT)]
+    state = {name: torch.from_numpy(storage.floats(parameters, name)) for name in names}
+    model.load_state_dict(state, assign=True)
     return model
 
 

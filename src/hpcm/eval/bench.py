@@ -30,8 +30,8 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..codec.api import load
 from ..codec.codec import Codec
-from ..codec.ladder import load
 from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError, UsageError
 from ..model.config import MODELS, Config

@@ -14,7 +14,6 @@ import os
 import signal
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -26,11 +25,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import PictureError, PictureNotice
+from ..errors import PictureError
 from ..image.picture import from_image, rgb_of
 from ..image.read import open_picture
 from ..util import atomic
 from ..util.hardware import end_with_parent
+from ..util.notes import ignore_note
 from .machine import code_digest, peak_memory, versions
 from .metrics import EXTRA, decibels, ms_ssim, psnr
 from .rivals import CODECS, Codec, Setting
@@ -131,9 +131,7 @@ def read_pixels(path: Path) -> np.ndarray:
     there is nobody's concern, and not all codecs keep it.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PictureNotice)  # of metadata, which isn't measured
-            picture = from_image(open_picture(path.read_bytes()))
+        picture = from_image(open_picture(path.read_bytes(), on_note=ignore_note))  # metadata isn't measured
         if picture.alpha is not None and picture.alpha.min() < 255:
             raise PictureError("it is transparent, and only opaque pictures can be compared")
     except PictureError as error:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..codec.codec import Codec
-from ..codec.ladder import Ladder, load
+from ..codec.api import load
 from ..defaults import MAX_QUALITY
+from ..engine.choice import Loaded
 from ..format.container import pack, unpack
 from ..nn.hpcm import HPCM
 from .rivals import Setting
@@ -30,33 +30,30 @@ class Ours:
     ) -> None:
         torch.set_num_threads(threads)
         self.codec = load(path, device, engine=engine, threads=threads)
-        networks = (self.codec.rung(0) if isinstance(self.codec, Ladder) else self.codec).networks
-        self.engine = "torch" if isinstance(networks, HPCM) else "onnxruntime"
+        self.engine = "torch" if isinstance(self.codec.networks, HPCM) else "onnxruntime"
         self.threads = threads
         needed = dict.fromkeys((self.engine, *(["torch"] if effort else []), "numpy", "constriction"))
         self.libraries: Sequence[str] = tuple(needed)
         self.effort = effort
-        ladder = isinstance(self.codec, Ladder)
-        name = path if ladder else self.codec.weights.name
+        several = len(self.codec.models) > 1
+        name = path if several else self.codec.weights.name
         self.label = f"hpcm {name}" + (f" e{effort}" if effort else "")
-        self.said = f"{'ladder' if ladder else 'model'} {name}, {self.codec.levels} levels, on {device}" + (
+        self.said = f"{'models' if several else 'model'} {name}, {self.codec.levels} levels, on {device}" + (
             f", effort {effort}" if effort else ""
         )
         self.settings: Sequence[Setting] = (1, 10, 25, 40, 55, 70, 85, 100) if self.codec.levels > 1 else (1,)
-        if ladder:  # a quality of each rung
+        if several:  # a quality of each model
             level_of = self.codec.level_of
             self.settings = tuple({level_of(quality): quality for quality in range(MAX_QUALITY, 0, -1)}.values())[::-1]
         self.scale: Sequence[Setting] = range(1, MAX_QUALITY + 1) if self.codec.levels > 1 else (1,)
         self._device = device
         self._spent = {"network": 0.0, "symbols": 0.0}  # seconds of the last call
-        if isinstance(self.codec, Ladder):
-            self.codec.when_loaded = self._time
-        else:
-            self._time(self.codec)
+        self._time(self.codec.loaded())
+        self.codec.when_loaded = self._time
 
-    def _time(self, codec: Codec) -> None:
-        """Has the networks of a codec timed."""
-        model = codec.networks
+    def _time(self, loaded: Loaded) -> None:
+        """Has the networks of a model timed."""
+        model = loaded.networks
         for name in ("analyse", "encode", "synthesise"):
             setattr(model, name, self._timed(getattr(model, name), "network"))
         decode = model.decode  # calls back into the entropy decoder, step by step

@@ -5,10 +5,10 @@
 | RGB, RGBX                      | 8-bit colour                   | RGB           |
 | 1, L                           | 8-bit grey                     | L             |
 | I;16, I (0..65535)             | 16-bit grey                    | I;16          |
-| I;16 with a transparent value  | 8-bit grey, with a notice      | LA            |
+| I;16 with a transparent value  | 8-bit grey, with a note        | LA            |
 | RGBA, RGBa, LA, La, tRNS       | colour or grey, lossless alpha | RGBA, LA      |
-| P, PA (palette)                | as RGB or RGBA, with a notice  | RGB, RGBA     |
-| CMYK, YCbCr, LAB, HSV          | as RGB, with a notice          | RGB           |
+| P, PA (palette)                | as RGB or RGBA, with a note    | RGB, RGBA     |
+| CMYK, YCbCr, LAB, HSV          | as RGB, with a note            | RGB           |
 
 What Pillow reads wrongly is set right or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
 kept of it. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,8 +29,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from ..errors import CorruptError, PictureError, PictureNotice
+from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
+from ..util.notes import OnNote
 from .metadata.gather import Gathered, Source, attached_file, gather
 from .metadata.kept import Metadata
 from .metadata.tiff import ELSEWHERE
@@ -54,10 +54,14 @@ UPRIGHT = {  # EXIF orientation: what makes the picture upright
 
 @dataclass(frozen=True)
 class Picture(Metadata):
-    """Pixels uint8 [H, W, 3] or uint8/uint16 [H, W] (grey), alpha uint8 [H, W] or None, and what belongs to them."""
+    """Pixels uint8 [H, W, 3] or uint8/uint16 [H, W] (grey), alpha uint8 [H, W] or None, and what belongs to them.
+
+    `notes` are lines about what was converted, or isn't kept, of the image that it was made of.
+    """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     alpha: NDArray[np.uint8] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,18 +96,18 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
     check_size(*image.size)
+    notes: list[str] = []
     try:
         if (frames := _frames(image)) > 1:
-            _note(f"the picture has {frames} frames: only the current one is kept")
+            notes.append(f"the picture has {frames} frames: only the current one is kept")
         file = file_of(image)  # before Pillow closes it
-        samples = faithful(image)
+        samples = faithful(image, notes.append)
         found = _gathered(image, file, frames)
-        for line in found.notes:
-            _note(line)
-        image = _plain(samples)
+        notes += found.notes
+        image = _plain(samples, notes.append)
         turn = UPRIGHT.get(found.orientation)
         planes = np.asarray(image if turn is None else image.transpose(turn))
-    except (PictureError, PictureNotice, MemoryError):
+    except (PictureError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture can't be read: {error}") from error
@@ -111,7 +115,7 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    return Picture(planes, alpha, **found.metadata.present)
+    return Picture(planes, alpha, tuple(notes), **found.metadata.present)
 
 
 def _frames(image: Image.Image) -> int:
@@ -167,11 +171,11 @@ def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
         return {}, ("EXIF of a TIFF",)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, on_note: OnNote) -> Image.Image:
     """The image in one of the modes RGB, RGBA, L, LA and I;16."""
     mode = image.mode
     if mode in WIDE:
-        return _plain_grey16(image)
+        return _plain_grey16(image, on_note)
     if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
@@ -179,26 +183,22 @@ def _plain(image: Image.Image) -> Image.Image:
     if target not in ("RGB", "RGBA", "L", "LA"):
         raise PictureError(f"pictures of mode {mode} can't be coded: convert them to RGB, grey, or 16-bit grey")
     if mode in CONVERTED:
-        _note(f"the picture's mode {mode} was converted to {target}")
+        on_note(f"the picture's mode {mode} was converted to {target}")
     return image if mode == target else image.convert(target)
 
 
-def _plain_grey16(image: Image.Image) -> Image.Image:
+def _plain_grey16(image: Image.Image, on_note: OnNote) -> Image.Image:
     """As I;16, or as LA where a value that some pixels have is transparent."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError(BEYOND_16_BITS)
     transparent = values == image.info.get("transparency", -1)
     if transparent.any():
-        _note("the picture has 16 bits and a transparent value: 8 bits are kept, since it has alpha")
+        on_note("the picture has 16 bits and a transparent value: 8 bits are kept, since it has alpha")
         grey = eight_bits(image)
         grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
         return grey
     return image if image.mode == "I;16" else Image.fromarray(values.astype(np.uint16))
-
-
-def _note(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=4)
 
 
 def to_image(picture: Picture) -> Image.Image:

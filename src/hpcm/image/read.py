@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import PictureError, PictureNotice, TooLargeError
+from ..errors import PictureError, TooLargeError
 from ..format.container import is_hpcm
 from ..format.fields import MAX_ENCODED, check_size
+from ..util.notes import OnNote, log_note
 from .metadata.gather import attach
 from .samples import READERS, adopt, faithful
 
@@ -42,19 +42,21 @@ def bytes_of(source: File) -> bytes:
     return data
 
 
-def image_of(source: Source) -> Image.Image:
+def image_of(source: Source, on_note: OnNote = log_note) -> Image.Image:
     """A picture as a Pillow image.
 
     Args:
         source: an image; an array, uint8 [H, W] (grey), [H, W, 3] (RGB), [H, W, 2 or 4] (with alpha) or uint16 [H, W];
             or the file of a picture in any format that Pillow reads.
+        on_note: is called with each note; see util/notes.py.
 
     Raises OSError, PictureError, TypeError.
     """
     if isinstance(source, Image.Image):
         return source
     if not isinstance(source, np.ndarray):
-        return open_picture(bytes_of(source), ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS")
+        advice = ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS"
+        return open_picture(bytes_of(source), advice, on_note=on_note)
     planes = source.shape[2] if source.ndim == 3 else 1
     if source.ndim not in (2, 3) or (source.dtype, planes) not in (
         *((np.dtype(np.uint8), n) for n in (1, 2, 3, 4)),
@@ -65,7 +67,12 @@ def image_of(source: Source) -> Image.Image:
 
 
 def open_picture(
-    data: bytes, advice: str = "", *, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
+    data: bytes,
+    advice: str = "",
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int | None = None,
+    on_note: OnNote = log_note,
 ) -> Image.Image:
     """A picture from the bytes of its file, decoded.
 
@@ -76,6 +83,7 @@ def open_picture(
         advice: for a picture of too many pixels.
         formats: Pillow's names of those that are accepted; by default all that it reads.
         max_pixels: by default Pillow's own bound, `PIL.Image.MAX_IMAGE_PIXELS`.
+        on_note: is called with each note; see util/notes.py.
 
     Raises PictureError, of which TooLargeError is one.
     """
@@ -89,9 +97,8 @@ def open_picture(
         if image.format == "EPS":  # for which Pillow would start Ghostscript
             raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
         if image.format not in READERS and image.format != "HPCM":
-            text = f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared"
-            warnings.warn(text, PictureNotice, stacklevel=3)
-        image = adopt(image, faithful(image))
+            on_note(f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared")
+        image = adopt(image, faithful(image, on_note))
         _check_size(image, most, advice)  # some formats tell of their size when they are decoded
         attach(image, data)
     except UnidentifiedImageError:
@@ -99,7 +106,7 @@ def open_picture(
         raise PictureError(f"it is no picture {accepted}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLargeError(f"it has more than {most:,} pixels{advice}") from error
-    except (MemoryError, PictureError, PictureNotice):
+    except (MemoryError, PictureError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error

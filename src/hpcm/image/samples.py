@@ -11,7 +11,6 @@ What is looked up is known as long as Pillow hasn't read the pixels, and of TIFF
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import PictureError, PictureNotice
+from ..errors import PictureError
+from ..util.notes import OnNote
 
 # Pillow's names of how the samples lie in a file ("raw modes"), by format.
 RAW_MODES = {
@@ -53,12 +53,12 @@ BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring the
 HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
 
 
-def faithful(image: Image.Image) -> Image.Image:
+def faithful(image: Image.Image, on_note: OnNote) -> Image.Image:
     """The image with its pixels loaded, or another one where Pillow reads its file wrongly; `image` keeps its pixels.
 
     Raises PictureError for a kind of file that isn't known to be read rightly, and whatever Pillow raises.
     """
-    return READERS.get(image.format or "", _loaded)(image)
+    return READERS.get(image.format or "", _loaded)(image, on_note)
 
 
 def _raw_mode(image: Image.Image, format: str) -> str | None:
@@ -88,18 +88,14 @@ def _bytes(image: Image.Image, size: int = -1) -> bytes:
     return bytes(data)
 
 
-def _tell_depth(bits: int) -> None:
-    _note(f"the picture has {bits} bits a sample, and 8 are kept: Pillow reads no more of colours or with alpha")
-
-
-def _note(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=5)
+def _note_depth(bits: int, on_note: OnNote) -> None:
+    on_note(f"the picture has {bits} bits a sample, and 8 are kept: Pillow reads no more of colours or with alpha")
 
 
 # ---- PNG ------------------------------------------------------------------------------------------------------------
 
 
-def _png(image: Image.Image) -> Image.Image:
+def _png(image: Image.Image, on_note: OnNote) -> Image.Image:
     raw = _raw_mode(image, "PNG")
     data = _bytes(image) if raw == "RGB;16B" else b""
     image.load()
@@ -108,10 +104,10 @@ def _png(image: Image.Image) -> Image.Image:
         _check_key(image)
         return image
     if raw == "LA;16B":
-        _tell_depth(16)
+        _note_depth(16, on_note)
         return _with_info(Image.merge("LA", (image.getchannel(0), image.getchannel("A"))), image)
     if raw in ("RGB;16B", "RGBA;16B"):
-        _tell_depth(16)
+        _note_depth(16, on_note)
     if raw == "RGB;16B" and key is not None:
         return _keyed(image, data, key)
     if raw in GREY_BITS and isinstance(key, int):
@@ -164,7 +160,7 @@ def _check_key(image: Image.Image) -> None:
 # ---- TIFF -----------------------------------------------------------------------------------------------------------
 
 
-def _tiff(image: Image.Image) -> Image.Image:
+def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image:
     tags = image.tag_v2  # type: ignore[attr-defined]
     kind = tags.get(PHOTOMETRIC, WHITE_IS_ZERO), _only(tags.get(SAMPLE_FORMAT, (1,))), _only(tags.get(BITS, (1,)))
     photometric, _, bits = kind
@@ -173,9 +169,9 @@ def _tiff(image: Image.Image) -> Image.Image:
     fresh = bool(image.tile)  # type: ignore[attr-defined]
     image.load()
     if fresh and bits == 16 and photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        _tell_depth(16)
+        _note_depth(16, on_note)
     if fresh and 0 in tags.get(EXTRA, ()):
-        _note("the picture's extra channels are not kept")
+        on_note("the picture's extra channels are not kept")
     if kind == (BLACK_IS_ZERO, SIGNED, 8) and np.asarray(image).max() > 127:
         raise PictureError(BEYOND_16_BITS)
     if kind == (WHITE_IS_ZERO, UNSIGNED, 16):
@@ -229,7 +225,7 @@ def _widened(values: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
 # ---- others ---------------------------------------------------------------------------------------------------------
 
 
-def _jpeg(image: Image.Image) -> Image.Image:
+def _jpeg(image: Image.Image, on_note: OnNote) -> Image.Image:
     _raw_mode(image, "JPEG")
     if image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts all, as Adobe does
         raise _refusal(image, "four colours and no word of Adobe's on whether they are inverted")
@@ -237,7 +233,7 @@ def _jpeg(image: Image.Image) -> Image.Image:
     return image
 
 
-def _bmp(image: Image.Image) -> Image.Image:
+def _bmp(image: Image.Image, on_note: OnNote) -> Image.Image:
     raw, header = _raw_mode(image, "BMP"), _bytes(image, 70)
     start = 0 if image.format == "DIB" else 14
     size, compression = _little(header[start : start + 4]), _little(header[start + 16 : start + 20])
@@ -252,7 +248,7 @@ def _little(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def _tga(image: Image.Image) -> Image.Image:
+def _tga(image: Image.Image, on_note: OnNote) -> Image.Image:
     raw, header = _raw_mode(image, "TGA"), _bytes(image, 18)
     if raw is not None:
         alpha = header[17] & 15  # bits of a pixel
@@ -262,22 +258,22 @@ def _tga(image: Image.Image) -> Image.Image:
     return image
 
 
-def _ppm(image: Image.Image) -> Image.Image:
+def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image:
     raw = _raw_mode(image, "PPM")
     arguments = image.tile[0][3] if raw is not None else ""  # type: ignore[attr-defined]
     if raw == "RGB" and not isinstance(arguments, str) and arguments[1] > 255:
-        _tell_depth(int(arguments[1]).bit_length())
+        _note_depth(int(arguments[1]).bit_length(), on_note)
     image.load()
     return image
 
 
-def _jpeg2000(image: Image.Image) -> Image.Image:
+def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
     depths = _component_depths(_bytes(image))
     for signed, bits in depths:
         if signed or not 8 <= bits <= 16:
             raise _refusal(image, f"{'signed ' * signed}samples of {bits} bits")
     if depths and max(depths)[1] > 8 and image.mode != "I;16":
-        _tell_depth(max(depths)[1])
+        _note_depth(max(depths)[1], on_note)
     image.load()
     if depths and depths[0][1] < 16 and image.mode == "I;16":
         return _with_info(Image.fromarray(_widened(_grey16(image), depths[0][1])), image)
@@ -302,22 +298,22 @@ def _component_depths(data: bytes) -> list[tuple[bool, int]]:
     return [(bool(size & 0x80), (size & 0x7F) + 1) for size in sizes]
 
 
-def _avif(image: Image.Image) -> Image.Image:
+def _avif(image: Image.Image, on_note: OnNote) -> Image.Image:
     data = _bytes(image, HEADER)
     at = data.find(b"av1C")
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0  # tier, high bit depth, twelve bits, monochrome, ...
     image.load()
     if flags & 0x40:
-        _tell_depth(12 if flags & 0x20 else 10)
+        _note_depth(12 if flags & 0x20 else 10, on_note)
     return image
 
 
-def _loaded(image: Image.Image) -> Image.Image:
+def _loaded(image: Image.Image, on_note: OnNote) -> Image.Image:
     image.load()
     return image
 
 
-READERS: dict[str, Callable[[Image.Image], Image.Image]] = {
+READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image]] = {
     "PNG": _png,
     "TIFF": _tiff,
     "JPEG": _jpeg,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..errors import PictureError, PictureNotice, UsageError
+from ..errors import PictureError, UsageError
 from ..format.fields import Container
+from ..util.notes import OnNote, log_note
 from .metadata import tiff
 from .metadata.kept import Metadata, comments_of
 from .metadata.writing import comment, dpi, with_jfif_density, with_png_chunks, written
@@ -73,15 +73,22 @@ def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
     return {**options, "lossless": False, "quality": quality} if name == "WEBP" else {**options, "quality": quality}
 
 
-def save_picture(image: Image.Image, suffix: str, quality: int | None = None, out: io.BytesIO | None = None) -> bytes:
+def save_picture(
+    image: Image.Image,
+    suffix: str,
+    quality: int | None = None,
+    out: io.BytesIO | None = None,
+    on_note: OnNote = log_note,
+) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
-    Lossless where the format can be, unless a quality is given; a notice where a format has 8 bits and the picture 16,
+    Lossless where the format can be, unless a quality is given; a note where a format has 8 bits and the picture 16,
     or no place for metadata.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
 
     Args:
         out: what is written to, by default a new one; what its `write` raises ends the writing, as a PictureError.
+        on_note: is called with each note; see util/notes.py.
     """
     name, options = picture_format(suffix), options_of(suffix, quality)
     if "A" in image.mode and name in OPAQUE:
@@ -89,41 +96,37 @@ def save_picture(image: Image.Image, suffix: str, quality: int | None = None, ou
             raise PictureError(f"the picture is transparent, and {name} has no room for that; try .png")
         image = image.convert(image.mode.removesuffix("A"))
     if image.mode == "I;16" and name not in DEEP:
-        warnings.warn(f"the picture has 16 bits, and {name} 8: the lower ones are lost", PictureNotice, stacklevel=2)
+        on_note(f"the picture has 16 bits, and {name} 8: the lower ones are lost")
         image = eight_bits(image)
     metadata, notes = written(Metadata.of_info(image.info), name, (image.height, image.width))
     for note in notes:
-        warnings.warn(note, PictureNotice, stacklevel=2)
+        on_note(note)
     try:
         data = _encoded(image, name, metadata, options, io.BytesIO() if out is None else out)
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
-    _tell_what_is_lost(image, io.BytesIO(data), name)
+    _note_what_is_lost(image, io.BytesIO(data), name, on_note)
     return data
 
 
-def _tell_what_is_lost(image: Image.Image, file: io.BytesIO, name: str) -> None:
-    """A notice where what was written says of itself that it holds less than the picture. Only its header is read."""
+def _note_what_is_lost(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNote) -> None:
+    """A note where what was written says of itself that it holds less than the picture. Only its header is read."""
     file.seek(0)
     try:
         with Image.open(file, formats=["JPEG" if name == "MPO" else name]) as again:
             size, mode = again.size, again.mode
             transparent = again.has_transparency_data
     except Exception:  # Pillow writes formats that it can't read, such as PDF
-        _note(f"whether {name} holds all of the picture isn't known; .png does")
+        on_note(f"whether {name} holds all of the picture isn't known; .png does")
         return
     if size != image.size:
-        _note(f"{name} holds {size[0]} x {size[1]} pixels: the picture has {image.width} x {image.height}")
+        on_note(f"{name} holds {size[0]} x {size[1]} pixels: the picture has {image.width} x {image.height}")
     if mode == "P" and image.getcolors(PALETTE_COLOURS) is None:
-        _note(f"{name} holds {PALETTE_COLOURS} colours: the picture's were reduced to them")
+        on_note(f"{name} holds {PALETTE_COLOURS} colours: the picture's were reduced to them")
     if "A" in image.mode and not transparent:
-        _note(f"{name} has no room for transparency: it is lost")
-
-
-def _note(text: str) -> None:
-    warnings.warn(text, PictureNotice, stacklevel=4)
+        on_note(f"{name} has no room for transparency: it is lost")
 
 
 def _encoded(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:

@@ -2,7 +2,7 @@
 
 Released models never change: each has a name with a version, `nano-1`. `nano` stands for the newest of them. Models of
 one quality level each, which differ in their lambda, form a *ladder*: `base` stands for all of `base-0018` to
-`base-0483` (see codec/ladder.py). Of those with the same lambda the newest counts.
+`base-0483` (see codec/codec.py). Of those with the same lambda the newest counts.
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
 ~/.local/share/hpcm).

@@ -6,8 +6,8 @@
     models.py      the models; codecs loaded once     reading.py     strangers' pictures, opened with care
     upload.py      a body, bounded                    limits.py      how much is taken at once
     status.py      errors as status and line          handlers.py    errors as JSON
-    hosts.py       refuses other sites' pages         notices.py     whose notice it is, among threads
-    site.py        the page's files, by their URLs    export.py      the same as a folder, for any file server
+    hosts.py       refuses other sites' pages         site.py        the page's files, by their URLs
+    export.py      the page as a folder, for any file server
 
 api, handlers, middleware, queries, server and upload need the extra `serve`; the others, and so --export, don't.
 """

@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 
 from ..codec.codec import Codec
 from ..defaults import DEFAULT_MODEL
-from ..engine.choice import load
 from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
@@ -66,7 +65,7 @@ class Models:
             return codec
         with self._loading:
             if weights.hash not in self._codecs:
-                self._codecs[weights.hash] = Codec(load(weights, threads=self.threads))
+                self._codecs[weights.hash] = Codec([weights], threads=self.threads)
             return self._codecs[weights.hash]
 
     def listed(self) -> list[dict[str, Any]]:

@@ -8,16 +8,17 @@ from ..errors import TooLargeError
 from ..format.fields import Box, Container
 from ..image.read import open_picture
 from ..model.config import LATENT_STRIDE, Config, receptive_halo
+from ..util.notes import OnNote
 from .status import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
-def opened(data: bytes, max_pixels: int) -> Image.Image:
+def opened(data: bytes, max_pixels: int, on_note: OnNote) -> Image.Image:
     """A picture from the bytes of its file, decoded. Raises PictureError, Refused."""
     try:
-        return open_picture(data, formats=FORMATS, max_pixels=max_pixels)
+        return open_picture(data, formats=FORMATS, max_pixels=max_pixels, on_note=on_note)
     except TooLargeError as error:
         pixels = f"over {max_pixels:,} pixels"
         if error.size:

@@ -17,9 +17,9 @@ from ..format.fields import Box, Container
 from ..image.write import draft_of, fitted, save_picture
 from ..model.file import WeightsFile
 from ..nn.stoppable import Check
+from ..util.notes import OnNote
 from .limits import Limits
 from .models import Models
-from .notices import listening
 from .reading import check_file, opened
 from .status import one_line
 
@@ -46,38 +46,38 @@ class Worker:
 
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
         """A picture file to a .hpcm file."""
-
-        with listening() as notices:
-            image = opened(data, self.limits.max_pixels)
-            if how["effort"]:
-                bound_torch(self.limits.threads)
-            compressed = self.models.codec(weights).compress(image, **how, check=checking(stop))
+        notes: list[str] = []
+        image = opened(data, self.limits.max_pixels, notes.append)
+        if how["effort"]:
+            bound_torch(self.limits.threads)
+        codec = self.models.codec(weights)
+        compressed = codec.compress(image, **how, check=checking(stop), on_note=notes.append)
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
-        return Answer(compressed, MIME_TYPE, headers | notice(notices))
+        return Answer(compressed, MIME_TYPE, headers | notice(notes))
 
     def decompress(
         self, data: bytes, stop: Stop, format: str, scale: int, box: Box | None, max_size: int | None
     ) -> Answer:
         """A .hpcm file to a picture file."""
-        with listening() as notices:
-            container = format_.unpack(data)
-            weights = self.models.decoder(container)
-            codec = self.models.codec(weights)
-            check_box(container, box)
-            check_file(container, codec.networks.config, box, self.limits.max_pixels)
-            draft = draft_of(container, max_size)
-            image = codec.decompress(
-                container,
-                box=box,
-                draft=draft,
-                scale=scale,
-                max_pixels=self.limits.max_pixels,
-                check=checking(stop),
-            )
-            body = written(fitted(image, max_size), format, checking(stop))
-        return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notices))
+        notes: list[str] = []
+        container = format_.unpack(data)
+        weights = self.models.decoder(container)
+        codec = self.models.codec(weights)
+        check_box(container, box)
+        check_file(container, codec.networks.config, box, self.limits.max_pixels)
+        image = codec.decompress(
+            container,
+            box=box,
+            draft=draft_of(container, max_size),
+            scale=scale,
+            max_pixels=self.limits.max_pixels,
+            check=checking(stop),
+            on_note=notes.append,
+        )
+        body = written(fitted(image, max_size), format, checking(stop), notes.append)
+        return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notes))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
         """What a .hpcm file says, also one that was cut short; all of its CRCs are checked, nothing is decoded."""
@@ -108,7 +108,7 @@ class _Checked(io.BytesIO):
         return super().write(data)
 
 
-def written(image: Image.Image, format: str, check: Check) -> bytes:
+def written(image: Image.Image, format: str, check: Check, on_note: OnNote) -> bytes:
     """The bytes of a picture file; the work ends when `check` raises.
 
     Pillow writes PNG piece by piece, and WebP at once. Raises UsageError where the format, which is a parameter, can't
@@ -116,7 +116,7 @@ def written(image: Image.Image, format: str, check: Check) -> bytes:
     """
     check()
     try:
-        return save_picture(image, f".{format}", out=_Checked(check))
+        return save_picture(image, f".{format}", out=_Checked(check), on_note=on_note)
     except PictureError as error:
         raise UsageError(f"format: {str(error).removesuffix('; try .png')}; take png") from error
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..codec.api import load
 from ..codec.codec import Codec
-from ..codec.ladder import load
-from ..errors import PictureNotice
 from ..util.metrics import psnr
+from ..util.notes import ignore_note
 
 QUALITIES = (13, 38, 63, 88)  # of a model with several levels
 SHOWN = 4  # pictures in the grid
@@ -40,12 +39,11 @@ def judge(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu") ->
 def _there_and_back(codec: Codec, pictures: Sequence[np.ndarray], quality: int) -> tuple[list[int], list[np.ndarray]]:
     """The sizes of the pictures' files in bytes, and what they are decoded to.
 
-    Notices, such as that the model isn't exact, say nothing about a model in training.
+    Notes, such as that the model isn't exact, say nothing about a model in training.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PictureNotice)
-        files = [codec.compress(Image.fromarray(picture), quality=quality) for picture in pictures]
-        return [len(data) for data in files], [np.array(codec.decompress(data)) for data in files]
+    images = map(Image.fromarray, pictures)
+    files = [codec.compress(image, quality=quality, on_note=ignore_note) for image in images]
+    return [len(data) for data in files], [np.array(codec.decompress(data)) for data in files]
 
 
 def _shown(picture: np.ndarray) -> np.ndarray:

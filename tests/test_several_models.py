@@ -10,9 +10,10 @@ from PIL import Image
 
 import hpcm
 from hpcm.cli import main
-from hpcm.codec import ladder
+from hpcm.codec import search
+from hpcm.codec.encoder import Encoding
 from hpcm.engine.torch import save
-from hpcm.errors import MismatchError, ModelNotFoundError, PictureNotice, UsageError
+from hpcm.errors import MismatchError, ModelNotFoundError, UsageError
 from hpcm.eval.evaluate import Options, subjects_of
 from hpcm.eval.ours import Ours
 from hpcm.format.container import unpack
@@ -125,16 +126,16 @@ def test_bpp_takes_the_best_that_fits(six):
     for i, size in list(enumerate(sizes))[::2]:
         data = six.compress(PHOTO, bpp=8 * (size + 0.5) / pixels)
         assert (made_with(data), len(data)) == (NAMES[i], size)
-    with pytest.warns(PictureNotice, match="no level takes 0.001 bits per pixel or less"):
+    with pytest.warns(match="no level takes 0.001 bits per pixel or less"):
         assert made_with(six.compress(PHOTO, bpp=0.001)) == NAMES[0]
 
 
 def test_psnr_takes_the_smallest_that_reaches_it(six, monkeypatch):
     """These models have learned nothing, so that which one reaches what is made up."""
-    monkeypatch.setattr(ladder.Encoding, "psnr", lambda self, level: 100 * self.weights.lmbda)
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: 100 * self.weights.lmbda)
     for i, lmbda in list(enumerate(LAMBDAS))[::3]:
         assert made_with(six.compress(PHOTO, psnr=100 * lmbda - 0.01)) == NAMES[i]
-    with pytest.warns(PictureNotice, match="no level of rung-0483 reaches 60 dB"):
+    with pytest.warns(match="no level of rung-0483 reaches 60 dB"):
         assert made_with(six.compress(PHOTO, psnr=60)) == NAMES[-1]
 
 
@@ -142,31 +143,32 @@ def test_targets_where_a_higher_rung_is_worse_or_smaller(six, monkeypatch):
     sizes, quality = (900, 500, 700, 600, 800, 850), (30.0, 36.0, 33.0, 40.0, 39.0, 38.0)
     rung = {name: i for i, name in enumerate(NAMES)}
     monkeypatch.setattr(
-        ladder.Encoding, "at", lambda self, level: bytes([rung[self.weights.name]] * sizes[rung[self.weights.name]])
+        Encoding, "file", lambda self, level: bytes([rung[self.weights.name]] * sizes[rung[self.weights.name]])
     )
-    monkeypatch.setattr(ladder.Encoding, "file", ladder.Encoding.at)
-    monkeypatch.setattr(ladder.Encoding, "psnr", lambda self, level: quality[rung[self.weights.name]])
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[rung[self.weights.name]])
     for target in (29, 32, 35, 37, 39.5):
         fitting = [i for i in range(6) if quality[i] >= target]
         assert six.compress(PHOTO, psnr=target)[0] == min(fitting, key=lambda i: sizes[i])
     for limit in (550, 650, 750, 820, 870, 950):
         data = six.compress(PHOTO, bpp=8 * limit / (PHOTO.width * PHOTO.height))
         assert data[0] == max(i for i in range(6) if sizes[i] <= limit)
-    with pytest.warns(
-        PictureNotice, match=r"no level of rung-0130 reaches 60 dB on this picture: the best one, 40\.00"
-    ):
-        assert six.compress(PHOTO, psnr=60)[0] == 3
+    notes = []
+    assert six.compress(PHOTO, psnr=60, on_note=notes.append)[0] == 3
+    assert "no level of rung-0130 reaches 60 dB on this picture: the best one, 40.00" in notes[-1]
 
 
 def test_effort_searches_at_the_rung_that_is_chosen(six, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        ladder.Codec, "compress", lambda self, image, **how: asked.append((self.weights.name, how)) or b"refined"
-    )
-    size = len(six._search(PHOTO, 1e3, None, 1024, None)[1])  # of the best
-    target = {"bpp": 8 * (size + 0.5) / (PHOTO.width * PHOTO.height)}
-    assert six.compress(PHOTO, **target, effort=1) == b"refined"
-    assert asked == [("rung-0483", {**target, "psnr": None, "effort": 1})]
+
+    def refined(job, level, **how):
+        asked.append((job.weights.name, level, how["effort"]))
+        return job._latents
+
+    monkeypatch.setattr(search, "refined", refined)
+    best = six.compress(PHOTO, quality=100)
+    target = {"bpp": 8 * (len(best) + 0.5) / (PHOTO.width * PHOTO.height)}
+    assert six.compress(PHOTO, **target, effort=1) == best
+    assert asked == [("rung-0483", 0, 1)]
 
 
 @pytest.mark.parametrize("targets", [{"quality": 5, "bpp": 1}, {"bpp": 0}, {"psnr": float("nan")}])
@@ -180,8 +182,7 @@ def test_targets_that_make_no_sense(six, targets):
 
 def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
     loaded = []
-    load = ladder.load_model
-    monkeypatch.setattr(ladder, "load_model", lambda model, **where: loaded.append(model.name) or load(model, **where))
+    monkeypatch.setattr(six, "when_loaded", lambda model: loaded.append(model.weights.name))
     for quality in (1, 1, 100, 1):
         six.compress(PHOTO, quality=quality)
     assert loaded == [NAMES[0], NAMES[5], NAMES[0]]
