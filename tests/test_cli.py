@@ -131,8 +131,10 @@ def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: asked.append(target) or b"data")
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
     expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
-    expected |= {"effort": 0, "told": None}
-    assert asked == [expected | {argument: value}]
+    expected |= {"effort": 0, "on_progress": None}
+    (target,) = asked
+    assert callable(target.pop("on_note"))
+    assert target == expected | {argument: value}
 
 
 def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys, tiny):
@@ -260,9 +262,9 @@ def test_a_search_is_told_of_on_a_terminal(run, at, monkeypatch, capsys):
     shutil.copy("photo.png", "other.png")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
-    def compress(self, image, *, told, **target):
+    def compress(self, image, *, on_progress, **target):
         for share in (0.5, 1.0):
-            told(share)
+            on_progress(share)
         return b"data"
 
     monkeypatch.setattr(codec.Codec, "compress", compress)
@@ -588,7 +590,7 @@ def test_info(run, material, capsys, monkeypatch):
 
 @pytest.mark.parametrize("levels", [1, 2, 6, 64, 100, 255])
 def test_the_quality_of_a_level_is_one_that_gives_it(levels):
-    one = SimpleNamespace(levels=levels)
+    one = SimpleNamespace(levels=levels, models=[None])
     given = {codec.Codec.level_of(one, quality) for quality in range(1, MAX_QUALITY + 1)}
     for level in range(levels):
         quality = quality_of(level, levels)
