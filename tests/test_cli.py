@@ -126,10 +126,15 @@ def test_there_and_back(run, at, material, capsys):
 )
 def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     asked = []
-    monkeypatch.setattr(codec.Codec, "compress", lambda self, image, **target: asked.append(target) or b"data")
+
+    def compress(self, image, *, on_note, **target):
+        asked.append(target)
+        return b"data"
+
+    monkeypatch.setattr(codec.Codec, "compress", compress)
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
     expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
-    expected |= {"effort": 0, "told": None}
+    expected |= {"effort": 0, "on_progress": None}
     assert asked == [expected | {argument: value}]
 
 
@@ -258,9 +263,9 @@ def test_a_search_is_told_of_on_a_terminal(run, at, monkeypatch, capsys):
     shutil.copy("photo.png", "other.png")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
-    def compress(self, image, *, told, **target):
+    def compress(self, image, *, on_progress, **target):
         for share in (0.5, 1.0):
-            told(share)
+            on_progress(share)
         return b"data"
 
     monkeypatch.setattr(codec.Codec, "compress", compress)
