@@ -635,14 +635,14 @@ def test_a_search_ends_with_its_client(served, watched, monkeypatch):
     threads, iterations = [], []
     begun, gate = threading.Event(), threading.Event()
 
-    def search(self, start, window, inside, told):
+    def search(self, start, around, inside, on_progress):
         begun.set()
         for _ in range(1000):
             iterations.append(gate.wait(PATIENT))
-            told(0.5)
+            on_progress(0.5)
 
     monkeypatch.setattr(work, "bound_torch", threads.append)
-    monkeypatch.setattr(effort._Refiner, "_found", search)
+    monkeypatch.setattr(effort._Refiner, "_refined", search)
     watched.gate.set()
     photo = png(crop(0))
     with socket.create_connection(("127.0.0.1", served.port), PATIENT) as connection:
@@ -666,7 +666,7 @@ def test_writing_a_picture_ends_with_its_client():
 
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     with pytest.raises(hpcm.HPCMError):
-        work.written(noise, "png", check)
+        work.written(noise, "png", check, pytest.fail)
     assert len(pieces) < 20
 
 

@@ -31,6 +31,7 @@ from hpcm.image.read import open_picture
 from hpcm.image.write import save_picture
 from hpcm.model.file import describe
 from hpcm.model.tables import Tables
+from hpcm.util.notes import ignore_note
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 1 << 17  # of a picture that is decoded
@@ -122,7 +123,7 @@ def picture(data: bytes) -> None:
         return
     for suffix in (".png", ".jpg", ".tif", ".webp"):
         try:
-            open_picture(save_picture(image, suffix))
+            open_picture(save_picture(image, suffix, on_note=ignore_note), on_note=ignore_note)
         except PictureError:
             continue
 
@@ -310,7 +311,7 @@ def source(data: bytes) -> None:
             options = {name: found for name in ("exif", "xmp", "icc_profile") if (found := take.maybe(300))}
             image.save(out, "JPEG", **options, comment=take.some(50))
             file = out.getvalue()
-        found = from_image(open_picture(file))
+        found = from_image(open_picture(file, on_note=ignore_note))
         if found.alpha is not None:
             pack_alpha(found.alpha)
     except PictureError:

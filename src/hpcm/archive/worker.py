@@ -147,10 +147,8 @@ class Worker:
         container = unpack(data)
         codec = self.codec or codec_for(container, threads=self.job.threads)
         image = codec.decompress(container, max_pixels=MAX_ENCODED)
-        return save_picture(image, f".{self.job.format}", on_note=on_note), {
-            **facts_of(container, len(data)),
-            "verified": True,
-        }
+        picture = save_picture(image, f".{self.job.format}", on_note=on_note)
+        return picture, {**facts_of(container, len(data)), "verified": True}
 
 
 def records(root: Place, part: Part, column: str | None) -> Iterator[Record]:
