@@ -147,7 +147,7 @@ LINES = {  # what takes long in it, and the command
     "compress": ["hpcm.codec.codec:Codec:compress", "compress", "a.png", "-o", "new/x.hpcm", *NANO],
     "decompress": ["hpcm.codec.codec:Codec:decompress", "decompress", "b.hpcm"],
     "fsync": ["os:fsync", "decompress", "b.hpcm"],  # half a file is there
-    "import": ["hpcm.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
+    "import": ["hpcm.convert.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
     "exact": ["hpcm.convert.calibrate:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
     "get": ["hpcm.convert.install:make", "models", "--get", "base-0130", "--from", "base-0130.pth.tar"],
 }
