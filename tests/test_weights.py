@@ -24,7 +24,6 @@ from hpcm.model.file import WeightsFile, describe, read
 from hpcm.model.find import RUN_WEIGHTS, find
 from hpcm.nn.exact.grid import convolutions
 from hpcm.nn.exact.make_exact import make_exact
-from hpcm.util import atomic
 
 ROOT = Path(__file__).parents[1]
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))
