@@ -52,7 +52,7 @@ def unused(config: Config) -> float:
     return (4 * width**2 + 2 * width * window**2) / LATENT_PIXELS / 1000
 
 
-def told(value: float | None, digits: int) -> str:
+def formatted(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
@@ -66,12 +66,12 @@ def main() -> None:
         groups = kmacs(config)
         total = sum(groups.values())
         transforms = groups["g_a"] + groups["g_s"]
-        row = [label, told(parameters(config), 3), told(published_parameters, 3), told(total, 2)]
-        row += [told(total + unused(config), 2), told(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
+        row = [label, formatted(parameters(config), 3), formatted(published_parameters, 3), formatted(total, 2)]
+        row += [formatted(total + unused(config), 2), formatted(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
         rows.append(row)
     for checkout in options.against:
         other = Other(checkout)
-        rows.append([other.name, told(other.parameters / 1e6, 3), "", told(other.kmacs, 2), "", "", ""])
+        rows.append([other.name, formatted(other.parameters / 1e6, 3), "", formatted(other.kmacs, 2), "", "", ""])
     print(markdown(heads, rows))
 
 

@@ -175,9 +175,9 @@ def fit(given: argparse.Namespace) -> None:
     print(f"loss = {law.A:.4f} / kMACs^{law.alpha:.4f} + {law.B:.4f} / megapixels^{law.beta:.4f}\n")
     table = []
     for row in sorted([*MEASURED, *found], key=lambda row: (row["kmacs"], row["megapixels"])):
-        told = law(row["kmacs"], row["megapixels"])
+        predicted = law(row["kmacs"], row["megapixels"])
         seen = f"{row['megapixels']:,.0f}" + " (not fitted)" * (row["megapixels"] < LEAST)
-        cells = [f"{row['loss']:.4f}", f"{told:.4f}", f"{100 * (told / row['loss'] - 1):+.1f}%"]
+        cells = [f"{row['loss']:.4f}", f"{predicted:.4f}", f"{100 * (predicted / row['loss'] - 1):+.1f}%"]
         table.append([row.get("model", row["name"]), f"{row['kmacs']:.1f}", seen, *cells])
     print(markdown(["model", "kMACs", "megapixels", "loss", "law", "law is off by"], table))
     table = []

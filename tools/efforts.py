@@ -47,8 +47,8 @@ def main() -> None:
         results = json.loads(Path(report, "results.json").read_text(encoding="utf-8"))
         count, qualities = len(results["pictures"]), results["options"]["qualities"]
         pictures = "Kodak's 24 pictures" if results["is_kodak"] else f"{count} pictures"
-        told = f"{pictures} at qualities {', '.join(map(str, qualities))}; {conditions(results)}"
-        parts.append(f"{markdown(HEADS, rows(results))}\n\n{told}")
+        caption = f"{pictures} at qualities {', '.join(map(str, qualities))}; {conditions(results)}"
+        parts.append(f"{markdown(HEADS, rows(results))}\n\n{caption}")
     between_marks(ROOT / "docs" / "effort.md", "\n\n".join(parts))
     print("docs/effort.md")
 

@@ -50,9 +50,9 @@ def main() -> None:
         return "-" if found.percent is None else f"{found.percent:+.2f}%" + "".join(f" ({w})" for w in found.warnings)
 
     rows = []
-    for label, (said, source) in PAPERS.items():
+    for label, (stated, source) in PAPERS.items():
         computed = against_vtm(points_of(curves[CURVES[label]], "psnr")) if label in CURVES else ""
-        rows.append([label, said, computed, source])
+        rows.append([label, stated, computed, source])
     rows += [[curves[n]["label"], "", against_vtm(points_of(curves[n], "psnr")), curves[n]["source"]] for n in MORE]
     if len(sys.argv) > 1:
         results = json.loads(Path(sys.argv[1], "results.json").read_text(encoding="utf-8"))

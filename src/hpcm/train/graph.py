@@ -20,21 +20,27 @@ Batch = tuple[Tensor, Tensor]  # crops [B, 3, crop, crop] and levels [B]
 class StepGraph:
     """`step` of one batch like `batch`, recorded.
 
-    To warm up, it is computed WARM_UP times on `batch`, which it must leave without effect: see Run.record.
+    To warm up, it is computed WARM_UP times on `batch`, which must have no effect: see Run._recorded.
     """
 
     def __init__(self, step: Callable[[Iterable[Batch]], None], batch: Batch) -> None:
         self.x, self.level = batch
-        aside = torch.cuda.Stream()  # recording begins where nothing is left over from a default stream's work
+        self.graph = torch.cuda.CUDAGraph()
+        # All crops have one size, so that trying out cuDNN's algorithms pays.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            self._warm_up(step)
+            # Only this thread's calls are bound by the recording: another one may copy the next pictures meanwhile.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                step([batch])
+
+    def _warm_up(self, step: Callable[[Iterable[Batch]], None]) -> None:
+        """On a stream of its own, as torch asks of what comes before a recording."""
+        aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                step([batch])
+                step([(self.x, self.level)])
         torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        # Only this thread's calls are bound by the recording: another one may copy the next pictures meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            step([batch])
 
     def __call__(self, batches: Iterable[Batch]) -> None:
         ((x, level),) = batches

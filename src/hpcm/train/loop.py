@@ -32,8 +32,8 @@ from ..util.hardware import available_memory
 from . import checkpoint
 from .checkpoint import State
 from .data import Photographs, Source, middles, scan
+from .evaluation import evaluate
 from .folder import clear, refusal, tidy
-from .judge import judge
 from .options import Options, config_of, learning_rate, remember
 from .run import Run
 from .team import Team, join
@@ -78,7 +78,7 @@ def train(
                 stop = _learn(run, clock, watch, folder, held_out, asked)
             run.save(folder)
             if options.evaluate and not stop:
-                evaluate(run, watch, folder, held_out)
+                _evaluate(run, watch, folder, held_out)
             watch.conclude()
     if stop:
         raise KeyboardInterrupt(stop)  # the signal: the command line makes its exit code of it
@@ -106,7 +106,7 @@ def _learn(
         if save or test:
             run.save(folder)
         if test:
-            evaluate(run, watch, folder, held_out)
+            _evaluate(run, watch, folder, held_out)
 
 
 def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
@@ -145,13 +145,13 @@ def _prepare(folder: Path, run: Run) -> None:
         remember(run.options, folder)
 
 
-def evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarray]) -> None:
+def _evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarray]) -> None:
     """Compresses the held-out pictures with the weights that were just saved, in the first process."""
     if not (run.team.first and pictures) or watch.evaluated == run.step:
         return
     begin = time.monotonic()
     try:
-        watch.evaluation(*judge(folder, pictures, str(run.team.device)))
+        watch.evaluation(*evaluate(folder, pictures, str(run.team.device)))
     except HPCMError as error:  # no reason to stop training
         watch.say(f"the evaluation failed: {error}")
     watch.away(time.monotonic() - begin)

@@ -65,7 +65,7 @@ def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
 
 
 def config_at(name_or_path: str) -> Config:
-    """The configuration of a model at hand. Raises ModelNotFoundError, WeightsError."""
+    """The configuration of a weights file. Raises ModelNotFoundError, WeightsError."""
     file = find(name_or_path)
     try:
         return Config.from_dict(file.config)

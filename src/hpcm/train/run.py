@@ -259,9 +259,10 @@ class Run:
             raise UsageError(
                 f"the run was trained with another optimizer: leave out --optimizer {self.options.optimizer}"
             )
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)  # the rate's tensor, and what suits this device rather than that of the checkpoint
         self.origin = state["origin"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]

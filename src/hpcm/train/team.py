@@ -38,9 +38,9 @@ class Team:
         """The first process's values, for all."""
         if self.size == 1:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64)
-        dist.broadcast(told, 0)
-        return told.tolist()
+        values_of_first = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(values_of_first, 0)
+        return values_of_first.tolist()
 
     def wait(self) -> None:
         """Until all processes have come here."""

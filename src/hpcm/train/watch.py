@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..util import atomic
 from ..util.metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
-from .judge import Row, png
+from .evaluation import Row, png
 from .options import learning_rate
 from .run import Run
 
@@ -29,7 +29,7 @@ EVALUATIONS_SHOWN = 4  # the last ones, among the curves
 
 
 class Watch:
-    """Watches a run, of which it is told after each step. In a team only the first process writes or speaks."""
+    """Watches a run, and is called after each step. In a team only the first process writes or speaks."""
 
     def __init__(self, run: Run, folder: Path, say: Callable[[str], None] | None) -> None:
         self.run, self.folder, self.first = run, folder, run.team.first

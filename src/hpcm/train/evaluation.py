@@ -21,7 +21,7 @@ SHOWN_SIDE = 256  # pixels of each
 Row = dict[str, float]  # quality, bits per pixel, PSNR in dB: means over the pictures
 
 
-def judge(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu") -> tuple[list[Row], np.ndarray]:
+def evaluate(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu") -> tuple[list[Row], np.ndarray]:
     """Rate and quality of pictures, uint8 [h, w, 3], and a grid of some: a row each, the original first."""
     codec = load(weights, device)
     rows: list[Row] = []
