@@ -13,8 +13,8 @@ from hpcm.cli import main
 from hpcm.codec import ladder
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, ModelNotFoundError, PictureNotice, UsageError
-from hpcm.eval.evaluate import Options, subjects_of
-from hpcm.eval.ours import Ours
+from hpcm.eval.evaluate import Options, codec_specs
+from hpcm.eval.hpcm_codec import HpcmCodec
 from hpcm.format.container import unpack
 from hpcm.model import find as weights
 
@@ -217,14 +217,14 @@ def test_a_file_opens_without_its_ladder(six):
 
 
 def test_a_ladder_is_one_curve(six):
-    (subject,) = subjects_of(Options(models=["rung"], codecs=[]))
-    ours = Ours(subject.weights)
-    assert (subject.name, ours.label, len(ours.settings)) == ("rung", "hpcm rung", 6)
-    assert [six.level_of(quality) for quality in ours.settings] == list(range(6))
-    for quality in (ours.settings[0], ours.settings[-1]):
-        data = ours.compress(PHOTO, quality)
+    (spec,) = codec_specs(Options(models=["rung"], codecs=[]))
+    measured = HpcmCodec(spec.weights)
+    assert (spec.name, measured.label, len(measured.settings)) == ("rung", "hpcm rung", 6)
+    assert [six.level_of(quality) for quality in measured.settings] == list(range(6))
+    for quality in (measured.settings[0], measured.settings[-1]):
+        data = measured.compress(PHOTO, quality)
         assert data == six.compress(PHOTO, quality=quality)
-        assert 0 < ours.encode_split(data, 1e3)["network"] < 1e3
+        assert 0 < measured.encode_split(data, 1e3).network < 1e3
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from ..format.fields import Container
 from ..image.picture import from_image
 from ..image.read import Source, image_of
 from ..model.find import DEFAULT_MODEL, WeightsFile, rungs
+from ..nn.loop import Loop
 from ..nn.stoppable import Check
 from .codec import DEFAULT_QUALITY, MAX_DECODED, Codec, check_target, share_of
 from .encoder import Encoding, explored
@@ -38,7 +39,7 @@ class Ladder(Codec):
 
     Args:
         models: of one quality level, by rising lambda.
-        where: device, engine and threads, as for `load`.
+        where: device, engine, threads and wrap, as for `engine.choice.load`.
     """
 
     def __init__(self, models: Sequence[WeightsFile], max_pixels: int = MAX_DECODED, **where: Any) -> None:
@@ -48,7 +49,6 @@ class Ladder(Codec):
         self._where = where
         self._rungs: dict[int, Codec] = {}
         self._loading = threading.Lock()
-        self.when_loaded: Callable[[Codec], None] | None = None  # of whoever has to know
 
     def compress(
         self,
@@ -84,8 +84,6 @@ class Ladder(Codec):
                 if not keep:
                     self._rungs.clear()
                 self._rungs[level] = Codec(load_model(self.models[level], **self._where), self.max_pixels)
-                if self.when_loaded:
-                    self.when_loaded(self._rungs[level])
             return self._rungs[level]
 
     def _search(
@@ -162,11 +160,12 @@ def codec_of(
     engine: str = "auto",
     threads: int | None = None,
     max_pixels: int = MAX_DECODED,
+    wrap: Callable[[Loop], Loop] | None = None,
 ) -> Codec:
-    """What `weights.rungs` has found, as a codec; see `load`."""
+    """What `find.rungs` has found, as a codec; see `load`, and `engine.choice.load` for `wrap`."""
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
-    where: dict[str, Any] = {"device": device, "engine": engine, "threads": threads}
+    where: dict[str, Any] = {"device": device, "engine": engine, "threads": threads, "wrap": wrap}
     if len(models) > 1:
         return Ladder(models, max_pixels, **where)
     return Codec(load_model(models[0], **where), max_pixels)
