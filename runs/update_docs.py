@@ -40,7 +40,7 @@ def together(reports: list[Path]) -> Results:
     for other in others:
         if [picture.hash for picture in other.pictures] != [picture.hash for picture in first.pictures]:
             sys.exit("the reports are of different pictures")
-        codecs = other.codecs | codecs
+        codecs |= {name: codec for name, codec in other.codecs.items() if name not in codecs}
         timed_with += [how for how in other.timed_with if how not in timed_with]
     return compared(replace(first, codecs=codecs, timed_with=timed_with))
 
