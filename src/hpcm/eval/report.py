@@ -90,8 +90,8 @@ def summary_note(results: Results) -> str:
     text = f"Quality is at {SUMMARY_RATE:g} bits per pixel."
     if anchor := anchor_of(results):
         text += (
-            f" BD-rate is how many more or fewer bytes a codec needs than {results.codecs[anchor].label} at equal"
-            f" quality; ! marks fewer than {FEWEST_POINTS} points, or less than {LEAST_OVERLAP:.0%} of the qualities"
+            " BD-rate is how many more or fewer bytes a codec needs at equal quality than"
+            f" {results.codecs[anchor].label}; ! marks fewer than {FEWEST_POINTS} points, or less than {LEAST_OVERLAP:.0%} of the qualities"
             " compared."
         )
     return text
