@@ -184,10 +184,9 @@ def cluster(each: float, rate: float, name: str, pictures: int, size: int, part:
         "network": pictures * size / (NETWORK * NODES),
         "one part": busy,
     }
-    listed_limits = ", ".join(
-        f"{limit} {seconds:.0f} s" for limit, seconds in sorted(limits.items(), key=lambda x: -x[1])
-    )
-    print(f"cluster, {name}: {end:.0f} s, {work / end:.0%} of the cores' time; alone each would take: {listed_limits}")
+    longest_first = sorted(limits.items(), key=lambda limit: -limit[1])
+    alone = ", ".join(f"{limit} {seconds:.0f} s" for limit, seconds in longest_first)
+    print(f"cluster, {name}: {end:.0f} s, {work / end:.0%} of the cores' time; alone each would take: {alone}")
 
 
 def main() -> None:

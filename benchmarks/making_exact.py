@@ -52,11 +52,8 @@ def make(arch: str, folder: Path) -> None:
     provenance = made.provenance
     size = f"{output.stat().st_size / 1e9:.2f} GB"
     parameters = f"{provenance['parameters'] / 1e6:.1f} M"
-    print(
-        json.dumps(
-            [arch, parameters, provenance["exact"], f"{seconds:.0f} s", peak(), size, provenance["exactness costs"]]
-        )
-    )
+    exact, costs = provenance["exact"], provenance["exactness costs"]
+    print(json.dumps([arch, parameters, exact, f"{seconds:.0f} s", peak(), size, costs]))
 
 
 def use(arch: str, folder: Path) -> None:

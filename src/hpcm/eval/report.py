@@ -89,11 +89,10 @@ def summary_note(results: Results) -> str:
     """What the numbers of the summary are."""
     text = f"Quality is at {SUMMARY_RATE:g} bits per pixel."
     if anchor := anchor_of(results):
-        text += (
-            " BD-rate is how many more or fewer bytes a codec needs at equal quality than"
-            f" {results.codecs[anchor].label}; ! marks fewer than {FEWEST_POINTS} points, or less than {LEAST_OVERLAP:.0%} of the qualities"
-            " compared."
-        )
+        label = results.codecs[anchor].label
+        text += f" BD-rate is how many more or fewer bytes a codec needs at equal quality than {label};"
+        text += f" ! marks fewer than {FEWEST_POINTS} points,"
+        text += f" or less than {LEAST_OVERLAP:.0%} of the qualities compared."
     return text
 
 
