@@ -107,7 +107,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(if $(KODAK),,$(error say where the pictures are: make bench KODAK=folder/of/kodak))
-	$(BIN)/python benchmarks/kodak.py $(KODAK)
+	$(BIN)/hpcm eval $(KODAK) --ssimulacra2 -o build/kodak
 
 clean:
 	rm -rf $(VENV) $(BASE) build dist share web/dist web/node_modules src/hpcm/serve/page .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

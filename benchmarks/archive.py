@@ -19,18 +19,17 @@ import os
 import shutil
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import ray
+from common import heading
 from PIL import Image
 
 import hpcm
 from hpcm import archive
 from hpcm.archive import Pictures, run
-from hpcm.eval.machine import machine
 from hpcm.eval.measure import read_pixels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,8 +184,9 @@ def cluster(each: float, rate: float, name: str, pictures: int, size: int, part:
         "network": pictures * size / (NETWORK * NODES),
         "one part": busy,
     }
-    told = ", ".join(f"{limit} {seconds:.0f} s" for limit, seconds in sorted(limits.items(), key=lambda x: -x[1]))
-    print(f"cluster, {name}: {end:.0f} s, {work / end:.0%} of the cores' time; alone each would take: {told}")
+    longest_first = sorted(limits.items(), key=lambda limit: -limit[1])
+    alone = ", ".join(f"{limit} {seconds:.0f} s" for limit, seconds in longest_first)
+    print(f"cluster, {name}: {end:.0f} s, {work / end:.0%} of the cores' time; alone each would take: {alone}")
 
 
 def main() -> None:
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0, help="pictures/s of a core, where coding isn't measured")
     parser.add_argument("--parts", type=float, default=0, help="parts/s, where the driver isn't measured")
     options = parser.parse_args()
-    print(f"{options.model}, {date.today()}, {machine()}, load {os.getloadavg()[0]:.1f}")
+    print(f"{options.model}, {heading()}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         core = coding(options, Path(folder)) if "coding" in options.only else options.rate
         if "loading" in options.only:

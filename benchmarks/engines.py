@@ -13,18 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from common import heading, pictures_of
 from PIL import Image
 
 import hpcm
-from hpcm.eval.machine import machine, versions
-from hpcm.eval.measure import read_pixels
 from hpcm.util.hardware import cores
 
 ENGINES = ("torch", "onnx")
@@ -116,9 +114,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--base", default=sys.executable, metavar="PYTHON")
     options = parser.parse_args()
-    pictures = [Image.fromarray(read_pixels(path)) for path in sorted(options.pictures.glob("*.png"))]
-    packages = ", ".join(f"{package} {versions().get(package)}" for package in ("torch", "onnxruntime"))
-    print(f"{date.today()}, {machine()['cpu']}, {options.threads} threads, {packages}")
+    pictures = pictures_of(options.pictures)
+    print(heading(options.threads, "torch", "onnxruntime"))
     for name in ("nano", "lite"):
         model(name, pictures, options)
 

@@ -10,18 +10,15 @@ of compressing and decompressing, picture by picture in turn so that all see the
 
 import argparse
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from common import heading, pictures_of
 from PIL import Image
 
 import hpcm
-from hpcm.eval.machine import machine
-from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
-from hpcm.eval.report import counted
 
 QUALITIES = (10, 30, 50, 70, 90)
 
@@ -43,17 +40,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     codecs = [hpcm.load(model, threads=options.threads) for model in options.models]
-    paths = sorted(options.pictures.glob("*.png"))[: options.limit]
-    rows = np.zeros((len(codecs), len(paths), len(QUALITIES), 4))
-    for j, path in enumerate(paths):
-        picture = Image.fromarray(read_pixels(path))
+    pictures = pictures_of(options.pictures, options.limit)
+    rows = np.zeros((len(codecs), len(pictures), len(QUALITIES), 4))
+    for j, picture in enumerate(pictures):
         for k, quality in enumerate(QUALITIES):
             for i, codec in enumerate(codecs):
                 if j == k == 0:
                     measure(codec, picture, quality)  # untimed: caches and pages
                 rows[i, j, k] = measure(codec, picture, quality)
-    machinery = f"{machine()['cpu']}, {counted(options.threads, 'thread')}"
-    print(f"{date.today()}, {machinery}, {len(paths)} pictures, qualities {QUALITIES}\n")
+    print(f"{heading(options.threads)}, {len(pictures)} pictures, qualities {QUALITIES}\n")
     print("| model | arithmetic | bytes | PSNR | compress | decompress |\n|---|---|--:|--:|--:|--:|")
     first = rows[0]
     for codec, measured in zip(codecs, rows, strict=True):

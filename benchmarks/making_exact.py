@@ -17,19 +17,17 @@ import runpy
 import subprocess
 import sys
 import time
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from common import heading
 
 import hpcm
 from hpcm.convert import install
 from hpcm.convert.catalogue import published
 from hpcm.convert.official import ARCHS
-from hpcm.eval.machine import machine
-from hpcm.eval.report import counted
 from hpcm.model.file import describe
 
 PARITY = Path(__file__).resolve().parents[1] / "tests" / "parity"
@@ -51,10 +49,11 @@ def make(arch: str, folder: Path) -> None:
     output, begin = folder / f"{arch}.safetensors", time.process_time()
     install.make(one, folder / f"{arch}.pth", install.photos_of(None)[: int(os.environ.get(PHOTOS, 6))], output, None)
     seconds, made = time.process_time() - begin, describe(output)
-    told = made.provenance
+    provenance = made.provenance
     size = f"{output.stat().st_size / 1e9:.2f} GB"
-    parameters = f"{told['parameters'] / 1e6:.1f} M"
-    print(json.dumps([arch, parameters, told["exact"], f"{seconds:.0f} s", peak(), size, told["exactness costs"]]))
+    parameters = f"{provenance['parameters'] / 1e6:.1f} M"
+    exact, costs = provenance["exact"], provenance["exactness costs"]
+    print(json.dumps([arch, parameters, exact, f"{seconds:.0f} s", peak(), size, costs]))
 
 
 def use(arch: str, folder: Path) -> None:
@@ -87,8 +86,7 @@ def main() -> None:
         {"draw": draw, "make": make, "use": use}[options.only](options.archs[0], options.checkpoints)
         return
     os.environ[PHOTOS] = str(options.photos)
-    threads = f"{counted(options.threads, 'thread')}, torch {torch.__version__}"
-    print(f"{date.today()}, {machine()['cpu']}, {threads}, {options.photos} photographs\n")
+    print(f"{heading(options.threads, 'torch')}, {options.photos} photographs\n")
     print(f"| {' | '.join(COLUMNS)} |\n|---|{'--:|' * (len(COLUMNS) - 1)}", flush=True)
     for arch in options.archs or ARCHS:
         with TemporaryDirectory() as temporary:
@@ -99,8 +97,8 @@ def main() -> None:
                     continue
                 command = [sys.executable, __file__, arch, "--only", step, "--checkpoints", temporary]
                 command += ["--threads", str(options.threads)]
-                told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                cells += json.loads(told or "[]")
+                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                cells += json.loads(printed or "[]")
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -16,18 +16,16 @@ import argparse
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from common import heading, pictures_of
 from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec
-from hpcm.eval.machine import machine
-from hpcm.eval.measure import read_pixels
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import PASSES, Container
 from hpcm.util.metrics import psnr
@@ -170,8 +168,8 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=100)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     options = parser.parse_args()
-    pictures = [Image.fromarray(read_pixels(path)) for path in sorted(options.pictures.glob("*.png"))]
-    print(f"{date.today()}, {machine()['cpu']}, {options.threads} threads")
+    pictures = pictures_of(options.pictures)
+    print(heading(options.threads))
     for name in options.models:
         codec = hpcm.load(name, threads=options.threads)
         if "previews" in options.what:

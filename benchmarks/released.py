@@ -4,7 +4,7 @@
 
 LIC-HPCM is a checkout of the authors' code with its entropy coder compiled, as its README says; without one, only ours
 are compared. Weights are those of tests/parity/recipe.py, drawn at random. All take turns on one thread of the CPU, and
-the seconds are those of the processor, so that what else the machine does counts little. The least of each is told.
+the seconds are those of the processor, so that what else the machine does counts little. The least of each is printed.
 """
 
 import argparse
@@ -12,20 +12,19 @@ import json
 import runpy
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from common import heading
 from PIL import Image
 
 import hpcm
 from hpcm.convert.official import from_official
 from hpcm.engine.torch import save
-from hpcm.eval.machine import machine
 from hpcm.eval.measure import read_pixels
-from hpcm.eval.released import Released
+from hpcm.eval.reference import ReferenceCode
 from hpcm.nn.arrays import Array
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
@@ -65,7 +64,7 @@ def main() -> None:
     plain = weights(options.arch)
     models = {"plain": plain} | {kind: make_exact(plain, batches(plain), kind) for kind in options.carriers}
     image = Image.fromarray(read_pixels(TESTS / "data" / "kodim23.png"))
-    released = Released(options.checkout, plain, "cpu") if options.checkout else None
+    reference = ReferenceCode(options.checkout, plain, "cpu") if options.checkout else None
     seconds: dict[str, list[tuple[float, float]]] = {}
     sizes = {}
     with TemporaryDirectory() as folder:
@@ -80,16 +79,13 @@ def main() -> None:
                 decode_s, _ = timed(lambda codec=codec, data=data: codec.decompress(data))  # type: ignore[misc]
                 sizes[name] = len(data)  # type: ignore[arg-type]
                 seconds.setdefault(name, []).append((encode_s, decode_s))
-            if released and turn:  # it warms up by itself
-                speed = released.speed(image, 1, timed)
+            if reference and turn:  # it warms up by itself
+                speed = reference.speed(image, 1, timed)
                 seconds.setdefault("the authors' code", []).append((speed["encode_s"], speed["decode_s"]))
-    first = np.min(seconds["the authors' code" if released else "plain"], 0)
-    print(f"{date.today()}, {machine()['cpu']}, 1 thread, torch {torch.__version__}, {options.arch}, {image.size}\n")
-    print(
-        "| | bytes | encode | decode | of the first's |\n|---|--:|--:|--:|---|".replace(
-            "first", "released" if released else "plain"
-        )
-    )
+    first = np.min(seconds["the authors' code" if reference else "plain"], 0)
+    print(f"{heading(1, 'torch')}, {options.arch}, {image.size}\n")
+    ratio_of = "the authors' time" if reference else "the plain model's time"
+    print(f"| | bytes | encode | decode | of {ratio_of} |\n|---|--:|--:|--:|---|")
     for name, times in seconds.items():
         least = np.min(times[-options.repeats :], 0)
         ratio = ", ".join(f"{value:.2f}" for value in least / first)

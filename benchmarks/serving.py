@@ -16,11 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 
-from hpcm.eval.machine import machine
+from common import heading
 
 ROOT = Path(__file__).resolve().parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")  # per second
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     options = parser.parse_args()
     pictures = [path.read_bytes() for path in sorted(options.pictures.glob("*.png"))]
-    print(f"{len(pictures)} pictures, {date.today()}, {machine()}, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{len(pictures)} pictures, {heading()}, load {os.getloadavg()[0]:.1f}\n")
     print("| model | clients | | requests/s | median | longest | processor time each | peak memory |")
     print("|---|--:|---|--:|--:|--:|--:|--:|")
     for model in options.models:

@@ -57,12 +57,12 @@ def main() -> None:
         options = Options(config=name, crop=CROP, batch=given.batch, evaluate=0)
         train(options, given.data, given.out / name, steps=given.steps, resume=True)
     models = [str(given.out / name) for name in names]
-    evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, shown=0)
+    evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, side_by_side=0)
     results = evaluate(find_pictures(given.pictures), given.out / "report", evaluation)
-    found = results["bd_rate"]["psnr"].get("reference", {})
+    found = results.bd_rate["psnr"].get("reference", {})
     rows = []
     for name in names:
-        percent = found.get(name, {}).get("percent")
+        percent = found[name].percent if name in found else None
         rows.append([name, "-" if percent is None else f"{percent:+.2f}%", ABLATIONS[name][1]])
     print(markdown(["ablation", f"BD-rate after {given.steps} steps", "published"], rows))
 

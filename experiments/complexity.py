@@ -2,7 +2,7 @@
 
     python experiments/complexity.py [--against CHECKOUT]...
 
-CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/others.py.
+CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/learned.py.
 
 "Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
 include it, ours don't. No weights are needed.
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from hpcm.eval.bench import kmacs
-from hpcm.eval.others import Other
+from hpcm.eval.learned import LearnedBaseline
 from hpcm.eval.report import markdown
 from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 from hpcm.nn.hpcm import HPCM
@@ -70,7 +70,7 @@ def main() -> None:
         row += [formatted(total + unused(config), 2), formatted(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
         rows.append(row)
     for checkout in options.against:
-        other = Other(checkout)
+        other = LearnedBaseline(checkout)
         rows.append([other.name, formatted(other.parameters / 1e6, 3), "", formatted(other.kmacs, 2), "", "", ""])
     print(markdown(heads, rows))
 

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import hpcm
+from hpcm.eval.baselines import WebP
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
 from hpcm.eval.report import markdown
-from hpcm.eval.rivals import WebP
 
 WEBP = WebP()
 SIDE = 512  # pixels of the pictures

@@ -20,15 +20,18 @@ from PIL import AvifImagePlugin, Image
 from hpcm import cli
 from hpcm.engine.torch import save
 from hpcm.errors import PictureError, UsageError
-from hpcm.eval import evaluate, measure, rivals, yuv
-from hpcm.eval.measure import Subject, Task, open_codec
+from hpcm.eval import baselines, measure, yuv
+from hpcm.eval.baselines import BASELINES
+from hpcm.eval.comparison import too_busy
+from hpcm.eval.measure import CodecSpec, Task, open_codec
 from hpcm.eval.metrics import EXTRA
-from hpcm.eval.rivals import CODECS
+from hpcm.eval.results import CodecResult, Measurement, Point, load
+from hpcm.eval.results import save as save_results
 from hpcm.image.picture import from_image
 from hpcm.image.read import open_picture
 from hpcm.model import find as weights
-from hpcm.model.file import describe
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.stoppable import unwrapped
 from hpcm.util.notes import ignore_note
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
@@ -46,14 +49,14 @@ def program(tmp_path, monkeypatch):
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    rivals.program_version.cache_clear()
+    baselines.program_version.cache_clear()
 
     def put(name, source):
         (folder / name).write_text(f"#!{sys.executable}\nimport sys\n{source}")
         (folder / name).chmod(0o755)
 
     yield put
-    rivals.program_version.cache_clear()
+    baselines.program_version.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +126,7 @@ def test_efforts_are_curves_of_their_own(report, pictures, capsys):
     assert evaluated(pictures, report, report / "efforts", *words) == 0
     found = json.loads((report / "efforts" / "results.json").read_text())["codecs"]
     assert [codec["label"] for codec in found.values()] == ["hpcm tiny", "hpcm tiny e1"]
-    assert found["tiny-e1"]["said"].endswith("on cpu, effort 1")
+    assert found["tiny-e1"]["description"].endswith("on cpu, effort 1")
     plain, searched = ([point["pictures"][0] for point in codec["points"]] for codec in found.values())
     assert any(one["bytes"] != other["bytes"] for one, other in zip(plain, searched, strict=True))
 
@@ -164,7 +167,7 @@ def test_results_say_where_they_are_from(report):
     found = results(report)
     assert found["machine"]["cores"] >= 1
     assert found["versions"]["pillow"] == found["codecs"]["jpeg"]["versions"]["pillow"]
-    digest = describe(report / "tiny.safetensors").digest.hex()
+    digest = weights.describe(report / "tiny.safetensors").digest.hex()
     assert found["codecs"]["tiny"]["weights_sha256"] == digest
     assert (found["is_kodak"], found["published"]) == (False, {})
     assert found["timed_with"] == [{"jobs": 2, "threads": 1}]
@@ -181,7 +184,7 @@ def test_it_resumes_from_the_cache(report, pictures, capsys, monkeypatch):
     before = results(report)
     measured = []
     original = measure._measured
-    monkeypatch.setattr(measure, "_measured", lambda task: measured.append(task) or original(task))
+    monkeypatch.setattr(measure, "_measured", lambda task, jobs: measured.append(task) or original(task, jobs))
     monkeypatch.setattr(measure, "_memory", None)
     assert evaluated(pictures, report, report / "out", "--show", "1") == 0
     assert results(report)["codecs"] == before["codecs"]
@@ -189,7 +192,7 @@ def test_it_resumes_from_the_cache(report, pictures, capsys, monkeypatch):
     file = next((report / "out" / "cache" / "jpeg").glob("a-30-*.json"))
     file.write_text("{")  # as if it had been stopped while writing
     assert evaluated(pictures, report, report / "out", "--show", "1") == 0
-    assert [(task.subject.name, task.setting, task.source.path.stem) for task in measured] == [("jpeg", 30, "a")]
+    assert [(task.codec.name, task.setting, task.source.path.stem) for task in measured] == [("jpeg", 30, "a")]
     assert "| JPEG | " in capsys.readouterr().out
 
 
@@ -229,6 +232,24 @@ def running(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_results_are_read_as_they_were_written(report, tmp_path):
+    read = load(report / "out")
+    save_results(read, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results(report)
+    assert load(tmp_path) == read
+    assert read.codecs["tiny"].points[0].pictures[0].encode_split.network > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "is no report of"), ("{", "evaluate again"), ("[1]", "evaluate again")]
+)
+def test_what_is_no_report_is_refused(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path)
 
 
 def test_the_report_needs_nothing_else(report):
@@ -331,7 +352,11 @@ def clear(mode):
     [
         (clear("RGB"), "png", "it is transparent, and only opaque pictures can be compared"),
         (clear("L"), "png", "it is transparent, and only opaque pictures can be compared"),
-        (Image.fromarray((RAMP * 70_000).astype(np.int32)), "tif", "the picture has 32-bit values: .*"),
+        (
+            Image.fromarray((RAMP * 70_000).astype(np.int32)),
+            "tif",
+            "the picture has grey values below 0 or above 65,535: .*",
+        ),
         (Image.fromarray(RAMP.astype(np.float32)), "tif", "pictures of mode F can't be coded: .*"),
         (None, "png", "it is no picture that Pillow can read"),
     ],
@@ -346,34 +371,35 @@ def test_a_picture_that_cannot_be_compared_is_one_line(tmp_path, capsys, image, 
 def test_nothing_reads_pictures_by_another_path():
     """Scripts and evaluation read with `read_pixels`; only decoded files of conventional codecs are known to be RGB."""
     root = Path(__file__).parents[1]
-    files = [
-        p
-        for folder in ("src/hpcm/eval", "experiments", "tools", "benchmarks", "examples")
-        for p in (root / folder).glob("*.py")
-    ]
+    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks", "examples") for p in (root / folder).glob("*.py")]
     assert len(files) > 30
     others = {p.name for p in files if '.convert("RGB")' in p.read_text()}
-    assert others == {"rivals.py"}
+    assert others == {"baselines.py"}
 
 
 # ---- threads and engines --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_codec_keeps_no_more_cores_busy_than_it_has_threads(name, threads):
     """The processor's seconds are at most those that went by, times the threads, however busy the machine is."""
     try:
-        codec = open_codec(Subject(name, threads=threads))
+        codec = open_codec(CodecSpec(name, threads=threads))
     except UsageError as missing:
         pytest.skip(str(missing))
     assert codec.threads in (1, threads)
     image = Image.open(KODIM).convert("RGB").crop((0, 0, 192, 128))
     setting = codec.settings[len(codec.settings) // 2]
-    data, encode_s, encode_cpu_s = measure._timed(lambda: codec.compress(image, setting))
-    _, decode_s, decode_cpu_s = measure._timed(lambda: codec.decompress(data))
-    times = {"encode_s": encode_s, "decode_s": decode_s, "encode_cpu_s": encode_cpu_s, "decode_cpu_s": decode_cpu_s}
-    assert evaluate.too_busy({"label": name, "threads": threads, "points": [{"pictures": [times]}]}) == []
+    data, encode_s, encode_cpu_s = measure.timed(lambda: codec.compress(image, setting))
+    _, decode_s, decode_cpu_s = measure.timed(lambda: codec.decompress(data))
+    assert too_busy(timed_codec(name, threads, (encode_s, decode_s), (encode_cpu_s, decode_cpu_s))) == []
+
+
+def timed_codec(label, threads, seconds, cpu_seconds):
+    """A codec that was measured on one picture with these seconds of encoding and decoding."""
+    measured = Measurement("a", 1, 1.0, 30.0, None, *seconds, *cpu_seconds, jobs=1)
+    return CodecResult(label, "", {}, threads, [Point.of(50, [measured])])
 
 
 def test_codecs_are_told_their_threads(monkeypatch, program):
@@ -384,14 +410,16 @@ def test_codecs_are_told_their_threads(monkeypatch, program):
         "jpegxl_decode": lambda data, **options: told.append(options["numthreads"]) or np.asarray(rgb),
     }
     monkeypatch.setitem(sys.modules, "imagecodecs", SimpleNamespace(**fake))
-    jxl = CODECS["jxl"](threads=3)
+    jxl = BASELINES["jxl"](threads=3)
     jxl.decompress(jxl.compress(rgb, 1))
     assert told == [3, 3]
 
-    monkeypatch.setattr(rivals, "saved", lambda image, format_, **options: told.append(options["max_threads"]) or b"")
-    monkeypatch.setattr(rivals, "opened", lambda data: told.append(AvifImagePlugin.DEFAULT_MAX_THREADS) or rgb)
+    monkeypatch.setattr(
+        baselines, "saved", lambda image, format_, **options: told.append(options["max_threads"]) or b""
+    )
+    monkeypatch.setattr(baselines, "opened", lambda data: told.append(AvifImagePlugin.DEFAULT_MAX_THREADS) or rgb)
     for name in ("avif", "avif-slow", "avif-420", "avif-ssim", "avif-iq"):
-        avif = CODECS[name](threads=3)
+        avif = BASELINES[name](threads=3)
         avif.decompress(avif.compress(rgb, 50))
     assert told == [3] * 12
     assert AvifImagePlugin.DEFAULT_MAX_THREADS == 0
@@ -403,7 +431,7 @@ def test_codecs_are_told_their_threads(monkeypatch, program):
     heif.to_pillow = lambda: rgb
     monkeypatch.setitem(sys.modules, "pillow_heif", heif)
     for threads in (1, 3):
-        heic = CODECS["heic"](threads=threads)
+        heic = BASELINES["heic"](threads=threads)
         heic.decompress(heic.compress(rgb, 50))
     assert told[12:] == ["none", 1, "3", 3]
 
@@ -411,7 +439,7 @@ def test_codecs_are_told_their_threads(monkeypatch, program):
         program(name, "sys.exit('told ' + sys.argv[sys.argv.index('-t') + 1])")
     for work in (lambda codec: codec.compress(rgb, 30), lambda codec: codec.decompress(b"")):
         with pytest.raises(UsageError, match="told 3"):
-            work(CODECS["vvenc"](threads=3))
+            work(BASELINES["vvenc"](threads=3))
 
 
 def test_the_engine_gets_its_threads_and_is_part_of_the_key(tmp_path):
@@ -421,36 +449,38 @@ def test_the_engine_gets_its_threads_and_is_part_of_the_key(tmp_path):
     before = torch.get_num_threads()
     try:
         for engine, threads in (("auto", 1), ("onnx", 2), ("torch", 1), ("torch", 2)):
-            subject = Subject("nano", str(found.path), found.digest.hex(), engine=engine, threads=threads)
-            codec, described = open_codec(subject), measure.describe(subject)
+            spec = CodecSpec("nano", str(found.path), found.digest.hex(), engine=engine, threads=threads)
+            codec, described = open_codec(spec), measure.describe(spec)
             package = "torch" if engine == "torch" else "onnxruntime"
-            assert (described["engine"], described["threads"], next(iter(described["versions"]))) == (
+            assert (described.engine, described.threads, next(iter(described.versions))) == (
                 package,
                 threads,
                 package,
             )
-            used = codec.codec.networks.threads if package == "onnxruntime" else torch.get_num_threads()
+            used = unwrapped(codec.codec.networks).threads if package == "onnxruntime" else torch.get_num_threads()
             assert (used, torch.get_num_threads()) == (threads, threads)
-            keys.append(Task(subject, 50, source).file(tmp_path))
+            keys.append(Task(spec, 50, source).file(tmp_path))
     finally:
         torch.set_num_threads(before)
     assert len(set(keys)) == 4
-    avif = [Task(Subject("avif", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
+    avif = [Task(CodecSpec("avif", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
     assert avif[0] != avif[1]
-    jpeg = [Task(Subject("jpeg", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
+    jpeg = [Task(CodecSpec("jpeg", threads=threads), 30, source).file(tmp_path) for threads in (1, 2)]
     assert jpeg[0] == jpeg[1]  # it can't use more than one
 
 
 def test_a_codec_that_took_more_threads_is_told():
-    times = {"encode_s": 1.0, "decode_s": 1.0, "encode_cpu_s": 1.9, "decode_cpu_s": 1.7}
-    codec = {"label": "AVIF", "threads": 1, "points": [{"pictures": [times]}]}
-    assert evaluate.too_busy(codec) == ["AVIF kept 1.8 cores busy: its times aren't of 1 thread"]
-    assert evaluate.too_busy({**codec, "threads": 2}) == []
+    seconds, cpu_seconds = (1.0, 1.0), (1.9, 1.7)
+    warnings = too_busy(timed_codec("AVIF", 1, seconds, cpu_seconds))
+    assert warnings == ["AVIF kept 1.8 cores busy: its times aren't of 1 thread"]
+    assert too_busy(timed_codec("AVIF", 2, seconds, cpu_seconds)) == []
 
 
 def loaders(path):
     """What loads a model in a file; others have functions of their own called `load`."""
-    return {"hpcm.load", "Ours", *(["load"] if "from ..codec.api import" in path.read_text() else [])}
+    text = path.read_text()
+    own = {"load": "from ..codec.api import", "Codec": "from ..codec.codec import"}
+    return {"hpcm.load", "HpcmCodec", *(name for name, line in own.items() if line in text)}
 
 
 def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():
@@ -465,7 +495,7 @@ def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():
     for path in timing:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in loaders(path):
-                given = {keyword.arg for keyword in node.keywords}
+                given = {keyword.arg for keyword in node.keywords} | {ast.unparse(argument) for argument in node.args}
                 bare += [f"{path.name}:{node.lineno}"] if not given & {"threads", None} else []
     assert bare == []
 
@@ -473,10 +503,10 @@ def test_models_are_loaded_with_a_number_of_threads_wherever_times_are_taken():
 # ---- conventional codecs --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_codecs_there_and_back(name):
     try:
-        codec = open_codec(Subject(name))
+        codec = open_codec(CodecSpec(name))
     except UsageError as missing:
         pytest.skip(str(missing))
     image = Image.open(KODIM).convert("RGB").crop((100, 100, 195, 177))
@@ -493,17 +523,17 @@ def test_codecs_there_and_back(name):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(UsageError, match=r"JPEG XL needs another package: pip install 'hpcm-codec\[eval\]'"):
-        CODECS["jxl"]()
+        BASELINES["jxl"]()
 
 
 def test_programs_are_used_if_present(program):
     """Stand-ins for programs: cjpeg keeps the picture, VVenC its planes."""
     with pytest.raises(UsageError, match="VVenC needs its program vvencapp"):
-        CODECS["vvenc"]()
+        BASELINES["vvenc"]()
     program("cjpeg", "print('libjpeg-turbo version 3')")
     with pytest.raises(UsageError, match="mozjpeg needs its own cjpeg"):
-        CODECS["mozjpeg"]()
-    rivals.program_version.cache_clear()
+        BASELINES["mozjpeg"]()
+    baselines.program_version.cache_clear()
     program("cjpeg", "sys.stdout.buffer.write(sys.stdin.buffer.read() or b'mozjpeg version 4')")
     named = "given = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
     size = "(given['-s'].encode() + b' ')"
@@ -513,12 +543,12 @@ def test_programs_are_used_if_present(program):
     program("vvdecapp", named + read + f"open(given['-o'], 'wb').write({header} + planes)")
     image = Image.open(KODIM).convert("RGB").crop((0, 0, 96, 64))
     for name, error in (("mozjpeg", 0), ("vvenc", 20)):  # 4:2:0 costs
-        codec = CODECS[name]()
+        codec = BASELINES[name]()
         difference = np.asarray(codec.decompress(codec.compress(image, 30))).astype(float) - np.asarray(image)
         assert (difference**2).mean() <= error
     program("cjpeg", "print('mozjpeg' if len(sys.argv) < 3 else '', file=sys.stderr)\nsys.exit(len(sys.argv) > 2)")
     with pytest.raises(UsageError, match="cjpeg failed with exit code 1"):
-        CODECS["mozjpeg"]().compress(image, 30)
+        BASELINES["mozjpeg"]().compress(image, 30)
 
 
 def test_yuv_there_and_back():

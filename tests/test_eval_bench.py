@@ -10,7 +10,7 @@ from hpcm import cli
 from hpcm.convert.official import official_names
 from hpcm.engine.torch import save
 from hpcm.errors import UsageError
-from hpcm.eval import bench, released
+from hpcm.eval import bench, reference
 from hpcm.model.config import BASE, LARGE, NANO
 from hpcm.nn.hpcm import HPCM
 
@@ -112,7 +112,7 @@ def test_an_architecture_with_random_weights(monkeypatch, tmp_path, tiny):
 
 
 def test_against_the_authors_code(weights_file, checkout, capsys, monkeypatch, tiny_base):
-    monkeypatch.setitem(released.MODELS, "base", replace(tiny_base, name="base"))
+    monkeypatch.setitem(reference.MODELS, "base", replace(tiny_base, name="base"))
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
     line = ["bench", str(weights_file), "--size", "300x200", "--repeats", "1", "--against"]
     assert cli.main([*line, str(checkout)]) == 0
@@ -122,6 +122,6 @@ def test_against_the_authors_code(weights_file, checkout, capsys, monkeypatch, t
 
 
 def test_models_that_the_authors_have():
-    assert released.architecture(replace(LARGE, name="mine", hyper_placement="released")) == "large"
+    assert reference.architecture(replace(LARGE, name="mine", hyper_placement="released")) == "large"
     with pytest.raises(UsageError, match="no model like nano"):
-        released.architecture(NANO)
+        reference.architecture(NANO)

@@ -143,9 +143,6 @@ def test_bd_rate_of_a_scaled_curve_is_the_factor():
     points = [(0.1, 26.0), (0.3, 30.0), (0.7, 34.0), (1.4, 38.0)]
     doubled = Curve([(1.5 * rate, level) for rate, level in points])
     assert delta(Curve(points), doubled).percent == pytest.approx(50)
-    fixed = delta(Curve(points), doubled, rates=(0.3, 0.7))
-    assert (fixed.percent, fixed.overlap) == (pytest.approx(50), pytest.approx(1))
-    assert (fixed.low, fixed.high) == (pytest.approx(30, abs=1e-3), pytest.approx(34, abs=1e-3))
 
 
 def test_bd_rate_warns():
@@ -170,5 +167,5 @@ def test_curve_leaves_out_what_is_no_progress():
 def test_anchors_have_sources():
     assert json.loads(ANCHORS.read_text())["note"]
     for name, codec in published().items():
-        assert codec["source"], name
-        assert len(codec["points"]) >= 6
+        assert codec.source, name
+        assert len(codec.points) >= 6

@@ -7,15 +7,19 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hpcm.cli.arguments import parser
-from hpcm.cli.training import chosen as training_options
 from PIL import Image
 
-from hpcm.eval import evaluate
+from hpcm.cli.commands import parser
+from hpcm.cli.train import chosen as training_options
+from hpcm.eval.bdrate import published
+from hpcm.eval.comparison import compared
+from hpcm.eval.machine import Machine
+from hpcm.eval.results import CodecResult, PictureInfo, Point, Results, TimedWith, load, save
 from hpcm.model.config import NANO
 from hpcm.train.options import config_of, defaults
 
@@ -45,41 +49,48 @@ def report(tmp_path):
     """Made-up results over Kodak's pictures: JPEG, and three models of one rate each."""
 
     def point(setting, bpp, psnr):
-        times = {"encode_s": 0.1, "decode_s": 0.2}
-        return {"setting": setting, "bpp": bpp, "psnr": psnr, "ms_ssim_db": None, **times, "pictures": []}
+        return Point(setting, bpp, psnr, encode_s=0.1, decode_s=0.2, busy=1.0)
 
+    how = {"threads": 2, "versions": {"pillow": "13"}}
     jpeg = [point(q, 0.1 * 2**q, 24 + 3 * q) for q in range(5)]
-    used = {"threads": 2, "versions": {"pillow": "13"}}
-    codecs = {"jpeg": {"label": "JPEG", "said": "4:2:0", **used, "points": jpeg}}
+    codecs = {"jpeg": CodecResult("JPEG", "4:2:0", points=jpeg, **how)}
     for k, bpp in enumerate((0.1, 0.3, 0.9)):
-        model = {"label": f"hpcm base-{k}", "said": f"model base-{k}", **used, "engine": "onnxruntime"}
-        codecs[f"base-{k}"] = {**model, "points": [point(1, bpp, 29 + 4 * k)]}
-    results = {
-        "date": "2026-01-02T03:04:05+00:00",
-        "commit": None,
-        "machine": {"cpu": "a processor", "cores": 2, "python": "3.11"},
-        "versions": {"onnxruntime": "1.30"},
-        "timed_with": [{"jobs": 1, "threads": 2}],
-        "pictures": [],
-        "codecs": codecs,
-        "published": {name: evaluate.published()[name] for name in ("vtm",)},
-        "is_kodak": True,
-        **evaluate.comparisons(codecs, ("vtm",)),
-    }
-    (tmp_path / "results.json").write_text(json.dumps(results))
+        points = [point(1, bpp, 29 + 4 * k)]
+        codecs[f"base-{k}"] = CodecResult(
+            f"hpcm base-{k}", f"model base-{k}", points=points, engine="onnxruntime", **how
+        )
+    results = Results(
+        date="2026-01-02T03:04:05+00:00",
+        commit=None,
+        machine=Machine("a processor", cores=2, system="Linux", python="3.11"),
+        versions={"onnxruntime": "1.30"},
+        options={},
+        timed_with=[TimedWith(jobs=1, threads=2)],
+        pictures=[],
+        is_kodak=True,
+        codecs=codecs,
+        published={"vtm": published()["vtm"]},
+    )
+    save(compared(results), tmp_path)
     return tmp_path
+
+
+def with_points(codec, **changed):
+    """A codec with points that are changed by functions of their values."""
+    points = [replace(p, **{name: change(getattr(p, name)) for name, change in changed.items()}) for p in codec.points]
+    return replace(codec, points=points)
 
 
 def test_update_docs(script, report):
     script("tools/update_docs.py", report)
     for name in ("README.md", "docs/results.md"):
         text = (report / name).read_text()
-        assert text.startswith("before\n<!-- results -->\n| codec | PSNR at 0.25 bpp |")
-        assert text.endswith("\n<!-- /results -->\nafter\n")
-        assert (
-            "Kodak's 24 pictures; 2026-01-02, a processor, 2 cores, Python 3.11, onnxruntime 1.30, commit unknown"
-            in text
+        assert text.startswith(
+            "before\n<!-- results -->\n| codec | PSNR at 0.5 bpp | BD-rate by PSNR | encode | decode |"
         )
+        assert text.endswith("\n<!-- /results -->\nafter\n")
+        assert "Kodak's 24 pictures. Quality is at 0.5 bits per pixel. BD-rate is how many more or fewer bytes" in text
+        assert "2026-01-02, a processor, 2 cores, Python 3.11, onnxruntime 1.30, commit unknown" in text
         assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
     assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, onnxruntime, 2 threads; pillow 13" in text
@@ -90,48 +101,63 @@ def test_update_docs(script, report):
         script("tools/update_docs.py", report)
 
 
+def test_the_summary_has_each_metric_that_was_measured(script, report):
+    """Quality at a rate, then BD-rate against AVIF as Pillow tunes it, where that was measured."""
+    results = load(report)
+    better = with_points(results.codecs["jpeg"], bpp=lambda bpp: 0.8 * bpp)
+    codecs = {"jpeg": results.codecs["jpeg"], "avif": better, "avif-iq": replace(better, label="AVIF of the eye")}
+    for name, codec in codecs.items():
+        points = [replace(p, ms_ssim_db=p.psnr / 2, ssimulacra2=2 * p.psnr) for p in codec.points]
+        codecs[name] = replace(codec, points=points)
+    save(compared(replace(results, codecs=codecs)), report)
+    script("tools/update_docs.py", report)
+    readme, details = (report / "README.md").read_text(), (report / "docs" / "results.md").read_text()
+    heads, _, jpeg, avif, *_ = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| ")]
+    assert heads[:4] == ["codec", "PSNR at 0.5 bpp", "MS-SSIM", "SSIMULACRA 2"]
+    assert heads[4:] == ["BD-rate by PSNR", "by MS-SSIM", "by SSIMULACRA 2", "encode", "decode"]
+    assert jpeg == ["JPEG", "30.97 dB", "15.48 dB", "61.9", "+25.0%", "+25.0%", "+25.0%", "0.100 s", "0.200 s"]
+    assert avif[4:7] == ["+0.0%"] * 3
+    assert "bytes a codec needs at equal quality than AVIF of the eye; !" in readme
+    for text in ("| codec | SSIMULACRA 2 at 0.25 bpp | SSIMULACRA 2 at 0.5 bpp |", "### BD-rate by MS-SSIM"):
+        assert text in details
+
+
 def test_update_docs_of_two_reports(script, report, tmp_path):
-    results = json.loads((report / "results.json").read_text())
-    slow = {**results["codecs"].pop("jpeg"), "label": "slow JPEG"}
-    for point in slow["points"]:
-        point["bpp"] *= 0.8
-    (report / "results.json").write_text(json.dumps({**results, "codecs": {**results["codecs"], "slow": slow}}))
-    (tmp_path / "first").mkdir()
-    results["codecs"] = {
-        "jpeg": {**slow, "label": "JPEG", "points": [{**p, "bpp": p["bpp"] / 0.8} for p in slow["points"]]}
-    }
-    (tmp_path / "first" / "results.json").write_text(json.dumps(results))
+    results = load(report)
+    jpeg = results.codecs["jpeg"]
+    models = {name: codec for name, codec in results.codecs.items() if name != "jpeg"}
+    slow = replace(with_points(jpeg, bpp=lambda bpp: 0.8 * bpp), label="slow JPEG")
+    save(replace(results, codecs={**models, "slow": slow}), report)
+    first = replace(results, codecs={"jpeg": jpeg})
+    save(first, tmp_path / "first")
     script("tools/update_docs.py", tmp_path / "first", report)
     lines = [line.split(" | ") for line in (report / "README.md").read_text().splitlines() if line.startswith("| ")]
     rows = {line[0].strip("| "): line for line in lines}
     assert list(rows)[2:4] == ["JPEG", "hpcm base-0"]
-    assert rows["slow JPEG"][4].startswith("-20.0%")
-    results["pictures"] = [{"hash": "another"}]
-    (tmp_path / "first" / "results.json").write_text(json.dumps(results))
+    assert rows["slow JPEG"][2].startswith("-20.0%")
+    save(replace(first, pictures=[PictureInfo("a", 1, 1, "another")]), tmp_path / "first")
     with pytest.raises(SystemExit, match="different pictures"):
         script("tools/update_docs.py", tmp_path / "first", report)
 
 
 def test_update_docs_with_times_of_another_report(script, report, tmp_path):
     """Fewer pictures and settings, one at a time: the caption says so. Of another version they aren't taken."""
-    results = json.loads((report / "results.json").read_text())
-    results["pictures"] = [{"hash": str(k)} for k in range(24)]
-    results["timed_with"] = [{"jobs": 2, "threads": 2}]
-    (report / "results.json").write_text(json.dumps(results))
-    quick = {**results, "pictures": results["pictures"][:3], "timed_with": [{"jobs": 1, "threads": 2}]}
-    for codec in quick["codecs"].values():
-        codec["points"] = [{**codec["points"][0], "encode_s": 7.0}]
-        codec["peak_mib"] = 99
-    (tmp_path / "quick").mkdir()
-    (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
+    pictures = [PictureInfo(str(k), 1, 1, str(k)) for k in range(24)]
+    results = replace(load(report), pictures=pictures, timed_with=[TimedWith(jobs=2, threads=2)])
+    save(results, report)
+    codecs = {}
+    for name, codec in results.codecs.items():
+        codecs[name] = replace(codec, points=[replace(codec.points[0], encode_s=7.0)], peak_mib=99)
+    quick = replace(results, codecs=codecs, pictures=pictures[:3], timed_with=[TimedWith(jobs=1, threads=2)])
+    save(quick, tmp_path / "quick")
     script("tools/update_docs.py", report, "--times", tmp_path / "quick")
     text = (report / "docs" / "results.md").read_text()
     assert "each codec timed with 2 threads, one picture at a time, 3 of the pictures." in text
     assert "| JPEG | 24.00 dB" not in text  # rates are those of all pictures and settings
     assert all(" | 7.000 s | 0.200 s |" in line for line in text.splitlines()[2:6] if line.startswith("| JPEG"))
     assert "| JPEG | 0 | 7000.0 ms |  | 200.0 ms |  | 99 MiB |" in text
-    quick["codecs"]["jpeg"]["versions"] = {"pillow": "14"}
-    (tmp_path / "quick" / "results.json").write_text(json.dumps(quick))
+    codecs["jpeg"] = replace(codecs["jpeg"], versions={"pillow": "14"})
+    save(replace(quick, codecs=codecs), tmp_path / "quick")
     with pytest.raises(SystemExit, match=r"the times are of another jpeg: versions is \{'pillow': '14'\} instead of"):
         script("tools/update_docs.py", report, "--times", tmp_path / "quick")
 
@@ -147,16 +173,12 @@ def test_rd_table(script, report, capsys):
 
 def test_efforts(script, report, monkeypatch):
     monkeypatch.syspath_prepend(report / "tools")
-    results = json.loads((report / "results.json").read_text())
+    results = load(report)
+    codecs = dict(results.codecs)
     for name, share in (("nano-4", 1.0), ("nano-4-e9", 0.9)):
-        points = [
-            {**p, "bpp": share * p["bpp"], "encode_s": p["encode_s"] / share**9}
-            for p in results["codecs"]["jpeg"]["points"]
-        ]
-        results["codecs"][name] = {"label": name, "said": "", "points": points}
-    results |= evaluate.comparisons(results["codecs"], ())
-    results["options"] = {"qualities": [20, 70]}
-    (report / "results.json").write_text(json.dumps(results))
+        slower = with_points(codecs["jpeg"], bpp=lambda bpp, s=share: s * bpp, encode_s=lambda t, s=share: t / s**9)
+        codecs[name] = replace(slower, label=name)
+    save(compared(replace(results, codecs=codecs, published={}, options={"qualities": [20, 70]})), report)
     (report / "docs" / "effort.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
     script("tools/efforts.py", report)
     lines = (report / "docs" / "effort.md").read_text().splitlines()

@@ -14,8 +14,8 @@ from hpcm.codec import search
 from hpcm.codec.encoder import Encoding
 from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, ModelNotFoundError, UsageError
-from hpcm.eval.evaluate import Options, subjects_of
-from hpcm.eval.ours import Ours
+from hpcm.eval.evaluate import Options, codec_specs
+from hpcm.eval.hpcm_codec import HpcmCodec
 from hpcm.format.container import unpack
 from hpcm.model import find as weights
 
@@ -184,7 +184,13 @@ def test_targets_that_make_no_sense(six, targets):
 
 def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
     loaded = []
-    monkeypatch.setattr(six, "when_loaded", lambda model: loaded.append(model.weights.name))
+    load = six._load
+
+    def noting(weights):
+        loaded.append(weights.name)
+        return load(weights)
+
+    monkeypatch.setattr(six, "_load", noting)
     for quality in (1, 1, 100, 1):
         six.compress(PHOTO, quality=quality)
     assert loaded == [NAMES[0], NAMES[5], NAMES[0]]
@@ -220,14 +226,14 @@ def test_a_file_opens_without_its_ladder(six):
 
 
 def test_a_ladder_is_one_curve(six):
-    (subject,) = subjects_of(Options(models=["rung"], codecs=[]))
-    ours = Ours(subject.weights)
-    assert (subject.name, ours.label, len(ours.settings)) == ("rung", "hpcm rung", 6)
-    assert [six.level_of(quality) for quality in ours.settings] == list(range(6))
-    for quality in (ours.settings[0], ours.settings[-1]):
-        data = ours.compress(PHOTO, quality)
+    (spec,) = codec_specs(Options(models=["rung"], codecs=[]))
+    measured = HpcmCodec(spec.weights)
+    assert (spec.name, measured.label, len(measured.settings)) == ("rung", "hpcm rung", 6)
+    assert [six.level_of(quality) for quality in measured.settings] == list(range(6))
+    for quality in (measured.settings[0], measured.settings[-1]):
+        data = measured.compress(PHOTO, quality)
         assert data == six.compress(PHOTO, quality=quality)
-        assert 0 < ours.encode_split(data, 1e3)["network"] < 1e3
+        assert 0 < measured.encode_split(data, 1e3).network < 1e3
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@
 Each REPORT is the folder of an evaluation of models with several efforts, effort 0 among them.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -15,28 +14,24 @@ from update_docs import ROOT, between_marks
 
 from hpcm.codec.search import EFFORTS
 from hpcm.eval.report import conditions, markdown, saving
+from hpcm.eval.results import Results, load
 
 HEADS = ["model", "effort", "iterations", "BD-rate (PSNR)", "BD-rate (MS-SSIM)", "encode", "times as long"]
 
 
-def rows(results: dict) -> list[list[str]]:
+def rows(results: Results) -> list[list[str]]:
     """A row for each codec that is a model with an effort, against the same without."""
     found = []
-    for name in results["codecs"]:
-        if not (parts := re.fullmatch(r"(.+)-e([1-9])", name)) or parts[1] not in results["codecs"]:
+    for name in results.codecs:
+        if not (parts := re.fullmatch(r"(.+)-e([1-9])", name)) or parts[1] not in results.codecs:
             continue
         plain, effort = parts[1], int(parts[2])
-        rates = [saving(results["bd_rate"].get(q, {}).get(plain, {}).get(name)) for q in ("psnr", "ms_ssim_db")]
-        seconds, before = (middle(results["codecs"][each]) for each in (name, plain))
+        rates = [saving(results.bd_rate.get(q, {}).get(plain, {}).get(name)) for q in ("psnr", "ms_ssim_db")]
+        seconds, before = (results.codecs[each].median_time("encode_s") for each in (name, plain))
         found.append(
             [plain, str(effort), str(EFFORTS[effort].iterations), *rates, f"{seconds:.1f} s", f"{seconds / before:.0f}"]
         )
     return found
-
-
-def middle(codec: dict) -> float:
-    """The median over the settings of the median time of a picture."""
-    return sorted(point["encode_s"] for point in codec["points"])[len(codec["points"]) // 2]
 
 
 def main() -> None:
@@ -44,9 +39,9 @@ def main() -> None:
         sys.exit(__doc__)
     parts = []
     for report in sys.argv[1:]:
-        results = json.loads(Path(report, "results.json").read_text(encoding="utf-8"))
-        count, qualities = len(results["pictures"]), results["options"]["qualities"]
-        pictures = "Kodak's 24 pictures" if results["is_kodak"] else f"{count} pictures"
+        results = load(Path(report))
+        count, qualities = len(results.pictures), results.options["qualities"]
+        pictures = "Kodak's 24 pictures" if results.is_kodak else f"{count} pictures"
         caption = f"{pictures} at qualities {', '.join(map(str, qualities))}; {conditions(results)}"
         parts.append(f"{markdown(HEADS, rows(results))}\n\n{caption}")
     between_marks(ROOT / "docs" / "effort.md", "\n\n".join(parts))

@@ -10,12 +10,12 @@ REPORT is the folder of an evaluation. The authors' models have one weights file
 Models whose names begin alike up to the last `-` become one curve.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from hpcm.eval.bdrate import Curve, delta, points_of, published
 from hpcm.eval.report import markdown
+from hpcm.eval.results import Results, load
 
 # What the papers print; their anchor is another VTM than that of the published curve, so that columns differ.
 PAPERS = {
@@ -29,12 +29,12 @@ CURVES = {"HPCM-Base": "hpcm-base-mse", "HPCM-Large": "hpcm-large-mse"}  # publi
 MORE = ("elic2022-mse", "cheng2020-attn-mse", "mbt2018-mse", "bpg", "av1")
 
 
-def families(results: dict) -> dict[str, list[tuple[float, float]]]:
+def families(results: Results) -> dict[str, list[tuple[float, float]]]:
     """Points of each measured codec; those of one architecture's checkpoints together."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for name, codec in results["codecs"].items():
-        family = name.rpartition("-")[0] or name if len(codec["points"]) == 1 else name
-        points.setdefault(family, []).extend((p["bpp"], p["psnr"]) for p in codec["points"])
+    for name, codec in results.codecs.items():
+        family = name.rpartition("-")[0] or name if len(codec.points) == 1 else name
+        points.setdefault(family, []).extend((point.bpp, point.psnr) for point in codec.points)
     return points
 
 
@@ -50,13 +50,13 @@ def main() -> None:
         return "-" if found.percent is None else f"{found.percent:+.2f}%" + "".join(f" ({w})" for w in found.warnings)
 
     rows = []
-    for label, (stated, source) in PAPERS.items():
+    for label, (paper, source) in PAPERS.items():
         computed = against_vtm(points_of(curves[CURVES[label]], "psnr")) if label in CURVES else ""
-        rows.append([label, stated, computed, source])
-    rows += [[curves[n]["label"], "", against_vtm(points_of(curves[n], "psnr")), curves[n]["source"]] for n in MORE]
+        rows.append([label, paper, computed, source])
+    rows += [[curves[n].label, "", against_vtm(points_of(curves[n], "psnr")), curves[n].source] for n in MORE]
     if len(sys.argv) > 1:
-        results = json.loads(Path(sys.argv[1], "results.json").read_text(encoding="utf-8"))
-        if not results["is_kodak"]:
+        results = load(Path(sys.argv[1]))
+        if not results.is_kodak:
             sys.exit(f"{sys.argv[1]} is not an evaluation of Kodak's 24 pictures, and the published curves are")
         rows += [[name, "", against_vtm(points), "measured"] for name, points in families(results).items()]
     print(markdown(["codec", "paper", "from points", "source"], rows))

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import hpcm
+from hpcm.eval.baselines import Jpeg
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.metrics import psnr
-from hpcm.eval.rivals import Jpeg
 
 JPEG = Jpeg()
 LEFT, TOP, WIDTH, HEIGHT = 96, 60, 400, 340  # pixels of the part that is shown

@@ -57,5 +57,5 @@ def bench(options: argparse.Namespace) -> None:
         print(benched.text())
         results.append(asdict(benched))
     if options.json:
-        report = {"machine": machine(), "commit": commit(), "versions": versions(), "models": results}
+        report = {"machine": asdict(machine()), "commit": commit(), "versions": versions(), "models": results}
         write(Path(options.json), (json.dumps(report, indent=1) + "\n").encode(), force=True)

@@ -62,7 +62,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from ..eval import evaluate as eval_
     from ..eval.bdrate import LEAST_OVERLAP
     from ..eval.metrics import EXTRA
-    from ..eval.report import markdown, summary
+    from ..eval.report import markdown, summary, summary_note
 
     pictures = eval_.find_pictures(options.pictures)[: options.limit]
     given = eval_.Options(
@@ -75,7 +75,7 @@ def evaluate(options: argparse.Namespace) -> None:
         engine=options.engine,
         threads=options.threads,
         jobs=options.jobs,
-        shown=options.show,
+        side_by_side=options.show,
         extra=tuple(name for name in EXTRA if getattr(options, name)),
         published=True if options.published else None,
     )
@@ -83,9 +83,10 @@ def evaluate(options: argparse.Namespace) -> None:
     with watching() as watcher:
         results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=prepare)
     print(markdown(*summary(results)))
-    for text in results["warnings"]:
+    print(summary_note(results))
+    for text in results.warnings:
         say("note", text)
-    if partial := len(results["partial"]):
+    if partial := len(results.partial):
         rates = "1 BD-rate covers" if partial == 1 else f"{partial} BD-rates cover"
         say("note", f"{rates} less than {LEAST_OVERLAP:.0%} of the qualities; the report lists them")
     print(f"{folder / 'report.html'}  {folder / 'results.json'}")

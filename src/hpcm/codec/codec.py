@@ -68,6 +68,7 @@ class Codec:
     Args:
         models: one, or several of one quality level each, by rising lambda.
         device, engine, threads, max_pixels: as for `hpcm.load`.
+        wrap: gives what is used in place of the networks, such as networks that are timed.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class Codec:
         engine: str = "auto",
         threads: int | None = None,
         max_pixels: int = MAX_DECODED,
+        wrap: Callable[[Loop], Loop] | None = None,
     ) -> None:
         """Raises WeightsError, MismatchError, and UsageError for a device, engine or threads that can't be used."""
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
         self.models = tuple(models)
         self.max_pixels = max_pixels
-        self.when_loaded: Callable[[Loaded], None] | None = None  # is called with each further model
-        self._load = partial(load_networks, engine=engine, device=device, threads=threads)
+        self._load = partial(load_networks, engine=engine, device=device, threads=threads, wrap=wrap)
         self._loaded: dict[int, Loaded] = {}
         self._loading = threading.Lock()
         self._noted: set[str] = set()  # names of models of which it was said that they aren't exact
@@ -116,8 +117,6 @@ class Codec:
                 if not keep:
                     self._loaded.clear()
                 self._loaded[model] = self._load(self.models[model])
-                if self.when_loaded:
-                    self.when_loaded(self._loaded[model])
             return self._loaded[model]
 
     def compress(

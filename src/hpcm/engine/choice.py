@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -29,7 +29,11 @@ class Loaded(NamedTuple):
 
 
 def load_networks(
-    weights: WeightsFile, engine: str = "auto", device: str = "cpu", threads: int | None = None
+    weights: WeightsFile,
+    engine: str = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    wrap: Callable[[Loop], Loop] | None = None,
 ) -> Loaded:
     """A model, run by an engine.
 
@@ -37,6 +41,7 @@ def load_networks(
         engine: "onnx", "torch", or "auto": ONNX Runtime on the CPU for models that it can run, else torch.
         device: "cpu", or one of torch's.
         threads: of the CPU; by default one for each core. Torch's are the whole process's.
+        wrap: gives what is used in place of the networks, such as networks that are timed.
 
     The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
     UsageError where the engine or device can't be used, WeightsError where the file doesn't hold what its configuration
@@ -68,7 +73,7 @@ def load_networks(
 
         networks = OnnxNetworks(config, stored.parameters, stored.graphs, threads, str(weights.path))
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(networks).__module__, device)
-    return Loaded(networks, stored.tables, weights)
+    return Loaded(wrap(networks) if wrap else networks, stored.tables, weights)
 
 
 def _check(graphs: Mapping[str, bytes], what: str) -> None:

@@ -26,17 +26,15 @@ ANCHORS = Path(__file__).with_name("anchors.json")
 MAX_BPP = 2.6
 FEWEST_POINTS = 4
 LEAST_OVERLAP = 0.75  # of the qualities of the shorter curve
-RATES = (0.15, 1.0)  # bits per pixel of JPEG: between its qualities there, "vs JPEG" is taken
-COLUMNS = (0.25, 0.5, 1.0)  # bits per pixel at which tables show a quality
 GRID = 4001  # places at which a curve is inverted
 
-Point = tuple[float, float]  # rate in bits per pixel, quality in dB
+RatePoint = tuple[float, float]  # rate in bits per pixel, quality
 
 
 class Curve:
     """A codec's rates over qualities. Raises ValueError if fewer than two points remain."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[RatePoint]) -> None:
         measured = sorted(p for p in points if p[0] <= MAX_BPP)
         kept = [p for i, p in enumerate(measured) if all(p[1] > q for _, q in measured[:i])]
         if len(kept) < 2:
@@ -64,48 +62,52 @@ class Curve:
 class Delta:
     """How the rate of a codec differs from an anchor's; None if the two have no quality in common."""
 
-    percent: float | None
-    low: float  # dB: where the curves were compared
+    low: float  # the qualities between which the curves were compared
     high: float
-    overlap: float  # their share of the wanted interval, or of the qualities of the shorter curve
-    warnings: tuple[str, ...]
+    overlap: float  # their share of the qualities of the shorter curve
+    warnings: tuple[str, ...] = ()
+    percent: float | None = None
 
 
-def delta(anchor: Curve, test: Curve, rates: tuple[float, float] | None = None) -> Delta:
-    """BD-rate of `test` against `anchor`.
-
-    Args:
-        rates: compare between the qualities that the anchor has at these rates (or at its ends), instead of over all
-            that the two have in common.
-    """
+def delta(anchor: Curve, test: Curve) -> Delta:
+    """BD-rate of `test` against `anchor`, over all qualities that the two have in common."""
     low, high = max(anchor.low, test.low), min(anchor.high, test.high)
-    wanted = min(curve.high - curve.low for curve in (anchor, test))
-    if rates is not None:
-        ends = [anchor.quality_at(min(max(rate, anchor.rates[0]), anchor.rates[-1])) or math.nan for rate in rates]
-        low, high, wanted = max(low, ends[0]), min(high, ends[1]), ends[1] - ends[0]
     if not low < high:
-        return Delta(None, low, high, 0.0, ("the curves have no quality in common",))
-    overlap = (high - low) / wanted
+        return Delta(low, high, overlap=0.0, warnings=("the curves have no quality in common",))
+    shorter = min(anchor.high - anchor.low, test.high - test.low)
+    overlap = (high - low) / shorter
     warnings = []
     if few := anchor.few_points() or test.few_points():
         warnings.append(few)
     if overlap < LEAST_OVERLAP:
         warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f}")
     difference = float(test.log_rate.integrate(low, high) - anchor.log_rate.integrate(low, high)) / (high - low)
-    return Delta(100 * (10**difference - 1), low, high, overlap, tuple(warnings))
+    return Delta(low, high, overlap, tuple(warnings), percent=100 * (10**difference - 1))
 
 
-def published() -> dict[str, dict[str, Any]]:
-    """The curves of anchors.json by name: {"label", "source", "kind", "points": [[setting, bpp, psnr, ms_ssim_db]]}."""
-    return dict(json.loads(ANCHORS.read_text(encoding="utf-8"))["codecs"])
+@dataclass(frozen=True)
+class PublishedCurve:
+    """Of another codec, over Kodak's 24 pictures."""
+
+    label: str
+    kind: str
+    source: str
+    points: list[tuple[str, float, float, float | None]]  # setting, bits per pixel, PSNR, MS-SSIM in dB
 
 
-def points_of(anchor: dict[str, Any], quality: str) -> list[Point]:
-    """Points of a published curve in terms of "psnr" or "ms_ssim_db"; none if it has no such quality."""
+def published() -> dict[str, PublishedCurve]:
+    """The curves of anchors.json by name."""
+    read = json.loads(ANCHORS.read_text(encoding="utf-8"))["codecs"]
+    return {name: PublishedCurve(**curve) for name, curve in read.items()}
+
+
+def points_of(curve: PublishedCurve, metric: str) -> list[RatePoint]:
+    """Points of a published curve in terms of "psnr" or "ms_ssim_db"; none if it has no such metric."""
     columns = {"psnr": 2, "ms_ssim_db": 3}
-    if quality not in columns:
+    if metric not in columns:
         return []
-    return [(row[1], row[columns[quality]]) for row in anchor["points"] if row[columns[quality]] is not None]
+    qualities: list[tuple[float, Any]] = [(point[1], point[columns[metric]]) for point in curve.points]
+    return [(rate, quality) for rate, quality in qualities if quality is not None]
 
 
 def _package() -> Any:

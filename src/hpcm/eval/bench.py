@@ -38,8 +38,8 @@ from ..model.config import MODELS, Config
 from ..model.find import find
 from ..nn.hpcm import HPCM
 from ..util.hardware import cores, matrix_speed
-from .others import KNOWN, Beside, Other, kind
-from .released import Released
+from .learned import KNOWN, LearnedBaseline, LearnedCost, kind
+from .reference import ReferenceCode
 
 SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
@@ -68,9 +68,9 @@ class Speed:
     decode_s: float
     encode_share: float  # of the peak
     decode_share: float
-    released: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
+    reference: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
     efforts: dict[int, tuple[float, int]] = field(default_factory=dict)  # seconds of encoding, bytes
-    others: list[Beside] = field(default_factory=list)
+    baselines: list[LearnedCost] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -94,32 +94,36 @@ class Bench:
         lines.append(f"  start             {self.start_s:.3f} s, engine {self.engine}")
         lines.append(f"  peak              {self.peak:.0f} GFLOP/s in float32, {self.device}, {self.threads} threads")
         for speed in self.speeds:
-            lines.append(f"  {speed.width} x {speed.height}, {speed.bytes:,} bytes")
-            for way, seconds, share in (
-                ("encode", speed.encode_s, speed.encode_share),
-                ("decode", speed.decode_s, speed.decode_share),
-            ):
-                pixels = speed.width * speed.height / seconds / 1e6
-                line = f"    {way}  {seconds:8.3f} s  {pixels:6.2f} Mpixel/s  {share:4.0%} of the peak"
-                if speed.released:
-                    theirs = speed.released[f"{way}_s"]
-                    line += f"; the authors' code {theirs:.3f} s, {theirs / seconds:.2f} times as long"
-                lines.append(line)
-            for effort, (seconds, size) in speed.efforts.items():
-                lines.append(f"    encode  {seconds:8.3f} s  with effort {effort}, {size:,} bytes")
-            lines += [line for other in speed.others for line in _beside(other, speed)]
+            lines += _speed_lines(speed)
         return "\n".join(lines)
 
 
-def _beside(other: Beside, ours: Speed) -> Iterator[str]:
-    """Lines about another codec, whose times are told in ours, too."""
-    size = f"{other.parameters / 1e6:.3f} M parameters, {other.kmacs:.2f} kMACs per pixel, random weights"
-    if other.seconds is None:
-        yield f"    {other.name}: {size}; not timed: {other.untimed}"
+def _speed_lines(speed: Speed) -> Iterator[str]:
+    """Lines about a picture: the model, the authors' code, efforts, other codecs."""
+    yield f"  {speed.width} x {speed.height}, {speed.bytes:,} bytes"
+    ways = ("encode", speed.encode_s, speed.encode_share), ("decode", speed.decode_s, speed.decode_share)
+    for way, seconds, share in ways:
+        pixels = speed.width * speed.height / seconds / 1e6
+        line = f"    {way}  {seconds:8.3f} s  {pixels:6.2f} Mpixel/s  {share:4.0%} of the peak"
+        if speed.reference:
+            theirs = speed.reference[f"{way}_s"]
+            line += f"; the authors' code {theirs:.3f} s, {theirs / seconds:.2f} times as long"
+        yield line
+    for effort, (seconds, size) in speed.efforts.items():
+        yield f"    encode  {seconds:8.3f} s  with effort {effort}, {size:,} bytes"
+    for baseline in speed.baselines:
+        yield from _baseline_lines(baseline, speed)
+
+
+def _baseline_lines(baseline: LearnedCost, model: Speed) -> Iterator[str]:
+    """Lines about another codec; its times also as multiples of the model's."""
+    size = f"{baseline.parameters / 1e6:.3f} M parameters, {baseline.kmacs:.2f} kMACs per pixel, random weights"
+    if baseline.seconds is None:
+        yield f"    {baseline.name}: {size}; not timed: {baseline.untimed}"
         return
-    yield f"    {other.name}: {size}, {other.bytes:,} bytes"
-    for way, own in (("encode", ours.encode_s), ("decode", ours.decode_s)):
-        seconds = other.seconds[f"{way}_s"]
+    yield f"    {baseline.name}: {size}, {baseline.bytes:,} bytes"
+    for way, own in (("encode", model.encode_s), ("decode", model.decode_s)):
+        seconds = baseline.seconds[f"{way}_s"]
         yield f"    {way}  {seconds:8.3f} s, {seconds / own:.2f} times as long"
 
 
@@ -152,7 +156,7 @@ def bench(
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
-        against: checkouts of the authors' code or of other codecs; see released.py and others.py.
+        against: checkouts of the authors' code or of other codecs; see reference.py and learned.py.
         efforts: to time the encoder with, once each.
         engine: as for `hpcm.load`.
         threads: of the CPU, by default one for each core; of everything that is timed: the engine, whichever it is,
@@ -166,22 +170,25 @@ def bench(
         networks = codec.networks
         count, groups = cost(networks.config)
         used = "torch" if isinstance(networks, HPCM) else "onnx"
-        released, others = _checkouts(against, codec, device)
+        reference, baselines = _checkouts(against, codec, device)
         peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
         speeds = [
-            _speed(codec, size, groups, peak, repeats, released, others, device, efforts) for size in sizes or [SIZE]
+            _speed(codec, size, groups, peak, repeats, reference, baselines, device, efforts)
+            for size in sizes or [SIZE]
         ]
         return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
 
 
-def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[Released | None, list[Other]]:
-    """The authors' code, if it is among them, and the others."""
-    others = [Other(path, device) for path in map(Path, against) if kind(path)]
+def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[ReferenceCode | None, list[LearnedBaseline]]:
+    """The authors' code, if it is among them, and the other codecs."""
+    baselines = [LearnedBaseline(path, device) for path in map(Path, against) if kind(path)]
     rest = [path for path in map(Path, against) if not kind(path)]
     if len(rest) > 1:
         raise UsageError(f"{rest[1]} is no checkout of {' or '.join(KNOWN)}, and only one can be of the authors' code")
-    return Released(rest[0], load_model(codec.weights, device).model, device) if rest else None, others
+    if not rest:
+        return None, baselines
+    return ReferenceCode(rest[0], load_model(codec.weights, device).model, device), baselines
 
 
 @contextmanager
@@ -221,14 +228,14 @@ def cost(config: Config) -> tuple[int, dict[str, float]]:
         model = HPCM(plain).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, SIDE, SIDE, device="meta"))
-    found = dict.fromkeys(NETWORKS.values(), 0.0)
+    groups = dict.fromkeys(NETWORKS.values(), 0.0)
     counts = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     for name, group in NETWORKS.items():
         part = getattr(model, name)  # a list of networks isn't called itself: its members are
         called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
-        found[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
+        groups[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
     count = sum(parameter.numel() for parameter in model.parameters())
-    return count, {group: value for group, value in found.items() if value}
+    return count, {group: value for group, value in groups.items() if value}
 
 
 def _speed(
@@ -237,8 +244,8 @@ def _speed(
     groups: dict[str, float],
     peak: float,
     repeats: int,
-    released: Released | None,
-    others: Sequence[Other],
+    reference: ReferenceCode | None,
+    baselines: Sequence[LearnedBaseline],
     device: str,
     efforts: Sequence[int],
 ) -> Speed:
@@ -248,18 +255,24 @@ def _speed(
     encode_s = median(_timed(lambda: codec.compress(image, quality=QUALITY), device)[0] for _ in range(repeats))
     decode_s = median(_timed(lambda: codec.decompress(data), device)[0] for _ in range(repeats))
     seconds_at_peak = 2e3 * size[0] * size[1] / (peak * 1e9)  # for one kMAC per pixel
-    encoding, decoding = (
-        seconds_at_peak * sum(value for group, value in groups.items() if group in parts)
-        for parts in (ENCODING, DECODING)
-    )
+    encoding = sum(value for group, value in groups.items() if group in ENCODING)
+    decoding = sum(value for group, value in groups.items() if group in DECODING)
     searched: dict[int, tuple[float, int]] = {}
     for effort in efforts:
-        seconds, found = _timed(partial(codec.compress, image, quality=QUALITY, effort=effort), device)
-        searched[effort] = seconds, len(cast(bytes, found))
-    theirs = None if released is None else released.speed(image, repeats, _timed)
-    shares = encoding / encode_s, decoding / decode_s
-    beside = [other.beside(image, repeats, _timed) for other in others]
-    return Speed(*size, len(data), encode_s, decode_s, *shares, theirs, searched, beside)
+        seconds, file = _timed(partial(codec.compress, image, quality=QUALITY, effort=effort), device)
+        searched[effort] = seconds, len(cast(bytes, file))
+    return Speed(
+        width=size[0],
+        height=size[1],
+        bytes=len(data),
+        encode_s=encode_s,
+        decode_s=decode_s,
+        encode_share=encoding * seconds_at_peak / encode_s,
+        decode_share=decoding * seconds_at_peak / decode_s,
+        reference=None if reference is None else reference.speed(image, repeats, _timed),
+        efforts=searched,
+        baselines=[baseline.cost(image, repeats, _timed) for baseline in baselines],
+    )
 
 
 def picture(size: tuple[int, int]) -> Image.Image:

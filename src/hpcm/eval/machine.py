@@ -7,13 +7,13 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..util.hardware import cores
-from .rivals import program_version
+from .baselines import program_version
 
 PACKAGES = (
     *("torch", "onnxruntime", "numpy", "pillow", "constriction"),
@@ -21,6 +21,16 @@ PACKAGES = (
 )
 PACKAGE = Path(__file__).resolve().parents[1]
 FRONTENDS = ("cli", "eval", "train", "serve")  # parts of the package that no coded byte depends on
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The computer that numbers were measured on."""
+
+    cpu: str
+    cores: int
+    system: str  # the operating system
+    python: str
 
 
 @cache
@@ -57,14 +67,9 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def machine() -> dict[str, Any]:
-    """The computer, for a report."""
-    return {
-        "cpu": _processor(),
-        "cores": cores(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
+def machine() -> Machine:
+    """This computer."""
+    return Machine(_processor(), cores(), platform.platform(), platform.python_version())
 
 
 def _processor() -> str:

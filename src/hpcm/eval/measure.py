@@ -2,8 +2,8 @@
 
 A measurement is a small JSON file in the cache's folder, named after the codec, the picture, the setting, and a key:
 the hash of everything that its numbers depend on (the picture's pixels, the versions of the libraries, the number of
-threads, the engine, the weights and the code). Times are those of the first measurement; `jobs` in the file says how
-many processes measured at once, and `encode_cpu_s` and `decode_cpu_s` what all threads of the codec took together.
+threads, the engine, the weights and the code). Times are those of the first measurement; `jobs` in the file is how many
+processes measured at once, and `encode_cpu_s` and `decode_cpu_s` what all threads of the codec took together.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import hashlib
 import json
 import os
 import signal
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -31,18 +30,20 @@ from ..image.read import open_picture
 from ..util import atomic
 from ..util.hardware import end_with_parent
 from ..util.notes import ignore_note
+from .baselines import BASELINES
 from .machine import code_digest, peak_memory, versions
-from .metrics import EXTRA, decibels, ms_ssim, psnr
-from .rivals import CODECS, Codec, Setting
+from .metrics import EXTRA, ms_ssim, psnr
+from .protocol import Codec, LearnedCodec, Setting
+from .results import Measurement, to_json
 
-FORMAT = 2  # of a measurement; another one is measured anew
-Row = dict[str, Any]
+FORMAT = 3  # of a measurement; another one is measured anew
 Prepare = Callable[[], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A codec to measure: the name of a conventional one, or a model's with its weights file."""
+class CodecSpec:
+    """Which codec to measure: a baseline by its name, or a model with its weights file."""
 
     name: str
     weights: str | None = None
@@ -54,6 +55,18 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class CodecInfo:
+    """What a report says of a codec."""
+
+    label: str
+    description: str
+    versions: dict[str, str | None]
+    threads: int
+    engine: str | None  # the package that computes a model
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
 class Source:
     """A picture to measure with."""
 
@@ -62,59 +75,72 @@ class Source:
     width: int
     height: int
 
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
 
 @dataclass(frozen=True)
 class Task:
-    subject: Subject
+    codec: CodecSpec
     setting: Setting
     source: Source
     extra: tuple[str, ...] = ()  # metrics of EXTRA
 
     def identity(self) -> dict[str, Any]:
         """Everything that the numbers depend on."""
-        codec, subject = describe(self.subject), self.subject
-        own = {"weights": subject.weights_hash, "code": code_digest(), "device": subject.device}
-        own |= {"engine": codec["engine"]}
-        return {
+        spec, info = self.codec, describe(self.codec)
+        identity: dict[str, Any] = {
             "format": FORMAT,
-            "codec": subject.name,
-            "said": codec["said"],
+            "codec": spec.name,
+            "description": info.description,
             "setting": self.setting,
             "picture": self.source.hash,
-            "versions": codec["versions"],
-            "threads": codec["threads"],
-            **(own if subject.weights else {}),
-            **({"effort": subject.effort} if subject.effort else {}),
-            **dict.fromkeys(self.extra, True),
+            "versions": info.versions,
+            "threads": info.threads,
         }
+        if spec.weights:
+            identity |= {
+                "weights": spec.weights_hash,
+                "code": code_digest(),
+                "device": spec.device,
+                "engine": info.engine,
+            }
+        if spec.effort:
+            identity["effort"] = spec.effort
+        return identity | dict.fromkeys(self.extra, True)
 
     def file(self, cache: Path) -> Path:
         key = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
-        return cache / self.subject.name / f"{self.source.path.stem}-{self.setting}-{key}.json"
+        return cache / self.codec.name / f"{self.source.name}-{self.setting}-{key}.json"
 
 
 @lru_cache(maxsize=2)
-def open_codec(subject: Subject) -> Codec:
+def open_codec(spec: CodecSpec) -> Codec:
     """A codec, warmed up. Raises UsageError if a package or program is missing."""
-    if subject.weights is None:
-        codec = CODECS[subject.name](threads=subject.threads)
+    codec: Codec
+    if spec.weights is None:
+        codec = BASELINES[spec.name](threads=spec.threads)
     else:
-        from .ours import Ours
+        from .hpcm_codec import HpcmCodec  # imports torch, which would count as memory of the baselines
 
-        engine, threads = subject.engine, subject.threads
-        codec = Ours(subject.weights, subject.device, subject.effort, engine=engine, threads=threads)
+        codec = HpcmCodec(spec.weights, spec.device, spec.effort, engine=spec.engine, threads=spec.threads)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
     codec.decompress(codec.compress(noise, codec.settings[len(codec.settings) // 2]))
     return codec
 
 
 @lru_cache(maxsize=64)
-def describe(subject: Subject) -> dict[str, Any]:
-    """What a report says of a codec; the engine, a package, is None for conventional ones."""
-    codec = open_codec(subject)
-    used = {name: versions().get(name) for name in codec.libraries}
-    how = {"threads": codec.threads, "engine": getattr(codec, "engine", None)}
-    return {"label": codec.label, "said": codec.said, "versions": used, **how, "settings": tuple(codec.settings)}
+def describe(spec: CodecSpec) -> CodecInfo:
+    codec = open_codec(spec)
+    return CodecInfo(
+        label=codec.label,
+        description=codec.description,
+        versions={name: versions().get(name) for name in codec.libraries},
+        threads=codec.threads,
+        engine=codec.engine if isinstance(codec, LearnedCodec) else None,
+        settings=tuple(codec.settings),
+    )
 
 
 def read_source(path: Path) -> Source:
@@ -142,45 +168,58 @@ def read_pixels(path: Path) -> np.ndarray:
 # ---- measuring ------------------------------------------------------------------------------------------------------
 
 
-def measure(task: Task, cache: Path, jobs: int = 1) -> Row:
+def measure(task: Task, cache: Path, jobs: int = 1) -> Measurement:
     """The numbers of a task, from the cache if they are there."""
     file = task.file(cache)
-    if (row := _cached(file)) is not None:
-        return row
-    row = {**_measured(task), "jobs": jobs}
-    atomic.write(file, json.dumps({**task.identity(), "row": row}, indent=1).encode())
-    return row
+    if (measured := cached(file)) is not None:
+        return Measurement.from_json(measured)
+    new = _measured(task, jobs)
+    _keep(file, task, to_json(new))
+    return new
 
 
 def is_cached(task: Task, cache: Path) -> bool:
-    return _cached(task.file(cache)) is not None
+    return cached(task.file(cache)) is not None
 
 
-def _cached(file: Path) -> Row | None:
+def cached(file: Path) -> dict[str, Any] | None:
+    """What a file of the cache holds; None if it isn't there or isn't whole."""
     try:
         return dict(json.loads(file.read_bytes())["row"])
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _measured(task: Task) -> Row:
-    codec, original = open_codec(task.subject), read_pixels(task.source.path)
-    clock: Any = codec if task.subject.weights else None  # only ours knows its parts
+def _keep(file: Path, task: Task, row: dict[str, Any]) -> None:
+    atomic.write(file, json.dumps({**task.identity(), "row": row}, indent=1).encode())
+
+
+def _measured(task: Task, jobs: int) -> Measurement:
+    codec, original = open_codec(task.codec), read_pixels(task.source.path)
     image = Image.fromarray(original)
-    data, encode_s, encode_cpu_s = _timed(partial(codec.compress, image, task.setting))
-    split = {"encode_split": clock.encode_split(data, encode_s)} if clock and not task.subject.effort else {}
-    decoded, decode_s, decode_cpu_s = _timed(partial(codec.decompress, data))
-    if clock:
-        split["decode_split"] = clock.decode_split(decode_s)
+    data, encode_s, encode_cpu_s = timed(partial(codec.compress, image, task.setting))
+    encode_split = codec.encode_split(data, encode_s) if isinstance(codec, LearnedCodec) else None
+    decoded, decode_s, decode_cpu_s = timed(partial(codec.decompress, data))
+    decode_split = codec.decode_split(decode_s) if isinstance(codec, LearnedCodec) else None
     pixels = np.asarray(decoded)
-    row: Row = {"bytes": len(data), "bpp": 8 * len(data) / (image.width * image.height)}
-    row |= {"psnr": psnr(original, pixels), "ms_ssim": ms_ssim(original, pixels)}
-    row |= {"encode_s": encode_s, "decode_s": decode_s, **split}
-    row |= {"encode_cpu_s": encode_cpu_s, "decode_cpu_s": decode_cpu_s}
-    return row | {name: EXTRA[name](original, pixels) for name in task.extra}
+    return Measurement(
+        picture=task.source.name,
+        bytes=len(data),
+        bpp=8 * len(data) / (image.width * image.height),
+        psnr=psnr(original, pixels),
+        ms_ssim=ms_ssim(original, pixels),
+        encode_s=encode_s,
+        decode_s=decode_s,
+        encode_cpu_s=encode_cpu_s,
+        decode_cpu_s=decode_cpu_s,
+        jobs=jobs,
+        encode_split=encode_split,
+        decode_split=decode_split,
+        **{name: EXTRA[name](original, pixels) for name in task.extra},
+    )
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+def timed(work: Callable[[], Result]) -> tuple[Result, float, float]:
     """The result, the seconds that it took, and the processor's seconds of all threads and of programs run for it."""
     start, before = time.perf_counter(), _processor_seconds()
     result = work()
@@ -195,16 +234,16 @@ def _processor_seconds() -> float:
 def memory(task: Task, cache: Path) -> float:
     """Peak memory in MiB of a new process that compresses and decompresses one picture, the interpreter included."""
     file = task.file(cache).with_suffix(".memory.json")
-    if (row := _cached(file)) is not None:
-        return float(row["mib"])
+    if (measured := cached(file)) is not None:
+        return float(measured["mib"])
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         mib = pool.submit(_memory, task).result()
-    atomic.write(file, json.dumps({**task.identity(), "row": {"mib": mib}}).encode())
+    _keep(file, task, {"mib": mib})
     return mib
 
 
 def _memory(task: Task) -> float:
-    codec = open_codec(task.subject)
+    codec = open_codec(task.codec)
     codec.decompress(codec.compress(Image.fromarray(read_pixels(task.source.path)), task.setting))
     return peak_memory()
 
@@ -217,7 +256,7 @@ def spread(
 ) -> Iterator[Any]:
     """The results of `work(*arguments)` for all the arguments given, as they are done, in `jobs` processes.
 
-    `threads` is what OpenMP takes in each of several, for metrics: codecs are told theirs when they are opened.
+    `threads` is OpenMP's in each process, for metrics: codecs get theirs when they are opened.
     An exception in the caller, such as an interruption, ends the processes; measurements are written whole or not.
     """
     if jobs == 1:
@@ -244,35 +283,3 @@ def _begin(threads: int, prepare: Prepare | None) -> None:
     end_with_parent()
     if prepare:
         prepare()
-
-
-def busy(rows: Iterable[Row]) -> float:
-    """The processor's seconds for each second that a codec took: more than its threads means more threads."""
-    elapsed = spent = 0.0
-    for row in rows:
-        elapsed += row["encode_s"] + row["decode_s"]
-        spent += row["encode_cpu_s"] + row["decode_cpu_s"]
-    return spent / elapsed
-
-
-def point(setting: Setting, rows: Sequence[Row]) -> Row:
-    """A codec's point at a setting: means over the pictures of rate and quality, medians of the times."""
-    similarities = [row["ms_ssim"] for row in rows]
-    known = None not in similarities
-    result: Row = {
-        "setting": setting,
-        "bpp": statistics.mean(row["bpp"] for row in rows),
-        "psnr": statistics.mean(row["psnr"] for row in rows),
-        "ms_ssim": statistics.mean(similarities) if known else None,
-        "ms_ssim_db": decibels(statistics.mean(similarities)) if known else None,
-        "ms_ssim_mean_of_db": statistics.mean(map(decibels, similarities)) if known else None,
-    }
-    for name in EXTRA:
-        if all(name in row for row in rows):
-            result[name] = statistics.mean(row[name] for row in rows)
-    result |= {key: statistics.median(row[key] for row in rows) for key in ("encode_s", "decode_s")}
-    result["busy"] = busy(rows)
-    for key in ("encode_split", "decode_split"):
-        if all(key in row for row in rows):
-            result[key] = {part: statistics.median(row[key][part] for row in rows) for part in rows[0][key]}
-    return result

@@ -3,48 +3,66 @@
 from __future__ import annotations
 
 import io
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from .bdrate import MAX_BPP, points_of
+from .results import Results
 
 AXES = {"psnr": "PSNR in dB, mean over pictures", "ms_ssim_db": "MS-SSIM in dB", "ssimulacra2": "SSIMULACRA 2"}
-OURS = ("#c8102e", "#e8590c", "#9c36b5", "#5f3dc4")
-THEIRS = ("#495057", "#1971c2", "#2f9e44", "#f08c00", "#0c8599", "#6741d9", "#845ef7", "#66a80f", "#868e96")
+MODELS = ("#c8102e", "#e8590c", "#9c36b5", "#5f3dc4")  # colours
+BASELINES = ("#495057", "#1971c2", "#2f9e44", "#f08c00", "#0c8599", "#6741d9", "#845ef7", "#66a80f", "#868e96")
 STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2)), (0, (2, 2)), (0, (8, 3)))  # of published curves
+MARGIN = 1.05  # the axis ends so far to the right of the last point
 
 
-def plot(results: dict[str, Any], quality: str) -> Any | None:
-    """A matplotlib figure of all curves; None if no codec has this quality. Raises UsageError without the package."""
+def plot(results: Results, metric: str) -> Any | None:
+    """A matplotlib figure of all curves; None if no codec has this metric. Raises UsageError without the package."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("plots need another package: pip install 'hpcm-codec[eval]'") from error
-    measured = {n: c for n, c in results["codecs"].items() if all(p.get(quality) is not None for p in c["points"])}
-    if not measured:
+    curves = {name: points for name, codec in results.codecs.items() if (points := codec.curve(metric))}
+    if not curves:
         return None
+    highest = max(bpp for points in curves.values() for bpp, _ in points)
+    right = min(MAX_BPP, MARGIN * highest)
     figure = Figure(figsize=(8, 5.2), layout="constrained")  # no pyplot: no window system, no global state
     axes = figure.add_subplot()
-    right = min(MAX_BPP, 1.05 * max(p["bpp"] for c in measured.values() for p in c["points"]))
-    for style, anchor in zip(STYLES, results["published"].values(), strict=False):
-        points = [p for p in points_of(anchor, quality) if p[0] <= right]
-        if points:
-            label = f"{anchor['label']} (published)"
-            axes.plot(*zip(*points, strict=True), linestyle=style, color="#adb5bd", linewidth=1.3, label=label)
-    colours = {True: iter(OURS * len(measured)), False: iter(THEIRS * len(measured))}
-    for codec in measured.values():
-        ours = "weights_sha256" in codec
-        points = sorted((p["bpp"], p[quality]) for p in codec["points"])
-        look: dict[str, Any] = {"linewidth": 2.6, "zorder": 3} if ours else {"linewidth": 1.5}
-        label = codec["label"]
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=next(colours[ours]), label=label, **look)
-    axes.set(xlabel="bits per pixel, of whole files", ylabel=AXES[quality], xlim=(0, right))
+    _draw_published(axes, results, metric, right)
+    _draw_measured(axes, results, curves)
+    axes.set(xlabel="bits per pixel, of whole files", ylabel=AXES[metric], xlim=(0, right))
     axes.grid(color="#e9ecef")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure
+
+
+def _draw_published(axes: Any, results: Results, metric: str, right: float) -> None:
+    """Thin and grey, up to a rate."""
+    for style, curve in zip(STYLES, results.published.values(), strict=False):
+        points = [point for point in points_of(curve, metric) if point[0] <= right]
+        if points:
+            rates, qualities = zip(*points, strict=True)
+            label = f"{curve.label} (published)"
+            axes.plot(rates, qualities, linestyle=style, color="#adb5bd", linewidth=1.3, label=label)
+
+
+def _draw_measured(axes: Any, results: Results, curves: dict[str, list[tuple[float, float]]]) -> None:
+    """Models are thicker than baselines, and above them."""
+    model_colours, baseline_colours = cycle(MODELS), cycle(BASELINES)
+    for name, points in curves.items():
+        codec = results.codecs[name]
+        rates, qualities = zip(*sorted(points), strict=True)
+        look: dict[str, Any]
+        if codec.is_model:
+            look = {"color": next(model_colours), "linewidth": 2.6, "zorder": 3}
+        else:
+            look = {"color": next(baseline_colours), "linewidth": 1.5}
+        axes.plot(rates, qualities, marker="o", markersize=4, label=codec.label, **look)
 
 
 def svg(figure: Any) -> str:

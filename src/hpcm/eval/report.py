@@ -1,91 +1,106 @@
-"""Results -> report.html, one file that needs nothing else, and the table in Markdown."""
+"""Results -> report.html, one file that needs nothing else, and tables in Markdown."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from . import plots
-from .bdrate import COLUMNS, Curve, delta
+from .bdrate import FEWEST_POINTS, LEAST_OVERLAP, Curve, Delta, delta
+from .protocol import TimeSplit
+from .results import METRICS, CodecResult, Measurement, Point, Results, to_json
+from .side_by_side import SideBySide
 
-PAGE = Path(__file__).with_name("page.html")
-NAMES = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA 2"}
-PARTS = ("network", "entropy", "file")
+PAGE = "page.html"  # a template of Jinja
+RATES = (0.25, 0.5, 1.0)  # bits per pixel at which tables show a quality
+SUMMARY_RATE = 0.5
+ANCHORS = ("avif-iq", "avif", "jpeg")  # the first one that was measured is what the summary compares with
+UNITS = {"psnr": " dB", "ms_ssim_db": " dB", "ssimulacra2": ""}
+DIGITS = {"psnr": 2, "ms_ssim_db": 2, "ssimulacra2": 1}
 STRONGEST = 60  # percent: the BD-rate that has the strongest colour
-Results = dict[str, Any]
 
 
-def write_report(results: Results, compared: Sequence[dict[str, Any]], folder: Path) -> None:
-    """report.html, and the plots as rd-psnr and rd-ms-ssim, .svg and .png."""
-    drawn = []
-    for quality in NAMES:
-        if (figure := plots.plot(results, quality)) is not None:
-            stem = folder / f"rd-{quality.removesuffix('_db').replace('_', '-')}"
-            plots.save(figure, stem)
-            drawn.append(f"<figure>{plots.svg(figure)}</figure>")
-    filled = {
-        "TITLE": _e(f"{len(results['pictures'])} pictures, {len(results['codecs'])} codecs"),
-        "LEAD": _e(conditions(results)),
-        "SUMMARY": _html_table(*summary(results)),
-        "PLOTS": "\n".join(drawn),
-        "MATRICES": "\n".join(_matrix(results, quality) for quality in NAMES if results["bd_rate"].get(quality)),
-        "WARNINGS": _list([*results["warnings"], *results["partial"]]) or "<p>None.</p>",
-        "TIMES": _html_table(*memory_and_times(results)),
-        "PICTURES": _html_table(*_pictures(results)),
-        "POINTS": _points(results),
-        "CODECS": _html_table(["codec", "set to", "threads", "cores busy", "versions"], _codecs(results), of="texts"),
-        "PUBLISHED": _published(results),
-        "MACHINE": _e(json.dumps({key: results[key] for key in ("machine", "versions", "options")}, indent=1)),
-        "COMPARED": json.dumps(list(compared)).replace("</", "<\\/"),
-    }
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in filled.items():
-        page = page.replace(f"@{name}@", text)
+class Table(NamedTuple):
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def write_report(results: Results, compared: Sequence[SideBySide], folder: Path) -> None:
+    """report.html, and the plots as rd-psnr, rd-ms-ssim and rd-ssimulacra2, .svg and .png."""
+    import jinja2
+
+    figures = []
+    for metric in METRICS:
+        if (figure := plots.plot(results, metric)) is not None:
+            plots.save(figure, folder / f"rd-{metric.removesuffix('_db').replace('_', '-')}")
+            figures.append(plots.svg(figure))
+    with_bd_rates = [metric for metric, anchors in results.bd_rate.items() if anchors]
+    loader = jinja2.PackageLoader(__package__, "")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template(PAGE).render(
+        results=results,
+        conditions=conditions(results),
+        summary=summary(results),
+        summary_note=summary_note(results),
+        figures=figures,
+        matrices=[(METRICS[metric], matrix(results, metric), shades(results, metric)) for metric in with_bd_rates],
+        memory_and_times=memory_and_times(results),
+        pictures=per_picture(results),
+        points=[(codec.label, all_points(codec)) for codec in results.codecs.values()],
+        setups=setups(results),
+        measured_on=json.dumps({name: to_json(results)[name] for name in ("machine", "versions", "options")}, indent=1),
+        compared=[asdict(one) for one in compared],
+    )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def conditions(results: Results) -> str:
-    """When, on what and how the numbers were measured, in a sentence or two."""
-    computer, commit = results["machine"], results["commit"] or "unknown"
-    engines = dict.fromkeys(codec["engine"] for codec in results["codecs"].values() if codec.get("engine"))
-    parts = [results["date"][:10], computer["cpu"], counted(computer["cores"], "core")]
-    parts += [f"Python {computer['python']}", *(f"{engine} {results['versions'][engine]}" for engine in engines)]
-    return f"{', '.join(parts)}, commit {commit}; {timed_with(results)}."
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+def conditions(results: Results, times: Results | None = None) -> str:
+    """When, on what and how the numbers were measured, in a sentence or two.
+
+    Args:
+        times: where times are from, if they are from another evaluation of the same codecs.
+    """
+    computer, commit = results.machine, results.commit or "unknown"
+    engines = dict.fromkeys(codec.engine for codec in results.codecs.values() if codec.engine)
+    parts = [results.date[:10], computer.cpu, counted(computer.cores, "core")]
+    parts += [f"Python {computer.python}", *(f"{engine} {results.versions[engine]}" for engine in engines)]
+    timed = timed_with(times or results)
+    if times and len(times.pictures) < len(results.pictures):
+        timed += f", {len(times.pictures)} of the pictures"
+    return f"{', '.join(parts)}, commit {commit}; {timed}."
 
 
 def timed_with(results: Results) -> str:
     """How many threads each codec had, and how many processes measured at once."""
-    threads = " or ".join(map(str, sorted({how["threads"] for how in results["timed_with"]})))
-    jobs = " or ".join(map(str, sorted({how["jobs"] for how in results["timed_with"]})))
+    threads = " or ".join(map(str, sorted({how.threads for how in results.timed_with})))
+    jobs = " or ".join(map(str, sorted({how.jobs for how in results.timed_with})))
     plural = "s" * (threads != "1")
     together = "one picture at a time" if jobs == "1" else f"{jobs} processes at once"
-    pictures = f", {results['timed_pictures']} of the pictures" if "timed_pictures" in results else ""
-    return f"each codec timed with {threads} thread{plural}, {together}{pictures}"
+    return f"each codec timed with {threads} thread{plural}, {together}"
+
+
+def summary_note(results: Results) -> str:
+    """What the numbers of the summary are."""
+    text = f"Quality is at {SUMMARY_RATE:g} bits per pixel."
+    if anchor := anchor_of(results):
+        label = results.codecs[anchor].label
+        text += f" BD-rate is how many more or fewer bytes a codec needs at equal quality than {label};"
+        text += f" ! marks fewer than {FEWEST_POINTS} points,"
+        text += f" or less than {LEAST_OVERLAP:.0%} of the qualities compared."
+    return text
 
 
 def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-# ---- tables: heads and rows of texts ---------------------------------------------------------------------------------
-
-
-def summary(results: Results) -> tuple[list[str], list[list[str]]]:
-    """The table of the README: PSNR at rates, BD-rate against JPEG between fixed qualities, times."""
-    rates, vtm = [str(rate) for rate in COLUMNS], results["bd_rate"]["psnr"].get("vtm")
-    heads = ["codec", *(f"PSNR at {rate} bpp" for rate in rates), "BD-rate vs JPEG"]
-    heads += [*(["vs VTM (published)"] if vtm else []), "encode", "decode"]
-    rows = []
-    for name, codec in results["codecs"].items():
-        at = codec.get("at", {}).get("psnr", dict.fromkeys(rates))
-        row = [codec["label"], *("-" if at[rate] is None else f"{at[rate]:.2f} dB" for rate in rates)]
-        row.append(saving(codec.get("vs_jpeg", {}).get("psnr")))
-        row += [saving(vtm.get(name))] if vtm else []
-        rows.append(row + [f"{_middle(codec, key):.3f} s" for key in ("encode_s", "decode_s")])
-    return heads, rows
+# ---- tables ----------------------------------------------------------------------------------------------------------
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -93,150 +108,179 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def saving(found: dict[str, Any] | None) -> str:
-    """A BD-rate as a text, and the part of the qualities that it covers if that isn't all."""
-    if found is None or found["percent"] is None:
-        return "-"
-    return f"{found['percent']:+.1f}%" + (f" (over {found['overlap']:.0%})" if found["overlap"] < 0.995 else "")
+def measured(results: Results) -> list[str]:
+    """The metrics of METRICS of which there are curves."""
+    return [metric for metric in METRICS if any(codec.curve(metric) for codec in results.codecs.values())]
 
 
-def _middle(codec: dict[str, Any], key: str) -> float:
-    """A codec's time: the median over its settings (of the medians over pictures)."""
-    ordered = sorted(p[key] for p in timed(codec)["points"])
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+def anchor_of(results: Results) -> str | None:
+    """The codec that the summary compares with."""
+    return next((name for name in ANCHORS if name in results.codecs), None)
 
 
-def timed(codec: dict[str, Any]) -> dict[str, Any]:
-    """Where a codec's times are: its own, or those of another report (tools/update_docs.py --times)."""
-    found: dict[str, Any] = codec.get("timed", codec)
-    return found
+def summary(results: Results, times: Results | None = None) -> Table:
+    """The table of the README: quality at a rate and BD-rate by each metric, times."""
+    metrics, anchor = measured(results), anchor_of(results)
+    rows = []
+    for name, codec in results.codecs.items():
+        row = [codec.label, *(quality(codec, SUMMARY_RATE, metric) for metric in metrics)]
+        if anchor:
+            row += [percent(results, metric, anchor, name) or "-" for metric in metrics]
+        timed = (times or results).codecs[name]
+        rows.append([*row, f"{timed.median_time('encode_s'):.3f} s", f"{timed.median_time('decode_s'):.3f} s"])
+    heads = ["codec", *_first_with([METRICS[metric] for metric in metrics], after=f" at {SUMMARY_RATE:g} bpp")]
+    if anchor:
+        heads += _first_with([f"by {METRICS[metric]}" for metric in metrics], before="BD-rate ")
+    return Table([*heads, "encode", "decode"], rows)
 
 
-def matrix(results: Results, quality: str) -> tuple[list[str], list[list[str]]]:
+def _first_with(heads: list[str], before: str = "", after: str = "") -> list[str]:
+    """Heads of neighbouring columns, of which the first says what holds for all: else the table would be too wide."""
+    return [before + head + after for head in heads[:1]] + heads[1:]
+
+
+def qualities(results: Results, metric: str) -> Table:
+    """The qualities at RATES."""
+    heads = ["codec", *(f"{METRICS[metric]} at {rate:g} bpp" for rate in RATES)]
+    rows = [[c.label, *(quality(c, rate, metric) for rate in RATES)] for c in results.codecs.values()]
+    return Table(heads, rows)
+
+
+def quality(codec: CodecResult, rate: float, metric: str) -> str:
+    value = codec.quality_at(rate, metric)
+    return "-" if value is None else f"{value:.{DIGITS[metric]}f}{UNITS[metric]}"
+
+
+def matrix(results: Results, metric: str) -> Table:
     """BD-rates of the rows' codecs against the columns' anchors; a star marks what is published."""
-    found = results["bd_rate"][quality]
-    labels = {name: f"{c['label']}\u00a0*" for name, c in results["published"].items()}
-    labels |= {name: c["label"] for name, c in results["codecs"].items()}
-    rows = [[labels[test], *(_percent(found[anchor].get(test)) for anchor in found)] for test in found]
-    return ["against", *(labels[name] for name in found)], rows
+    names = list(results.bd_rate[metric])
+    labels = {name: f"{curve.label}\u00a0*" for name, curve in results.published.items()}
+    labels |= {name: codec.label for name, codec in results.codecs.items()}
+    rows = [[labels[test], *(percent(results, metric, anchor, test) for anchor in names)] for test in names]
+    return Table(["against", *(labels[name] for name in names)], rows)
 
 
-def _percent(found: dict[str, Any] | None) -> str:
-    """Empty for a codec against itself; an exclamation mark where there is a warning."""
+def percent(results: Results, metric: str, anchor: str, test: str) -> str:
+    """A BD-rate; empty for a codec against itself, with an exclamation mark where there is a warning."""
+    found = results.bd_rate[metric].get(anchor, {}).get(test)
     if found is None:
         return ""
-    return "-" if found["percent"] is None else f"{found['percent']:+.1f}%" + "!" * bool(found["warnings"])
+    return "-" if found.percent is None else f"{found.percent:+.1f}%" + "!" * bool(found.warnings)
 
 
-def memory_and_times(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Of the setting in the middle of each codec's; hpcm's also split into parts."""
-    heads = ["codec", "setting", "encode", " / ".join(PARTS), "decode", " / ".join(PARTS), "peak memory"]
+def saving(found: Delta | None) -> str:
+    """A BD-rate, and the part of the qualities that it covers if that isn't all."""
+    if found is None or found.percent is None:
+        return "-"
+    return f"{found.percent:+.1f}%" + (f" (over {found.overlap:.0%})" if found.overlap < 0.995 else "")
+
+
+def memory_and_times(results: Results) -> Table:
+    """Of the setting in the middle of each codec's; a model's also split into parts."""
+    parts = "network / entropy / file"
     rows = []
-    for codec in map(timed, results["codecs"].values()):
-        point = codec["points"][len(codec["points"]) // 2]
-        row = [codec["label"], str(point["setting"])]
-        for way in ("encode", "decode"):
-            split = point.get(f"{way}_split", {})
-            row.append(f"{1000 * point[f'{way}_s']:.1f} ms")
-            row.append(" / ".join(f"{1000 * split[part]:.1f}" for part in PARTS) + " ms" if split else "")
-        rows.append([*row, f"{codec['peak_mib']:.0f} MiB" if "peak_mib" in codec else ""])
-    return heads, rows
+    for codec in results.codecs.values():
+        point = codec.points[len(codec.points) // 2]
+        rows.append(
+            [
+                codec.label,
+                str(point.setting),
+                milliseconds(point.encode_s),
+                split_in_parts(point.encode_split),
+                milliseconds(point.decode_s),
+                split_in_parts(point.decode_split),
+                "" if codec.peak_mib is None else f"{codec.peak_mib:.0f} MiB",
+            ]
+        )
+    return Table(["codec", "setting", "encode", parts, "decode", parts, "peak memory"], rows)
 
 
-def _pictures(results: Results) -> tuple[list[str], list[list[str]]]:
-    """BD-rate of every codec on every picture, against the first codec."""
-    first, *others = results["codecs"]
-    heads = ["picture", *(f"{results['codecs'][name]['label']}" for name in others)]
+def milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+def split_in_parts(split: TimeSplit | None) -> str:
+    if split is None:
+        return ""
+    return f"{1000 * split.network:.1f} / {1000 * split.entropy:.1f} / {1000 * split.file:.1f} ms"
+
+
+def per_picture(results: Results) -> Table:
+    """BD-rate (PSNR) of every codec on every picture, against the first codec."""
+    first, *others = results.codecs.values()
     rows = []
-    for picture in (p["name"] for p in results["pictures"]):
-        anchor = curve_of_picture(results["codecs"][first], picture)
-        curves = [curve_of_picture(results["codecs"][name], picture) for name in others]
-        found = [delta(anchor, curve).percent if anchor and curve else None for curve in curves]
-        rows.append([picture, *("-" if percent is None else f"{percent:+.1f}%" for percent in found)])
-    return heads, rows
+    for picture in results.pictures:
+        anchor = curve_of_picture(first, picture.name)
+        row = [picture.name]
+        for codec in others:
+            curve = curve_of_picture(codec, picture.name)
+            change = delta(anchor, curve).percent if anchor and curve else None
+            row.append("-" if change is None else f"{change:+.1f}%")
+        rows.append(row)
+    return Table(["picture", *(codec.label for codec in others)], rows)
 
 
-def curve_of_picture(codec: dict[str, Any], picture: str) -> Curve | None:
+def curve_of_picture(codec: CodecResult, picture: str) -> Curve | None:
     """A codec's PSNR curve on one picture; None with fewer than two points."""
-    rows = [row for p in codec["points"] for row in p["pictures"] if row["picture"] == picture]
+    found = [one for point in codec.points for one in point.pictures if one.picture == picture]
     try:
-        return Curve([(row["bpp"], row["psnr"]) for row in rows])
+        return Curve([(one.bpp, one.psnr) for one in found])
     except ValueError:
         return None
 
 
-def _codecs(results: Results) -> list[list[str]]:
+def setups(results: Results) -> Table:
+    """How each codec was set, and what it used."""
     rows = []
-    for codec in results["codecs"].values():
-        busy = max(point["busy"] for point in codec["points"])
-        versions = ", ".join(f"{name} {version}" for name, version in codec["versions"].items())
-        rows.append([codec["label"], setup(codec), str(codec["threads"]), f"{busy:.2f}", versions])
-    return rows
+    for codec in results.codecs.values():
+        cores = max(point.busy for point in codec.points)
+        rows.append([codec.label, setup(codec), str(codec.threads), f"{cores:.2f}", versions_of(codec)])
+    return Table(["codec", "set to", "threads", "cores busy", "versions"], rows)
 
 
-def setup(codec: dict[str, Any]) -> str:
+def setup(codec: CodecResult) -> str:
     """How a codec is set, and what computes a model."""
-    return codec["said"] + (f", {codec['engine']}" if codec.get("engine") else "")
+    return codec.description + (f", {codec.engine}" if codec.engine else "")
 
 
-# ---- HTML ------------------------------------------------------------------------------------------------------------
+def versions_of(codec: CodecResult) -> str:
+    return ", ".join(f"{name} {version}" for name, version in codec.versions.items())
 
 
-def _e(text: object) -> str:
-    return html.escape(str(text))
-
-
-def _html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], of: str = "") -> str:
-    head = "".join(f"<th>{_e(text)}</th>" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_e(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table class="{of}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_e(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _matrix(results: Results, quality: str) -> str:
-    """`matrix` in colours: green saves rate, red costs it."""
-    heads, _ = matrix(results, quality)
-    found = results["bd_rate"][quality]
-    head = "".join(f"<th>{_e(text)}</th>" for text in heads)
+def all_points(codec: CodecResult) -> Table:
+    """Every measured point, and under it those of the pictures."""
     rows = []
-    for label, test in zip(heads[1:], found, strict=True):
-        cells = "".join(_cell(found[anchor].get(test)) for anchor in found)
-        rows.append(f"<tr><th>{_e(label)}</th>{cells}</tr>")
-    table = f'<table class="matrix"><tr>{head}</tr>{"".join(rows)}</table>'
-    return f'<h3>{NAMES[quality]}</h3><div class="wide">{table}</div>'
+    for point in codec.points:
+        rows.append([str(point.setting), "mean", *_numbers(point)])
+        rows += [[str(point.setting), picture.picture, *_numbers(picture)] for picture in point.pictures]
+    return Table(["setting", "picture", "bpp", "PSNR", "MS-SSIM", "encode", "decode"], rows)
 
 
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None or found["percent"] is None:
-        return f"<td>{_percent(found)}</td>"
-    strength = min(abs(found["percent"]), STRONGEST) / STRONGEST * 0.45
-    colour = f"rgba({'47,158,68' if found['percent'] < 0 else '224,49,49'},{strength:.2f})"
-    where = f"{found['low']:.1f} to {found['high']:.1f}" + "".join(f"; {text}" for text in found["warnings"])
-    return f'<td style="background:{colour}" title="{_e(where)}">{_percent(found)}</td>'
+def _numbers(one: Point | Measurement) -> list[str]:
+    ms_ssim = "" if one.ms_ssim is None else f"{one.ms_ssim:.5f}"
+    return [f"{one.bpp:.4f}", f"{one.psnr:.3f}", ms_ssim, milliseconds(one.encode_s), milliseconds(one.decode_s)]
 
 
-def _points(results: Results) -> str:
-    """Every measured point, and under it those of the pictures, folded away."""
-    parts = []
-    for codec in results["codecs"].values():
-        heads = ["setting", "picture", "bpp", "PSNR", "MS-SSIM", "encode", "decode"]
-        rows = []
-        for point in codec["points"]:
-            for row in [{"picture": "mean", **point}, *point["pictures"]]:
-                similarity = "" if row["ms_ssim"] is None else f"{row['ms_ssim']:.5f}"
-                times = [f"{1000 * row[key]:.1f} ms" for key in ("encode_s", "decode_s")]
-                told = [str(point["setting"]), row["picture"], f"{row['bpp']:.4f}", f"{row['psnr']:.3f}", similarity]
-                rows.append(told + times)
-        parts.append(f"<details><summary>{_e(codec['label'])}</summary>{_html_table(heads, rows)}</details>")
-    return "\n".join(parts)
+# ---- colours ---------------------------------------------------------------------------------------------------------
 
 
-def _published(results: Results) -> str:
-    if not results["published"]:
-        return "<p>None: they are over Kodak's 24 pictures, and these are others.</p>"
-    note = "" if results["is_kodak"] else "<p><b>These curves are over other pictures: don't compare.</b></p>"
-    return note + _list(f"{c['label']} *: {c['source']}" for c in results["published"].values())
+class Shade(NamedTuple):
+    """How a cell of the matrix looks: green saves rate, red costs it."""
+
+    colour: str  # of CSS
+    title: str  # where the curves were compared, and warnings
+
+
+def shades(results: Results, metric: str) -> list[list[Shade | None]]:
+    """Of the cells of `matrix`; None where there is no number."""
+    anchors = results.bd_rate[metric]
+    return [[_shade(anchors[anchor].get(test)) for anchor in anchors] for test in anchors]
+
+
+def _shade(found: Delta | None) -> Shade | None:
+    if found is None or found.percent is None:
+        return None
+    strength = min(abs(found.percent), STRONGEST) / STRONGEST * 0.45
+    hue = "47,158,68" if found.percent < 0 else "224,49,49"
+    title = "; ".join([f"{found.low:.1f} to {found.high:.1f}", *found.warnings])
+    return Shade(f"rgba({hue},{strength:.2f})", title)

@@ -9,7 +9,7 @@ from hpcm import cli
 from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench
-from hpcm.eval.others import Other
+from hpcm.eval.learned import LearnedBaseline
 from hpcm.nn.hpcm import HPCM
 
 LAYERS = "self.net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 2, stride=2), torch.nn.Conv2d(8, 4, 1))"
@@ -53,7 +53,7 @@ def checkout(folder, file, code):
 
 @pytest.mark.parametrize(("file", "code"), [("dcae", DCAE), ("lalic", LALIC)])
 def test_parameters_and_kmacs(tmp_path, file, code):
-    other = Other(checkout(tmp_path, file, code))
+    other = LearnedBaseline(checkout(tmp_path, file, code))
     assert other.name == file.upper()
     assert other.parameters == 8 * 12 + 8 + 4 * 8 + 4
     assert other.kmacs == pytest.approx((8 * 12 + 4 * 8) / 4 / 1000)
@@ -77,12 +77,12 @@ def test_they_stand_beside_ours(tmp_path, tiny, capsys, monkeypatch):
     ]
     line += ["--json", str(tmp_path / "out.json"), "--against", str(checkout(tmp_path / "a", "dcae", DCAE))]
     assert cli.main([*line, "--against", str(checkout(tmp_path / "b", "lalic", LALIC))]) == 0
-    told = capsys.readouterr().out.splitlines()[-4:]
-    assert told[0] == "    DCAE: 0.000 M parameters, 0.03 kMACs per pixel, random weights, 5 bytes"
-    assert [text.split()[0] for text in told[1:3]] == ["encode", "decode"]
-    assert told[1].endswith(" times as long")
-    assert told[3].endswith("random weights; not timed: its WKV kernel needs CUDA")
-    dcae, lalic = json.loads((tmp_path / "out.json").read_text())["models"][0]["speeds"][0]["others"]
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert lines[0] == "    DCAE: 0.000 M parameters, 0.03 kMACs per pixel, random weights, 5 bytes"
+    assert [text.split()[0] for text in lines[1:3]] == ["encode", "decode"]
+    assert lines[1].endswith(" times as long")
+    assert lines[3].endswith("random weights; not timed: its WKV kernel needs CUDA")
+    dcae, lalic = json.loads((tmp_path / "out.json").read_text())["models"][0]["speeds"][0]["baselines"]
     assert dcae["seconds"]["encode_s"] > 0 < dcae["seconds"]["decode_s"]
     assert lalic["parameters"] == dcae["parameters"]
     assert lalic["seconds"] is None
@@ -90,17 +90,17 @@ def test_they_stand_beside_ours(tmp_path, tiny, capsys, monkeypatch):
 
 def test_what_is_no_checkout_is_refused(tmp_path, tiny, capsys):
     with pytest.raises(UsageError, match=r"no checkout of DCAE or LALIC: it has none of models/dcae\.py"):
-        Other(tmp_path)
+        LearnedBaseline(tmp_path)
     save(HPCM(tiny), tmp_path / "tiny.safetensors", {})
     assert cli.main(["bench", str(tmp_path / "tiny.safetensors"), "--against", "here", "--against", "there"]) == 1
     assert "there is no checkout of DCAE or LALIC, and only one can be of" in capsys.readouterr().err
 
 
-def test_what_cant_be_imported_is_told(tmp_path):
+def test_what_cant_be_imported_is_named(tmp_path):
     with pytest.raises(UsageError, match="surely_not_installed'; it needs pip install compressai"):
-        Other(checkout(tmp_path, "dcae", "import surely_not_installed"))
+        LearnedBaseline(checkout(tmp_path, "dcae", "import surely_not_installed"))
 
 
-def test_a_kernel_that_cant_be_compiled_is_told(tmp_path):
+def test_a_kernel_that_cant_be_compiled_is_named(tmp_path):
     with pytest.raises(UsageError, match="the code of LALIC can't be used: no CUDA; it needs"):
-        Other(checkout(tmp_path, "lalic", LALIC), "cuda")
+        LearnedBaseline(checkout(tmp_path, "lalic", LALIC), "cuda")

@@ -20,23 +20,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from ..convert.official import official_names
 from ..errors import UsageError
 from ..model.config import MODELS, Config
 from ..nn.hpcm import HPCM
-from .others import KNOWN, Timed, speed
+from .learned import KNOWN, Timed, speed
 
 MODULES = {"base": "HPCM_Base", "large": "HPCM_Large", "base-phi": "HPCM_Base_PhiContext"}
 SCALES, SMALLEST, LARGEST = 60, 0.12, 64.0  # its scale table
 MULTIPLE = 256  # pixels: its attention windows
 
 
-class Released:
+class ReferenceCode:
     """The authors' network with the weights of a model of ours. Raises UsageError."""
 
     def __init__(self, checkout: Path, model: HPCM, device: str) -> None:
@@ -48,7 +48,7 @@ class Released:
             raise UsageError(f"{checkout} is no checkout of LIC-HPCM: it has no src/models/{module}.py")
         sys.path.insert(0, str(checkout))
         try:
-            with _cpu_for_cuda(device):
+            with CudaIs(device):
                 self._net = importlib.import_module(f"src.models.{module}").HPCM()
         except ImportError as error:
             raise UsageError(f"the authors' code can't be imported: {error}; see its README") from error
@@ -79,11 +79,17 @@ def architecture(config: Config) -> str:
     raise UsageError(f"the authors' code has no model like {config.name}: --against is for {', '.join(MODULES)}")
 
 
-def _cpu_for_cuda(device: str) -> Any:
-    """Makes torch.ones(..., device="cuda") give what the CPU can hold, unless CUDA is wanted."""
-    ones = torch.ones
+class CudaIs(TorchFunctionMode):
+    """Where tensors are made with device="cuda", they are made on this device instead."""
 
-    def on_cpu(*size: Any, **options: Any) -> torch.Tensor:
-        return ones(*size, **{**options, "device": "cpu"})
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = device
 
-    return patch.object(torch, "ones", on_cpu if device == "cpu" else ones)
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if options.get("device") == "cuda":
+            options["device"] = self._device
+        return function(*args, **options)

@@ -1,13 +1,4 @@
-"""The conventional codecs, each with the settings that a user chooses who wants quality for the bytes.
-
-A class has two methods, `compress(image, setting) -> bytes` and `decompress(bytes) -> image` (RGB), and says of itself:
-
-    label       for tables and plots
-    said        how it is set, for the report
-    settings    the measured points, about 0.1 to 1.5 bits per pixel on photographs
-    scale       every setting, from the smallest file to the largest
-    libraries   what its output depends on, as machine.versions() names it
-    threads     how many its work takes at a time, both ways: what it was given, or 1 where it can't use more
+"""The baselines: conventional codecs, each with the settings that a user chooses who wants quality for the bytes.
 
 Chroma isn't subsampled where the codec's users can choose and PSNR gains by it; tuning is for PSNR, the measure of most
 tables; `avif-ssim` is tuned for SSIM, and `avif-iq` is AVIF as Pillow sets it by default, tuned for the eye.
@@ -18,40 +9,21 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from ..errors import UsageError
 from . import yuv
+from .protocol import Codec, Setting
 
-Setting = int | float
 MISSING = "{} needs another package: pip install 'hpcm-codec[eval]'"
-
-
-class Codec(Protocol):
-    label: str
-    said: str
-    threads: int
-
-    @property
-    def settings(self) -> Sequence[Setting]: ...
-
-    @property
-    def scale(self) -> Sequence[Setting]: ...
-
-    @property
-    def libraries(self) -> Sequence[str]: ...
-
-    def compress(self, image: Image.Image, setting: Setting) -> bytes: ...
-
-    def decompress(self, data: bytes) -> Image.Image: ...
 
 
 def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
@@ -65,7 +37,18 @@ def opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-class OneThread:
+@contextmanager
+def option(module: Any, name: str, value: int) -> Iterator[None]:
+    """Sets an option of decoding that a library has only for the whole process."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+class SingleThreaded:
     """A codec whose library has no threads to use."""
 
     threads = 1
@@ -74,9 +57,9 @@ class OneThread:
         pass
 
 
-class Jpeg(OneThread):
+class Jpeg(SingleThreaded):
     label = "JPEG"
-    said = "libjpeg-turbo, 4:2:0, optimised Huffman tables"
+    description = "libjpeg-turbo, 4:2:0, optimised Huffman tables"
     settings = (5, 10, 20, 30, 45, 60, 75, 88)
     scale = range(1, 96)
     libraries = ("pillow", "libjpeg_turbo")
@@ -88,11 +71,11 @@ class Jpeg(OneThread):
         return opened(data)
 
 
-class MozJpeg(OneThread):
+class MozJpeg(SingleThreaded):
     """The program `cjpeg` of mozjpeg, if it is on the path."""
 
     label = "mozjpeg"
-    said = "progressive, trellis quantisation, 4:2:0"
+    description = "progressive, trellis quantisation, 4:2:0"
     settings = (5, 10, 20, 30, 45, 60, 75, 85)
     scale = range(1, 96)
     libraries = ("mozjpeg", "libjpeg_turbo")
@@ -108,9 +91,9 @@ class MozJpeg(OneThread):
         return opened(data)
 
 
-class WebP(OneThread):
+class WebP(SingleThreaded):
     label = "WebP"
-    said = "libwebp, method 6"
+    description = "libwebp, method 6"
     settings = (0, 5, 15, 30, 50, 70, 82, 90)
     scale = range(101)
     libraries = ("pillow", "webp")
@@ -129,8 +112,8 @@ class Avif:
 
     def __init__(self, label: str, subsampling: str, tune: str | None, speed: int = 4, *, threads: int = 1) -> None:
         self.label, self.threads = label, threads
-        told = f"tune={tune}" if tune else "default tuning"
-        self.said = f"libavif with libaom, {subsampling}, speed {speed}, {told}"
+        tuning = f"tune={tune}" if tune else "default tuning"
+        self.description = f"libavif with libaom, {subsampling}, speed {speed}, {tuning}"
         self.options: dict[str, Any] = {"subsampling": subsampling, "speed": speed, "max_threads": threads}
         if tune:
             self.options["advanced"] = {"tune": tune}
@@ -139,13 +122,13 @@ class Avif:
         return saved(image, "AVIF", quality=int(setting), **self.options)
 
     def decompress(self, data: bytes) -> Image.Image:
-        with patch.object(AvifImagePlugin, "DEFAULT_MAX_THREADS", self.threads):  # Image.open has no argument for it
+        with option(AvifImagePlugin, "DEFAULT_MAX_THREADS", self.threads):
             return opened(data)
 
 
 class JpegXl:
     label = "JPEG XL"
-    said = "libjxl, effort 7, set by distance"
+    description = "libjxl, effort 7, set by distance"
     settings = (15, 10, 7, 5, 3.5, 2.5, 1.7, 1.1)
     scale = tuple(round(25 * 0.96**k, 2) for k in range(90))  # distances of 25 to 0.66
     libraries = ("imagecodecs", "jpegxl")
@@ -173,7 +156,7 @@ class JpegXl:
 
 class Heic:
     label = "HEIC"
-    said = "libheif with x265, preset slower, tune=psnr, 4:2:0"
+    description = "libheif with x265, preset slower, tune=psnr, 4:2:0"
     settings = (6, 12, 19, 26, 34, 44)
     scale = range(1, 100)
     libraries = ("pillow_heif", "libheif")
@@ -195,7 +178,7 @@ class Heic:
         return file.getvalue()
 
     def decompress(self, data: bytes) -> Image.Image:
-        with patch.object(self.package.options, "DECODE_THREADS", self.threads):  # open_heif has no argument for it
+        with option(self.package.options, "DECODE_THREADS", self.threads):
             return self.package.open_heif(io.BytesIO(data)).to_pillow().convert("RGB")
 
 
@@ -203,7 +186,7 @@ class VVenC:
     """The programs `vvencapp` and `vvdecapp`, if they are on the path; the colour conversion is ours."""
 
     label = "VVenC"
-    said = "preset medium, no perceptual tuning, 10-bit 4:2:0 of BT.601"
+    description = "preset medium, no perceptual tuning, 10-bit 4:2:0 of BT.601"
     settings = (44, 40, 36, 32, 28, 24)
     scale = range(55, 10, -1)
     libraries = ("vvenc",)
@@ -232,7 +215,7 @@ class VVenC:
             return Image.fromarray(yuv.to_rgb(target.read_bytes()))
 
 
-CODECS: dict[str, Callable[..., Codec]] = {  # each takes `threads`, by default 1
+BASELINES: dict[str, Callable[..., Codec]] = {  # each takes `threads`, by default 1
     "jpeg": Jpeg,
     "mozjpeg": MozJpeg,
     "webp": WebP,
@@ -251,8 +234,8 @@ def ran(*command: str, given: bytes = b"") -> bytes:
     """What a program writes to standard output. Raises UsageError with its last line if it fails."""
     done = subprocess.run(command, input=given, capture_output=True)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-        raise UsageError(f"{command[0]} failed with exit code {done.returncode}: {said[-1]}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it printed no reason"]
+        raise UsageError(f"{command[0]} failed with exit code {done.returncode}: {lines[-1]}")
     return done.stdout
 
 

@@ -11,7 +11,7 @@ Nothing of them is part of this package, so this is all that is expected of them
     decompress(strings, shape) -> {"x_hat"}
 
 LALIC's linear attention is a CUDA kernel, which it compiles when it is made. On a CPU values take that kernel's place:
-parameters and kMACs are the same, for the kernel has no products of matrices, but times aren't, so that none are told.
+parameters and kMACs are the same, for the kernel has no products of matrices, but times aren't, so that there are none.
 A checkout is imported into this process, under the name `models`: only use one that you trust.
 """
 
@@ -45,8 +45,8 @@ Timed = Callable[[Callable[[], object], str], tuple[float, Any]]  # (work, devic
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What another codec's code takes for the picture that ours was timed with."""
+class LearnedCost:
+    """What a learned baseline takes for the picture that the model was timed with."""
 
     name: str
     parameters: int
@@ -56,8 +56,8 @@ class Beside:
     bytes: int | None = None
 
 
-class Other:
-    """A codec of others. Raises UsageError where the checkout can't be used."""
+class LearnedBaseline:
+    """The network of a checkout. Raises UsageError where it can't be used."""
 
     def __init__(self, checkout: Path, device: str = "cpu") -> None:
         name = kind(checkout)
@@ -81,15 +81,14 @@ class Other:
             self.net(torch.rand(1, 3, SIDE, SIDE, device=self._device))
         return counter.get_total_flops() / 2 / SIDE**2 / 1000
 
-    def beside(self, image: Image.Image, repeats: int, timed: Timed) -> Beside:
-        """What it takes, times included where they can be told."""
+    def cost(self, image: Image.Image, repeats: int, timed: Timed) -> LearnedCost:
+        """What it takes for a picture, times included where it can be timed."""
         if self.untimed:
-            return Beside(self.name, self.parameters, self.kmacs, self.untimed)
+            return LearnedCost(self.name, self.parameters, self.kmacs, self.untimed)
         net: Any = self.net
         net.update()
-        return Beside(
-            self.name, self.parameters, self.kmacs, "", *speed(net, image, MULTIPLE, self._device, repeats, timed)
-        )
+        seconds, size = speed(net, image, MULTIPLE, self._device, repeats, timed)
+        return LearnedCost(self.name, self.parameters, self.kmacs, seconds=seconds, bytes=size)
 
 
 def kind(checkout: Path) -> str | None:
@@ -125,8 +124,8 @@ def _made(checkout: Path, name: str, without_kernel: bool) -> nn.Module:
         net: nn.Module = getattr(code, name)()
         return net
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a kernel that can't be compiled
-        said = str(error).partition("\n")[0]
-        raise UsageError(f"the code of {name} can't be used: {said}; it needs {NEEDS}") from error
+        why = str(error).partition("\n")[0]
+        raise UsageError(f"the code of {name} can't be used: {why}; it needs {NEEDS}") from error
     finally:
         sys.path.remove(str(checkout))
         for key in [key for key in sys.modules if key == "models" or key.startswith("models.")]:
