@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..model.find import DEFAULT_MODEL
 from . import values
+from .folders import in_words
 from .messages import say
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def archive(options: argparse.Namespace) -> bool:
             what["model"] = options.model or DEFAULT_MODEL
             done = archive.compress(options.sources, options.target, **what, **where, told=told)
     print(summary(done, options.target))
+    if done.skipped:
+        say("note", f"skipped {in_words(done.skipped)}")
     if done.errors:
         say("note", f"errors in the manifest: {done.errors:,} (files that can't be read or are damaged)")
     if done.failed:
