@@ -399,6 +399,26 @@ def test_a_second_one_is_told(one, file, name):
     assert notes == ([f"the picture's second {name} is not kept"] if name else [])
 
 
+@pytest.mark.parametrize(
+    ("data", "comments", "note"),
+    [
+        (b"P6\n#one\n2 #two\n1\n255\n" + b"#ab\ncd", ["one\ntwo"], None),  # samples that look like a comment
+        (b"P4\n8 4\n" + b"123\n", [], None),  # ... or like a number
+        (b"P4\n8 4\n" + b"123\n" + b"P4\n8 4\n1234", [], "further pictures behind its end"),
+        (b"P5\n2 1\n300\n" + bytes([0, 9, 0, 10]) + b"tail", [], "data behind its end (4 bytes)"),
+        (b"P2\n2 1\n255\n#one\n1 2 #two\n", ["one\ntwo"], None),
+    ],
+)
+def test_comments_of_pnm_end_where_the_samples_begin(data, comments, note):
+    picture, notes = read(data)
+    assert list(comments_of(picture.comments or b"").values()) == comments
+    assert notes == ([f"the picture's {note} is not kept"] if note else [])
+
+
+def test_an_empty_exif_hides_no_other():
+    assert read(jpeg((0xE1, b"Exif\0\0"), (0xE1, EXIF)))[0].exif == EXIF
+
+
 def test_an_item_of_another_type_is_no_xmp():
     metadata, notes = read(heif(b"mimea name\0text/plain", data=b"words"))
     assert metadata.xmp is None

@@ -31,7 +31,8 @@ UUIDS = {
     b"JpgTiffExif->JP2": EXIF,
     bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): IPTC,
 }
-JP2_STRUCTURE = (b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef", b"free")
+JP2_AROUND = ((0, b"jp2h"), (1, b"res "))  # boxes that hold others, and how deep they lie
+JP2_STRUCTURE = (b"jP  ", b"ftyp", b"jp2c", b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef", b"free")
 ENUMERATED, JP2_PROFILES = (
     1,
     (2, 3),
@@ -102,8 +103,8 @@ def meta_pieces(data: bytes, meta: _Meta) -> Iterator[Piece]:
         if kind == b"pasp":
             horizontal, vertical = struct.unpack_from(">II", data, begin)  # a pixel's width and height
             yield from ratio(vertical, horizontal)
-        elif kind != b"colr" and (name := PROPERTIES.get(kind, f"property {shown(kind)}")):
-            yield Piece(name)
+        elif kind != b"colr" and (told := PROPERTIES.get(kind, f"property {shown(kind)}")):
+            yield Piece(told)
         elif kind == b"colr" and data[begin : begin + 4] == b"nclx" and end - begin >= 11:
             primaries, transfer = struct.unpack_from(">HH", data, begin + 4)
             if (
@@ -204,14 +205,14 @@ def jp2(data: bytes) -> Iterator[Piece]:
     yield from behind(data[at:])
 
 
-def jp2_pieces(data: bytes, box: Box) -> Iterator[Piece]:
+def jp2_pieces(data: bytes, box: Box, depth: int = 0) -> Iterator[Piece]:
     kind, begin, stop = box
     if kind == b"uuid":
         identifier = data[begin : begin + 16]
         yield Piece(UUIDS.get(identifier) or f"box uuid {identifier.hex()}", data[begin + 16 : stop])
-    elif kind in (b"jp2h", b"res "):
+    elif (depth, kind) in JP2_AROUND:
         for inner in walk(data, begin, stop):
-            yield from jp2_pieces(data, inner)
+            yield from jp2_pieces(data, inner, depth + 1)
     elif kind in (b"resc", b"resd"):  # of the camera or scanner, and of the display
         yield from jp2_density(data[begin:stop])
     elif kind == b"colr" and data[begin] in JP2_PROFILES:

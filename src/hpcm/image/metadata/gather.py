@@ -94,7 +94,8 @@ def gather(source: Source, *, foreign_profile: bool = False) -> Gathered:
     noted = {EXIF, *large, *removed}  # what has a line of its own, if it needs one
     names = [*(piece.name for piece in found), *lost, *mended.lost]
     names += [ICC] if foreign_profile and _given(source.info, "icc", first) else []
-    lost = _lost(names, metadata, noted, source.frames) + _repeated(found, metadata)
+    lost = _lost(names, metadata, noted, source.frames)
+    lost += [f"second {name}" for name in _repeated(found) if name not in removed]
     notes += [*mended.notes, *large.values()]
     notes += [f"the picture's {listing(lost)} {'is' if len(lost) == 1 else 'are'} not kept"] if lost else []
     if source.file is not None and listed is None and source.format not in (*WITHOUT, None):
@@ -222,12 +223,12 @@ def _lost(names: list[str], metadata: Metadata, noted: set[str], frames: int) ->
     return lost
 
 
-def _repeated(found: list[Piece], metadata: Metadata) -> list[str]:
+def _repeated(found: list[Piece]) -> list[str]:
     """Of what is kept once, the names of those that the file has several of, unless they are the same."""
-    single = [name for name, field in FIELDS.items() if field != "comments" and getattr(metadata, field) is not None]
+    single = [name for name, field in FIELDS.items() if field != "comments"]
     different = {(piece.name, exif.block_of(piece.data)) for piece in found if piece.name in single}
     counts = Counter(name for name, _ in different)
-    return [f"second {name}" for name in single if counts[name] > 1]
+    return [name for name in single if counts[name] > 1]
 
 
 def listing(names: list[str]) -> str:

@@ -50,7 +50,8 @@ def pieces(data: bytes) -> Iterator[Piece]:
     blocks: list[bytes] = []
     profile: list[bytes] = []
     for piece in segments(data):
-        if piece.name == EXIF and blocks and piece.data[len(PREFIX) :][:4] not in HEADERS:
+        begun = piece.data[len(PREFIX) :][:4] in HEADERS
+        if piece.name == EXIF and blocks and (not begun or blocks[-1] == PREFIX):
             blocks[-1] += piece.data[len(PREFIX) :]
         elif piece.name == EXIF:
             blocks.append(piece.data)

@@ -232,21 +232,20 @@ def tga(data: bytes) -> Iterator[Piece]:
 
 
 def pnm(data: bytes) -> Iterator[Piece]:
-    """Comments stand in the header, before the last of its numbers."""
-    header = re.match(rb"P[1-6](?:\s|#[^\n\r]*[\n\r])+(?:\d+(?:\s|#[^\n\r]*[\n\r])*){2,3}", data[: 1 << 16])
+    """Comments stand in the header, before the last of its numbers; where the samples are text, also among them."""
+    plain, numbers = data[1:2] in b"123", 2 if data[1:2] in b"14" else 3
+    gap = rb"(?:\s|#[^\n\r]*[\n\r])+"
+    header = re.match(rb"P[1-6](?:%b\d{1,10}){%d}\s" % (gap, numbers), data[: 1 << 16])
     if header is None:
         return
-    for line in re.findall(rb"#([^\n\r]*)", header[0]):
+    for line in re.findall(rb"#([^\n\r]*)", data if plain else header[0]):
         yield Piece(COMMENT, line.strip())
-    if end := pnm_end(header[0]):
-        yield from behind(data[end:])
+    if not plain:
+        yield from behind(data[header.end() + samples_of_pnm(header[0]) :])
 
 
-def pnm_end(header: bytes) -> int | None:
-    """Where the samples end, which have no end where they are written as text."""
-    kind, *numbers = re.sub(rb"#[^\n\r]*", b" ", header).split()
-    width, height, *peak = map(int, numbers)
-    rows = {b"P4": (width + 7) // 8, b"P5": width, b"P6": 3 * width}
-    if kind not in rows:
-        return None
-    return len(header) + height * rows[kind] * (2 if peak and peak[0] > 255 else 1)
+def samples_of_pnm(header: bytes) -> int:
+    """How many bytes they take."""
+    kind, width, height, *peak = re.sub(rb"#[^\n\r]*", b" ", header).split()
+    row = {b"P4": (int(width) + 7) // 8, b"P5": int(width), b"P6": 3 * int(width)}[kind]
+    return int(height) * row * (2 if peak and int(peak[0]) > 255 else 1)
