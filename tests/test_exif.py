@@ -327,6 +327,12 @@ def test_boxes_deep_in_one_another():
     assert pieces(jp2(inner))[-1].name == "box jp2h"
 
 
+def test_exif_in_many_segments():
+    """Linear: a copy for each would be of gigabytes."""
+    (block,) = pieces(jpeg(*[(0xE1, b"Exif\0\0" + bytes(100))] * 50_000))
+    assert len(block.data) == 6 + 100 * 50_000
+
+
 def test_sizes_of_many_digits():
     assert pieces(b"P6 " + b"9" * 60000 + b" 1\n255\nabc") == []
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import hpcm
+from hpcm.cli import main
 from hpcm.errors import PictureNotice
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Container
@@ -576,8 +577,6 @@ def test_pictures_turned_by_their_avif():
 
 def test_the_whole_way(tmp_path, capsys):
     """The command line: a file with everything in it, to .hpcm and back."""
-    from hpcm.cli import main
-
     chunks = [
         (b"gAMA", struct.pack(">I", 100_000)),
         (b"eXIf", EXIF[6:]),
@@ -590,6 +589,24 @@ def test_the_whole_way(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     out = (tmp_path / "out.png").read_bytes()
     assert all(png_chunk(*chunk) in out for chunk in chunks)
+
+
+def test_large_texts_and_profiles_of_a_png(tmp_path, capsys, monkeypatch):
+    """Pillow by itself refuses the picture from 1 MiB on; the command line keeps 16, and tells what is larger."""
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", PngImagePlugin.MAX_TEXT_CHUNK)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    profile, long = bytes(2 << 20), bytes(17 << 20).replace(b"\0", b"a")
+    chunks = [
+        (b"iCCP", b"name\0\0" + zlib.compress(profile)),
+        (b"zTXt", b"Title\0\0" + zlib.compress(long[: 3 << 20])),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(long)),
+    ]
+    (tmp_path / "in.png").write_bytes(png(*chunks))
+    assert main(["compress", str(tmp_path / "in.png"), "--model", "nano"]) in (0, None)
+    assert capsys.readouterr().err.endswith(": the picture's damaged or too long text 'Comment' is not kept\n")
+    info = hpcm.decompress(tmp_path / "in.hpcm").info
+    assert info["icc_profile"] == profile
+    assert len(info["comments"]["Title"]) == 3 << 20
 
 
 def test_pillow_keeps_the_same(tmp_path):

@@ -213,12 +213,9 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
 
 
 def lift_pillows_bound() -> None:
-    """Makes Pillow open what `fields.MAX_ENCODED` allows; its own bound, 2^28 / 3, stops at large photographs."""
-    from PIL import Image
+    from ..image.read import lift_pillows_bounds
 
-    from ..format.fields import MAX_ENCODED
-
-    Image.MAX_IMAGE_PIXELS = MAX_ENCODED
+    lift_pillows_bounds()
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------

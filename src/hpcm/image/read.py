@@ -10,16 +10,22 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import PictureError, PictureNotice, TooLargeError
 from ..format.container import is_hpcm
-from ..format.fields import check_size
+from ..format.fields import MAX_ENCODED, check_size
 from .metadata.gather import attach
 from .samples import READERS, adopt, faithful
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
+
+
+def lift_pillows_bounds() -> None:
+    """Makes Pillow open what hpcm encodes; its own bounds stop at large photographs and at their XMP and profiles."""
+    Image.MAX_IMAGE_PIXELS = MAX_ENCODED
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # of a compressed text or profile, to that of all
 
 
 def bytes_of(source: File) -> bytes:

@@ -47,19 +47,19 @@ ICC_HEAD = 14  # bytes before a part of a profile; the last two: its number, fro
 
 def pieces(data: bytes) -> Iterator[Piece]:
     """EXIF and ICC profiles, which may lie in several segments, as one."""
-    blocks: list[bytes] = []
+    blocks: list[bytearray] = []  # which grow in linear time
     profile: list[bytes] = []
     for piece in segments(data):
         begun = piece.data[len(PREFIX) :][:4] in HEADERS
         if piece.name == EXIF and blocks and (not begun or blocks[-1] == PREFIX):
             blocks[-1] += piece.data[len(PREFIX) :]
         elif piece.name == EXIF:
-            blocks.append(piece.data)
+            blocks.append(bytearray(piece.data))
         elif piece.name == ICC:
             profile.append(piece.data)
         else:
             yield piece
-    yield from (Piece(EXIF, block) for block in blocks)
+    yield from (Piece(EXIF, bytes(block)) for block in blocks)
     if profile:
         yield joined(sorted(profile))
 
