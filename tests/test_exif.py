@@ -19,7 +19,7 @@ from hpcm.image.metadata.exif import ExifError, merged, orientation_of, overlaps
 from hpcm.image.metadata.gather import Source, gather
 from hpcm.image.metadata.scan import pieces
 from hpcm.image.picture import from_image
-from pictures import HEIGHT, PIXELS, WIDTH, directory, encoded, exif, gif, jp2, jpeg, png, tags_of, tiff, webp
+from pictures import HEIGHT, PIXELS, WIDTH, box, directory, encoded, exif, gif, jp2, jpeg, png, tags_of, tiff, webp
 
 SIZE = (HEIGHT, WIDTH)
 THUMBNAIL = b"\xff\xd8 a thumbnail \xff\xd9"
@@ -318,6 +318,23 @@ def test_texts_that_inflate():
     found = pieces(png(*[(b"zTXt", b"a\0\0" + bomb)] * 50))
     assert sum(len(piece.data) for piece in found) <= MAX_METADATA
     assert {piece.name for piece in found} == {"comment", "damaged or too long text 'a'"}
+
+
+def test_boxes_deep_in_one_another():
+    inner = b""
+    for _ in range(3000):
+        inner = box(b"jp2h", inner)
+    assert pieces(jp2(inner))[-1].name == "box jp2h"
+
+
+def test_exif_in_many_segments():
+    """Linear: a copy for each would be of gigabytes."""
+    (block,) = pieces(jpeg(*[(0xE1, b"Exif\0\0" + bytes(100))] * 50_000))
+    assert len(block.data) == 6 + 100 * 50_000
+
+
+def test_sizes_of_many_digits():
+    assert pieces(b"P6 " + b"9" * 60000 + b" 1\n255\nabc") == []
 
 
 def test_directories_that_go_round():

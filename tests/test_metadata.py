@@ -1,6 +1,7 @@
 """The promise of docs/pictures.md, cell by cell of its table: what belongs to a picture is kept, or told in a line."""
 
 import io
+import random
 import re
 import struct
 import warnings
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import hpcm
+from hpcm.cli import main
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Container
 from hpcm.image.metadata.gather import Source, gather
@@ -105,6 +107,20 @@ def tga(text: bytes = b"", extension: int = 0, developer: int = 0) -> bytes:
     )
 
 
+def gif_of_pixels_twice_as_high() -> bytes:
+    data = bytearray(gif())
+    data[12] = 32 - 15  # 64ths of a pixel's height
+    return bytes(data)
+
+
+def jp2_with(*boxes: bytes, colr: bytes = b"") -> bytes:
+    """With boxes in the header, and another colour space."""
+    plain, old = jp2(), box(b"colr", b"\1\0\0\0\0\0\x10")
+    at, (size,) = plain.index(b"jp2h") - 4, struct.unpack_from(">I", plain, plain.index(b"jp2h") - 4)
+    inner = plain[at + 8 : at + size].replace(old, box(b"colr", colr) if colr else old)
+    return plain[:at] + box(b"jp2h", inner, *boxes) + plain[at + size :]
+
+
 @dataclass(frozen=True)
 class Case:
     """A file, the field that holds what it has, and its value; or a line that tells that it isn't kept."""
@@ -130,6 +146,7 @@ DPI_300 = density(300 * 39.37007874, 300 * 39.37007874, 1)
 
 CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("JPEG", "ICC profile"): kept(jpeg(icc_profile=ICC), "icc", ICC),
+    ("JPEG", "damaged ICC profile"): told(jpeg((0xE2, b"ICC_PROFILE\0\1\2" + ICC)), "damaged ICC profile"),
     ("JPEG", "EXIF"): kept(jpeg((0xE1, EXIF)), "exif", EXIF),
     ("JPEG", "XMP"): kept(jpeg((0xE1, XMP_SEGMENT + XMP)), "xmp", XMP),
     ("JPEG", "comments"): kept(
@@ -151,6 +168,9 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("JPEG", "FlashPix"): told(jpeg((0xE2, b"FPXR\0" + bytes(9))), "FlashPix"),
     ("JPEG", "other segments"): told(jpeg((0xEC, b"Ducky\0" + bytes(9))), "segment APP12 (Ducky)"),
     ("PNG", "ICC profile"): kept(encoded("PNG", icc_profile=ICC), "icc", ICC),
+    ("PNG", "damaged ICC profile"): told(
+        png((b"iCCP", b"name\0\0" + zlib.compress(random.Random(0).randbytes(999))[:500])), "damaged ICC profile"
+    ),
     ("PNG", "EXIF"): kept(png((b"eXIf", EXIF[6:])), "exif", EXIF),
     ("PNG", "XMP"): kept(png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)), "xmp", XMP),
     ("PNG", "texts"): kept(
@@ -189,6 +209,7 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("WebP", "EXIF"): kept(webp((b"EXIF", EXIF[6:])), "exif", EXIF),
     ("WebP", "XMP"): kept(webp((b"XMP ", XMP)), "xmp", XMP),
     ("WebP", "other chunks"): told(webp((b"what", b"x")), "WebP chunk what"),
+    ("WebP", "data behind its end"): told(webp() + b"x" * 100, "data behind its end (100 bytes)"),
     ("AVIF", "ICC profile"): kept(avif(icc_profile=ICC), "icc", ICC),
     ("AVIF", "EXIF"): kept(avif(exif=EXIF), "exif", EXIF),
     ("AVIF", "XMP"): kept(avif(xmp=XMP), "xmp", XMP),
@@ -199,6 +220,12 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("AVIF", "depth map"): told(
         heif(properties=(box(b"auxC", bytes(4), b"urn:mpeg:hevc:2015:auxid:2\0"),)), "depth map"
     ),
+    ("AVIF", "pixel aspect"): kept(
+        heif(properties=(box(b"pasp", struct.pack(">II", 2, 1)),)), "density", struct.pack(">IIB", 1, 2, 0)
+    ),
+    ("AVIF", "crop"): told(heif(properties=(box(b"clap", bytes(32)),)), "crop (clap)"),
+    ("AVIF", "other properties"): told(heif(properties=(box(b"what", b""),)), "property what"),
+    ("AVIF", "data behind its end"): told(avif(b"x" * 100), "data behind its end (100 bytes)"),
     ("AVIF", "light levels"): told(heif(properties=(box(b"clli", bytes(4)),)), "HDR light levels (clli)"),
     ("AVIF", "other items"): told(heif(b"what"), "item what"),
     ("AVIF", "other boxes"): told(avif(box(b"what", b"x")), "box what"),
@@ -227,6 +254,13 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
         ICC,
         "GIF has no place for the picture's ICC profile",
     ),
+    ("GIF", "pixel aspect"): kept(
+        gif_of_pixels_twice_as_high(),
+        "density",
+        struct.pack(">IIB", 64, 32, 0),
+        "GIF has no place for the picture's pixel density",
+    ),
+    ("GIF", "data behind its end"): told(gif() + b"x" * 100, "data behind its end (100 bytes)"),
     ("GIF", "other extensions"): told(gif(b"\xff\x0bWHATEVER1.0\1x\0"), "GIF extension WHATEVER1.0"),
     ("GIF", "text upon the picture"): told(gif(b"\x01\x0c" + bytes(12) + b"\1x\0"), "text upon the picture"),
     ("JPEG 2000", "comments"): kept(encoded("JPEG2000", comment="hello", no_jp2=True), "comments", b"Comment\0hello"),
@@ -239,10 +273,24 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
         XMP,
         "JPEG2000 has no place for the picture's XMP",
     ),
+    ("JPEG 2000", "ICC profile"): kept(
+        jp2_with(colr=b"\2\0\0" + ICC), "icc", ICC, "JPEG2000 has no place for the picture's ICC profile"
+    ),
+    ("JPEG 2000", "density"): kept(
+        jp2_with(box(b"res ", box(b"resd", struct.pack(">4H2b", 11811, 1, 11811, 1, 0, 0)))),
+        "density",
+        DPI_300,
+        "JPEG2000 has no place for the picture's pixel density",
+    ),
+    ("JPEG 2000", "colour space without a number"): told(
+        jp2_with(colr=b"\5\0\0" + bytes(7)), "colour space of method 5"
+    ),
+    ("JPEG 2000", "data behind its end"): told(jp2(b"x" * 100), "data behind its end (100 bytes)"),
     ("JPEG 2000", "IPTC"): told(jp2(box(b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"), IPTC)), "IPTC"),
     ("JPEG 2000", "other boxes"): told(jp2(box(b"xml ", b"<x/>")), "box xml_"),
     ("BMP", "density"): kept(encoded("BMP", dpi=(300, 300)), "density", DPI_300),
     ("BMP", "ICC profile"): told(bmp(b"DEBM"), "ICC profile"),
+    ("BMP", "data behind its end"): told(encoded("BMP") + b"x" * 100, "data behind its end (100 bytes)"),
     ("BMP", "other colour space"): told(bmp(bytes(4)), "colour space (of BMP)"),
     ("TGA", "image ID"): told(tga(b"made by somebody"), "image ID"),
     ("TGA", "extension area"): told(tga(extension=99), "extension area"),
@@ -253,6 +301,8 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
         b"Comment\0made by me",
         "PPM has no place for the picture's comment",
     ),
+    ("PNM", "further pictures behind its end"): told(2 * encoded("PPM"), "further pictures behind its end"),
+    ("PNM", "other data behind its end"): told(encoded("PPM") + b"x" * 100, "data behind its end (100 bytes)"),
 }
 SUFFIXES = {"JPEG": ".jpg", "WebP": ".webp", "JPEG 2000": ".jp2", "PNM": ".ppm", "TIFF": ".tif"}
 
@@ -327,8 +377,56 @@ def test_kept_or_told(cell):
     assert notes == ([case.homeless] if case.homeless else [])
     again, notes = read(data)
     assert notes == []
-    if not case.homeless:
+    if cell == ("AVIF", "pixel aspect"):  # which is written as EXIF
+        assert tags_of(again.exif)[282,][2] + tags_of(again.exif)[283,][2] == struct.pack("<4I", 1, 1, 2, 1)
+    elif not case.homeless:
         assert same(Metadata(**again.present), metadata)
+
+
+OTHER_EXIF = exif([(315, 2, b"somebody else\0")])
+
+
+@pytest.mark.parametrize(
+    ("one", "file", "name"),
+    [
+        (EXIF, jpeg((0xE1, EXIF), (0xE1, OTHER_EXIF)), "EXIF"),
+        (None, png((b"eXIf", EXIF[6:]), (b"eXIf", OTHER_EXIF[6:])), "EXIF"),
+        (EXIF, webp((b"EXIF", EXIF), (b"EXIF", OTHER_EXIF)), "EXIF"),
+        (EXIF, png((b"eXIf", EXIF[6:]), raw_profile("exif", OTHER_EXIF)), "EXIF"),
+        (EXIF, png((b"eXIf", EXIF[6:]), raw_profile("exif", EXIF)), ""),  # the same, as some writers have it
+    ],
+)
+def test_a_second_one_is_told(one, file, name):
+    picture, notes = read(file)
+    assert picture.exif == (one or OTHER_EXIF)
+    assert notes == ([f"the picture's second {name} is not kept"] if name else [])
+
+
+@pytest.mark.parametrize(
+    ("data", "comments", "note"),
+    [
+        (b"P6\n#one\n2 #two\n1\n255\n" + b"#ab\ncd", ["one\ntwo"], None),  # samples that look like a comment
+        (b"P4\n8 4\n" + b"123\n", [], None),  # ... or like a number
+        (b"P4\n8 4\n" + b"123\n" + b"P4\n8 4\n1234", [], "further pictures behind its end"),
+        (b"P5\n2 1\n300\n" + bytes([0, 9, 0, 10]) + b"tail", [], "data behind its end (4 bytes)"),
+        (b"P2\n2 1\n255\n#one\n1 2 #two\n", ["one\ntwo"], None),
+    ],
+)
+def test_comments_of_pnm_end_where_the_samples_begin(data, comments, note):
+    picture, notes = read(data)
+    assert list(comments_of(picture.comments or b"").values()) == comments
+    assert notes == ([f"the picture's {note} is not kept"] if note else [])
+
+
+def test_an_empty_exif_hides_no_other():
+    assert read(jpeg((0xE1, b"Exif\0\0"), (0xE1, EXIF)))[0].exif == EXIF
+
+
+def test_an_item_of_another_type_is_no_xmp():
+    metadata, notes = read(heif(b"mimea name\0text/plain", data=b"words"))
+    assert metadata.xmp is None
+    assert notes == ["the picture's item of type text/plain is not kept"]
+    assert read(heif(b"mimea name\0application/rdf+xml", data=b"<x/>"))[0].xmp == b"<x/>"
 
 
 def test_several_losses_are_one_line():
@@ -482,8 +580,6 @@ def test_pictures_turned_by_their_avif():
 
 def test_the_whole_way(tmp_path, capsys):
     """The command line: a file with everything in it, to .hpcm and back."""
-    from hpcm.cli import main
-
     chunks = [
         (b"gAMA", struct.pack(">I", 100_000)),
         (b"eXIf", EXIF[6:]),
@@ -496,6 +592,24 @@ def test_the_whole_way(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     out = (tmp_path / "out.png").read_bytes()
     assert all(png_chunk(*chunk) in out for chunk in chunks)
+
+
+def test_large_texts_and_profiles_of_a_png(tmp_path, capsys, monkeypatch):
+    """Pillow by itself refuses the picture from 1 MiB on; the command line keeps 16, and tells what is larger."""
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", PngImagePlugin.MAX_TEXT_CHUNK)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    profile, long = bytes(2 << 20), bytes(17 << 20).replace(b"\0", b"a")
+    chunks = [
+        (b"iCCP", b"name\0\0" + zlib.compress(profile)),
+        (b"zTXt", b"Title\0\0" + zlib.compress(long[: 3 << 20])),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(long)),
+    ]
+    (tmp_path / "in.png").write_bytes(png(*chunks))
+    assert main(["compress", str(tmp_path / "in.png"), "--model", "nano"]) in (0, None)
+    assert capsys.readouterr().err.endswith(": the picture's damaged or too long text 'Comment' is not kept\n")
+    info = hpcm.decompress(tmp_path / "in.hpcm").info
+    assert info["icc_profile"] == profile
+    assert len(info["comments"]["Title"]) == 3 << 20
 
 
 def test_pillow_keeps_the_same(tmp_path, caplog):

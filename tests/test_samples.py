@@ -131,6 +131,21 @@ def saved(image: Image.Image, format: str, **options) -> bytes:
     return file.getvalue()
 
 
+def in_space(number: int) -> bytes:
+    """A JPEG 2000 whose colours are said to be others than sRGB."""
+    plain = saved(Image.fromarray(RGB), "JPEG2000")
+    return plain.replace(b"colr\1\0\0" + struct.pack(">I", 16), b"colr\1\0\0" + struct.pack(">I", number))
+
+
+def with_multiplied_alpha() -> bytes:
+    """A JPEG 2000: `cdef` has three numbers for each channel, of which the second says what it is."""
+    data = bytearray(saved(Image.fromarray(RGBA), "JPEG2000"))
+    last = data.index(b"cdef") + 4 + 2 + 3 * 6
+    assert data[last : last + 4] == b"\0\3\0\1"
+    data[last + 3] = 2
+    return bytes(data)
+
+
 def jpeg2000(samples: np.ndarray, bits: int, signed: bool = False) -> bytes:
     """Samples of fewer bits than 16, as a codestream: Pillow writes 16, and the depth in its header is changed.
 
@@ -467,6 +482,8 @@ def refused_kinds() -> list[Case]:
         Case("CMYK JPEG without Adobe", without_adobe(saved(solid, "JPEG")), note=unknown),
         Case("signed JPEG 2000", jpeg2000(GREY16, 16, signed=True), note=unknown),
         Case("JPEG 2000 of 4 bits", jpeg2000(few(4), 4), note=unknown),
+        *(Case(f"JPEG 2000 in the colour space {s}", in_space(s), note=unknown) for s in (14, 20, 21, 24)),
+        Case("JPEG 2000 with colours multiplied by alpha", with_multiplied_alpha(), note=unknown),
     ]
 
 

@@ -13,6 +13,7 @@ import io
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ ABANDONED = 24 * 3600  # seconds without a change after which another machine's 
 ARROWS = ("s3:", "gs:", "gcs:", "hdfs:", "abfs", "file:")  # URLs that pyarrow opens by itself
 DELAYED = "allow_delayed_open=true"  # of S3: a small file is written in one request
 LATEST = 2**63 - 1  # nanoseconds since 1970 that 64 bits hold: the year 2262, beyond which a file's date may lie
+IS_FOLDER = "it is a folder"  # why one that is called as a file can't be read
 CHUNK = 4 << 20  # bytes that are read or written at once
 
 
@@ -95,22 +97,27 @@ class Place:
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def files(self) -> list[Found]:
-        """All files below, by key, without hidden ones. Raises UsageError."""
+    def files(self, skipped: Counter[str] | None = None) -> list[Found]:
+        """All files below, by key, without hidden ones, which are counted in `skipped`. Raises UsageError."""
+        skipped = Counter() if skipped is None else skipped
         try:
-            found = list(_walk(self.local) if self.local else self._listed())
+            found = list(_walk(self.local, skipped) if self.local else self._listed(skipped))
         except OSError as error:
             raise UsageError(f"{self.shown}: {_brief(error)}") from error
         return sorted(found)
 
-    def _listed(self) -> Iterator[Found]:
+    def _listed(self, skipped: Counter[str]) -> Iterator[Found]:
         system, path = self._open()
         selector = fs.FileSelector(path, recursive=True)
         infos = self._patiently(lambda: system.get_file_info(selector))
         for info in infos:
             key = info.path[len(path.rstrip("/")) + 1 :]
             *folders, name = key.split("/")
-            if info.type == fs.FileType.File and not (_hidden(name) or any(map(_passed_over, folders))):
+            if info.type != fs.FileType.File or any(folder in NO_DATA for folder in folders):
+                continue
+            if any(map(_hidden, (*folders, name))):
+                skipped["hidden"] += 1
+            else:
                 yield Found(key, info.size or 0, info.mtime_ns or 0)
 
     def inside(self) -> tuple[Place, str] | None:
@@ -314,13 +321,13 @@ def _hidden(name: str) -> bool:
     return name.startswith(HIDDEN)
 
 
-def _passed_over(folder: str) -> bool:
-    return _hidden(folder) or folder in NO_DATA
+def _walk(root: Path, skipped: Counter[str]) -> Iterator[Found]:
+    """Every file below a folder. Links are followed, and each folder is entered once.
 
-
-def _walk(root: Path) -> Iterator[Found]:
-    """Every file below a folder. Links are followed, and each folder is entered once."""
+    One to a folder around this one would lead to the whole disk.
+    """
     seen = set()
+    around = Path(os.path.realpath(root)).parents
     unlisted: list[OSError] = []
     for folder, names, files in os.walk(root, onerror=unlisted.append, followlinks=True):
         number = os.stat(folder)
@@ -328,7 +335,13 @@ def _walk(root: Path) -> Iterator[Found]:
             names.clear()
             continue
         seen.add((number.st_dev, number.st_ino))
-        names[:] = [name for name in names if not _passed_over(name)]
+        if Path(os.path.realpath(folder)) in around:
+            skipped["link to a folder around it"] += 1
+            names.clear()
+            continue
+        names[:] = [name for name in names if name not in NO_DATA]
+        skipped.update("hidden" for name in (*names, *files) if _hidden(name))
+        names[:] = [name for name in names if not _hidden(name)]
         for name in files:
             if not _hidden(name):
                 path = Path(folder, name)
@@ -336,7 +349,7 @@ def _walk(root: Path) -> Iterator[Found]:
         for name in names:
             path = Path(folder, name)
             if path.suffix:
-                yield Found(path.relative_to(root).as_posix(), 0, 0, "it is a folder")
+                yield Found(path.relative_to(root).as_posix(), 0, 0, IS_FOLDER)
     for error in unlisted:
         if error.filename == str(root):
             raise error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
@@ -19,7 +20,7 @@ from typing import Any
 from ..defaults import PICTURE_SUFFIXES, SUFFIX
 from ..errors import UsageError
 from .names import KINDS, Claims
-from .places import Found, Place, readable
+from .places import IS_FOLDER, Found, Place, readable
 from .shards import kind_of
 
 SHARD_SIZE = 1000  # loose pictures that become one shard
@@ -101,6 +102,7 @@ class Plan:
     listed: dict[str, list[Found]]  # all inputs of each root
     places: dict[str, Place]  # of each root
     folders: dict[str, str]  # as in Kept, with those of new roots
+    skipped: Counter[str]  # files that are no inputs, by kind: a suffix, "hidden", ...
 
 
 def plan(
@@ -113,7 +115,8 @@ def plan(
     """The parts that are left to do. Raises UsageError."""
     kept = kept or Kept(done)
     target = Place(job.target)
-    places, listed = _listed(sources, job, target)
+    skipped: Counter[str] = Counter()
+    places, listed = _listed(sources, job, target, skipped)
     folders = _folders(list(places), kept.folders, target)
     claims = _claimed(kept, job)
     parts: list[Part] = []
@@ -128,15 +131,17 @@ def plan(
     if not count and not wrong:
         what = ", ".join(sorted({*job.wanted, *filter(None, KINDS.values())}))
         raise UsageError(f"{', '.join(Place(url).shown for url in sources)}: no file ends in {what}")
-    return Plan(parts, wrong, count - sum(len(part.inputs) for part in parts), listed, places, folders)
+    return Plan(parts, wrong, count - sum(len(part.inputs) for part in parts), listed, places, folders, skipped)
 
 
-def _listed(sources: Sequence[str], job: Job, target: Place) -> tuple[dict[str, Place], dict[str, list[Found]]]:
+def _listed(
+    sources: Sequence[str], job: Job, target: Place, skipped: Counter[str]
+) -> tuple[dict[str, Place], dict[str, list[Found]]]:
     """The place and the inputs of each root, each input once, by key."""
     places: dict[str, Place] = {}
     found: dict[str, dict[str, Found]] = {}
     for url in sources:
-        place, files = listed(url, job)
+        place, files = listed(url, job, skipped)
         _check_apart(place, target)
         root = root_of(place)
         if places.setdefault(root, place) != place:
@@ -188,15 +193,19 @@ def _new_folder(root: str, taken: Collection[str], target: Place) -> str:
     return folder
 
 
-def listed(url: str, job: Job) -> tuple[Place, list[Found]]:
-    """A source's folder and its pictures and shards, by key."""
+def listed(url: str, job: Job, skipped: Counter[str]) -> tuple[Place, list[Found]]:
+    """A source's folder and its pictures and shards, by key; what else is in it is counted in `skipped`."""
     place, only = Place(url), None
     if inside := place.inside():
         place, only = inside
     if not place.exists():
         raise UsageError(f"{place.shown}: there is no such file or folder")
-    files = [f for f in place.files() if (f.key == only if only else _is_input(f.key, job))]
-    return place, files
+    if only:
+        return place, [found for found in place.files() if found.key == only]
+    files = place.files(skipped)
+    others = [PurePosixPath(f.key) for f in files if not _is_input(f.key, job) and f.error != IS_FOLDER]
+    skipped.update(path.suffix.lower() or "without a suffix" for path in others if path.suffix.lower() != SUFFIX)
+    return place, [found for found in files if _is_input(found.key, job)]
 
 
 def _is_input(key: str, job: Job) -> bool:

@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Summary:
     parts: int = 0  # of the work, that came back
     failed: int = 0  # parts of which something could not be read or written, which a rerun tries again
     failure: str = ""  # the first of them
+    skipped: Counter[str] = field(default_factory=Counter)  # files of SRC that are no inputs, by kind: a suffix, ...
     memory: int = 0  # bytes: the most that an actor has had
     seconds: float = 0.0  # from the call on
     begun: float = 0.0  # when Ray was up
@@ -152,6 +153,7 @@ def _run(
     left = sum(len(part.inputs) for part in planned.parts)
     summary = Summary(left + planned.done + len(planned.wrong), planned.done)
     summary.errors = len(planned.wrong)
+    summary.skipped = planned.skipped
     if planned.parts:
         with _cluster(address):
             summary.begun = summary.seconds = time.monotonic() - began

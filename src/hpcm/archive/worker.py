@@ -25,7 +25,7 @@ from ..errors import FormatError, HPCMError
 from ..format.container import is_hpcm, unpack
 from ..format.fields import MAX_ENCODED, Container
 from ..image.picture import from_image
-from ..image.read import lift_pillows_bound, open_picture
+from ..image.read import lift_pillows_bounds, open_picture
 from ..image.write import save_picture
 from ..util.metrics import EQUAL, psnr_of_mse
 from ..util.notes import OnNote
@@ -49,7 +49,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         from ..codec.api import load
 
-        lift_pillows_bound()
+        lift_pillows_bounds()
         self.job, self.target = job, Place(job.target)
         self.codec: Codec | None = load(job.model, threads=job.threads) if job.model else None
         if job.how.get("effort"):

@@ -13,6 +13,7 @@ from ..archive.names import KINDS
 from ..defaults import DEFAULT_MODEL
 from ..errors import UsageError
 from . import types
+from .folders import in_words
 from .messages import say
 from .options import EFFORTS, add_target
 from .parsing import Commands, add_command
@@ -65,6 +66,8 @@ def archive(options: argparse.Namespace) -> bool:
             what["model"] = options.model or DEFAULT_MODEL
             done = archive.compress(options.sources, options.target, **what, **where, told=report)
     print(summary(done, options.target))
+    if done.skipped:
+        say("note", f"skipped {in_words(done.skipped)}")
     if done.errors:
         say("note", f"errors in the manifest: {done.errors:,} (files that can't be read or are damaged)")
     if done.failed:

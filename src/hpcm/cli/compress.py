@@ -51,9 +51,9 @@ def compress(options: argparse.Namespace) -> bool:
 
 def compressor(options: argparse.Namespace, report: Report | None = None) -> Work:
     """Loads the model; what compresses a file, and calls `report` with how far a search is. Raises HPCMError."""
-    from ..image.read import lift_pillows_bound
+    from ..image.read import lift_pillows_bounds
 
-    lift_pillows_bound()
+    lift_pillows_bounds()
     codec = load(options.model, where(options))
     if options.effort and options.threads and find_spec("torch"):
         import torch

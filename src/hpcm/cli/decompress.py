@@ -61,9 +61,9 @@ def decompress(options: argparse.Namespace) -> bool:
 
 def decompressor(options: argparse.Namespace, report: Report | None = None) -> Work:
     """Loads the model, if one is named; what decompresses a file. Raises HPCMError."""
-    from ..image.read import lift_pillows_bound
+    from ..image.read import lift_pillows_bounds
 
-    lift_pillows_bound()
+    lift_pillows_bounds()
     keep_pages()
     codec = load(options.model, where(options)) if options.model else None
     return partial(decompress_one, codec, options=options)

@@ -94,9 +94,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def prepare() -> None:
     """What every process that measures does first."""
-    from ..image.read import lift_pillows_bound
+    from ..image.read import lift_pillows_bounds
 
-    lift_pillows_bound()
+    lift_pillows_bounds()
     keep_pages()
 
 

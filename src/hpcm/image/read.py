@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import PictureError, TooLargeError
 from ..format.container import is_hpcm
@@ -22,12 +22,13 @@ File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a 
 Source = Image.Image | NDArray[Any] | File
 
 
-def lift_pillows_bound() -> None:
-    """Makes Pillow open what can be compressed, in all of the process; its own bound, 2^28 / 3, stops at large photos.
+def lift_pillows_bounds() -> None:
+    """Makes Pillow open what can be compressed, in all of the process. For programs, not for `import hpcm`.
 
-    For programs, not for `import hpcm`.
+    Its own bounds stop at large photographs (2^28 / 3 pixels) and at their XMP and profiles (1 MiB).
     """
     Image.MAX_IMAGE_PIXELS = MAX_ENCODED
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # of a compressed text or profile, to that of all
 
 
 def bytes_of(source: File) -> bytes:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..errors import PictureError
 from ..util.notes import OnNote
+from .metadata.boxes import walk
 
 # Pillow's names of how the samples lie in a file ("raw modes"), by format.
 RAW_MODES = {
@@ -48,6 +49,9 @@ TIFF = {
     (YCBCR, UNSIGNED, 8),
     (LAB, UNSIGNED, 8),
 }
+
+# JPEG 2000's numbers of colour spaces: CMYK, sRGB, grey, sYCC; and what `cdef` calls alpha that was multiplied
+JPEG2000_SPACES, PREMULTIPLIED = (12, 16, 17, 18), b"\0\2"
 
 BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring them into 0 to 65,535"
 HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
@@ -268,7 +272,10 @@ def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image:
 
 
 def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
-    depths = _component_depths(_bytes(image))
+    data = _bytes(image)
+    if what := _jpeg2000_fault(data):
+        raise _refusal(image, what)
+    depths = _component_depths(data)
     for signed, bits in depths:
         if signed or not 8 <= bits <= 16:
             raise _refusal(image, f"{'signed ' * signed}samples of {bits} bits")
@@ -278,6 +285,19 @@ def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
     if depths and depths[0][1] < 16 and image.mode == "I;16":
         return _with_info(Image.fromarray(_widened(_grey16(image), depths[0][1])), image)
     return image
+
+
+def _jpeg2000_fault(data: bytes) -> str | None:
+    """A colour space, or a kind of alpha, for which Pillow takes others."""
+    inner = [box for kind, begin, end in walk(data, 0, len(data)) if kind == b"jp2h" for box in walk(data, begin, end)]
+    spaces = [data[begin:end] for kind, begin, end in inner if kind == b"colr"]
+    if spaces and spaces[0][:1] == b"\1":  # the first one counts
+        space = int.from_bytes(spaces[0][3:7], "big")
+        if space not in JPEG2000_SPACES:
+            return f"the colour space {space}"
+    channels = [data[begin + 2 : end] for kind, begin, end in inner if kind == b"cdef"]  # number, kind, what it is of
+    kinds = (channel[at + 2 : at + 4] for channel in channels for at in range(0, len(channel), 6))
+    return "colours multiplied by alpha" if PREMULTIPLIED in kinds else None
 
 
 def _component_depths(data: bytes) -> list[tuple[bool, int]]:

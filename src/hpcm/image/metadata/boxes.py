@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 
 from ...format.fields import MAX_METADATA
 from .jpeg import codestream
-from .kept import NAMES
-from .pieces import COMMENT, EXIF, ICC, IPTC, XMP, Piece, shown
+from .kept import NAMES, PER_METRE, density
+from .pieces import EXIF, ICC, IPTC, XMP, Piece, behind, shown
 from .xmp import DEPTH_NAME, GAIN_MAP_NAME
 
 Box = tuple[bytes, int, int]  # type, where its content begins and ends
 TOP = (b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"moof", b"sidx")
 CODED = (b"av01", b"hvc1", b"hev1", b"vvc1", b"jpeg", b"unci", b"grid", b"iden", b"iovl")  # of pictures
 AUXILIARY = {b"depth": DEPTH_NAME, b"hdrgainmap": GAIN_MAP_NAME}  # what the type of an auxiliary picture ends with
-LIGHT = {b"clli": "HDR light levels (clli)", b"mdcv": "HDR mastering display (mdcv)", b"amve": "viewing light (amve)"}
+PROPERTIES = {  # of the picture, and what is told of them; None: how its pixels are coded
+    b"clli": "HDR light levels (clli)",
+    b"mdcv": "HDR mastering display (mdcv)",
+    b"amve": "viewing light (amve)",
+    b"clap": "crop (clap)",  # the decoder gives the whole picture
+    **dict.fromkeys((b"ispe", b"pixi", b"av1C", b"hvcC", b"lsel", b"a1op", b"a1lx", b"auxC", b"irot", b"imir")),
+}
+XMP_TYPE = b"application/rdf+xml"
 SRGB = (1, 13)  # primaries, transfer: what a picture without a profile is taken for
 UNKNOWN = 2
 UUIDS = {
@@ -24,7 +31,12 @@ UUIDS = {
     b"JpgTiffExif->JP2": EXIF,
     bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): IPTC,
 }
-JP2_STRUCTURE = (b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef", b"res ", b"free")
+JP2_AROUND = ((0, b"jp2h"), (1, b"res "))  # boxes that hold others, and how deep they lie
+JP2_STRUCTURE = (b"jP  ", b"ftyp", b"jp2c", b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef", b"free")
+ENUMERATED, JP2_PROFILES = (
+    1,
+    (2, 3),
+)  # methods of a colour space: a number that the decoder knows; an ICC profile, restricted or any
 
 
 def walk(data: bytes, at: int, end: int) -> Iterator[Box]:
@@ -51,26 +63,32 @@ class _Meta:
 
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)  # item: its type
+    contents: dict[int, bytes] = field(default_factory=dict)  # item of type "mime": the type of its content
     extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # item: (begin, end) in the file
     properties: list[Box] = field(default_factory=list)
     owned: dict[int, list[int]] = field(default_factory=dict)  # item: places of its properties in that list, from 1
 
 
 def heif(data: bytes) -> Iterator[Piece]:
-    for kind, begin, end in walk(data, 0, len(data)):
+    at = 0
+    for kind, begin, at in walk(data, 0, len(data)):
         if kind == b"meta":
-            yield from meta_pieces(data, read_meta(data, begin + 4, end))
+            yield from meta_pieces(data, read_meta(data, begin + 4, at))
         elif kind not in TOP:
             yield Piece(f"box {shown(kind)}")
+    yield from behind(data[at:])
 
 
 def meta_pieces(data: bytes, meta: _Meta) -> Iterator[Piece]:
     for item, kind in meta.kinds.items():
-        if kind in (b"Exif", b"mime"):
+        content = meta.contents.get(item)
+        if kind == b"Exif" or content == XMP_TYPE:
             body = b"".join(data[begin:end] for begin, end in meta.extents.get(item, []))[: MAX_METADATA + 4]
             if kind == b"Exif":
                 body = body[4 + int.from_bytes(body[:4], "big") :]  # behind the offset of its header
             yield Piece(EXIF if kind == b"Exif" else XMP, body)
+        elif content is not None:
+            yield Piece(f"item of type {shown(content)}")
         elif kind == b"tmap":
             yield Piece(GAIN_MAP_NAME)
         elif kind not in CODED:
@@ -82,9 +100,12 @@ def meta_pieces(data: bytes, meta: _Meta) -> Iterator[Piece]:
             yield Piece(DEPTH_NAME)
     own = [meta.properties[i - 1] for i in meta.owned.get(meta.primary, []) if 0 < i <= len(meta.properties)]
     for kind, begin, end in own:
-        if kind in LIGHT:
-            yield Piece(LIGHT[kind])
-        if kind == b"colr" and data[begin : begin + 4] == b"nclx" and end - begin >= 11:
+        if kind == b"pasp":
+            horizontal, vertical = struct.unpack_from(">II", data, begin)  # a pixel's width and height
+            yield from ratio(vertical, horizontal)
+        elif kind != b"colr" and (told := PROPERTIES.get(kind, f"property {shown(kind)}")):
+            yield Piece(told)
+        elif kind == b"colr" and data[begin : begin + 4] == b"nclx" and end - begin >= 11:
             primaries, transfer = struct.unpack_from(">HH", data, begin + 4)
             if (
                 UNKNOWN not in (primaries, transfer)
@@ -96,6 +117,12 @@ def meta_pieces(data: bytes, meta: _Meta) -> Iterator[Piece]:
             yield Piece(ICC, data[begin + 4 : end])
 
 
+def ratio(x: int, y: int) -> Iterator[Piece]:
+    """A density of which only the ratio is known, if the two differ."""
+    if x != y and (found := density(x, y, 0)):
+        yield Piece(NAMES["density"], found)
+
+
 def read_meta(data: bytes, at: int, end: int) -> _Meta:
     """Raises struct.error where it is cut short."""
     meta, items = _Meta(), b""
@@ -105,11 +132,13 @@ def read_meta(data: bytes, at: int, end: int) -> _Meta:
         meta.primary = int.from_bytes(data[begin + 4 : begin + (8 if data[begin] else 6)], "big")
     if b"iinf" in found:
         begin, stop = found[b"iinf"]
-        for kind, entry, _ in walk(data, begin + (8 if data[begin] else 6), stop):
+        for kind, entry, last in walk(data, begin + (8 if data[begin] else 6), stop):
             if kind == b"infe" and data[entry] >= 2:
                 wide = 4 if data[entry] == 3 else 2
                 number = int.from_bytes(data[entry + 4 : entry + 4 + wide], "big")
                 meta.kinds[number] = data[entry + 6 + wide : entry + 10 + wide]
+                if meta.kinds[number] == b"mime":  # then come its name and the type of its content
+                    meta.contents[number] = data[entry + 10 + wide : last].partition(b"\0")[2].partition(b"\0")[0]
     if b"iprp" in found:
         for kind, begin, stop in walk(data, *found[b"iprp"]):
             if kind == b"ipco":
@@ -168,16 +197,38 @@ def read_extents(box: bytes, idat: int) -> dict[int, list[tuple[int, int]]]:
 # ---- JPEG 2000 ------------------------------------------------------------------------------------------------------
 
 
-def jp2(data: bytes, at: int = 0, end: int | None = None) -> Iterator[Piece]:
-    for kind, begin, stop in walk(data, at, len(data) if end is None else end):
-        if kind == b"uuid":
-            identifier = data[begin : begin + 16]
-            yield Piece(UUIDS.get(identifier) or f"box uuid {identifier.hex()}", data[begin + 16 : stop])
-        elif kind == b"jp2h":
-            yield from jp2(data, begin, stop)
-        elif kind == b"colr" and data[begin] != 1:  # else a number of a colour space, which the decoder knows
-            yield Piece(ICC, data[begin + 3 : stop])
-        elif kind == b"jp2c":
-            yield from (piece for piece in codestream(data[begin:stop]) if piece.name == COMMENT)
-        elif kind not in (*JP2_STRUCTURE, b"colr"):
-            yield Piece(f"box {shown(kind)}")
+def jp2(data: bytes) -> Iterator[Piece]:
+    at = 0
+    for box in walk(data, 0, len(data)):
+        yield from jp2_pieces(data, box)
+        at = box[2]
+    yield from behind(data[at:])
+
+
+def jp2_pieces(data: bytes, box: Box, depth: int = 0) -> Iterator[Piece]:
+    kind, begin, stop = box
+    if kind == b"uuid":
+        identifier = data[begin : begin + 16]
+        yield Piece(UUIDS.get(identifier) or f"box uuid {identifier.hex()}", data[begin + 16 : stop])
+    elif (depth, kind) in JP2_AROUND:
+        for inner in walk(data, begin, stop):
+            yield from jp2_pieces(data, inner, depth + 1)
+    elif kind in (b"resc", b"resd"):  # of the camera or scanner, and of the display
+        yield from jp2_density(data[begin:stop])
+    elif kind == b"colr" and data[begin] in JP2_PROFILES:
+        yield Piece(ICC, data[begin + 3 : stop])
+    elif kind == b"colr" and data[begin] != ENUMERATED:
+        yield Piece(f"colour space of method {data[begin]}")
+    elif kind == b"jp2c":
+        yield from codestream(data[begin:stop])
+    elif kind not in (*JP2_STRUCTURE, b"colr"):
+        yield Piece(f"box {shown(kind)}")
+
+
+def jp2_density(body: bytes) -> Iterator[Piece]:
+    """Pixels per metre, y and x: numerator, denominator, and power of ten."""
+    numbers = struct.unpack(">4H2b", body[:10])
+    if 0 not in numbers[1:4:2]:
+        y, x = (numbers[2 * i] / numbers[2 * i + 1] * 10.0 ** numbers[4 + i] for i in (0, 1))
+        if 1 <= round(max(x, y)) < 1 << 32:
+            yield Piece(NAMES["density"], density(x, y, PER_METRE))

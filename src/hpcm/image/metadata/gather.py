@@ -13,9 +13,9 @@ from typing import Any
 
 from ...format.fields import MAX_METADATA
 from . import exif, tiff, xmp
-from .exif import QUARTER_TURNS, ExifError
+from .exif import PREFIX, QUARTER_TURNS, ExifError
 from .kept import COMMENT, NAMES, Metadata, comments_from, fits, numbers_of
-from .pieces import EXIF, ICC, IPTC, IPTC_RESOURCE, MORE_PICTURES, PHOTOSHOP, XMP, Piece
+from .pieces import DAMAGED_ICC, EXIF, ICC, IPTC, IPTC_RESOURCE, MORE_PICTURES, PHOTOSHOP, XMP, Piece
 from .scan import RAW_PROFILE, TIFF, pieces, raw_profile
 from .xmp import GAIN_MAP_NAME
 
@@ -91,9 +91,11 @@ def gather(source: Source, *, foreign_profile: bool = False) -> Gathered:
     )
     metadata, large = bounded(metadata)
     removed = {NAMES[key] for key, name in KEYS.items() if name in source.info and source.info[name] is None}
-    noted = {EXIF, *large, *removed, *({ICC} if foreign_profile else ())}  # what has a line of its own, if it needs one
+    noted = {EXIF, *large, *removed}  # what has a line of its own, if it needs one
     names = [*(piece.name for piece in found), *lost, *mended.lost]
+    names += [ICC] if foreign_profile and _given(source.info, "icc", first) else []
     lost = _lost(names, metadata, noted, source.frames)
+    lost += [f"second {name}" for name in _repeated(found) if name not in removed]
     notes += [*mended.notes, *large.values()]
     notes += [f"the picture's {listing(lost)} {'is' if len(lost) == 1 else 'are'} not kept"] if lost else []
     if source.file is not None and listed is None and source.format not in (*WITHOUT, None):
@@ -103,7 +105,9 @@ def gather(source: Source, *, foreign_profile: bool = False) -> Gathered:
 
 def _given(info: Mapping[Any, Any], key: str, first: dict[str, bytes]) -> bytes | None:
     """What `info` says, if only that there is none; else what the file has."""
-    return (_bytes(info[KEYS[key]]) if KEYS[key] in info else first.get(NAMES[key])) or None
+    given = _bytes(info[KEYS[key]]) if KEYS[key] in info else first.get(NAMES[key])
+    damaged = key == "icc" and given == first.get(DAMAGED_ICC)  # of which Pillow has the beginning
+    return None if damaged else given or None
 
 
 def _of_info(source: Source) -> list[Piece]:
@@ -132,6 +136,8 @@ def _exif(source: Source, first: dict[str, bytes]) -> tuple[bytes | None, list[s
         except ExifError as error:
             return block, [], [f"the picture's EXIF is damaged and not kept: {error}"]
         return (block if "exif" in source.info else own), names, []
+    if block and block.startswith(first.get(EXIF) or PREFIX):  # Pillow joins all the blocks of a JPEG
+        block = first.get(EXIF) or block
     if source.format == "AVIF":  # whose EXIF Pillow writes anew where the file turns the picture
         block = first.get(EXIF) or block
     return block, [*source.lost], []
@@ -209,13 +215,20 @@ def bounded(metadata: Metadata) -> tuple[Metadata, dict[str, str]]:
 def _lost(names: list[str], metadata: Metadata, noted: set[str], frames: int) -> list[str]:
     """The names of what there is and what isn't kept, each once, in the order in which it lies in the file."""
     lost = []
-    for name, count in Counter(names).items():
+    for name in dict.fromkeys(names):
         kept = name in FIELDS and getattr(metadata, FIELDS[name]) is not None
-        if name in noted or (name == MORE_PICTURES and (frames > 1 or GAIN_MAP_NAME in names)):  # which tell the same
-            continue
-        if not kept or (name == XMP and count > 1):
-            lost.append(f"second {XMP}" if kept else name)
+        twice = name == MORE_PICTURES and (frames > 1 or GAIN_MAP_NAME in names)  # which tell the same
+        if not (kept or twice or name in noted):
+            lost.append(name)
     return lost
+
+
+def _repeated(found: list[Piece]) -> list[str]:
+    """Of what is kept once, the names of those that the file has several of, unless they are the same."""
+    single = [name for name, field in FIELDS.items() if field != "comments"]
+    different = {(piece.name, exif.block_of(piece.data)) for piece in found if piece.name in single}
+    counts = Counter(name for name, _ in different)
+    return [name for name in single if counts[name] > 1]
 
 
 def listing(names: list[str]) -> str:

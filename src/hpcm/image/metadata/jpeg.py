@@ -6,7 +6,22 @@ import re
 import struct
 from collections.abc import Iterator
 
-from .pieces import COMMENT, EXIF, ICC, IPTC, IPTC_RESOURCE, ISO_GAIN_MAP, JUMBF, PHOTOSHOP, XMP, Piece, behind, shown
+from .exif import HEADERS, PREFIX
+from .pieces import (
+    COMMENT,
+    DAMAGED_ICC,
+    EXIF,
+    ICC,
+    IPTC,
+    IPTC_RESOURCE,
+    ISO_GAIN_MAP,
+    JUMBF,
+    PHOTOSHOP,
+    XMP,
+    Piece,
+    behind,
+    shown,
+)
 from .xmp import EXTENDED_NAME, GAIN_MAP_NAME
 
 SOI, EOI, SOS, COM = 0xD8, 0xD9, 0xDA, 0xFE
@@ -15,7 +30,7 @@ APPS = range(0xE0, 0xF0)
 KNOWN = {  # (number of APPn, how it begins): its name, None for structure
     (0, b"JFIF\0"): None,
     (0, b"JFXX\0"): None,  # a thumbnail
-    (1, b"Exif\0\0"): EXIF,
+    (1, PREFIX): EXIF,
     (1, b"http://ns.adobe.com/xap/1.0/\0"): XMP,
     (1, b"http://ns.adobe.com/xmp/extension/\0"): EXTENDED_NAME,
     (2, b"ICC_PROFILE\0"): ICC,
@@ -26,10 +41,38 @@ KNOWN = {  # (number of APPn, how it begins): its name, None for structure
     (14, b"Adobe"): None,  # how colours are coded
 }
 PHOTOSHOP_BEGIN = b"Photoshop 3.0\0"
-JP2_COMMENT, JP2_SOT = 0x64, 0x90
+JP2_COMMENT, JP2_SOT, JP2_EOC = 0x64, 0x90, b"\xff\xd9"
+ICC_HEAD = 14  # bytes before a part of a profile; the last two: its number, from 1, and how many there are
 
 
 def pieces(data: bytes) -> Iterator[Piece]:
+    """EXIF and ICC profiles, which may lie in several segments, as one."""
+    blocks: list[bytearray] = []  # which grow in linear time
+    profile: list[bytes] = []
+    for piece in segments(data):
+        begun = piece.data[len(PREFIX) :][:4] in HEADERS
+        if piece.name == EXIF and blocks and (not begun or blocks[-1] == PREFIX):
+            blocks[-1] += piece.data[len(PREFIX) :]
+        elif piece.name == EXIF:
+            blocks.append(bytearray(piece.data))
+        elif piece.name == ICC:
+            profile.append(piece.data)
+        else:
+            yield piece
+    yield from (Piece(EXIF, bytes(block)) for block in blocks)
+    if profile:
+        yield joined(sorted(profile))
+
+
+def joined(parts: list[bytes]) -> Piece:
+    """A profile, of its parts in their order."""
+    numbers = [part[ICC_HEAD - 2 : ICC_HEAD] for part in parts]
+    if numbers != [bytes([i, len(parts) & 255]) for i in range(1, len(parts[:255]) + 1)]:
+        return Piece(DAMAGED_ICC)
+    return Piece(ICC, b"".join(part[ICC_HEAD:] for part in parts))
+
+
+def segments(data: bytes) -> Iterator[Piece]:
     at = 2
     while marker := MARKER.search(data, at):
         at, kind = marker.end(), marker[0][-1]
@@ -76,11 +119,12 @@ def photoshop(body: bytes) -> Iterator[Piece]:
 
 
 def codestream(data: bytes) -> Iterator[Piece]:
-    """Comments in the main header of a JPEG 2000."""
+    """Comments in the main header of a JPEG 2000, and what lies behind its end."""
     at = 2
     while at + 4 <= len(data):
         kind, size = struct.unpack_from(">HH", data, at)
         if kind == 0xFF00 | JP2_SOT or size < 2:
+            yield from behind(data[at:].partition(JP2_EOC)[2])  # in coded data a byte FF is followed by less than 90
             return
         if kind == 0xFF00 | JP2_COMMENT:
             yield Piece(COMMENT, data[at + 6 : at + 2 + size])

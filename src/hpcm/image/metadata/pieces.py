@@ -12,6 +12,8 @@ EXIF, XMP, ICC, COMMENT = NAMES["exif"], NAMES["xmp"], NAMES["icc"], NAMES["comm
 IPTC, PHOTOSHOP = "IPTC", "Photoshop resources"
 JUMBF = "content credentials (JUMBF)"
 MORE_PICTURES = "further pictures behind its end"
+PICTURES = (b"\xff\xd8\xff", *(b"P%d\n" % kind for kind in range(1, 8)))  # how those begin that follow one another
+DAMAGED_ICC = "damaged ICC profile"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/", ISO_GAIN_MAP, b"http://ns.apple.com/HDRGainMap/")
 IPTC_RESOURCE = 0x0404  # among the resources of Photoshop
@@ -36,7 +38,7 @@ def behind(data: bytes) -> Iterator[Piece]:
     if any(mark in data for mark in GAIN_MAP_MARKS):
         known = True
         yield Piece(GAIN_MAP_NAME)
-    elif data.startswith(b"\xff\xd8\xff"):
+    elif data.startswith(PICTURES):
         known = True
         yield Piece(MORE_PICTURES)
     if b"ftyp" in data:

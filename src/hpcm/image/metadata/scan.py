@@ -15,13 +15,13 @@ from contextlib import suppress
 from ...format.fields import MAX_METADATA
 from . import boxes, jpeg
 from .kept import NAMES, PNG_CHUNKS
-from .pieces import COMMENT, EXIF, ICC, IPTC, PHOTOSHOP, XMP, Piece, behind, shown
+from .pieces import COMMENT, DAMAGED_ICC, EXIF, ICC, IPTC, PHOTOSHOP, XMP, Piece, behind, shown
 
 PNG_BEGIN = 8  # bytes before the first chunk
 XMP_OF_GIF, ICC_OF_GIF = b"XMP DataXMP", b"ICCRGBG1012"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")  # frames are counted elsewhere
-PNG_KEPT = {kind: NAMES[name] for name, (kind, _) in PNG_CHUNKS.items()} | {b"iCCP": ICC, b"eXIf": EXIF}
+PNG_KEPT = {kind: NAMES[name] for name, (kind, _) in PNG_CHUNKS.items()} | {b"eXIf": EXIF}
 PNG_TOLD = {
     b"sBIT": "number of significant bits (sBIT)",
     b"bKGD": "background colour (bKGD)",
@@ -36,6 +36,7 @@ WEBP_STRUCTURE = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
 RAW_PROFILE = "Raw profile type "
 APP1_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 BMP_FILE_HEADER = 14  # bytes
+BMP_RAW = (0, 3, 6)  # ways of compression that are none
 TGA_SIGNATURE, TGA_FOOTER = b"TRUEVISION-XFILE.\0", 26  # bytes of the footer, the signature at its end
 BMP_PROFILE, BMP_PLAIN = (b"DEBM", b"KNIL"), (b"BGRs", b" niW", bytes(4))  # colour spaces of a BMP's header
 
@@ -81,6 +82,8 @@ def png(data: bytes) -> Iterator[Piece]:
             for piece in text(kind, body, room):
                 room -= len(piece.data)
                 yield piece
+        elif kind == b"iCCP":
+            yield profile(body)
         elif kind not in PNG_STRUCTURE:
             name = PNG_KEPT.get(kind) or PNG_TOLD.get(kind, f"PNG chunk {shown(kind)}")
             yield Piece(name, body)
@@ -113,12 +116,22 @@ def text(kind: bytes, body: bytes, room: int) -> Iterator[Piece]:
             yield Piece(f"language of the text {key!r}")
 
 
+def profile(body: bytes) -> Piece:
+    """An ICC profile of a PNG: its name, the method of compression, and the profile."""
+    unpacker = zlib.decompressobj()
+    try:
+        found = unpacker.decompress(body.partition(b"\0")[2][1:], MAX_METADATA + 1)
+    except zlib.error:
+        return Piece(DAMAGED_ICC)
+    return Piece(ICC if unpacker.eof or unpacker.unconsumed_tail else DAMAGED_ICC, found)
+
+
 def inflated(data: bytes, room: int) -> bytes:
     """At most so many bytes. Raises zlib.error."""
     unpacker = zlib.decompressobj()
     found = unpacker.decompress(data, max(room, 1))  # 0 would be without a bound
-    if unpacker.unconsumed_tail:
-        raise zlib.error("too long")
+    if not unpacker.eof:
+        raise zlib.error("too long, or cut short")
     return found
 
 
@@ -146,6 +159,8 @@ def webp(data: bytes) -> Iterator[Piece]:
 
 
 def gif(data: bytes) -> Iterator[Piece]:
+    if data[12]:  # a pixel's width to its height, in 64ths from 15
+        yield from boxes.ratio(64, data[12] + 15)
     at = 13 + gif_palette(data[10])
     while at < len(data) and data[at] != 0x3B:
         if data[at] == 0x2C:  # a picture
@@ -181,6 +196,16 @@ def sub_blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
 
 
 def bmp(data: bytes) -> Iterator[Piece]:
+    begin, size, width, height, _, bits, compression, image_size = struct.unpack_from("<IIiiHHII", data, 10)
+    if size >= 40:  # else the header of OS/2
+        raw = abs(height) * ((width * bits + 31) // 32 * 4)  # rows of whole words
+        profile_at, profile_size = struct.unpack_from("<II", data, 126) if size >= 124 else (0, 0)
+        ends = [begin + (raw if compression in BMP_RAW else image_size), BMP_FILE_HEADER + profile_at + profile_size]
+        yield from behind(data[max(*ends, int.from_bytes(data[2:6], "little")) :])
+    yield from bmp_space(data)
+
+
+def bmp_space(data: bytes) -> Iterator[Piece]:
     if len(data) > 74 and struct.unpack_from("<I", data, 14)[0] >= 108:
         space = data[70:74]
         if space in BMP_PROFILE:
@@ -191,7 +216,7 @@ def bmp(data: bytes) -> Iterator[Piece]:
 
 def dib(data: bytes) -> Iterator[Piece]:
     """A BMP without the header of its file."""
-    return bmp(bytes(BMP_FILE_HEADER) + data)
+    return bmp_space(bytes(BMP_FILE_HEADER) + data)
 
 
 def tga(data: bytes) -> Iterator[Piece]:
@@ -207,7 +232,20 @@ def tga(data: bytes) -> Iterator[Piece]:
 
 
 def pnm(data: bytes) -> Iterator[Piece]:
-    """Comments stand in the header, before the last of its numbers."""
-    header = re.match(rb"P[1-6](?:\s|#[^\n\r]*[\n\r])+(?:\d+(?:\s|#[^\n\r]*[\n\r])*){2,3}", data[: 1 << 16])
-    for line in re.findall(rb"#([^\n\r]*)", header[0] if header else b""):
+    """Comments stand in the header, before the last of its numbers; where the samples are text, also among them."""
+    plain, numbers = data[1:2] in b"123", 2 if data[1:2] in b"14" else 3
+    gap = rb"(?:\s|#[^\n\r]*[\n\r])+"
+    header = re.match(rb"P[1-6](?:%b\d{1,10}){%d}\s" % (gap, numbers), data[: 1 << 16])
+    if header is None:
+        return
+    for line in re.findall(rb"#([^\n\r]*)", data if plain else header[0]):
         yield Piece(COMMENT, line.strip())
+    if not plain:
+        yield from behind(data[header.end() + samples_of_pnm(header[0]) :])
+
+
+def samples_of_pnm(header: bytes) -> int:
+    """How many bytes they take."""
+    kind, width, height, *peak = re.sub(rb"#[^\n\r]*", b" ", header).split()
+    row = {b"P4": (int(width) + 7) // 8, b"P5": int(width), b"P6": 3 * int(width)}[kind]
+    return int(height) * row * (2 if peak and int(peak[0]) > 255 else 1)
