@@ -120,7 +120,7 @@ def test_the_library_logs_and_says_nothing_by_itself(caplog, capsys):
 PARENT = """
 import argparse, os, signal, sys, time
 from pathlib import Path
-from hpcm import atomic
+from hpcm.util import atomic
 from hpcm.cli.files import Job
 from hpcm.cli.messages import attempt
 from hpcm.cli.processes import spread

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 from ..errors import HPCMError, PictureNotice
+from .signals import insist
 
 WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
@@ -25,7 +26,7 @@ def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = Tr
         warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
-            return work() is not False
+            return _unless_ended(work) is not False
         except ModuleNotFoundError as error:
             if error.name not in WITH_TORCH:
                 raise
@@ -36,6 +37,14 @@ def attempt(work: Callable[[], bool | None], name: str = "", *, notes: bool = Tr
                 raise
             say("error", error, name)
             return False
+
+
+def _unless_ended(work: Callable[[], bool | None]) -> bool | None:
+    """What `work` returns or raises; KeyboardInterrupt if a signal came meanwhile that ends the command."""
+    try:
+        return work()
+    finally:
+        insist()
 
 
 class _Lines(logging.Handler):
