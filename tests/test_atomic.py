@@ -38,6 +38,22 @@ def test_a_failure_leaves_the_file_before(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("when", ["mkdir", "rmdir"])
+def test_an_interruption_between_two_steps_leaves_nothing(tmp_path, monkeypatch, when):
+    """A signal may come when the temporary folder is there, or gone, and nobody has been told so yet."""
+    step, path = getattr(os, when), tmp_path / "file"
+
+    def interrupted(*arguments, **options):
+        step(*arguments, **options)  # it fails where the folder of the file is there already
+        monkeypatch.setattr(os, when, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, when, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write(path, b"contents")
+    assert [entry for entry in tmp_path.iterdir() if entry != path] == []
+
+
 def test_nothing_is_overwritten_unasked(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"before")

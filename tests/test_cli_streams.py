@@ -15,7 +15,8 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli
-from hpcm.cli import signals
+from hpcm.cli import messages, signals
+from hpcm.errors import WeightsError
 from hpcm.format.container import unpack
 from hpcm.util import atomic
 
@@ -199,6 +200,49 @@ def test_signals_within_a_process():
         signal.signal(signal.SIGHUP, before)
         signal.signal(signal.SIGTERM, default)
     assert signals.exit_code(KeyboardInterrupt()) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("error", [WeightsError("the graph is wrong"), RuntimeError("initialization failed"), None])
+def test_no_library_turns_a_signal_into_another_error(capsys, number, error):
+    """Compiled code that calls Python may take KeyboardInterrupt for a failure of its own, or pass over it."""
+
+    def work():
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            if error:
+                raise error from None
+
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught, signals.as_interruptions():
+            messages.attempt(work)
+    finally:
+        signal.signal(number, before)
+    assert signals.exit_code(caught.value) == 128 + number
+    assert capsys.readouterr() == ("", "")
+    assert messages.attempt(lambda: None)  # it is forgotten
+
+
+IMPORTING = """
+import signal, sys
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "hpcm.cli":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupted())
+from hpcm.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_many_files_ended_at_any_moment(at):

@@ -317,7 +317,12 @@ def test_forms_and_compressed_bodies(served, small):
     answer = served.client.post("info", files={"file": small})
     assert answer.status_code == 415
     assert "--data-binary" in problem(answer)
-    assert served.post("info", small, headers={"content-encoding": "gzip"}).status_code == 415
+    kind = {"content-type": "Multipart/Form-Data; boundary=x"}  # upper case is the same to HTTP
+    assert "--data-binary" in problem(served.post("info", small, headers=kind))
+    for encoding in ("gzip", "GZIP", "identity, gzip"):
+        assert served.post("info", small, headers={"content-encoding": encoding}).status_code == 415
+    for encoding in ("identity", "Identity", ""):
+        assert served.post("info", small, headers={"content-encoding": encoding}).status_code == 200
     assert served.idle()
 
 

@@ -131,6 +131,8 @@ def test_all_graphs_together_are_bounded():
         (BASE, {"synthesis": ((0, 320), (0, 8), (0, 8), (1, 8192))}, "numbers for each pixel"),
         (BASE, {"synthesis": ((0, 320),) + ((0, 8),) * 7}, "pairs"),
         (BASE, {"windows": (64, 64, 64)}, "windows"),  # 1 pixel would be padded to 4096 x 4096
+        (BASE, {"windows": (8, 8, 8)}, "divide every tile"),  # 512 pixels, and tiles may have 256
+        (BASE, {"windows": (1, 3, 4)}, "divide every tile"),
         (BASE, {"M": 4096, "heads": 8192}, "heads|analysis"),  # 550 GB of attention for a window of 64
         (
             NANO,

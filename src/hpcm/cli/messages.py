@@ -11,6 +11,7 @@ from functools import partial
 
 from ..errors import HPCMError
 from ..util.notes import OnNote, ignore_note
+from .signals import insist
 
 WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
@@ -26,7 +27,7 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
         warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
-            return work() is not False
+            return _unless_ended(work) is not False
         except ModuleNotFoundError as error:
             if error.name not in WITH_TORCH:
                 raise
@@ -37,6 +38,14 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
                 raise
             say("error", error, name)
             return False
+
+
+def _unless_ended(work: Callable[[], bool | None]) -> bool | None:
+    """What `work` returns or raises; KeyboardInterrupt if a signal came meanwhile that ends the command."""
+    try:
+        return work()
+    finally:
+        insist()
 
 
 class _Lines(logging.Handler):

@@ -1,4 +1,9 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is cleared away."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is cleared away.
+
+A signal raises an exception wherever the command is at the moment. Where that is a function which a library's compiled
+code calls, the library may make another error of it, or pass over it: ONNX Runtime says that a graph is wrong. So the
+signal is also remembered, and `insist` raises the exception again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+BY_DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
+
+_come: list[int] = []  # the signal that has come; signals are the process's, and so is this
 
 
 @contextmanager
@@ -20,11 +28,13 @@ def as_interruptions() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [number for number in STOPS if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in STOPS}
+    ours = [number for number in STOPS if before[number] in BY_DEFAULT]
 
     def stop(number: int, _: Any) -> None:
         for one in ours:
             signal.signal(one, signal.SIG_IGN)  # a second one would interrupt the clearing away
+        _come.append(number)
         raise KeyboardInterrupt(number)
 
     for number in ours:
@@ -32,8 +42,15 @@ def as_interruptions() -> Iterator[None]:
     try:
         yield
     finally:
+        _come.clear()
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
+
+
+def insist() -> None:
+    """Raises KeyboardInterrupt if one of the signals has come, whatever has become of the exception since."""
+    if _come and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt(_come[0])
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:

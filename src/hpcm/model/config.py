@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..format.fields import MAX_LEVEL, MODEL_NAME
+from ..format.fields import MAX_LEVEL, MODEL_NAME, TILE_SIDES
 
 MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW, MAX_HEADS = 8192, 64, 4, 16, 64  # of what a weights file may ask for
 MAX_PER_PIXEL = 512  # numbers inside a block for each pixel; the 1B model has 192
@@ -143,6 +143,9 @@ class Config:
         if self.fusion == "attention":
             divides = 2 * self.M % self.heads == 0 and self.heads <= MAX_HEADS
             self._expect("heads", divides, f"a divisor of 2M = {2 * self.M}, at most {MAX_HEADS}")
+            fit = TILE_SIDES[0] % self.multiple == 0 and all(TILE_SIDES[0] % window == 0 for window in self.windows)
+            allowed = f"powers of two that take at most {TILE_SIDES[0]} pixels, so that they divide every tile"
+            self._expect("windows", fit, allowed)
 
     def _check_transforms(self) -> None:
         """Stages lead from pixels to latents and back, in bounded memory for each pixel."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..errors import UsageError
 from ..util import atomic
@@ -43,8 +42,8 @@ def _write_new(folder: Path, files: dict[str, Asset]) -> None:
     """All files at once, by renaming a folder that holds them."""
     target = Path(os.path.realpath(folder))  # a link stays a link
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.blamed_on(folder), TemporaryDirectory(prefix=atomic.TEMPORARY, dir=target.parent) as temporary:
-        made = Path(temporary, target.name)
+    with atomic.blamed_on(folder), atomic.vanishing_folder(target.parent) as temporary:
+        made = temporary / target.name
         for name, asset in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             (made / name).write_bytes(asset.read())

@@ -16,9 +16,10 @@ RAW = "send the file itself as the body: curl --data-binary @FILE"
 
 async def body_of(request: Request, exchange: Exchange, pool: Pool) -> bytes:
     """Takes a place, then reads. Raises Refused, and ClientDisconnect."""
-    if request.headers.get("content-type", "").startswith("multipart/"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
         raise Refused(UNSUPPORTED, f"forms are not taken; {RAW}")
-    if request.headers.get("content-encoding", "identity") != "identity":
+    encodings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(encoding.strip() not in ("", "identity") for encoding in encodings):
         raise Refused(UNSUPPORTED, "compressed bodies are not taken")
     most = pool.limits.max_bytes
     if int(request.headers.get("content-length", "0")) > most:

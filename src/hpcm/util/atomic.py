@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from secrets import token_hex
 
 from ..errors import UsageError
 
 PERMISSIONS = 0o777
 TEMPORARY = ".hpcm-"  # what the names of temporary folders begin with
+RANDOM_BYTES = 8  # in such a name, so that there is none of that name yet
 
 
 def write(path: Path, data: bytes, force: bool = True) -> None:
@@ -38,7 +40,7 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))  # a link stays a link
-    with blamed_on(path), _vanishing_folder(target.parent) as folder:
+    with blamed_on(path), vanishing_folder(target.parent) as folder:
         temporary = folder / target.name
         yield temporary
         _finish(temporary, target)
@@ -50,17 +52,28 @@ def replacing(path: Path, force: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def _vanishing_folder(beside: Path) -> Iterator[Path]:
-    """A temporary folder, which is removed also if an interruption comes while it is being removed."""
-    folder = TemporaryDirectory(prefix=_owned_prefix(), dir=beside)
+def vanishing_folder(beside: Path) -> Iterator[Path]:
+    """A temporary folder in `beside`, which is removed also if an interruption comes while it is made or removed.
+
+    Its name is known before it is made: of `tempfile`'s folders nobody would know the name if the interruption came
+    between the two. Raises OSError.
+    """
+    folder = beside / f"{_owned_prefix()}{token_hex(RANDOM_BYTES)}"
     try:
-        yield Path(folder.name)
+        folder.mkdir(mode=stat.S_IRWXU)
+        yield folder
     finally:
         try:
-            folder.cleanup()
+            _remove(folder)
         except BaseException:
-            folder.cleanup()
+            _remove(folder)
             raise
+
+
+def _remove(folder: Path) -> None:
+    """A folder and what is in it, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def remove_abandoned(folder: Path, age: float) -> None:
