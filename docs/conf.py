@@ -52,11 +52,11 @@ CONTENTS = {  # of the sidebar
 }
 PYTHON = {  # the headings of docs/python.md
     "Pictures": ("function compress", "function decompress", "function preview"),
-    "Models": ("function load", "class Codec", "function models", "class weights.WeightsFile"),
+    "Models": ("function load", "class Codec", "function models", "class model.file.WeightsFile"),
     "Networks": ("class Config", "class HPCM", "function official.from_official"),
-    "Files": ("function container.unpack", "function container.pack", "class container.Container"),
+    "Files": ("function format.container.unpack", "function format.container.pack", "class format.fields.Container"),
     "Pillow": ("module pillow",),
-    "Archives": ("function archive.compress", "function archive.restore", "class data.Pictures"),
+    "Archives": ("function archive.run.compress", "function archive.run.restore", "class archive.dataset.Pictures"),
     "Errors": ("module errors",),
 }
 
