@@ -22,6 +22,7 @@ import hpcm
 from hpcm import cli, official
 from hpcm.cli import decompress, help, outputs
 from hpcm.cli.commands import parser
+from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
 from hpcm.codec.info import quality_of
 from hpcm.defaults import MAX_QUALITY
@@ -284,6 +285,27 @@ def test_a_search_that_is_interrupted_leaves_no_file(run, at, monkeypatch):
     before = tree(at)
     assert run("compress", "photo.png", "--effort", 1, "--threads", 1, "-o", "new.hpcm") == 130
     assert tree(at) == before
+
+
+@pytest.mark.parametrize("name", ["two\nlines.png", "\x1b[31mred.png", "\x85next.png"], ids=ascii)
+def test_names_with_control_characters_are_escaped(run, at, capsys, name):
+    """In every line that is printed: nothing of a name is a line of its own, or a terminal's command."""
+    shutil.copy("photo.png", name)
+    assert run("compress", name, "-f") == 0
+    (line,) = capsys.readouterr().out.split("\n")[:-1]
+    assert ascii(name)[1:-1] in ascii(line).replace("\\\\", "\\")
+    assert run("compress", f"missing-{name}") == 1
+    (line,) = capsys.readouterr().err.split("\n")[:-1]
+    assert all(character.isprintable() for character in line)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_other_names_of_standard_input(run, at, monkeypatch, name):
+    """The result goes to standard output, as with `-`, or to where -o says: never beside the device."""
+    (job,), _ = plan([name], None, ".hpcm", {".png"})
+    assert (job.source, job.target) == (None, None)
+    (job,), _ = plan([name], "out.hpcm", ".hpcm", {".png"})
+    assert (job.source, job.target) == (None, Path("out.hpcm"))
 
 
 # ---- failures -------------------------------------------------------------------------------------------------------

@@ -288,6 +288,7 @@ def test_a_browser_shows_the_report(report, tmp_path):
     [
         (["none.png"], "none.png: no such picture, or a folder without"),
         ([str(KODIM), "--codecs", "jpeg,png"], "unknown codec png: choose from jpeg"),
+        ([str(KODIM), "--codecs", "jpeg", "--settings", "jpg=1"], "settings of jpg, but the measured codecs are jpeg"),
         ([str(KODIM), "--codecs", ""], "nothing to evaluate: name codecs or models"),
         ([str(KODIM), "--model", "none.safetensors"], "no model at none.safetensors"),
     ],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.hardware import keep_pages
 from .jobs import Job
-from .messages import attempt, complain, log_to_stderr
+from .messages import attempt, complain, log_to_stderr, printable
 from .processes import Done, Work, spread
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run_jobs(
 
 def _list_outputs(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        print(f"{job.name} -> {job.target or 'standard output'}")
+        print(printable(f"{job.name} -> {job.target or 'standard output'}"))
 
 
 def _sum_up(written: int, skipped: int, failed: int) -> None:
@@ -125,4 +125,4 @@ def keep(job: Job, data: bytes, options: argparse.Namespace, text: str) -> None:
     """Writes what a job has made, and prints its line with `text`."""
     job.write(data, options.force, options.keep_times)
     if job.target is not None and not options.quiet:
-        print(f"{job.name} -> {job.target}  {text}")
+        print(printable(f"{job.name} -> {job.target}  {text}"))

@@ -10,6 +10,7 @@ from ..format.fields import MODEL_NAME
 from ..model.file import SUFFIX
 from ..model.find import find, released
 from ..util.atomic import replacing
+from .messages import printable
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 
@@ -43,4 +44,4 @@ def exact(options: argparse.Namespace) -> None:
     with replacing(Path(options.output), options.force) as temporary:
         exact = exact_of(model, batches, options.carrier)
         save_exact(exact, temporary, weights.provenance, len(options.pictures), name)
-    print(f"{options.model} -> {options.output}")
+    print(printable(f"{options.model} -> {options.output}"))

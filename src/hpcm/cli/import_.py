@@ -9,6 +9,7 @@ from ..defaults import ARCHITECTURES
 from ..model.file import SUFFIX
 from ..util.atomic import replacing
 from . import types
+from .messages import printable
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 
@@ -30,4 +31,4 @@ def import_(options: argparse.Namespace) -> None:
 
     with replacing(Path(options.output), options.force) as temporary:
         import_checkpoint(Path(options.file), options.arch, temporary, options.lmbda)
-    print(f"{options.file} -> {options.output}")
+    print(printable(f"{options.file} -> {options.output}"))

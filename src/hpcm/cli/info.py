@@ -15,9 +15,10 @@ from ..format.fields import Container
 from ..image.metadata.kept import NAMES
 from ..model.file import WeightsFile
 from ..model.find import find_hash
-from .jobs import STREAM, Job
-from .messages import attempt
+from .jobs import Job
+from .messages import attempt, printable
 from .parsing import Commands, add_command
+from .streams import is_standard_input
 
 EXTRAS = {"alpha": "alpha", **NAMES, "comments": "comments"}  # what a file may hold besides pixels, and its name
 
@@ -29,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def info(options: argparse.Namespace) -> bool:
-    job = Job(None if options.file == STREAM else Path(options.file), None)
+    job = Job(None if is_standard_input(options.file) else Path(options.file), None)
     return attempt(lambda: show(job, options.json), job.name)
 
 
@@ -42,7 +43,7 @@ def show(job: Job, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": job.name, **fields, "model_path": path}, indent=2))
     else:
-        print("\n".join([job.name, *lines(fields, path)]))
+        print("\n".join([printable(job.name), *lines(fields, path)]))
 
 
 def installed(container: Container) -> WeightsFile | None:

@@ -30,9 +30,8 @@ from ..format.container import LONGEST_START, is_hpcm, no_hpcm
 from ..util.atomic import refuse_existing
 from .folders import contents
 from .outputs import write
-from .streams import is_standard_output
+from .streams import STREAM, is_standard_input, is_standard_output
 
-STREAM = "-"
 MICROSECOND = 1000  # nanoseconds; file systems round times, also those that --keep-times copies
 
 
@@ -138,6 +137,7 @@ def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collect
         raise UsageError("the name of an input or output is empty")
     if output is not None and is_standard_output(output):
         output = STREAM
+    inputs = [STREAM if is_standard_input(name) else name for name in inputs]
     folders = [name for name in inputs if name != STREAM and os.path.isdir(name)]
     into = None if output in (None, STREAM) else _folder(output, many=len(inputs) > 1 or bool(folders))
     result = Plan([], {})

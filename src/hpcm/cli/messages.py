@@ -88,7 +88,12 @@ def line(kind: str, message: Exception | str, name: str = "") -> str:
         text = "there isn't enough memory for it"
     elif isinstance(message, OSError):
         name, text = message.filename or name, message.strerror or text
-    return ": ".join(filter(None, ("hpcm", kind, str(name), text))) + "\n"
+    return printable(": ".join(filter(None, ("hpcm", kind, str(name), text)))) + "\n"
+
+
+def printable(text: str) -> str:
+    """One line: control characters become escapes. A file's name may hold line ends, or commands for a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def complain(text: str) -> None:

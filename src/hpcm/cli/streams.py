@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+STREAM = "-"  # in place of a file's name
+STANDARD_INPUT = (STREAM, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -24,6 +26,11 @@ def open_closed() -> None:
                 os.close(null)
     if sys.stderr is None:  # print(file=None) would write to standard output
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def is_standard_input(name: str) -> bool:
+    """Whether a file's name stands for standard input, which has no folder where the result could lie."""
+    return name in STANDARD_INPUT
 
 
 def is_standard_output(name: str) -> bool:
