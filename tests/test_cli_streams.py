@@ -131,7 +131,8 @@ SLOW = """
 import signal, sys, time
 from importlib import import_module
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's children ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits others
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def wait(*arguments, **options):
     print("begun", flush=True)

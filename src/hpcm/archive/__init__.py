@@ -6,7 +6,7 @@
     archive.restore("s3://bucket/small", "/disk/photos")
     archive.Pictures("s3://bucket/small")  # a PyTorch data set
 
-Needs the extra `ray`: pip install 'hpcm-codec[ray]'. The data set needs pyarrow and PyTorch alone, so modules are
+Needs the extra `ray` (pip install 'hpcm-codec[ray]'). The data set needs pyarrow and PyTorch alone, so modules are
 imported when their names are first used.
 """
 
