@@ -65,12 +65,15 @@ class _Unexpected(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def no_unexpected_notes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Unless a test reads the log, or what a command writes."""
-    log, handler = logging.getLogger("hpcm"), _Unexpected()
+    """Unless a test reads the log, or what a command writes. A command in this process leaves its handler there."""
+    log = logging.getLogger("hpcm")
+    log.handlers.clear()
+    log.setLevel(logging.NOTSET)
     if not {"caplog", "capsys", "capfd"} & {*request.fixturenames}:
-        log.addHandler(handler)
+        log.addHandler(_Unexpected())
     yield
-    log.removeHandler(handler)
+    log.handlers.clear()
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli
-from hpcm.cli import completion, messages, processes
+from hpcm.cli import completion, processes
 from hpcm.cli.commands import parser
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((0, 0, 96, 64))
@@ -31,8 +31,7 @@ def at(tmp_path, monkeypatch) -> Path:
         PHOTO.save(tmp_path / "in" / f"{name}.png")
         os.utime(tmp_path / "in" / f"{name}.png", ns=(LONG_AGO, LONG_AGO))
     (tmp_path / "in" / "damaged.png").write_bytes(b"none")
-    yield tmp_path
-    messages.log_to_stderr(verbose=False)
+    return tmp_path
 
 
 def tree(folder: Path) -> set[str]:

@@ -288,7 +288,7 @@ def test_a_browser_shows_the_report(report, tmp_path):
     [
         (["none.png"], "none.png: no such picture, or a folder without"),
         ([str(KODIM), "--codecs", "jpeg,png"], "unknown codec png: choose from jpeg"),
-        ([str(KODIM), "--codecs", "jpeg", "--settings", "jpg=1"], "settings of jpg, but the measured codecs are jpeg"),
+        ([str(KODIM), "--codecs", "jpeg", "--settings", "jpg=1"], "unknown codec jpg: choose from jpeg"),
         ([str(KODIM), "--codecs", ""], "nothing to evaluate: name codecs or models"),
         ([str(KODIM), "--model", "none.safetensors"], "no model at none.safetensors"),
     ],
@@ -369,10 +369,13 @@ def test_a_picture_that_cannot_be_compared_is_one_line(tmp_path, capsys, image, 
     assert re.fullmatch(f"hpcm: error: {re.escape(str(file))}: {message}\n", capsys.readouterr().err)
 
 
+READERS = ("src/hpcm/eval", "experiments", "tools", "benchmarks", "examples")  # folders of scripts that read pictures
+
+
 def test_nothing_reads_pictures_by_another_path():
     """Scripts and evaluation read with `read_pixels`; only decoded files of conventional codecs are known to be RGB."""
     root = Path(__file__).parents[1]
-    files = [p for folder in ("src/hpcm/eval", "runs", "benchmarks", "examples") for p in (root / folder).glob("*.py")]
+    files = [p for folder in READERS for p in (root / folder).glob("*.py")]
     assert len(files) > 30
     others = {p.name for p in files if '.convert("RGB")' in p.read_text()}
     assert others == {"baselines.py"}

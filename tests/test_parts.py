@@ -147,7 +147,10 @@ def test_what_being_progressive_costs(codec, photo):
     assert (unpack(plain).passes, unpack(progressive).passes) == (1, 3)
     assert 6 * 10 <= len(progressive) - len(plain) <= 6 * 14
     assert codec.decompress(plain).tobytes() == codec.decompress(progressive).tobytes()
-    assert codec.decompress(plain, scale=1).tobytes() == codec.decompress(plain).tobytes()  # it has but one part
+    notes: list[str] = []
+    whole = codec.decompress(plain, scale=1, on_note=notes.append)
+    assert whole.tobytes() == codec.decompress(plain).tobytes()  # it has but one part
+    assert notes == ["the file isn't progressive: decoded whole"]
     assert codec.preview(plain[:-1]).info["scale"] == 0
 
 

@@ -98,6 +98,9 @@ def test_nothing_of_the_loop_is_left_out():
     assert {name for name in vars(Loop) if not name.startswith("_")} - asked == {
         "encode",
         "decode",
+        "decode_known",
+        "fill",
+        "unknown",
         "hyper_decode",
         "code_latent",
         "plan",

@@ -148,11 +148,8 @@ def _evenly(sources: Sequence[Source], count: int) -> Sequence[Source]:
 
 def codec_specs(options: Options) -> list[CodecSpec]:
     """The codecs, each with a name of its own. Raises UsageError, ModelNotFoundError, WeightsError."""
-    if unknown := [name for name in options.codecs if name not in BASELINES]:
+    if unknown := [name for name in [*options.codecs, *options.settings] if name not in BASELINES]:
         raise UsageError(f"unknown codec {', '.join(unknown)}: choose from {', '.join(BASELINES)}")
-    if idle := [name for name in options.settings if name not in options.codecs]:
-        measured = ", ".join(options.codecs) or "none"
-        raise UsageError(f"there are settings of {', '.join(idle)}, but the measured codecs are {measured}")
     specs = [CodecSpec(name, threads=options.threads) for name in options.codecs]
     for model in options.models:
         for effort in dict.fromkeys(options.efforts):
