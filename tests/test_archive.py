@@ -259,7 +259,7 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
     compress(photos, tmp_path / "begun")
     cases = [
         ([tmp_path / "none", tmp_path / "x"], "there is no such file or folder"),
-        ([tmp_path / "empty", tmp_path / "x"], "no file ends in .avif"),
+        ([tmp_path / "empty", tmp_path / "x"], "no file ends in .apng"),
         ([photos, photos / "x"], "one lies in the other"),
         ([photos / "inner", photos], "one lies in the other"),
         ([photos, photos], "one lies in the other"),
@@ -389,7 +389,7 @@ def test_a_shard_is_read_picture_by_picture(tmp_path, monkeypatch):
 
     noise = random.Random(0).randbytes(1 << 20)
     tarred(tmp_path / "set" / "a.tar", {f"{i:02d}.png": noise for i in range(60)})
-    monkeypatch.setattr(worker.Worker, "compressed", lambda self, data: (data, {"width": 1, "height": 1}))
+    monkeypatch.setattr(worker.Worker, "compressed", lambda self, data, on_note: (data, {"width": 1, "height": 1}))
     tracemalloc.start()
     done = compress(tmp_path / "set", tmp_path / "small")
     peak = tracemalloc.get_traced_memory()[1]

@@ -296,10 +296,10 @@ def test_a_picture_that_fails_once_in_a_shard(kind, to, tmp_path, monkeypatch):
     kind(tmp_path / "set" / f"s{suffix}", ("a.png", "red"), ("b.png", "green"), ("c.png", "blue"))
     sound = worker.Worker.compressed
 
-    def short(self, data):
+    def short(self, data, on_note):
         if data == picture("green"):
             raise MemoryError("for a moment")
-        return sound(self, data)
+        return sound(self, data, on_note)
 
     with monkeypatch.context() as patch:
         patch.setattr(worker.Worker, "compressed", short)
