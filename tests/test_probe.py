@@ -10,10 +10,10 @@ import hpcm
 from hpcm.errors import MismatchError
 from hpcm.model.exact_layers import layers
 from hpcm.nn.exact import grid
-from hpcm.nn.exact.arithmetic import arithmetic
 from hpcm.nn.exact.bound import CARRIER_BITS
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.exact.probe import cases, sizes
+from hpcm.nn.exact.torch_switches import arithmetic
 
 CPU = torch.device("cpu")
 conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d

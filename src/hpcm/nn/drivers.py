@@ -1,7 +1,7 @@
 """The drivers of the coding loop: what the latent is at each step.
 
 A driver is called once per step with the step's means and scales on its lattice and returns the decoded latent at the
-step's places, zero elsewhere. The two below, and `model.estimating.Estimating`, differ only in where the symbol comes
+step's places, zero elsewhere. The two below, and `estimating.Estimating`, differ only in where the symbol comes
 from, so that estimate, encoder and decoder can't drift apart. The hyper latent z is coded by the same drivers, in one
 step.
 

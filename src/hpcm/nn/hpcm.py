@@ -14,7 +14,7 @@ from .context import Adaptor, Gain, ParameterNet, WindowAttention
 from .drivers import latent_places
 from .estimating import Estimating
 from .exact import grid
-from .exact.arithmetic import arithmetic
+from .exact.torch_switches import arithmetic
 from .loop import Loop
 from .schedule import Step, steps_of
 from .torch_arrays import TorchArrays
