@@ -51,7 +51,7 @@ the exact sum is rounded to float32 once, so that a model whose sums fit float32
 carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
 
 **What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
-as sums of products of its inputs. torch_switches.py switches off those that don't; nn/exact/bound.py checks the bound of
+as sums of products of its inputs. torch_switches.py switches off those that don't; bound.py checks the bound of
 every layer when a model is loaded; nn/exact/probe.py then runs the model's hardest layers and compares with integers.
 g_a, h_a and g_s stay in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in
 the last bit, but the decoded latents may not.
