@@ -18,16 +18,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from common import heading
+from hpcm.nn.arrays import Array
 from PIL import Image
 
 import hpcm
 from hpcm.convert.official import from_official
-from hpcm.engine.torch import save
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.reference import ReferenceCode
-from hpcm.nn.arrays import Array
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 
 TESTS = Path(__file__).parents[1] / "tests"
 CALIBRATION = ((0, 0, 256, 256), (256, 128, 512, 384), (512, 256, 768, 512))  # of kodim20

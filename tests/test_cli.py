@@ -26,7 +26,6 @@ from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
 from hpcm.codec.info import quality_of
 from hpcm.defaults import MAX_QUALITY
-from hpcm.engine.torch import save
 from hpcm.errors import WeightsError
 from hpcm.format import fields
 from hpcm.format.container import pack, unpack
@@ -34,6 +33,7 @@ from hpcm.image import write as saving
 from hpcm.model import find as weights
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 from hpcm.util import atomic, hardware
 
 BUNDLED = weights.ASSETS

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hpcm.nn.stoppable import unwrapped
 from PIL import AvifImagePlugin, Image
 
 from hpcm import cli
-from hpcm.engine.torch import save
 from hpcm.errors import PictureError, UsageError
 from hpcm.eval import baselines, measure, yuv
 from hpcm.eval.baselines import BASELINES
@@ -31,7 +31,7 @@ from hpcm.image.picture import from_image
 from hpcm.image.read import open_picture
 from hpcm.model import find as weights
 from hpcm.nn.hpcm import HPCM
-from hpcm.nn.stoppable import unwrapped
+from hpcm.nn.weights import save
 from hpcm.util.notes import ignore_note
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.engine.torch import load_model, save
 from hpcm.errors import WeightsError
 from hpcm.model.file import describe
 from hpcm.nn.drivers import latent_places
@@ -19,6 +18,7 @@ from hpcm.nn.estimating import Estimating
 from hpcm.nn.exact import bound, grid
 from hpcm.nn.exact.make_exact import _quantise, make_exact, make_floating
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import load_model, save
 
 
 def check(model):

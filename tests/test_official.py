@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from hpcm.convert.official import ARCHS, from_official, import_checkpoint, official_names
-from hpcm.engine.torch import load_model
 from hpcm.errors import UsageError, WeightsError
 from hpcm.model import find as weights
 from hpcm.nn.drivers import hyper_places, latent_places
 from hpcm.nn.estimating import Estimating
 from hpcm.nn.rate import bits, likelihood, likelihood_by_cdf
 from hpcm.nn.schedule import table
+from hpcm.nn.weights import load_model
 
 PARITY = Path(__file__).parent / "parity"
 RECIPE = runpy.run_path(str(PARITY / "recipe.py"))

@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hpcm.nn.arrays import NumpyArrays
+from hpcm.nn.torch_arrays import TorchArrays
 
 from hpcm.model.config import GROUPS
-from hpcm.nn.arrays import NumpyArrays
 from hpcm.nn.schedule import PHASES, SUBPHASES, plan_for, steps_of, table
-from hpcm.nn.torch_arrays import TorchArrays
 
 TORCH = TorchArrays(torch.device("cpu"))
 STEPS = [(2, 3, 6), (2, 3, 3), (2, 3, 12), (4, 3, 6), (1, 1, 1), (2, 1, 2), (4, 3, 4)]

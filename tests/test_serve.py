@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from hpcm.engine.onnx import OnnxNetworks
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -30,7 +31,6 @@ import hpcm
 from hpcm import cli
 from hpcm.codec import search as effort
 from hpcm.codec.info import file_info
-from hpcm.engine.onnx import OnnxNetworks
 from hpcm.errors import UsageError
 from hpcm.format.container import pack, unpack
 from hpcm.model import storage

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hpcm.engine.onnx import OnnxNetworks
+from hpcm.nn.loop import Loop
+from hpcm.nn.stoppable import Stoppable
 from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec
-from hpcm.engine.onnx import OnnxNetworks
 from hpcm.format.container import pack, unpack
-from hpcm.nn.loop import Loop
-from hpcm.nn.stoppable import Stoppable
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((100, 60, 164, 100))
 NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "between_scales", "fuse", "synthesise")

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hpcm.engine import graph
+from hpcm.engine.onnx import session
 from onnx import TensorProto, helper
 from PIL import Image
 from safetensors import safe_open
@@ -22,8 +24,6 @@ from safetensors.numpy import load_file, save, save_file
 
 from hpcm.codec.api import load
 from hpcm.defaults import MAX_DECODED
-from hpcm.engine import graph
-from hpcm.engine.onnx import session
 from hpcm.errors import FormatError, PictureError, WeightsError
 from hpcm.format.container import unpack
 from hpcm.format.fields import Part

@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from hpcm.codec.api import load
 from hpcm.codec.codec import Codec
-from hpcm.codec.entropy import Decoder, Encoder
+from hpcm.core.ans import Decoder, Encoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part
@@ -218,7 +218,8 @@ def weights(data: bytes) -> None:
 def _with_graphs() -> bytes:
     """The tiny model for either engine."""
     from hpcm.engine.export import graphs
-    from hpcm.engine.torch import load_model, save
+
+    from hpcm.nn.weights import load_model, save
 
     model, _, _ = load_model(describe(GOLDEN / "tiny.safetensors"))
     with tempfile.TemporaryDirectory() as folder:

@@ -7,17 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from ..codec.codec import Codec
+from ..codec.engine import unsuited
 from ..defaults import DEFAULT_MODEL
-from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
 from ..model.config import Config
 from ..model.file import WeightsFile
 from ..model.find import alias_of, available, find
-from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
 
@@ -96,13 +93,10 @@ class Models:
 
 
 def runs_in_browsers(weights: WeightsFile) -> bool:
-    """Whether a model is exact, has no attention, and brings its graphs."""
+    """Whether it is a model that the native library can run: the page has the same library."""
     try:
-        if unsuited(Config.from_dict(weights.config)):
-            return False
-        with safe_open(weights.path, "np") as file:
-            return any(name.startswith(GRAPH) for name in file.keys())  # noqa: SIM118 (it is no mapping)
-    except (TypeError, ValueError, OSError, SafetensorError):
+        return unsuited(Config.from_dict(weights.config)) is None
+    except (TypeError, ValueError):
         return False
 
 

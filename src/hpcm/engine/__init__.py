@@ -1,1 +1,0 @@
-"""What computes the networks: torch (any model and device) or ONNX Runtime (exact models on the CPU, without torch)."""
