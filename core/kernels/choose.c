@@ -1,0 +1,73 @@
+/* Which kernels this machine can run. cpuid is read here: __builtin_cpu_supports finds nothing in some static builds. */
+#include "kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../hpcm.h"
+
+enum { SETS = 3 };
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include <cpuid.h>
+
+static unsigned bit(unsigned word, int place) {
+    return word >> place & 1;
+}
+
+/* The registers that the operating system saves when it changes threads. */
+static uint64_t saved_registers(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static void detect(int *avx2, int *avx512) {
+    enum { YMM = 0x06, ZMM = 0xE6 };
+    unsigned a, b, c, d;
+    *avx2 = *avx512 = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27) || !bit(c, 28)) return; /* OSXSAVE, AVX */
+    uint64_t saved = saved_registers();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    *avx2 = (saved & YMM) == YMM && bit(b, 5);
+    *avx512 = (saved & ZMM) == ZMM && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31) && bit(c, 11);
+}
+
+/* Best first. */
+static int available(const hpcm_kernel_set *sets[SETS]) {
+    int count = 0, avx2, avx512;
+    detect(&avx2, &avx512);
+    if (avx512) sets[count++] = &hpcm_avx512_kernels;
+    if (avx2) sets[count++] = &hpcm_avx2_kernels;
+    sets[count++] = &hpcm_generic_kernels;
+    return count;
+}
+
+#else
+
+static int available(const hpcm_kernel_set *sets[SETS]) {
+    sets[0] = &hpcm_generic_kernels;
+    return 1;
+}
+
+#endif
+
+const hpcm_kernel_set *hpcm_choose_kernels(void) {
+    const hpcm_kernel_set *sets[SETS];
+    int count = available(sets);
+    const char *wanted = getenv("HPCM_KERNELS");
+    if (!wanted || !*wanted) return sets[0];
+    for (int i = 0; i < count; i++)
+        if (!strcmp(sets[i]->name, wanted)) return sets[i];
+    return 0;
+}
+
+const char *hpcm_kernels(void) {
+    const hpcm_kernel_set *sets[SETS];
+    switch (available(sets)) {
+    case 3: return "avx512 avx2 generic";
+    case 2: return "avx2 generic";
+    default: return "generic";
+    }
+}

@@ -1,0 +1,264 @@
+/* A pool of threads for each model. Waiting threads sleep: others share the machine.
+ *
+ * A child of fork() has none of its parent's threads, and locks that they held stay locked. So every runtime is on a
+ * list, and is made new in the child before anything else runs there. */
+#include "threads.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <pthread.h>
+
+enum { ALIGNMENT = 64, KEPT = 8 }; /* KEPT: memories that are kept for later calls */
+
+typedef struct block {
+    struct block *below;
+    size_t size, used;
+    size_t before; /* the size of all blocks below */
+    unsigned char *bytes;
+} block;
+
+struct hpcm_scratch {
+    block *top;
+    size_t peak;
+};
+
+struct hpcm_runtime {
+    int threads, started;
+    pthread_t *handles;
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    int busy; /* for one caller at a time */
+    int ending;
+    unsigned round; /* counts the calls of hpcm_share_out */
+    int working;    /* threads that are not done with this round */
+    hpcm_task task;
+    void *context;
+    int count;
+    atomic_int next;
+    hpcm_scratch *kept[KEPT];
+    int kept_count;
+    hpcm_runtime *following, **place; /* on the list of all */
+};
+
+/* ---- fork ------------------------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static hpcm_runtime *all;
+
+static void before_fork(void) {
+    pthread_mutex_lock(&all_lock);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&all_lock);
+}
+
+static void in_child(void) {
+    pthread_mutex_init(&all_lock, 0);
+    for (hpcm_runtime *runtime = all; runtime; runtime = runtime->following) {
+        pthread_mutex_init(&runtime->lock, 0);
+        pthread_cond_init(&runtime->work, 0);
+        pthread_cond_init(&runtime->done, 0);
+        runtime->started = runtime->busy = runtime->working = 0;
+        runtime->kept_count = 0; /* another thread may have been changing them: they are lost */
+    }
+}
+
+static void register_at_fork(void) {
+    pthread_atfork(before_fork, after_fork, in_child);
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    hpcm_runtime *runtime;
+    int number;
+    unsigned round;
+} start;
+
+static void work_off(hpcm_runtime *runtime, int thread) {
+    int index;
+    while ((index = atomic_fetch_add(&runtime->next, 1)) < runtime->count) runtime->task(runtime->context, index, thread);
+}
+
+static void *worker(void *argument) {
+    start given = *(start *)argument;
+    hpcm_runtime *runtime = given.runtime;
+    free(argument);
+    pthread_mutex_lock(&runtime->lock);
+    for (;;) {
+        while (runtime->round == given.round && !runtime->ending) pthread_cond_wait(&runtime->work, &runtime->lock);
+        if (runtime->ending) break;
+        given.round = runtime->round;
+        pthread_mutex_unlock(&runtime->lock);
+        work_off(runtime, given.number);
+        pthread_mutex_lock(&runtime->lock);
+        if (!--runtime->working) pthread_cond_signal(&runtime->done);
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    return 0;
+}
+
+/* Called with the lock held. Fewer may start than are asked for. */
+static void start_threads(hpcm_runtime *runtime) {
+    while (runtime->started < runtime->threads - 1) {
+        start *given = malloc(sizeof *given);
+        if (!given) return;
+        *given = (start){runtime, runtime->started + 1, runtime->round};
+        if (pthread_create(&runtime->handles[runtime->started], 0, worker, given)) {
+            free(given);
+            return;
+        }
+        runtime->started++;
+    }
+}
+
+void hpcm_share_out(hpcm_runtime *runtime, hpcm_task task, void *context, int count) {
+    int alone = runtime->threads == 1 || count < 2;
+    if (!alone) {
+        pthread_mutex_lock(&runtime->lock);
+        alone = runtime->busy;
+        if (!alone) {
+            start_threads(runtime);
+            runtime->busy = 1;
+            runtime->task = task;
+            runtime->context = context;
+            runtime->count = count;
+            atomic_store(&runtime->next, 0);
+            runtime->working = runtime->started;
+            runtime->round++;
+            pthread_cond_broadcast(&runtime->work);
+        }
+        pthread_mutex_unlock(&runtime->lock);
+    }
+    if (alone) {
+        for (int index = 0; index < count; index++) task(context, index, 0);
+        return;
+    }
+    work_off(runtime, 0);
+    pthread_mutex_lock(&runtime->lock);
+    while (runtime->working) pthread_cond_wait(&runtime->done, &runtime->lock);
+    runtime->busy = 0;
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+hpcm_runtime *hpcm_runtime_create(int threads) {
+    hpcm_runtime *runtime = calloc(1, sizeof *runtime);
+    if (!runtime) return 0;
+    runtime->threads = threads;
+    runtime->handles = calloc((size_t)threads, sizeof *runtime->handles);
+    if (!runtime->handles) {
+        free(runtime);
+        return 0;
+    }
+    pthread_mutex_init(&runtime->lock, 0);
+    pthread_cond_init(&runtime->work, 0);
+    pthread_cond_init(&runtime->done, 0);
+    pthread_once(&once, register_at_fork);
+    pthread_mutex_lock(&all_lock);
+    runtime->following = all;
+    runtime->place = &all;
+    if (all) all->place = &runtime->following;
+    all = runtime;
+    pthread_mutex_unlock(&all_lock);
+    return runtime;
+}
+
+int hpcm_runtime_threads(const hpcm_runtime *runtime) {
+    return runtime->threads;
+}
+
+static void free_scratch(hpcm_scratch *scratch) {
+    while (scratch->top) {
+        block *below = scratch->top->below;
+        free(scratch->top);
+        scratch->top = below;
+    }
+    free(scratch);
+}
+
+void hpcm_runtime_free(hpcm_runtime *runtime) {
+    if (!runtime) return;
+    pthread_mutex_lock(&all_lock);
+    *runtime->place = runtime->following;
+    if (runtime->following) runtime->following->place = runtime->place;
+    pthread_mutex_unlock(&all_lock);
+    pthread_mutex_lock(&runtime->lock);
+    runtime->ending = 1;
+    pthread_cond_broadcast(&runtime->work);
+    pthread_mutex_unlock(&runtime->lock);
+    for (int i = 0; i < runtime->started; i++) pthread_join(runtime->handles[i], 0);
+    for (int i = 0; i < runtime->kept_count; i++) free_scratch(runtime->kept[i]);
+    pthread_mutex_destroy(&runtime->lock);
+    pthread_cond_destroy(&runtime->work);
+    pthread_cond_destroy(&runtime->done);
+    free(runtime->handles);
+    free(runtime);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+hpcm_scratch *hpcm_scratch_get(hpcm_runtime *runtime) {
+    hpcm_scratch *scratch = 0;
+    pthread_mutex_lock(&runtime->lock);
+    if (runtime->kept_count) scratch = runtime->kept[--runtime->kept_count];
+    pthread_mutex_unlock(&runtime->lock);
+    return scratch ? scratch : calloc(1, sizeof *scratch);
+}
+
+static block *new_block(block *below, size_t size) {
+    if (size > SIZE_MAX - sizeof(block) - ALIGNMENT) return 0;
+    block *made = malloc(sizeof(block) + ALIGNMENT + size);
+    if (!made) return 0;
+    uintptr_t begin = ((uintptr_t)(made + 1) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    *made = (block){below, size, 0, below ? below->before + below->size : 0, (unsigned char *)begin};
+    return made;
+}
+
+void hpcm_scratch_put(hpcm_runtime *runtime, hpcm_scratch *scratch) {
+    hpcm_release(scratch, 0);
+    if (scratch->top && scratch->top->size < scratch->peak) { /* one block next time, as large as all were together */
+        free(scratch->top);
+        scratch->top = new_block(0, scratch->peak);
+    }
+    int kept = 0;
+    pthread_mutex_lock(&runtime->lock);
+    if (runtime->kept_count < KEPT) {
+        runtime->kept[runtime->kept_count++] = scratch;
+        kept = 1;
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    if (!kept) free_scratch(scratch);
+}
+
+void *hpcm_take(hpcm_scratch *scratch, uint64_t count, size_t size) {
+    if (count > (SIZE_MAX - ALIGNMENT) / size) return 0;
+    size_t bytes = ((size_t)count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    block *top = scratch->top;
+    if (!top || top->size - top->used < bytes) {
+        enum { LEAST = 1 << 20 };
+        block *made = new_block(top, bytes > LEAST ? bytes : LEAST);
+        if (!made) return 0;
+        top = scratch->top = made;
+    }
+    void *taken = top->bytes + top->used;
+    top->used += bytes;
+    if (top->before + top->used > scratch->peak) scratch->peak = top->before + top->used;
+    return taken;
+}
+
+size_t hpcm_mark(const hpcm_scratch *scratch) {
+    return scratch->top ? scratch->top->before + scratch->top->used : 0;
+}
+
+void hpcm_release(hpcm_scratch *scratch, size_t mark) {
+    while (scratch->top && scratch->top->below && scratch->top->before >= mark) {
+        block *below = scratch->top->below;
+        free(scratch->top);
+        scratch->top = below;
+    }
+    if (scratch->top) scratch->top->used = mark - scratch->top->before;
+}
