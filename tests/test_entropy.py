@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constriction_reference import ReferenceEncoder
 from hpcm.core.ans import Decoder, Encoder, checksum
 from hpcm.errors import CorruptError, WeightsError
 from hpcm.model.tables import (
@@ -412,13 +413,42 @@ def test_damaged_streams_give_wrong_symbols_or_corrupt_error() -> None:
 
 def test_a_symbol_beyond_32_bits_is_refused() -> None:
     """The excess of 2^31 on the positive side, which the encoder never writes, pushed by hand."""
-    encoder = Encoder(TABLES)
+    encoder = ReferenceEncoder(TABLES)
     radius = int(TABLES.radius[3])
     encoder.push(*make_push([LARGEST], [3]))
     encoder._runs = encoder._runs[:1]
     encoder._push_excess(np.array([2 * (2**31 - radius)], np.int64))
-    with pytest.raises(CorruptError, match="32 bits"):
+    with pytest.raises(CorruptError, match="damaged"):
         Decoder(TABLES, b"".join(encoder.finish())).pop(np.array([3], np.uint8))
+
+
+# --- the stream
+
+
+@settings(deadline=None, max_examples=200)
+@given(pushes(), st.integers(0, 5))
+def test_the_stream_is_constrictions(parts: list[Push], cut: int) -> None:
+    encoder, reference = Encoder(TABLES), ReferenceEncoder(TABLES)
+    for number, (symbols, indexes) in enumerate(parts):
+        encoder.push(symbols, indexes)
+        reference.push(symbols, indexes)
+        if number == cut:
+            encoder.cut()
+            reference.cut()
+    assert encoder.finish() == reference.finish()
+
+
+@pytest.mark.parametrize("spread", [0.3, 2.0])
+def test_a_long_stream_is_constrictions(spread: float) -> None:
+    symbols, scales = draw(100_000, 1.0, spread)
+    symbols[::1000] *= 1000  # escapes
+    encoder, reference = Encoder(TABLES), ReferenceEncoder(TABLES)
+    for coder in (encoder, reference):
+        coder.push(symbols, TABLES.index(scales))
+        coder.cut()
+        coder.cut()
+        coder.push(symbols[:10], TABLES.index(scales[:10]))
+    assert encoder.finish() == reference.finish()
 
 
 # --- the information bound

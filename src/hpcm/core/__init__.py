@@ -1,1 +1,1 @@
-"""Integers: the entropy coder, and what an engine gives to the codec."""
+"""The binding to libhpcm (core/ in the repository): the exact codec in C, and its entropy coder."""

@@ -1,0 +1,215 @@
+"""The engine in C: exact models without attention, on the CPU. See `codec.engine.Engine` for the methods."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from ctypes import byref, c_int32, c_void_p, create_string_buffer, string_at
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from ..model import order
+from ..model.config import Config
+from ..model.tables import Tables
+from ..util.hardware import cores
+from . import library as c
+from .coded import Decoded, Encoded, Latent
+from .library import check_status, library, pointer
+
+Size = tuple[int, int]  # rows and columns
+STEMS = ("conv4", "conv2", "unshuffle8")
+COARSENING = (4, 2, 1)  # of y on scales 1, 2, 3
+PLACES_PER_Z = 4
+PIXELS_PER_PLACE = 16
+
+
+class CoreEngine:
+    """Computes a model's transforms and codes its latents."""
+
+    def __init__(
+        self,
+        config: Config,
+        parameters: Mapping[str, np.ndarray],
+        tables: Tables,
+        threads: int | None = None,
+        what: str = "the model",
+    ) -> None:
+        """`parameters` as a weights file stores them; `what` it is, for messages.
+
+        Raises WeightsError where they don't fit the configuration or break a bound, UsageError where the library can't
+        be used.
+        """
+        self.config = config
+        self._check: Callable[[], None] | None = None
+        self._model = _Model(config, parameters, tables, threads or cores(), what)
+
+    @property
+    def kernels(self) -> str:
+        """The name of the inner loops that this machine runs: "avx512", "avx2" or "generic"."""
+        return str(library().hpcm_model_kernels(self._model.handle).decode())
+
+    def stoppable(self, check: Callable[[], None]) -> CoreEngine:
+        engine = copy(self)  # of the same model
+        engine._check = check
+        return engine
+
+    def analyse(self, pixels: NDArray[Any], peak: int, size: Size) -> Latent:
+        pixels = _rows_of(pixels)
+        rows, columns, channels = pixels.shape
+        h, w = size[0] // PIXELS_PER_PLACE, size[1] // PIXELS_PER_PLACE
+        y = np.empty((h, w, self.config.M), np.float32)
+        data = c.Pixels(pointer(pixels), pixels.strides[0], pixels.itemsize, rows, columns, channels, peak)
+        self._call("hpcm_analyse", byref(data), h, w, pointer(y))
+        return y
+
+    def synthesise(
+        self, y_hat: Latent, bit_depth: int, grey: bool, crop: tuple[int, int, int, int]
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        y_hat = _contiguous(y_hat)
+        h, w, _ = y_hat.shape
+        left, top, right, bottom = crop
+        channels = 1 if grey else 3
+        dtype = np.uint8 if bit_depth == 8 else np.uint16
+        pixels = np.empty((bottom - top, right - left, channels), dtype)
+        box = (c_int32 * 4)(*crop)
+        self._call("hpcm_synthesise", pointer(y_hat), h, w, box, pixels.itemsize, channels, pointer(pixels))
+        return pixels[..., 0] if grey else pixels
+
+    def encode(self, y: Latent, level: int, inside: Size | None = None, z: Latent | None = None) -> Encoded:
+        y = _contiguous(y)
+        h, w, _ = y.shape
+        z = None if z is None else _contiguous(z)
+        y_hat, payload = np.empty_like(y), c.Payload()
+        self._call(
+            "hpcm_encode",
+            pointer(y),
+            None if z is None else pointer(z),
+            *(h, w, level, *(inside or (h, w))),
+            pointer(y_hat),
+            byref(payload),
+        )
+        data = string_at(payload.bytes, sum(payload.sizes))
+        library().hpcm_payload_free(byref(payload))
+        parts = [data[begin:end] for begin, end in pairwise(accumulate(payload.sizes, initial=0))]
+        return Encoded(parts, list(payload.checksums), y_hat)
+
+    def decode(self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None) -> Decoded:
+        y_hat, decoded = np.empty((*size, self.config.M), np.float32), c.Decoded()
+        coding = (payload, len(payload), steps, *size, level, *(inside or size))
+        self._call("hpcm_decode", *coding, pointer(y_hat), byref(decoded))
+        return Decoded(y_hat, decoded.checksum, decoded.words_left)
+
+    def decode_known(
+        self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None
+    ) -> tuple[list[Latent], int]:
+        z, *scales = self.unknown(size)
+        begun = {step.scale for step in order.steps_of(self.config)[: steps - 1]}
+        pointers = (c_void_p * 3)(*map(pointer, scales))
+        coding, decoded = (payload, len(payload), steps, *size, level, *(inside or size)), c.Decoded()
+        self._call("hpcm_decode_known", *coding, pointer(z), pointers, byref(decoded))
+        return [z, *(y for scale, y in enumerate(scales) if scale in begun)], decoded.checksum
+
+    def unknown(self, size: Size) -> list[Latent]:
+        h, w = size
+        coarsening = COARSENING if self.config.hierarchy else (1, 1, 1)
+        shapes = [(h // PLACES_PER_Z, w // PLACES_PER_Z, self.config.N)]
+        shapes += [(h // times, w // times, self.config.M) for times in coarsening]
+        return [np.full(shape, np.nan, np.float32) for shape in shapes]
+
+    def fill(self, known: Sequence[Latent], level: int) -> Latent:
+        z, *scales = map(_contiguous, known)
+        h, w, _ = scales[-1].shape
+        y_hat = np.empty((h, w, self.config.M), np.float32)
+        self._call("hpcm_fill", pointer(z), (c_void_p * 3)(*map(pointer, scales)), h, w, level, pointer(y_hat))
+        return y_hat
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        """A function of the library, whose work ends with what `check` raises."""
+        raised: list[BaseException] = []
+
+        def check(_: int | None) -> int:
+            try:
+                if self._check:
+                    self._check()
+            except BaseException as error:  # ctypes would swallow it
+                raised.append(error)
+            return len(raised)
+
+        status = getattr(library(), name)(self._model.handle, *arguments, c.Check(check), None)
+        if raised:
+            raise raised[0]
+        check_status(status)
+
+
+class _Model:
+    """A model in the library's memory, freed with this object."""
+
+    def __init__(
+        self, config: Config, parameters: Mapping[str, np.ndarray], tables: Tables, threads: int, what: str
+    ) -> None:
+        arrays = {name: np.asarray(value, order="C") for name, value in parameters.items()}
+        arrays |= {f"tables.{key}": getattr(tables, key) for key in ("scales", "radius", "frequencies")}
+        described = (c.Array * len(arrays))(*(_described(name, array) for name, array in arrays.items()))
+        message, self.handle = create_string_buffer(c.MESSAGE_BYTES), c_void_p()
+        status = library().hpcm_model_create(
+            byref(_config_of(config)), described, len(arrays), threads, byref(self.handle), message
+        )
+        if status == c.BAD_MODEL:
+            raise WeightsError(f"{what}: the weights don't fit their configuration: {message.value.decode()}")
+        check_status(status)
+        weakref.finalize(self, library().hpcm_model_free, self.handle)
+
+
+def _described(name: str, array: np.ndarray) -> c.Array:
+    if array.dtype not in c.TYPES or array.ndim > 4:
+        raise WeightsError(f"{name} is {array.dtype} with {array.ndim} dimensions, which no weights file holds")
+    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES[array.dtype])
+
+
+def _config_of(config: Config) -> c.Config:
+    """The library's form of a configuration."""
+    made = c.Config(
+        M=config.M,
+        N=config.N,
+        stem=STEMS.index(config.stem),
+        partial=config.partial,
+        ratio=config.ratio,
+        prior_width=config.prior_width,
+        prior_coarse=_blocks(config.prior_coarse),
+        prior_fine=_blocks(config.prior_fine),
+        has_prior_fine=config.prior_fine is not None,
+        adaptor_blocks=config.adaptor_blocks,
+        steps=config.steps,
+        hierarchy=config.hierarchy,
+        psi_is_context=config.fusion == "psi",
+        context_net=config.context_net,
+        refine=config.refine,
+        released_placement=config.hyper_placement == "released",
+        paired_gains=config.interpolation == "paired",
+        levels=config.levels,
+    )
+    transforms = (config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis)
+    for transform, stages in enumerate(transforms):
+        made.stages[transform] = len(stages)
+        for stage, (blocks, width) in enumerate(stages):
+            made.blocks[transform][stage], made.widths[transform][stage] = blocks, width
+    return made
+
+
+def _blocks(prior: Any) -> tuple[int, int, int]:
+    return (0, 0, 0) if prior is None else (prior.before, prior.after, prior.tail)
+
+
+def _rows_of(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels [h, w, c] whose rows have no gaps inside; copied only if they have."""
+    packed = pixels.strides[1:] == (pixels.shape[2] * pixels.itemsize, pixels.itemsize) and pixels.strides[0] > 0
+    return pixels if packed else np.ascontiguousarray(pixels)
+
+
+def _contiguous(latent: Latent) -> Latent:
+    return np.ascontiguousarray(latent, np.float32)
