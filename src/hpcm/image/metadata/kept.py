@@ -13,22 +13,23 @@ from ...format.fields import ANCILLARY, Container
 METRE = 39.37007874  # inches
 CM_IN_METRE = 100
 PER_METRE = 1  # the unit of a density; 0: unknown, only the ratio of the two numbers counts
-PNG_CHUNKS = {  # field: (type of PNG's chunk, whose data it holds byte for byte, and their length)
-    "cicp": (b"cICP", 4),
-    "gamma": (b"gAMA", 4),
-    "chromaticities": (b"cHRM", 32),
-    "srgb": (b"sRGB", 1),
-    "mastering": (b"mDCV", 24),
-    "light": (b"cLLI", 8),
-    "density": (b"pHYs", 9),
+PNG_CHUNKS = {  # field: type of PNG's chunk, whose data it holds byte for byte; in the order in which they are written
+    "cicp": b"cICP",
+    "gamma": b"gAMA",
+    "chromaticities": b"cHRM",
+    "srgb": b"sRGB",
+    "mastering": b"mDCV",
+    "light": b"cLLI",
+    "density": b"pHYs",
 }
+_CHUNKS = {chunk.name: chunk for chunk in ANCILLARY.values()}
 NAMES = {
     "icc": "ICC profile",
     "exif": "EXIF",
     "xmp": "XMP",
     "comments": "comment",
     "density": "pixel density",
-    **{name: kind.decode() for name, (kind, _) in PNG_CHUNKS.items() if name != "density"},
+    **{name: kind.decode() for name, kind in PNG_CHUNKS.items() if name != "density"},
 }
 COMMENT = "Comment"  # PNG's keyword, for comments of formats that have none
 UNIT = 100_000  # of gAMA and cHRM: 1.0
@@ -53,13 +54,14 @@ class Metadata:
     @classmethod
     def of(cls, container: Container) -> Metadata:
         """That of a file; what has the wrong length for its kind counts as none."""
-        found = {ANCILLARY[kind]: data for kind, data in container.ancillary if kind in ANCILLARY}
-        return cls(icc=container.icc, exif=container.exif, **{k: v for k, v in found.items() if fits(k, v)})
+        chunks = [(ANCILLARY[kind], data) for kind, data in container.ancillary if kind in ANCILLARY]
+        found = {chunk.name: data for chunk, data in chunks if chunk.accepts(data)}
+        return cls(icc=container.icc, exif=container.exif, **found)
 
     @property
     def ancillary(self) -> tuple[tuple[str, bytes], ...]:
         """The ancillary chunks of a file, in their order."""
-        found = ((kind, getattr(self, name)) for kind, name in sorted(ANCILLARY.items()))
+        found = ((kind, getattr(self, chunk.name)) for kind, chunk in sorted(ANCILLARY.items()))
         return tuple((kind, data) for kind, data in found if data)
 
     @property
@@ -103,7 +105,7 @@ class Metadata:
 
 def fits(name: str, data: bytes) -> bool:
     """Whether a field can have these data."""
-    return name not in PNG_CHUNKS or len(data) == PNG_CHUNKS[name][1]
+    return name not in _CHUNKS or _CHUNKS[name].accepts(data)
 
 
 def numbers_of(info: Mapping[Any, Any]) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ PNG_BEGIN = 8  # bytes before the first chunk
 XMP_OF_GIF, ICC_OF_GIF = b"XMP DataXMP", b"ICCRGBG1012"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")  # frames are counted elsewhere
-PNG_KEPT = {kind: NAMES[name] for name, (kind, _) in PNG_CHUNKS.items()} | {b"eXIf": EXIF}
+PNG_KEPT = {kind: NAMES[name] for name, kind in PNG_CHUNKS.items()} | {b"eXIf": EXIF}
 PNG_TOLD = {
     b"sBIT": "number of significant bits (sBIT)",
     b"bKGD": "background colour (bKGD)",

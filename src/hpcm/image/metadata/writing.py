@@ -99,6 +99,6 @@ def with_jfif_density(data: bytes, metadata: Metadata) -> bytes:
 
 def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
     """A PNG with those of fixed length behind its header; Pillow would leave some of them out."""
-    chunks = [kind + metadata.present[name] for name, (kind, _) in PNG_CHUNKS.items() if name in metadata.present]
+    chunks = [kind + metadata.present[name] for name, kind in PNG_CHUNKS.items() if name in metadata.present]
     packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
     return data[:PNG_HEADER] + b"".join(packed) + data[PNG_HEADER:]
