@@ -105,7 +105,7 @@ def save_picture(
     size = image.height, image.width
     metadata = metadata_for(name, Metadata.of_info(image.info), size, on_note)
     try:
-        data = _encoded(image, name, metadata, options, io.BytesIO() if out is None else out)
+        data = _encode(image, name, metadata, options, io.BytesIO() if out is None else out)
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
@@ -132,7 +132,7 @@ def _note_losses(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNot
         on_note(f"{name} has no room for transparency: it is lost")
 
 
-def _encoded(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
+def _encode(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
     """The file, written into `out`; `how` are Pillow's options."""
     if name == "TIFF":  # Pillow's writer changes the types and texts of EXIF, and can't compress beside it
         out.write(tiff.build_file(np.asarray(image), metadata))
