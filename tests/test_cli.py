@@ -609,7 +609,7 @@ def test_info(run, material, capsys, monkeypatch):
         "icc_bytes": None,
         "exif_bytes": None,
     }
-    expected |= {f"{name}_bytes": None for name in fields.ANCILLARY.values()}
+    expected |= {f"{chunk.name}_bytes": None for chunk in fields.ANCILLARY.values()}
     assert told == expected
 
 

@@ -15,8 +15,8 @@ from hpcm.format.fields import MAX_METADATA
 from hpcm.image.metadata import exif as exif_
 from hpcm.image.metadata import tiff as tiff_
 from hpcm.image.metadata import xmp
-from hpcm.image.metadata.exif import ExifError, merged, orientation_of, overlaps, turned_point, upright
-from hpcm.image.metadata.gather import Source, gather
+from hpcm.image.metadata.exif import ExifError, make_upright, merge_ranges, orientation_of, overlaps, turn_point
+from hpcm.image.metadata.gather import ImageInfo, gather
 from hpcm.image.metadata.scan import pieces
 from hpcm.image.picture import from_image
 from pictures import HEIGHT, PIXELS, WIDTH, box, directory, encoded, exif, gif, jp2, jpeg, png, tags_of, tiff, webp
@@ -59,7 +59,7 @@ def test_what_changes_and_what_does_not(order, orientation):
     block = camera(order, orientation, thumbnail=THUMBNAIL)
     sideways = orientation > 4
     size = (WIDTH, HEIGHT) if sideways else (HEIGHT, WIDTH)
-    result = upright(block, orientation, size)
+    result = make_upright(block, orientation, size)
     expected = tags_of(block)
     del expected[274,], expected[259,]
     expected[34665, 0xA002] = 3, 1, short(order, size[1])
@@ -71,7 +71,7 @@ def test_what_changes_and_what_does_not(order, orientation):
     assert THUMBNAIL not in result
     assert len(result) < len(block)
     assert result.index(NOTE) == block.index(NOTE)
-    assert upright(result, 1, size) == result
+    assert make_upright(result, 1, size) == result
     assert orientation_of(block) == orientation
     assert orientation_of(result) is None
 
@@ -83,12 +83,14 @@ def test_the_subject_goes_with_the_pixels(orientation):
     stored.putpixel((x, y), 255)
     stored.getexif()[274] = orientation
     turned = ImageOps.exif_transpose(stored)
-    assert turned.getpixel(turned_point(x, y, orientation, (turned.height, turned.width))) == 255
+    assert turned.getpixel(turn_point(x, y, orientation, (turned.height, turned.width))) == 255
 
 
 def test_the_area_around_the_subject():
-    assert tags_of(upright(camera("<", 6), 6, (WIDTH, HEIGHT)))[34665, 0x9214][2] == short("<", HEIGHT - 1 - 3, 4, 2, 6)
-    assert tags_of(upright(camera("<", 3), 3, SIZE))[34665, 0x9214][2] == short(
+    assert tags_of(make_upright(camera("<", 6), 6, (WIDTH, HEIGHT)))[34665, 0x9214][2] == short(
+        "<", HEIGHT - 1 - 3, 4, 2, 6
+    )
+    assert tags_of(make_upright(camera("<", 3), 3, SIZE))[34665, 0x9214][2] == short(
         "<", WIDTH - 1 - 4, HEIGHT - 1 - 3, 6, 2
     )
 
@@ -96,7 +98,7 @@ def test_the_area_around_the_subject():
 def test_a_thumbnail_between_other_data_becomes_zeros():
     block = camera(thumbnail=THUMBNAIL)
     behind = block + NOTE  # which nothing but a maker's note may know of
-    result = upright(behind, 6, SIZE)
+    result = make_upright(behind, 6, SIZE)
     assert THUMBNAIL not in result
     assert len(result) == len(behind)
     assert result.endswith(NOTE)
@@ -107,17 +109,17 @@ def test_a_thumbnail_that_lies_upon_other_data_costs_none():
     block = bytearray(camera(thumbnail=THUMBNAIL))
     place = block.index(struct.pack("<HHI", 513, 4, 1)) + 8
     block[place : place + 4] = struct.pack("<I", block.index(NOTE) - 6)
-    assert NOTE in upright(bytes(block), 1, SIZE)
+    assert NOTE in make_upright(bytes(block), 1, SIZE)
 
 
 def test_a_size_over_16_bits():
     block = camera()
-    assert tags_of(upright(block, 1, (70_000, 5)))[34665, 0xA003] == (4, 1, struct.pack("<I", 70_000))
-    assert tags_of(upright(block, 1, (5, 70_000)))[34665, 0xA002] == (4, 1, struct.pack("<I", 70_000))
+    assert tags_of(make_upright(block, 1, (70_000, 5)))[34665, 0xA003] == (4, 1, struct.pack("<I", 70_000))
+    assert tags_of(make_upright(block, 1, (5, 70_000)))[34665, 0xA002] == (4, 1, struct.pack("<I", 70_000))
 
 
 def test_nothing_is_left():
-    assert upright(exif([(274, 3, b"\6\0"), (256, 4, bytes(4))]), 6, SIZE) is None
+    assert make_upright(exif([(274, 3, b"\6\0"), (256, 4, bytes(4))]), 6, SIZE) is None
 
 
 def test_bigtiff():
@@ -125,7 +127,7 @@ def test_bigtiff():
         entries = (struct.pack("<HHQ", *tag[:3]) + tag[3].ljust(8, b"\0") for tag in tags)
         return b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(tags)) + b"".join(entries) + bytes(8)
 
-    made, lost = tiff_.block(big((256, 4, 1, b"\x09"), (315, 2, 3, b"me\0"), (50000, 16, 1, b"\7")))
+    made, lost = tiff_.read_block(big((256, 4, 1, b"\x09"), (315, 2, 3, b"me\0"), (50000, 16, 1, b"\7")))
     assert lost == []
     assert tags_of(made) == {(315,): (2, 3, b"me\0"), (50000,): (4, 1, struct.pack("<I", 7))}
 
@@ -175,10 +177,10 @@ def packet(attributes: str = "", elements: str = "") -> bytes:
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
 def test_an_orientation_that_was_applied(attributes, elements, encoding):
-    data = xmp.utf8(packet(attributes, elements).decode().encode(encoding))
+    data = xmp.to_utf8(packet(attributes, elements).decode().encode(encoding))
     assert xmp.orientation_of(data) == 6
-    assert xmp.mended(data, 6) == xmp.Mended(packet())
-    assert xmp.mended(data, 1) == xmp.Mended(packet(attributes, elements))
+    assert xmp.remove_outdated(data, 6) == xmp.CleanXMP(packet())
+    assert xmp.remove_outdated(data, 1) == xmp.CleanXMP(packet(attributes, elements))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_an_orientation_that_was_applied(attributes, elements, encoding):
 def test_what_is_no_orientation(elements):
     data = packet(" o:Orientation='6'", elements)
     assert xmp.orientation_of(data) is None
-    assert xmp.mended(data, 6) == xmp.Mended(data)
+    assert xmp.remove_outdated(data, 6) == xmp.CleanXMP(data)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +208,31 @@ def test_what_is_no_orientation(elements):
     ],
 )
 def test_what_is_announced_and_not_kept(attributes, elements, lost):
-    assert xmp.mended(packet(attributes, elements), 1) == xmp.Mended(packet(), lost)
+    assert xmp.remove_outdated(packet(attributes, elements), 1) == xmp.CleanXMP(packet(), lost)
 
 
 def test_sizes_at_a_quarter_turn():
     data = packet(" tiff:ImageWidth='9' exif:PixelYDimension='8'", "<exif:PixelXDimension>9</exif:PixelXDimension>")
-    assert xmp.mended(data, 8).data == packet()
-    assert xmp.mended(data, 3).data == data
+    assert xmp.remove_outdated(data, 8).data == packet()
+    assert xmp.remove_outdated(data, 3).data == data
 
 
 @pytest.mark.parametrize(
     "data", [b"<a tiff:Orientation='6'", b'<!DOCTYPE a><a>tiff:Orientation="6"</a>', b"Orientation"]
 )
 def test_xmp_that_cannot_be_read(data):
-    mended = xmp.mended(data, 6)
-    assert mended.data == data
-    assert len(mended.notes) == 1
-    assert "still tells of Orientation" in mended.notes[0]
-    assert xmp.mended(data, 1).notes == []
+    result = xmp.remove_outdated(data, 6)
+    assert result.data == data
+    assert len(result.notes) == 1
+    assert "still tells of Orientation" in result.notes[0]
+    assert xmp.remove_outdated(data, 1).notes == []
+
+
+def test_a_prefix_that_was_declared_elsewhere():
+    """Beyond the element that declares it, it stands for no namespace."""
+    data = b"<r><a xmlns:q='http://ns.adobe.com/tiff/1.0/'/><b q:Orientation='6'/></r>"
+    assert xmp.orientation_of(data) is None
+    assert xmp.remove_outdated(data, 6) == xmp.CleanXMP(data)
 
 
 # ---- forged data ----------------------------------------------------------------------------------------------------
@@ -247,9 +256,9 @@ def changed(data: bytes, places: list[tuple[int, int]]) -> bytes:
 def test_forged_exif(block, places, cut, orientation):
     forged = changed(block, places)[: cut or None]
     for call in (
-        lambda: upright(forged, orientation, SIZE),
-        lambda: tiff_.block(forged),
-        lambda: tiff_.file(PIXELS, tiff_.Metadata(exif=forged)),
+        lambda: make_upright(forged, orientation, SIZE),
+        lambda: tiff_.read_block(forged),
+        lambda: tiff_.build_file(PIXELS, tiff_.Metadata(exif=forged)),
     ):
         with suppress(ExifError):
             call()
@@ -259,8 +268,8 @@ def test_forged_exif(block, places, cut, orientation):
 @given(st.binary(max_size=300))
 def test_exif_of_any_bytes(data):
     for begin in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"):
-        gather(Source(info={"exif": begin + data}, size=SIZE))
-        gather(Source(info={}, file=begin + data, size=SIZE))
+        gather(ImageInfo(info={"exif": begin + data}, size=SIZE))
+        gather(ImageInfo(info={}, file=begin + data, size=SIZE))
 
 
 @quickly
@@ -281,7 +290,7 @@ def test_exif_of_any_bytes(data):
 def test_forged_files(data, places):
     forged = changed(data[:400], places)
     pieces(forged)
-    gather(Source(info={}, format="AVIF", file=forged, size=SIZE))
+    gather(ImageInfo(info={}, format="AVIF", file=forged, size=SIZE))
 
 
 @quickly
@@ -292,8 +301,8 @@ def test_forged_files(data, places):
 )
 def test_forged_xmp(data, places, more):
     for forged in (changed(data, places), more, data + more):
-        xmp.mended(xmp.utf8(forged), 6)
-        xmp.orientation_of(xmp.utf8(forged))
+        xmp.remove_outdated(xmp.to_utf8(forged), 6)
+        xmp.orientation_of(xmp.to_utf8(forged))
 
 
 def large(count: int, offset: int) -> bytes:
@@ -307,7 +316,7 @@ def large(count: int, offset: int) -> bytes:
 def test_many_large_values_take_no_time(offset):
     begin = time.process_time()
     block = large(65_535, offset)
-    for call in (lambda: upright(block, 6, SIZE), lambda: tiff_.block(block)):
+    for call in (lambda: make_upright(block, 6, SIZE), lambda: tiff_.read_block(block)):
         call()
     assert time.process_time() - begin < 20  # hours, if each of them were read
 
@@ -340,14 +349,14 @@ def test_sizes_of_many_digits():
 def test_directories_that_go_round():
     pointing = [(34665, 4, struct.pack("<I", 8)), (34853, 4, struct.pack("<I", 8)), (315, 2, b"me\0")]
     block = b"II*\0\x08\0\0\0" + directory(pointing, 8, next_at=8)
-    assert upright(block, 6, SIZE) == b"Exif\0\0" + block[:46] + bytes(4)  # no second directory
-    made, lost = tiff_.block(block)
+    assert make_upright(block, 6, SIZE) == b"Exif\0\0" + block[:46] + bytes(4)  # no second directory
+    made, lost = tiff_.read_block(block)
     assert tags_of(made)[315,] == tags_of(made)[34665, 315] == (2, 3, b"me\0")
     assert lost == ["damaged tag 34665", "damaged tag 34853"] * 2
 
 
 def test_ranges():
-    found = merged([(5, 9), (0, 2), (8, 12), (2, 3)])
+    found = merge_ranges([(5, 9), (0, 2), (8, 12), (2, 3)])
     assert found == [(0, 3), (5, 12)]
     assert [overlaps(found, *given) for given in ((3, 5), (0, 1), (2, 4), (4, 6), (12, 15), (6, 7))] == [
         *(False, True, True, True, False, True)

@@ -46,8 +46,9 @@ def test_the_specification_has_every_field_with_its_bounds():
         assert f'"{chunk.kind.decode()}" {chunk.meaning}: {chunk.bounds}' in text
     assert f"bit {ANCILLARY_BIT} ancillary chunks follow" in text
     assert f"one byte, 1 to {MAX_ANCILLARY}," in text
-    for kind in ANCILLARY:
-        assert re.search(rf'^    "{kind}"      \S', specification.__doc__, re.MULTILINE)
+    for kind, chunk in ANCILLARY.items():
+        size = {None: "", 1: "the byte of PNG's chunk"}.get(chunk.size, f"the {chunk.size} bytes of PNG's chunk")
+        assert re.search(rf'^    "{kind}"      \S.*{size}', specification.__doc__, re.MULTILINE)
     assert KNOWN_FLAGS == 0x7F  # "bit 7 reserved, 0"
 
 

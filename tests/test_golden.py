@@ -16,7 +16,7 @@ from hpcm.codec.api import load
 from hpcm.codec.tiles import Tiling, extent, latents_inside
 from hpcm.core.ans import Decoder, Encoder
 from hpcm.format.container import pack, unpack
-from hpcm.image.metadata.kept import Metadata
+from hpcm.image.metadata.record import Metadata
 from hpcm.model.find import ASSETS, alias_of, available, default, find
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,4 +1,4 @@
-"""The promise of docs/pictures.md, cell by cell of its table: what belongs to a picture is kept, or told in a line."""
+"""The promise of docs/pictures.md, cell by cell of its table: what belongs to a picture is kept, or noted."""
 
 import io
 import random
@@ -18,8 +18,8 @@ import hpcm
 from hpcm.cli import main
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Container
-from hpcm.image.metadata.gather import Source, gather
-from hpcm.image.metadata.kept import Metadata, comments_of, density
+from hpcm.image.metadata.gather import ImageInfo, gather
+from hpcm.image.metadata.record import Metadata, pack_density, unpack_comments
 from hpcm.image.picture import Picture, from_image, to_image
 from hpcm.image.read import open_picture
 from hpcm.image.write import save_picture
@@ -123,7 +123,7 @@ def jp2_with(*boxes: bytes, colr: bytes = b"") -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A file, the field that holds what it has, and its value; or a line that tells that it isn't kept."""
+    """A file, the field that holds what it has, and its value; or the note that it isn't kept."""
 
     file: bytes
     field: str = ""
@@ -136,39 +136,39 @@ def kept(file: bytes, field: str, value: bytes, homeless: str = "") -> Case:
     return Case(file, field, value, homeless=homeless)
 
 
-def told(file: bytes, name: str) -> Case:
+def noted(file: bytes, name: str) -> Case:
     return Case(file, note=f"the picture's {name} is not kept")
 
 
 LIGHT, MASTERING = struct.pack(">II", 10_000_000, 4_000_000), bytes(range(24))
 CHROMATICITIES = struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
-DPI_300 = density(300 * 39.37007874, 300 * 39.37007874, 1)
+DPI_300 = pack_density(300 * 39.37007874, 300 * 39.37007874, 1)
 
 CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("JPEG", "ICC profile"): kept(jpeg(icc_profile=ICC), "icc", ICC),
-    ("JPEG", "damaged ICC profile"): told(jpeg((0xE2, b"ICC_PROFILE\0\1\2" + ICC)), "damaged ICC profile"),
+    ("JPEG", "damaged ICC profile"): noted(jpeg((0xE2, b"ICC_PROFILE\0\1\2" + ICC)), "damaged ICC profile"),
     ("JPEG", "EXIF"): kept(jpeg((0xE1, EXIF)), "exif", EXIF),
     ("JPEG", "XMP"): kept(jpeg((0xE1, XMP_SEGMENT + XMP)), "xmp", XMP),
     ("JPEG", "comments"): kept(
         jpeg((0xFE, b"one"), (0xFE, "zwei ü".encode())), "comments", "Comment\0one\nzwei ü".encode()
     ),
     ("JPEG", "density"): kept(jpeg(dpi=(300, 300)), "density", DPI_300),
-    ("JPEG", "IPTC"): told(jpeg((0xED, b"Photoshop 3.0\0" + resource(0x404, IPTC))), "IPTC"),
-    ("JPEG", "Photoshop resources"): told(
+    ("JPEG", "IPTC"): noted(jpeg((0xED, b"Photoshop 3.0\0" + resource(0x404, IPTC))), "IPTC"),
+    ("JPEG", "Photoshop resources"): noted(
         jpeg((0xED, b"Photoshop 3.0\0" + resource(0x3F3, b"x"))), "Photoshop resources"
     ),
-    ("JPEG", "HDR gain map"): told(
+    ("JPEG", "HDR gain map"): noted(
         jpeg((0xE1, XMP_SEGMENT + ULTRA_HDR), behind=jpeg((0xE1, XMP_SEGMENT + ULTRA_HDR))), "HDR gain map"
     ),
-    ("JPEG", "motion photo's video"): told(jpeg(behind=VIDEO), "motion photo's video"),
-    ("JPEG", "further pictures behind its end"): told(jpeg(behind=jpeg()), "further pictures behind its end"),
-    ("JPEG", "other data behind its end"): told(jpeg(behind=b"SEFH" + bytes(96)), "data behind its end (100 bytes)"),
-    ("JPEG", "extended XMP"): told(jpeg((0xE1, EXTENDED + b"0" * 32 + bytes(8) + b"<x/>")), "extended XMP"),
-    ("JPEG", "content credentials"): told(jpeg((0xEB, b"JP" + bytes(30))), "content credentials (JUMBF)"),
-    ("JPEG", "FlashPix"): told(jpeg((0xE2, b"FPXR\0" + bytes(9))), "FlashPix"),
-    ("JPEG", "other segments"): told(jpeg((0xEC, b"Ducky\0" + bytes(9))), "segment APP12 (Ducky)"),
+    ("JPEG", "motion photo's video"): noted(jpeg(behind=VIDEO), "motion photo's video"),
+    ("JPEG", "further pictures behind its end"): noted(jpeg(behind=jpeg()), "further pictures behind its end"),
+    ("JPEG", "other data behind its end"): noted(jpeg(behind=b"SEFH" + bytes(96)), "data behind its end (100 bytes)"),
+    ("JPEG", "extended XMP"): noted(jpeg((0xE1, EXTENDED + b"0" * 32 + bytes(8) + b"<x/>")), "extended XMP"),
+    ("JPEG", "content credentials"): noted(jpeg((0xEB, b"JP" + bytes(30))), "content credentials (JUMBF)"),
+    ("JPEG", "FlashPix"): noted(jpeg((0xE2, b"FPXR\0" + bytes(9))), "FlashPix"),
+    ("JPEG", "other segments"): noted(jpeg((0xEC, b"Ducky\0" + bytes(9))), "segment APP12 (Ducky)"),
     ("PNG", "ICC profile"): kept(encoded("PNG", icc_profile=ICC), "icc", ICC),
-    ("PNG", "damaged ICC profile"): told(
+    ("PNG", "damaged ICC profile"): noted(
         png((b"iCCP", b"name\0\0" + zlib.compress(random.Random(0).randbytes(999))[:500])), "damaged ICC profile"
     ),
     ("PNG", "EXIF"): kept(png((b"eXIf", EXIF[6:])), "exif", EXIF),
@@ -191,44 +191,44 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("PNG", "raw profile APP1"): kept(png(raw_profile("APP1", XMP_SEGMENT + XMP)), "xmp", XMP),
     ("PNG", "raw profile xmp"): kept(png(raw_profile("xmp", XMP)), "xmp", XMP),
     ("PNG", "raw profile icc"): kept(png(raw_profile("icc", ICC)), "icc", ICC),
-    ("PNG", "raw profile iptc"): told(png(raw_profile("iptc", IPTC)), "IPTC"),
-    ("PNG", "raw profile 8bim"): told(png(raw_profile("8bim", resource(0x404, IPTC))), "Photoshop resources"),
-    ("PNG", "language of a text"): told(
+    ("PNG", "raw profile iptc"): noted(png(raw_profile("iptc", IPTC)), "IPTC"),
+    ("PNG", "raw profile 8bim"): noted(png(raw_profile("8bim", resource(0x404, IPTC))), "Photoshop resources"),
+    ("PNG", "language of a text"): noted(
         png((b"iTXt", "Title\0\0\0de\0Titel\0ü".encode())), "language of the text 'Title'"
     ),
-    ("PNG", "sBIT"): told(png((b"sBIT", b"\5\6\5")), "number of significant bits (sBIT)"),
-    ("PNG", "bKGD"): told(png((b"bKGD", bytes(6))), "background colour (bKGD)"),
-    ("PNG", "hIST"): told(png((b"hIST", bytes(8))), "histogram (hIST)"),
-    ("PNG", "sPLT"): told(png((b"sPLT", b"p\0\x08")), "suggested palette (sPLT)"),
-    ("PNG", "tIME"): told(png((b"tIME", b"\x07\xe8\1\1\0\0\0")), "time of change (tIME)"),
-    ("PNG", "oFFs"): told(png((b"oFFs", bytes(9))), "offset (oFFs)"),
-    ("PNG", "content credentials"): told(png((b"caBX", b"c2pa")), "content credentials (caBX)"),
-    ("PNG", "other chunks"): told(png((b"prVt", b"x")), "PNG chunk prVt"),
-    ("PNG", "data behind its end"): told(png(behind=b"x" * 9), "data behind its end (9 bytes)"),
+    ("PNG", "sBIT"): noted(png((b"sBIT", b"\5\6\5")), "number of significant bits (sBIT)"),
+    ("PNG", "bKGD"): noted(png((b"bKGD", bytes(6))), "background colour (bKGD)"),
+    ("PNG", "hIST"): noted(png((b"hIST", bytes(8))), "histogram (hIST)"),
+    ("PNG", "sPLT"): noted(png((b"sPLT", b"p\0\x08")), "suggested palette (sPLT)"),
+    ("PNG", "tIME"): noted(png((b"tIME", b"\x07\xe8\1\1\0\0\0")), "time of change (tIME)"),
+    ("PNG", "oFFs"): noted(png((b"oFFs", bytes(9))), "offset (oFFs)"),
+    ("PNG", "content credentials"): noted(png((b"caBX", b"c2pa")), "content credentials (caBX)"),
+    ("PNG", "other chunks"): noted(png((b"prVt", b"x")), "PNG chunk prVt"),
+    ("PNG", "data behind its end"): noted(png(behind=b"x" * 9), "data behind its end (9 bytes)"),
     ("WebP", "ICC profile"): kept(webp((b"ICCP", ICC)), "icc", ICC),
     ("WebP", "EXIF"): kept(webp((b"EXIF", EXIF[6:])), "exif", EXIF),
     ("WebP", "XMP"): kept(webp((b"XMP ", XMP)), "xmp", XMP),
-    ("WebP", "other chunks"): told(webp((b"what", b"x")), "WebP chunk what"),
-    ("WebP", "data behind its end"): told(webp() + b"x" * 100, "data behind its end (100 bytes)"),
+    ("WebP", "other chunks"): noted(webp((b"what", b"x")), "WebP chunk what"),
+    ("WebP", "data behind its end"): noted(webp() + b"x" * 100, "data behind its end (100 bytes)"),
     ("AVIF", "ICC profile"): kept(avif(icc_profile=ICC), "icc", ICC),
     ("AVIF", "EXIF"): kept(avif(exif=EXIF), "exif", EXIF),
     ("AVIF", "XMP"): kept(avif(xmp=XMP), "xmp", XMP),
     ("AVIF", "CICP"): kept(
         heif(properties=(colr(9, 16),)), "cicp", b"\x09\x10\0\1", "AVIF has no place for the picture's cICP"
     ),
-    ("AVIF", "HDR gain map"): told(heif(b"tmap"), "HDR gain map"),
-    ("AVIF", "depth map"): told(
+    ("AVIF", "HDR gain map"): noted(heif(b"tmap"), "HDR gain map"),
+    ("AVIF", "depth map"): noted(
         heif(properties=(box(b"auxC", bytes(4), b"urn:mpeg:hevc:2015:auxid:2\0"),)), "depth map"
     ),
     ("AVIF", "pixel aspect"): kept(
         heif(properties=(box(b"pasp", struct.pack(">II", 2, 1)),)), "density", struct.pack(">IIB", 1, 2, 0)
     ),
-    ("AVIF", "crop"): told(heif(properties=(box(b"clap", bytes(32)),)), "crop (clap)"),
-    ("AVIF", "other properties"): told(heif(properties=(box(b"what", b""),)), "property what"),
-    ("AVIF", "data behind its end"): told(avif(b"x" * 100), "data behind its end (100 bytes)"),
-    ("AVIF", "light levels"): told(heif(properties=(box(b"clli", bytes(4)),)), "HDR light levels (clli)"),
-    ("AVIF", "other items"): told(heif(b"what"), "item what"),
-    ("AVIF", "other boxes"): told(avif(box(b"what", b"x")), "box what"),
+    ("AVIF", "crop"): noted(heif(properties=(box(b"clap", bytes(32)),)), "crop (clap)"),
+    ("AVIF", "other properties"): noted(heif(properties=(box(b"what", b""),)), "property what"),
+    ("AVIF", "data behind its end"): noted(avif(b"x" * 100), "data behind its end (100 bytes)"),
+    ("AVIF", "light levels"): noted(heif(properties=(box(b"clli", bytes(4)),)), "HDR light levels (clli)"),
+    ("AVIF", "other items"): noted(heif(b"what"), "item what"),
+    ("AVIF", "other boxes"): noted(avif(box(b"what", b"x")), "box what"),
     ("TIFF", "tags"): kept(
         tiff((315, 2, "José\0".encode()), (42034, 5, struct.pack("<2I", 24, 1)), (50000, 7, b"private")),
         "exif",
@@ -236,11 +236,11 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ),
     ("TIFF", "ICC profile"): kept(tiff((34675, 7, ICC)), "icc", ICC),
     ("TIFF", "XMP"): kept(tiff((700, 1, XMP)), "xmp", XMP),
-    ("TIFF", "IPTC"): told(tiff((33723, 7, IPTC)), "IPTC"),
-    ("TIFF", "Photoshop resources"): told(tiff((34377, 7, resource(0x3F3, b"x"))), "Photoshop resources"),
-    ("TIFF", "Photoshop layers"): told(tiff((37724, 7, b"Adobe Photoshop Document Data Block\0")), "Photoshop layers"),
-    ("TIFF", "further pictures (SubIFDs)"): told(tiff((330, 4, struct.pack("<I", 8))), "further pictures (SubIFDs)"),
-    ("TIFF", "damaged tags"): told(tiff((34665, 4, struct.pack("<I", 1 << 30))), "damaged tag 34665"),
+    ("TIFF", "IPTC"): noted(tiff((33723, 7, IPTC)), "IPTC"),
+    ("TIFF", "Photoshop resources"): noted(tiff((34377, 7, resource(0x3F3, b"x"))), "Photoshop resources"),
+    ("TIFF", "Photoshop layers"): noted(tiff((37724, 7, b"Adobe Photoshop Document Data Block\0")), "Photoshop layers"),
+    ("TIFF", "further pictures (SubIFDs)"): noted(tiff((330, 4, struct.pack("<I", 8))), "further pictures (SubIFDs)"),
+    ("TIFF", "damaged tags"): noted(tiff((34665, 4, struct.pack("<I", 1 << 30))), "damaged tag 34665"),
     ("GIF", "comments"): kept(gif(b"\xfe\5hello\0"), "comments", b"Comment\0hello"),
     ("GIF", "XMP"): kept(
         gif(b"\xff\x0bXMP DataXMP" + XMP + b"\1" + bytes(range(255, -1, -1)) + b"\0"),
@@ -260,9 +260,9 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
         struct.pack(">IIB", 64, 32, 0),
         "GIF has no place for the picture's pixel density",
     ),
-    ("GIF", "data behind its end"): told(gif() + b"x" * 100, "data behind its end (100 bytes)"),
-    ("GIF", "other extensions"): told(gif(b"\xff\x0bWHATEVER1.0\1x\0"), "GIF extension WHATEVER1.0"),
-    ("GIF", "text upon the picture"): told(gif(b"\x01\x0c" + bytes(12) + b"\1x\0"), "text upon the picture"),
+    ("GIF", "data behind its end"): noted(gif() + b"x" * 100, "data behind its end (100 bytes)"),
+    ("GIF", "other extensions"): noted(gif(b"\xff\x0bWHATEVER1.0\1x\0"), "GIF extension WHATEVER1.0"),
+    ("GIF", "text upon the picture"): noted(gif(b"\x01\x0c" + bytes(12) + b"\1x\0"), "text upon the picture"),
     ("JPEG 2000", "comments"): kept(encoded("JPEG2000", comment="hello", no_jp2=True), "comments", b"Comment\0hello"),
     ("JPEG 2000", "EXIF"): kept(
         jp2(box(b"uuid", b"JpgTiffExif->JP2", EXIF[6:])), "exif", EXIF, "JPEG2000 has no place for the picture's EXIF"
@@ -282,34 +282,36 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
         DPI_300,
         "JPEG2000 has no place for the picture's pixel density",
     ),
-    ("JPEG 2000", "colour space without a number"): told(
+    ("JPEG 2000", "colour space without a number"): noted(
         jp2_with(colr=b"\5\0\0" + bytes(7)), "colour space of method 5"
     ),
-    ("JPEG 2000", "data behind its end"): told(jp2(b"x" * 100), "data behind its end (100 bytes)"),
-    ("JPEG 2000", "IPTC"): told(jp2(box(b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"), IPTC)), "IPTC"),
-    ("JPEG 2000", "other boxes"): told(jp2(box(b"xml ", b"<x/>")), "box xml_"),
+    ("JPEG 2000", "data behind its end"): noted(jp2(b"x" * 100), "data behind its end (100 bytes)"),
+    ("JPEG 2000", "IPTC"): noted(jp2(box(b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"), IPTC)), "IPTC"),
+    ("JPEG 2000", "other boxes"): noted(jp2(box(b"xml ", b"<x/>")), "box xml_"),
     ("BMP", "density"): kept(encoded("BMP", dpi=(300, 300)), "density", DPI_300),
-    ("BMP", "ICC profile"): told(bmp(b"DEBM"), "ICC profile"),
-    ("BMP", "data behind its end"): told(encoded("BMP") + b"x" * 100, "data behind its end (100 bytes)"),
-    ("BMP", "other colour space"): told(bmp(bytes(4)), "colour space (of BMP)"),
-    ("TGA", "image ID"): told(tga(b"made by somebody"), "image ID"),
-    ("TGA", "extension area"): told(tga(extension=99), "extension area"),
-    ("TGA", "developer area"): told(tga(developer=99), "developer area"),
+    ("BMP", "ICC profile"): noted(bmp(b"DEBM"), "ICC profile"),
+    ("BMP", "data behind its end"): noted(encoded("BMP") + b"x" * 100, "data behind its end (100 bytes)"),
+    ("BMP", "other colour space"): noted(bmp(bytes(4)), "colour space (of BMP)"),
+    ("TGA", "image ID"): noted(tga(b"made by somebody"), "image ID"),
+    ("TGA", "extension area"): noted(tga(extension=99), "extension area"),
+    ("TGA", "developer area"): noted(tga(developer=99), "developer area"),
     ("PNM", "comments"): kept(
         b"P6\n# made by me\n2 1\n255\n" + bytes(6),
         "comments",
         b"Comment\0made by me",
         "PPM has no place for the picture's comment",
     ),
-    ("PNM", "further pictures behind its end"): told(2 * encoded("PPM"), "further pictures behind its end"),
-    ("PNM", "other data behind its end"): told(encoded("PPM") + b"x" * 100, "data behind its end (100 bytes)"),
+    ("PNM", "further pictures behind its end"): noted(2 * encoded("PPM"), "further pictures behind its end"),
+    ("PNM", "other data behind its end"): noted(encoded("PPM") + b"x" * 100, "data behind its end (100 bytes)"),
 }
 SUFFIXES = {"JPEG": ".jpg", "WebP": ".webp", "JPEG 2000": ".jp2", "PNM": ".ppm", "TIFF": ".tif"}
 
 
 def promised() -> list[tuple[str, str]]:
-    """(format, kind) of the table in docs/pictures.md, of kept and of told ones."""
-    rows = re.findall(r"^\| (\S.*?) *\| (kept|told) *\| (.*?) *\|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    """(format, kind) of the table in docs/pictures.md, of what is kept and what is noted."""
+    rows = re.findall(
+        r"^\| (\S.*?) *\| (kept|noted) *\| (.*?) *\|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return [(format, kind) for format, _, kinds in rows for kind in kinds.split(", ")]
 
 
@@ -317,7 +319,7 @@ def test_the_table_of_the_document_is_tested_cell_by_cell():
     assert sorted(promised()) == sorted(CASES)
     text = DOCUMENT.read_text(encoding="utf-8")
     for (format, kind), case in CASES.items():
-        verdict = "told" if case.note else "kept"
+        verdict = "noted" if case.note else "kept"
         assert re.search(
             rf"^\| {re.escape(format)} *\| {verdict} *\| (.*, )?{re.escape(kind)}[, |]", text, re.MULTILINE
         )
@@ -329,9 +331,9 @@ def without_pixels(notes: Iterable[str]) -> list[str]:
 
 
 def read(data: bytes) -> tuple[Picture | Metadata, list[str]]:
-    """What is kept of a file, and the lines that are told."""
+    """What is kept of a file, and the notes of the rest."""
     if data[4:8] == b"ftyp" and b"mif1" in data[:24] and len(data) < 400:  # boxes without a picture
-        found = gather(Source(info={}, format="AVIF", file=data))
+        found = gather(ImageInfo(info={}, format="AVIF", file=data))
         return found.metadata, found.notes
     notes: list[str] = []
     with warnings.catch_warnings():
@@ -363,8 +365,8 @@ def same(one: Metadata, other: Metadata) -> bool:
 
 
 @pytest.mark.parametrize("cell", CASES, ids=" ".join)
-def test_kept_or_told(cell):
-    """Kept: equal after it was compressed and decompressed to the same format. Told: in exactly one line, once."""
+def test_kept_or_noted(cell):
+    """Kept: equal after it was compressed and decompressed to the same format. Noted: in exactly one line, once."""
     case = CASES[cell]
     picture, notes = read(case.file)
     assert notes == ([case.note] if case.note else [])
@@ -396,7 +398,7 @@ OTHER_EXIF = exif([(315, 2, b"somebody else\0")])
         (EXIF, png((b"eXIf", EXIF[6:]), raw_profile("exif", EXIF)), ""),  # the same, as some writers have it
     ],
 )
-def test_a_second_one_is_told(one, file, name):
+def test_a_second_one_is_noted(one, file, name):
     picture, notes = read(file)
     assert picture.exif == (one or OTHER_EXIF)
     assert notes == ([f"the picture's second {name} is not kept"] if name else [])
@@ -414,7 +416,7 @@ def test_a_second_one_is_told(one, file, name):
 )
 def test_comments_of_pnm_end_where_the_samples_begin(data, comments, note):
     picture, notes = read(data)
-    assert list(comments_of(picture.comments or b"").values()) == comments
+    assert list(unpack_comments(picture.comments or b"").values()) == comments
     assert notes == ([f"the picture's {note} is not kept"] if note else [])
 
 
@@ -437,7 +439,7 @@ def test_several_losses_are_one_line():
 
 
 def test_a_format_of_which_nothing_is_known():
-    notes = gather(Source(info={}, format="ICO", file=encoded("ICO"))).notes
+    notes = gather(ImageInfo(info={}, format="ICO", file=encoded("ICO"))).notes
     assert notes == ["of a picture in the format ICO only what Pillow reads is kept"]
 
 
@@ -548,7 +550,7 @@ def test_what_a_jpeg_has_no_room_for(field, name, size):
 @pytest.mark.parametrize(
     "garbage", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
 )
-def test_garbage_is_told_and_the_picture_kept(garbage):
+def test_garbage_is_noted_and_the_picture_kept(garbage):
     for data in (jpeg((0xE1, garbage)), png((b"eXIf", garbage[6:])), webp((b"EXIF", garbage[6:]))):
         picture, notes = read(data)
         assert picture.exif is None
@@ -595,7 +597,7 @@ def test_the_whole_way(tmp_path, capsys):
 
 
 def test_large_texts_and_profiles_of_a_png(tmp_path, capsys, monkeypatch):
-    """Pillow by itself refuses the picture from 1 MiB on; the command line keeps 16, and tells what is larger."""
+    """Pillow by itself refuses the picture from 1 MiB on; the command line keeps 16, and notes what is larger."""
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", PngImagePlugin.MAX_TEXT_CHUNK)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     profile, long = bytes(2 << 20), bytes(17 << 20).replace(b"\0", b"a")
@@ -637,5 +639,5 @@ def test_pillow_keeps_the_same(tmp_path, caplog):
 
 def test_comments_survive(tmp_path):
     data = hpcm.compress(png((b"tEXt", b"Author\0me")), model="nano")
-    assert comments_of(Metadata.of(unpack(data)).comments) == {"Author": "me"}
+    assert unpack_comments(Metadata.of(unpack(data)).comments) == {"Author": "me"}
     assert to_image(from_image(open_picture(png((b"tEXt", b"Author\0me"))))).info["comments"] == {"Author": "me"}

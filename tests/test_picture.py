@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from hpcm.errors import CorruptError, PictureError
 from hpcm.format.fields import MAX_METADATA, Container
-from hpcm.image.metadata.kept import Metadata, comments_of
+from hpcm.image.metadata.record import Metadata, unpack_comments
 from hpcm.image.picture import (
     CONVERTED,
     PLAIN,
@@ -365,7 +365,7 @@ def test_comments_are_kept(format, options, comments):
 
 @pytest.mark.parametrize("data", [b"", b"a", b"a\0b\0c", b"\xff\0\xfe", b"\0" * 9])
 def test_forged_comments(data):
-    assert all(isinstance(text, str) for pair in comments_of(data).items() for text in pair)
+    assert all(isinstance(text, str) for pair in unpack_comments(data).items() for text in pair)
 
 
 def test_iptc_is_not_kept():

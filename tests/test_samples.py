@@ -24,7 +24,7 @@ from hpcm.errors import PictureError
 from hpcm.image.picture import from_image, to_image
 from hpcm.image.read import open_picture
 from hpcm.image.samples import RAW_MODES, READERS
-from hpcm.image.write import _note_what_is_lost, fitted, save_picture
+from hpcm.image.write import _note_losses, fit_within, save_picture
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pictures.md"
 NOT_OPENED = "no picture that Pillow can read"
@@ -631,7 +631,7 @@ def test_what_a_written_file_says_that_it_holds():
         "whether PDF holds all of the picture isn't known" in note for note in notes_of(Image.fromarray(RGB), ".pdf")
     )
     file, notes = io.BytesIO(saved(Image.fromarray(RGB), "BMP")), []
-    _note_what_is_lost(Image.fromarray(RGBA), file, "BMP", notes.append)
+    _note_losses(Image.fromarray(RGBA), file, "BMP", notes.append)
     assert notes == ["BMP has no room for transparency: it is lost"]
     for image in (Image.fromarray(GREY), Image.fromarray(RGB // 100)):
         assert not notes_of(image, ".gif")  # with few colours
@@ -679,7 +679,7 @@ def test_a_reduced_picture_shows_no_hidden_colour(mode):
     striped[::2] = (255, 0, 0, 255)
     image = Image.fromarray(striped).convert(mode)
     seen = image.getpixel((0, 0))[0]
-    small = np.asarray(fitted(image, 16))
+    small = np.asarray(fit_within(image, 16))
     assert np.abs(small[..., 0].astype(int) - seen).max() <= 2
 
 
@@ -687,7 +687,7 @@ def test_16_bit_grey_stays_within_its_range_when_it_is_reduced():
     """A sharp edge overshoots in a Lanczos filter."""
     edge = np.zeros((64, 64), np.uint16)
     edge[:, 20:40] = 65535
-    small = np.asarray(fitted(Image.fromarray(edge), 21)).astype(int)
+    small = np.asarray(fit_within(Image.fromarray(edge), 21)).astype(int)
     assert small.min() == 0
     assert small.max() == 65535
     assert (small[:, 8:12] > 60000).all()

@@ -24,7 +24,7 @@ from .errors import FormatError, HPCMError, PictureError, TruncatedError
 from .format.container import is_hpcm, unpack, unpack_head
 from .format.fields import Container
 from .image.metadata.gather import attach
-from .image.metadata.kept import Metadata
+from .image.metadata.record import Metadata
 from .image.picture import file_of, mode_of
 
 FORMAT = "HPCM"

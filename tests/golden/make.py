@@ -17,7 +17,7 @@ from PIL import Image
 
 from hpcm.codec.api import load
 from hpcm.codec.pixels import cropped
-from hpcm.image.metadata.kept import Metadata
+from hpcm.image.metadata.record import Metadata
 from hpcm.image.picture import from_image
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.weights import save

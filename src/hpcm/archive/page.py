@@ -18,7 +18,7 @@ from ..errors import HPCMError
 from ..format.container import unpack_head
 from ..image.picture import rgb_of
 from ..image.read import open_picture
-from ..image.write import draft_of, fitted
+from ..image.write import draft_size, fit_within
 from ..util.notes import ignore_note
 from .manifest import FOLDER
 from .places import Place
@@ -105,7 +105,7 @@ def _worst(place: Place, roots: Mapping[str, Place], job: Job, lines: pa.Table) 
         try:
             where = [(line["offset"], line["bytes"])]
             data = next(pictures_at(place, line["output"], where, job.column))
-            shown = _thumbnail(decompress(data, draft=draft_of(unpack_head(data), THUMBNAIL)))
+            shown = _thumbnail(decompress(data, draft=draft_size(unpack_head(data), THUMBNAIL)))
             if kind_of(line["input"]) == "loose" and line["root"] in roots:
                 shown = _thumbnail(open_picture(roots[line["root"]].read(line["input"]), on_note=ignore_note)) + shown
         except (OSError, HPCMError) as error:
@@ -118,7 +118,7 @@ def _worst(place: Place, roots: Mapping[str, Place], job: Job, lines: pa.Table) 
 
 def _thumbnail(image: Image.Image) -> str:
     file = io.BytesIO()
-    Image.fromarray(rgb_of(fitted(image, THUMBNAIL))).save(file, "WEBP", quality=90)
+    Image.fromarray(rgb_of(fit_within(image, THUMBNAIL))).save(file, "WEBP", quality=90)
     return f'<img src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}" alt="">'
 
 

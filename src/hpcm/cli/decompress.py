@@ -49,13 +49,13 @@ def add(commands: Commands) -> None:
 
 
 def decompress(options: argparse.Namespace) -> bool:
-    from ..image.write import options_of
+    from ..image.write import save_options
 
     jobs, _ = plan(options.inputs, options.output, f".{options.format}", {SUFFIX})
     for job in jobs:
         if job.suffix(options.format).lower() == SUFFIX:
             raise UsageError("the output is a picture; name it so, such as .png, .webp, .tif, .ppm or .jpg")
-        options_of(job.suffix(options.format), options.quality)
+        save_options(job.suffix(options.format), options.quality)
     return run_jobs(jobs, decompressor, options, decodes=True)
 
 
@@ -71,7 +71,7 @@ def decompressor(options: argparse.Namespace, report: Report | None = None) -> W
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
     from ..codec.api import codec_for
-    from ..image.write import draft_of, fitted, save_picture
+    from ..image.write import draft_size, fit_within, save_picture
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
     try:
@@ -80,12 +80,12 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
         raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
     codec = codec or codec_for(container, **where(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
-    part["draft"] = draft_of(container, options.max_size)
+    part["draft"] = draft_size(container, options.max_size)
     if options.partial:
         image = codec.preview(container, **part)
     else:
         image = codec.decompress(container, scale=options.preview or PASSES, **part, on_note=on_note)
-    image = fitted(image, options.max_size)
+    image = fit_within(image, options.max_size)
     picture = save_picture(image, job.suffix(options.format), options.quality, on_note=on_note)
     shown = f"{image.width} x {image.height} pixels"
     if container.progress < 1:

@@ -12,7 +12,7 @@ from ..defaults import MAX_QUALITY
 from ..errors import ModelNotFoundError
 from ..format.container import unpack_left
 from ..format.fields import Container
-from ..image.metadata.kept import NAMES
+from ..image.metadata.record import NAMES
 from ..model.file import WeightsFile
 from ..model.find import find_hash
 from .jobs import Job

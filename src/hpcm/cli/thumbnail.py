@@ -33,12 +33,12 @@ def thumbnail(options: argparse.Namespace) -> bool:
 def make_thumbnail(options: argparse.Namespace) -> None:
     """What a cut file holds is shown."""
     from ..codec.api import codec_for
-    from ..image.write import draft_of, fitted
+    from ..image.write import draft_size, fit_within
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
-    image = codec_for(container).preview(container, draft=draft_of(container, options.side))
+    image = codec_for(container).preview(container, draft=draft_size(container, options.side))
     out = io.BytesIO()
-    plain(fitted(image, options.side)).save(out, "PNG")
+    plain(fit_within(image, options.side)).save(out, "PNG")
     write(Path(options.output), out.getvalue(), force=True)
 
 

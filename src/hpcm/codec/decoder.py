@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..core.coded import Latent
 from ..errors import CorruptError, MismatchError
 from ..format.fields import PASSES, Box, Container, Tile
-from ..image.metadata.kept import Metadata
+from ..image.metadata.record import Metadata
 from ..image.picture import Picture, mode_of, unpack_alpha
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends

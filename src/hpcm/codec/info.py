@@ -23,7 +23,7 @@ def file_info(container: Container, size: int, weights: WeightsFile | None) -> d
     if not isinstance(levels, int) or levels < 1:  # a weights file may say anything
         levels = None
     chunks = {name: getattr(container, name) for name in ("alpha", "icc", "exif")}
-    chunks |= {name: dict(container.ancillary).get(kind) for kind, name in ANCILLARY.items()}
+    chunks |= {chunk.name: dict(container.ancillary).get(kind) for kind, chunk in ANCILLARY.items()}
     return {
         "bytes": size,
         "bpp": 8 * size / (container.width * container.height),

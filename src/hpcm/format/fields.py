@@ -1,8 +1,8 @@
 """What a .hpcm file says: its fields, what each may be, and how it lies in the file.
 
-`HEADER`, `FLAGS` and `CHUNKS` describe each field once. format/container.py walks through them to write a file, to read
-it and to check its bounds; the specification there, the table in docs/format.md and the heads in
-tests/golden/heads.json, which JavaScript reads too, are tested against them.
+`HEADER`, `FLAGS`, `CHUNKS` and `ANCILLARY` describe each field once. format/container.py walks through the first three
+to write a file, to read it and to check its bounds; the specification there, the table in docs/format.md and the heads
+in tests/golden/heads.json, which JavaScript reads too, are tested against them.
 """
 
 from __future__ import annotations
@@ -30,17 +30,6 @@ TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 MODEL_NAME_IN_WORDS = "1 to 32 of a-z 0-9 ._- and no ._- in front"
-ANCILLARY = {  # type of an ancillary chunk: what it holds
-    "c": "cicp",
-    "d": "density",
-    "g": "gamma",
-    "h": "chromaticities",
-    "l": "light",
-    "m": "mastering",
-    "s": "srgb",
-    "t": "comments",
-    "x": "xmp",
-}
 _ANCILLARY_TYPE = re.compile("[a-z]")
 
 
@@ -110,6 +99,18 @@ class Chunk:
     bounds: str  # of the length of its data, as the specification words it; `chunk_limit` is the number
 
 
+@dataclass(frozen=True)
+class AncillaryChunk:
+    """A chunk without which the picture is decoded the same."""
+
+    name: str  # of what it holds
+    size: int | None = None  # bytes of its data; None: any number up to MAX_METADATA
+
+    def accepts(self, data: bytes) -> bool:
+        """Whether data have the chunk's length. A reader passes over those that don't."""
+        return self.size is None or len(data) == self.size
+
+
 def in_words(number: int) -> str:
     """Large powers of two as such: 16777216 is 2^24."""
     exponent = number.bit_length() - 1
@@ -142,6 +143,17 @@ CHUNKS = (  # in their order in the file
     Chunk(4, "alpha", b"A", "alpha plane", f"up to twice its raw plane and {ALPHA_SLACK:,} bytes more"),
 )
 ANCILLARY_BIT = 5  # of the flags: ancillary chunks follow
+ANCILLARY = {  # by type
+    "c": AncillaryChunk("cicp", 4),
+    "d": AncillaryChunk("density", 9),
+    "g": AncillaryChunk("gamma", 4),
+    "h": AncillaryChunk("chromaticities", 32),
+    "l": AncillaryChunk("light", 8),
+    "m": AncillaryChunk("mastering", 24),
+    "s": AncillaryChunk("srgb", 1),
+    "t": AncillaryChunk("comments"),
+    "x": AncillaryChunk("xmp"),
+}
 KNOWN_FLAGS = sum(1 << part.bit for part in (*FLAGS, *CHUNKS)) + (1 << ANCILLARY_BIT)
 
 

@@ -1,1 +1,1 @@
-"""Pillow's world: what is kept of a picture, where pictures come from, and how they are written."""
+"""What Pillow is for: reading pictures, what is kept of them, and writing them."""

@@ -10,9 +10,9 @@
 | P, PA (palette)                | as RGB or RGBA, with a note    | RGB, RGBA     |
 | CMYK, YCbCr, LAB, HSV          | as RGB, with a note            | RGB           |
 
-What Pillow reads wrongly is set right or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
+What Pillow reads wrongly is corrected or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
 kept of it. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
-converted pixels. The orientation is applied to the pixels. What else belongs to the picture is kept or told: see
+converted pixels. The orientation is applied to the pixels. What else belongs to the picture is kept or noted: see
 metadata/.
 """
 
@@ -32,10 +32,10 @@ from PIL.PngImagePlugin import PngImageFile
 from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
 from ..util.notes import OnNote
-from .metadata.gather import Gathered, Source, attached_file, gather
-from .metadata.kept import Metadata
-from .metadata.tiff import ELSEWHERE
-from .samples import BEYOND_16_BITS, faithful
+from .metadata.gather import ImageInfo, ImageMetadata, attached_file, gather
+from .metadata.record import Metadata
+from .metadata.tiff import OTHER_METADATA
+from .samples import BEYOND_16_BITS, load_samples
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
@@ -101,11 +101,11 @@ def from_image(image: Image.Image) -> Picture:
         if (frames := _frames(image)) > 1:
             notes.append(f"the picture has {frames} frames: only the current one is kept")
         file = file_of(image)  # before Pillow closes it
-        samples = faithful(image, notes.append)
-        found = _gathered(image, file, frames)
-        notes += found.notes
-        image = _plain(samples, notes.append)
-        turn = UPRIGHT.get(found.orientation)
+        samples = load_samples(image, notes.append)
+        image_metadata = _metadata(image, file, frames)
+        notes += image_metadata.notes
+        image = _convert_mode(samples, notes.append)
+        turn = UPRIGHT.get(image_metadata.orientation)
         planes = np.asarray(image if turn is None else image.transpose(turn))
     except (PictureError, MemoryError):
         raise
@@ -115,7 +115,7 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("RGBA", "LA"):
         alpha, planes = planes[..., -1], planes[..., :-1]
         planes = planes[..., 0] if image.mode == "LA" else planes
-    return Picture(planes, alpha, tuple(notes), **found.metadata.present)
+    return Picture(planes, alpha, tuple(notes), **image_metadata.metadata.present)
 
 
 def _frames(image: Image.Image) -> int:
@@ -126,7 +126,7 @@ def _frames(image: Image.Image) -> int:
 
 
 def file_of(image: Image.Image) -> bytes | None:
-    """The file of an image, if it is at hand: to be asked before the image is decoded, when Pillow closes it.
+    """The file of an image, or None. To be called before the image is decoded, because then Pillow closes the file.
 
     One that is closed is read again by its name, if what Pillow knows of the image still comes from it.
     """
@@ -143,10 +143,10 @@ def file_of(image: Image.Image) -> bytes | None:
         return None
 
 
-def _gathered(image: Image.Image, file: bytes | None, frames: int) -> Gathered:
-    """What belongs to a decoded image."""
+def _metadata(image: Image.Image, file: bytes | None, frames: int) -> ImageMetadata:
+    """What belongs to a decoded image besides its pixels."""
     tags, lost = _tags(image) if file is None and hasattr(image, "tag_v2") else ({}, ())
-    source = Source(
+    info = ImageInfo(
         info=image.info | tags,
         texts=getattr(image, "text", {}),
         format=image.format,
@@ -156,26 +156,26 @@ def _gathered(image: Image.Image, file: bytes | None, frames: int) -> Gathered:
         size=(image.height, image.width),
         lost=lost,
     )
-    return gather(source, foreign_profile=image.mode in FOREIGN_PROFILE)
+    return gather(info, foreign_profile=image.mode in FOREIGN_PROFILE)
 
 
 def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """EXIF of a TIFF whose file is closed, as Pillow writes it, and the names of what goes other ways."""
+    """EXIF of a TIFF whose file is closed, as Pillow writes it, and the names of other metadata."""
     try:
         exif = image.getexif()
-        elsewhere = [tag for tag in exif if tag in ELSEWHERE]
-        for tag in elsewhere:
+        others = [tag for tag in exif if tag in OTHER_METADATA]
+        for tag in others:
             del exif[tag]
-        return {"exif": exif.tobytes()}, tuple(ELSEWHERE[tag] for tag in elsewhere)
+        return {"exif": exif.tobytes()}, tuple(OTHER_METADATA[tag] for tag in others)
     except Exception:  # parsers and writers of EXIF raise nearly anything on damaged tags
         return {}, ("EXIF of a TIFF",)
 
 
-def _plain(image: Image.Image, on_note: OnNote) -> Image.Image:
+def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
     """The image in one of the modes RGB, RGBA, L, LA and I;16."""
     mode = image.mode
     if mode in WIDE:
-        return _plain_grey16(image, on_note)
+        return _convert_grey16(image, on_note)
     if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
@@ -187,7 +187,7 @@ def _plain(image: Image.Image, on_note: OnNote) -> Image.Image:
     return image if mode == target else image.convert(target)
 
 
-def _plain_grey16(image: Image.Image, on_note: OnNote) -> Image.Image:
+def _convert_grey16(image: Image.Image, on_note: OnNote) -> Image.Image:
     """As I;16, or as LA where a value that some pixels have is transparent."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:

@@ -16,7 +16,7 @@ from ..format.container import is_hpcm
 from ..format.fields import MAX_ENCODED, check_size
 from ..util.notes import OnNote, log_note
 from .metadata.gather import attach
-from .samples import READERS, adopt, faithful
+from .samples import READERS, load_samples, replace_samples
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
 Source = Image.Image | NDArray[Any] | File
@@ -59,10 +59,8 @@ def image_of(source: Source, on_note: OnNote = log_note) -> Image.Image:
         advice = ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS"
         return open_picture(bytes_of(source), advice, on_note=on_note)
     planes = source.shape[2] if source.ndim == 3 else 1
-    if source.ndim not in (2, 3) or (source.dtype, planes) not in (
-        *((np.dtype(np.uint8), n) for n in (1, 2, 3, 4)),
-        (np.dtype(np.uint16), 1),
-    ):
+    is_8_bit, is_16_bit = source.dtype == np.uint8, source.dtype == np.uint16
+    if source.ndim not in (2, 3) or not ((is_8_bit and 1 <= planes <= 4) or (is_16_bit and planes == 1)):
         raise PictureError(f"an array must be uint8 [H, W, 1 to 4] or uint16 [H, W], not {source.dtype} {source.shape}")
     return Image.fromarray(source.reshape(source.shape[:2]) if planes == 1 else source)
 
@@ -95,12 +93,9 @@ def open_picture(
         image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
         _check_size(image, most, advice)
         check_size(*image.size)
-        if image.format == "EPS":  # for which Pillow would start Ghostscript
-            raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
-        if image.format not in READERS and image.format != "HPCM":
-            on_note(f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared")
-        image = adopt(image, faithful(image, on_note))
-        _check_size(image, most, advice)  # some formats tell of their size when they are decoded
+        _check_format(image, on_note)
+        image = replace_samples(image, load_samples(image, on_note))
+        _check_size(image, most, advice)  # some formats have another size when they are decoded
         attach(image, data)
     except UnidentifiedImageError:
         accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
@@ -114,7 +109,15 @@ def open_picture(
     return image
 
 
+def _check_format(image: Image.Image, on_note: OnNote) -> None:
+    """Refuses programs, and notes a format whose samples weren't compared with the file's own numbers."""
+    if image.format == "EPS":  # for which Pillow would start Ghostscript
+        raise PictureError("it is PostScript, a program, which isn't run: make a PNG of it")
+    if image.format not in READERS and image.format != "HPCM":
+        on_note(f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared")
+
+
 def _check_size(image: Image.Image, most: int | None, advice: str) -> None:
-    """Pillow would warn of somewhat too many pixels, and refuse only twice as many."""
+    """Raises TooLargeError, where Pillow would warn of too many pixels and refuse only twice as many."""
     if most is not None and image.width * image.height > most:
         raise TooLargeError(f"it has more than {most:,} pixels{advice}", image.size)

@@ -1,17 +1,18 @@
-"""The samples of a picture file as they are meant, where Pillow reads them otherwise.
+"""The samples of a picture file, corrected where Pillow reads them wrongly.
 
-Pillow reads some kinds of files wrongly and says nothing: it compares a PNG's transparent colour with samples of
+Pillow reads some kinds of files wrongly without a warning: it compares a PNG's transparent colour with samples of
 another depth, takes signed samples for unsigned ones, or white for black. So each kind of file is looked up before its
 pixels are used. The tables below name the kinds whose samples were compared with the file's own numbers
-(tests/test_samples.py); some are then set right, and every other kind is refused.
+(tests/test_samples.py); some of them are corrected here, and every other kind is refused.
 
-What is looked up is known as long as Pillow hasn't read the pixels, and of TIFF also afterwards.
+The kind of a file is known as long as Pillow hasn't read the pixels, and of TIFF also afterwards.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,14 @@ RAW_MODES = {
 }
 GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}  # of a grey PNG's samples, by raw mode
 
-# What a TIFF file's tags say: (photometric interpretation, sample format, bits of a sample).
+# Tags of a TIFF, and their values.
 PHOTOMETRIC, BITS, SAMPLES, PLANAR, FILL_ORDER, EXTRA, SAMPLE_FORMAT = 262, 258, 277, 284, 266, 338, 339
 SUBFILE, INK_SET, YCBCR_SUBSAMPLING = 254, 332, 530
+REDUCED = 1  # bit of SUBFILE: a smaller version of another picture
+INKS_OF_CMYK = 1  # of INK_SET
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-TIFF = {
+TIFF_KINDS = {  # (photometric interpretation, sample format, bits of a sample)
     *((WHITE_IS_ZERO, UNSIGNED, bits) for bits in (1, 2, 4, 8, 16)),
     *((BLACK_IS_ZERO, UNSIGNED, bits) for bits in (1, 2, 4, 8, 12, 16, 32)),
     *((BLACK_IS_ZERO, SIGNED, bits) for bits in (8, 16, 32)),
@@ -50,23 +53,26 @@ TIFF = {
     (LAB, UNSIGNED, 8),
 }
 
-# JPEG 2000's numbers of colour spaces: CMYK, sRGB, grey, sYCC; and what `cdef` calls alpha that was multiplied
-JPEG2000_SPACES, PREMULTIPLIED = (12, 16, 17, 18), b"\0\2"
+JPEG2000_SPACES = (12, 16, 17, 18)  # numbers of colour spaces: CMYK, sRGB, grey, sYCC
+PREMULTIPLIED = b"\0\2"  # type of a channel in the box `cdef`: alpha by which the colours were multiplied
+CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
+BMP_FILE_HEADER, BMP_BITFIELDS = 14, 3  # bytes; the method of compression that has masks
+AV1_HIGH_BIT_DEPTH, AV1_TWELVE_BIT = 0x40, 0x20  # flags of the box `av1C`
 
 BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring them into 0 to 65,535"
-HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
+AVIF_HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
 
 
-def faithful(image: Image.Image, on_note: OnNote) -> Image.Image:
-    """The image with its pixels loaded, or another one where Pillow reads its file wrongly; `image` keeps its pixels.
+def load_samples(image: Image.Image, on_note: OnNote) -> Image.Image:
+    """Loads the pixels. Returns the image or, where Pillow reads its file wrongly, another one with the right pixels.
 
     Raises PictureError for a kind of file that isn't known to be read rightly, and whatever Pillow raises.
     """
-    return READERS.get(image.format or "", _loaded)(image, on_note)
+    return READERS.get(image.format or "", _load)(image, on_note)
 
 
 def _raw_mode(image: Image.Image, format: str) -> str | None:
-    """How the samples lie in the file; None if they have been read. Raises PictureError where it isn't in the table."""
+    """How the samples lie in the file; None if they have been read. Raises PictureError if it isn't in RAW_MODES."""
     if not getattr(image, "tile", None):
         return None
     arguments = image.tile[0][3]  # type: ignore[attr-defined]
@@ -80,8 +86,8 @@ def _refusal(image: Image.Image, what: str) -> PictureError:
     return PictureError(f"a {image.format} file with {what} isn't known to be read rightly: make a PNG of it")
 
 
-def _bytes(image: Image.Image, size: int = -1) -> bytes:
-    """The beginning of the file, or all of it, while Pillow has it open and hasn't read the pixels; else nothing."""
+def _file_bytes(image: Image.Image, size: int = -1) -> bytes:
+    """The beginning of the file, or all of it; empty once Pillow has read the pixels or closed the file."""
     file = getattr(image, "fp", None)
     if file is None or not getattr(image, "tile", None):
         return b""
@@ -101,7 +107,7 @@ def _note_depth(bits: int, on_note: OnNote) -> None:
 
 def _png(image: Image.Image, on_note: OnNote) -> Image.Image:
     raw = _raw_mode(image, "PNG")
-    data = _bytes(image) if raw == "RGB;16B" else b""
+    data = _file_bytes(image) if raw == "RGB;16B" else b""
     image.load()
     key = image.info.get("transparency")
     if raw is None:
@@ -109,11 +115,11 @@ def _png(image: Image.Image, on_note: OnNote) -> Image.Image:
         return image
     if raw == "LA;16B":
         _note_depth(16, on_note)
-        return _with_info(Image.merge("LA", (image.getchannel(0), image.getchannel("A"))), image)
+        return _with_info_of(Image.merge("LA", (image.getchannel(0), image.getchannel("A"))), image)
     if raw in ("RGB;16B", "RGBA;16B"):
         _note_depth(16, on_note)
     if raw == "RGB;16B" and key is not None:
-        return _keyed(image, data, key)
+        return _with_16_bit_key(image, data, key)
     if raw in GREY_BITS and isinstance(key, int):
         bits = GREY_BITS[raw]
         peak = 2**bits - 1
@@ -130,18 +136,18 @@ def _with_key(image: Image.Image, value: int) -> Image.Image:
     return copy
 
 
-def _keyed(image: Image.Image, data: bytes, key: tuple[int, int, int]) -> Image.Image:
-    """16-bit colours of which one is transparent: Pillow has their high bytes, and compares all 16 bits with them."""
+def _with_16_bit_key(image: Image.Image, data: bytes, key: tuple[int, int, int]) -> Image.Image:
+    """16-bit colours of which one is transparent: Pillow would compare its 16 bits with the colours' high bytes."""
     if getattr(image, "n_frames", 1) > 1:
         raise _refusal(image, "a transparent colour of 16 bits and several frames")
     low = Image.open(io.BytesIO(data))
     low.tile = [low.tile[0]._replace(args="RGB;16L")]  # the other byte of each sample
     samples = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
     alpha = np.where((samples == key).all(axis=2), 0, 255).astype(np.uint8)
-    found = image.copy()
-    del found.info["transparency"]
-    found.putalpha(Image.fromarray(alpha))
-    return found
+    result = image.copy()
+    del result.info["transparency"]
+    result.putalpha(Image.fromarray(alpha))
+    return result
 
 
 def _check_key(image: Image.Image) -> None:
@@ -165,64 +171,129 @@ def _check_key(image: Image.Image) -> None:
 
 
 def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image:
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    kind = tags.get(PHOTOMETRIC, WHITE_IS_ZERO), _only(tags.get(SAMPLE_FORMAT, (1,))), _only(tags.get(BITS, (1,)))
-    photometric, _, bits = kind
-    if what := _tiff_fault(image, kind):
-        raise _refusal(image, what)
-    fresh = bool(image.tile)  # type: ignore[attr-defined]
+    layout = _TiffLayout.of(image)
+    if fault := layout.fault:
+        raise _refusal(image, fault)
+    is_unread = bool(image.tile)  # type: ignore[attr-defined]
     image.load()
-    if fresh and bits == 16 and photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        _note_depth(16, on_note)
-    if fresh and 0 in tags.get(EXTRA, ()):
-        on_note("the picture's extra channels are not kept")
-    if kind == (BLACK_IS_ZERO, SIGNED, 8) and np.asarray(image).max() > 127:
+    if is_unread:
+        _note_tiff_losses(layout, on_note)
+    if layout.kind == (BLACK_IS_ZERO, SIGNED, 8) and np.asarray(image).max() > 127:  # Pillow takes -1 for 255
         raise PictureError(BEYOND_16_BITS)
-    if kind == (WHITE_IS_ZERO, UNSIGNED, 16):
-        return _with_info(Image.fromarray(65535 - _grey16(image)), image)
-    if kind == (BLACK_IS_ZERO, UNSIGNED, 12):
-        return _with_info(Image.fromarray(_widened(_grey16(image) * np.uint16(16), 12)), image)
+    if layout.kind == (WHITE_IS_ZERO, UNSIGNED, 16):
+        return _with_info_of(Image.fromarray(65535 - _grey16(image)), image)
+    if layout.kind == (BLACK_IS_ZERO, UNSIGNED, 12):
+        return _with_info_of(Image.fromarray(_widen(_grey16(image) * np.uint16(16), 12)), image)
     return image
 
 
-def _only(values: Any) -> int | None:
-    """What is said of all samples alike; None if they differ."""
-    found = {*values} if isinstance(values, tuple) else {values}
-    return found.pop() if len(found) == 1 else None
+@dataclass(frozen=True)
+class _TiffLayout:
+    """How the samples of a TIFF are stored, by its tags. None where samples differ."""
+
+    photometric: int
+    sample_format: int | None
+    bits: int | None  # of a sample
+    compression: str  # Pillow's name; "raw" is none
+    is_big_endian: bool
+    is_planar: bool  # each channel by itself
+    has_extra_channels: bool  # besides alpha
+    chroma_subsampling: tuple[int, ...]
+    ink_set: int
+    fill_order: int
+    is_thumbnail: bool
+
+    @classmethod
+    def of(cls, image: Image.Image) -> _TiffLayout:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return cls(
+            photometric=tags.get(PHOTOMETRIC, WHITE_IS_ZERO),
+            sample_format=_common_value(tags.get(SAMPLE_FORMAT, (UNSIGNED,))),
+            bits=_common_value(tags.get(BITS, (1,))),
+            compression=image.info.get("compression", "raw"),
+            is_big_endian=tags.prefix[:2] == b"MM",
+            is_planar=tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1,
+            has_extra_channels=0 in tags.get(EXTRA, ()),
+            chroma_subsampling=tags.get(YCBCR_SUBSAMPLING, (2, 2)),
+            ink_set=tags.get(INK_SET, INKS_OF_CMYK),
+            fill_order=tags.get(FILL_ORDER, 1),
+            is_thumbnail=bool(tags.get(SUBFILE, 0) & REDUCED) and image.tell() == 0,
+        )
+
+    @property
+    def kind(self) -> tuple[int, int | None, int | None]:
+        return self.photometric, self.sample_format, self.bits
+
+    @property
+    def fault(self) -> str | None:
+        """What isn't known to be read rightly."""
+        photometric, sample_format, bits = self.kind
+        if self.kind not in TIFF_KINDS:
+            return f"photometric interpretation {photometric}, sample format {sample_format} and {bits} bits a sample"
+        if not self._has_known_planes:
+            return f"planes of {bits} bits and photometric interpretation {photometric}"
+        if not self._has_known_byte_order:
+            return "compressed big-endian samples that are signed"
+        if not self._has_known_jpeg:
+            return f"old JPEG compression and photometric interpretation {photometric}"
+        if not self._has_known_chroma:
+            return "uncompressed chroma of fewer pixels"
+        if not self._has_known_inks:
+            return "other inks than CMYK"
+        if not self._has_known_bit_order:
+            return f"fill order 2 and {bits} bits a sample"
+        if self.is_thumbnail:
+            return "a thumbnail in front, as raw photographs have it,"
+        return None
+
+    @property
+    def _has_known_planes(self) -> bool:
+        is_raw_16_bit = self.bits == 16 and self.compression == "raw"
+        return not self.is_planar or (self.photometric in (RGB, CMYK) and not is_raw_16_bit)
+
+    @property
+    def _has_known_byte_order(self) -> bool:
+        has_several_bytes = (self.bits or 0) > 8
+        is_swapped = self.is_big_endian and has_several_bytes and self.compression != "raw"  # by libtiff
+        return not is_swapped or self.sample_format == UNSIGNED
+
+    @property
+    def _has_known_jpeg(self) -> bool:
+        return self.compression != "tiff_jpeg" or self.photometric == YCBCR
+
+    @property
+    def _has_known_chroma(self) -> bool:
+        is_raw = self.photometric == YCBCR and self.compression == "raw"
+        return not is_raw or tuple(self.chroma_subsampling) == (1, 1)
+
+    @property
+    def _has_known_inks(self) -> bool:
+        return self.photometric != CMYK or self.ink_set == INKS_OF_CMYK
+
+    @property
+    def _has_known_bit_order(self) -> bool:
+        return self.fill_order == 1 or self.bits == 1
 
 
-def _tiff_fault(image: Image.Image, kind: tuple[Any, Any, Any]) -> str | None:
-    """What isn't known to be read rightly."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    photometric, sample_format, bits = kind
-    compression = image.info.get("compression", "raw")
-    planes = tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1
-    big = tags.prefix[:2] == b"MM"
-    if kind not in TIFF:
-        return f"photometric interpretation {photometric}, sample format {sample_format} and {bits} bits a sample"
-    if planes and (photometric not in (RGB, CMYK) or (bits == 16 and compression == "raw")):
-        return f"planes of {bits} bits and photometric interpretation {photometric}"
-    if big and compression != "raw" and bits > 8 and sample_format != UNSIGNED:
-        return "compressed big-endian samples that are signed"
-    if compression == "tiff_jpeg" and photometric != YCBCR:
-        return f"old JPEG compression and photometric interpretation {photometric}"
-    if photometric == YCBCR and compression == "raw" and tuple(tags.get(YCBCR_SUBSAMPLING, (2, 2))) != (1, 1):
-        return "uncompressed chroma of fewer pixels"
-    if photometric == CMYK and tags.get(INK_SET, 1) != 1:
-        return "other inks than CMYK"
-    if tags.get(FILL_ORDER, 1) != 1 and bits != 1:
-        return f"fill order 2 and {bits} bits a sample"
-    if tags.get(SUBFILE, 0) & 1 and image.tell() == 0:
-        return "a thumbnail in front, as raw photographs have it,"
-    return None
+def _common_value(values: Any) -> int | None:
+    """The value that all samples have; None if they differ."""
+    different = {*values} if isinstance(values, tuple) else {values}
+    return different.pop() if len(different) == 1 else None
+
+
+def _note_tiff_losses(layout: _TiffLayout, on_note: OnNote) -> None:
+    if layout.bits == 16 and layout.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        _note_depth(16, on_note)
+    if layout.has_extra_channels:
+        on_note("the picture's extra channels are not kept")
 
 
 def _grey16(image: Image.Image) -> NDArray[np.uint16]:
     return np.asarray(image).astype(np.uint16)
 
 
-def _widened(values: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
-    """Samples of 8 to 16 bits, shifted to the upper end of 16: 0 to 65,535, by repeating their upper bits below."""
+def _widen(values: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
+    """Samples of 8 to 16 bits, which are shifted to the upper end of 16, as 0 to 65,535: repeats their upper bits."""
     return values + values // np.uint16(2**bits)
 
 
@@ -238,26 +309,29 @@ def _jpeg(image: Image.Image, on_note: OnNote) -> Image.Image:
 
 
 def _bmp(image: Image.Image, on_note: OnNote) -> Image.Image:
-    raw, header = _raw_mode(image, "BMP"), _bytes(image, 70)
-    start = 0 if image.format == "DIB" else 14
-    size, compression = _little(header[start : start + 4]), _little(header[start + 16 : start + 20])
-    mask = _little(header[start + 52 : start + 56]) if size >= 56 and compression == 3 else 0
-    if raw is not None and bool(mask) != ("A" in raw):
+    raw, header = _raw_mode(image, "BMP"), _file_bytes(image, 70)
+    start = 0 if image.format == "DIB" else BMP_FILE_HEADER
+    size, compression = _little_endian(header[start : start + 4]), _little_endian(header[start + 16 : start + 20])
+    has_masks = size >= 56 and compression == BMP_BITFIELDS
+    alpha_mask = _little_endian(header[start + 52 : start + 56]) if has_masks else 0
+    if raw is not None and bool(alpha_mask) != ("A" in raw):
         raise _refusal(image, "a mask for alpha that Pillow doesn't apply")
     image.load()
     return image
 
 
-def _little(data: bytes) -> int:
+def _little_endian(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
 def _tga(image: Image.Image, on_note: OnNote) -> Image.Image:
-    raw, header = _raw_mode(image, "TGA"), _bytes(image, 18)
+    raw, header = _raw_mode(image, "TGA"), _file_bytes(image, 18)
     if raw is not None:
-        alpha = header[17] & 15  # bits of a pixel
-        if alpha != (8 if raw in ("LA", "BGRA") else 0) or (header[1] and header[7] != 24):
-            raise _refusal(image, f"samples {raw!r}, {alpha} bits of alpha and a palette of {header[7]} bits")
+        has_palette, palette_bits, alpha_bits = header[1], header[7], header[17] & 15
+        expected_bits = 8 if raw in ("LA", "BGRA") else 0
+        if alpha_bits != expected_bits or (has_palette and palette_bits != 24):
+            what = f"samples {raw!r}, {alpha_bits} bits of alpha and a palette of {palette_bits} bits"
+            raise _refusal(image, what)
     image.load()
     return image
 
@@ -271,39 +345,81 @@ def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image:
     return image
 
 
-def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
-    data = _bytes(image)
-    if what := _jpeg2000_fault(data):
-        raise _refusal(image, what)
-    depths = _component_depths(data)
-    for signed, bits in depths:
-        if signed or not 8 <= bits <= 16:
-            raise _refusal(image, f"{'signed ' * signed}samples of {bits} bits")
-    if depths and max(depths)[1] > 8 and image.mode != "I;16":
-        _note_depth(max(depths)[1], on_note)
+def _avif(image: Image.Image, on_note: OnNote) -> Image.Image:
+    data = _file_bytes(image, AVIF_HEADER)
+    at = data.find(b"av1C")
+    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
     image.load()
-    if depths and depths[0][1] < 16 and image.mode == "I;16":
-        return _with_info(Image.fromarray(_widened(_grey16(image), depths[0][1])), image)
+    if flags & AV1_HIGH_BIT_DEPTH:
+        _note_depth(12 if flags & AV1_TWELVE_BIT else 10, on_note)
+    return image
+
+
+def _load(image: Image.Image, on_note: OnNote) -> Image.Image:
+    image.load()
+    return image
+
+
+# ---- JPEG 2000 ------------------------------------------------------------------------------------------------------
+
+
+def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
+    data = _file_bytes(image)
+    if fault := _jpeg2000_fault(data):
+        raise _refusal(image, fault)
+    depths = _component_depths(image, data)
+    image.load()
+    if not depths:  # Pillow has read the pixels before
+        return image
+    if image.mode != "I;16" and max(depths) > 8:
+        _note_depth(max(depths), on_note)
+    if image.mode == "I;16" and depths[0] < 16:
+        return _with_info_of(Image.fromarray(_widen(_grey16(image), depths[0])), image)
     return image
 
 
 def _jpeg2000_fault(data: bytes) -> str | None:
     """A colour space, or a kind of alpha, for which Pillow takes others."""
-    inner = [box for kind, begin, end in walk(data, 0, len(data)) if kind == b"jp2h" for box in walk(data, begin, end)]
-    spaces = [data[begin:end] for kind, begin, end in inner if kind == b"colr"]
-    if spaces and spaces[0][:1] == b"\1":  # the first one counts
-        space = int.from_bytes(spaces[0][3:7], "big")
-        if space not in JPEG2000_SPACES:
-            return f"the colour space {space}"
-    channels = [data[begin + 2 : end] for kind, begin, end in inner if kind == b"cdef"]  # number, kind, what it is of
-    kinds = (channel[at + 2 : at + 4] for channel in channels for at in range(0, len(channel), 6))
-    return "colours multiplied by alpha" if PREMULTIPLIED in kinds else None
+    boxes = _header_boxes(data)
+    colour_spaces = [box for kind, box in boxes if kind == b"colr"]
+    if colour_spaces and colour_spaces[0][:1] == b"\1":  # it is a number; the first box counts
+        number = int.from_bytes(colour_spaces[0][3:7], "big")
+        if number not in JPEG2000_SPACES:
+            return f"the colour space {number}"
+    for kind, box in boxes:
+        if kind == b"cdef" and PREMULTIPLIED in _channel_types(box):
+            return "colours multiplied by alpha"
+    return None
 
 
-def _component_depths(data: bytes) -> list[tuple[bool, int]]:
-    """Whether it is signed, and its bits, for each component of a JPEG 2000 file: from the marker SIZ."""
+def _header_boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(type, content) of the boxes in `jp2h`."""
+    headers = [(begin, end) for kind, begin, end in walk(data, 0, len(data)) if kind == b"jp2h"]
+    return [(kind, data[at:stop]) for begin, end in headers for kind, at, stop in walk(data, begin, end)]
+
+
+def _channel_types(cdef: bytes) -> list[bytes]:
+    """The box `cdef`: a count, then for each channel its number, its type, and the colour that it belongs to."""
+    return [cdef[at + 2 : at + 4] for at in range(2, len(cdef), 6)]
+
+
+def _component_depths(image: Image.Image, data: bytes) -> list[int]:
+    """The bits of each component, by the marker SIZ; none without data. Raises PictureError if not 8 to 16 unsigned."""
+    at = _codestream_offset(data)
+    count = int.from_bytes(data[at + 40 : at + 42], "big")
+    depths = []
+    for size in data[at + 42 : at + 42 + 3 * count : 3]:
+        is_signed, bits = bool(size & 0x80), (size & 0x7F) + 1
+        if is_signed or not 8 <= bits <= 16:
+            raise _refusal(image, f"{'signed ' * is_signed}samples of {bits} bits")
+        depths.append(bits)
+    return depths
+
+
+def _codestream_offset(data: bytes) -> int:
+    """Where the codestream begins, after the boxes before it. Raises PictureError if there is none."""
     at = 0
-    while data and not data.startswith(b"\xff\x4f\xff\x51", at):  # the boxes before the codestream
+    while data and not data.startswith(CODESTREAM_SIGNATURE, at):
         size = int.from_bytes(data[at : at + 4], "big")
         if data[at + 4 : at + 8] == b"jp2c":
             at += 16 if size == 1 else 8
@@ -313,24 +429,10 @@ def _component_depths(data: bytes) -> list[tuple[bool, int]]:
             at = len(data)
         if at >= len(data):
             raise PictureError("the picture is damaged: its JPEG 2000 codestream isn't there")
-    count = int.from_bytes(data[at + 40 : at + 42], "big")
-    sizes = data[at + 42 : at + 42 + 3 * count : 3]
-    return [(bool(size & 0x80), (size & 0x7F) + 1) for size in sizes]
+    return at
 
 
-def _avif(image: Image.Image, on_note: OnNote) -> Image.Image:
-    data = _bytes(image, HEADER)
-    at = data.find(b"av1C")
-    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0  # tier, high bit depth, twelve bits, monochrome, ...
-    image.load()
-    if flags & 0x40:
-        _note_depth(12 if flags & 0x20 else 10, on_note)
-    return image
-
-
-def _loaded(image: Image.Image, on_note: OnNote) -> Image.Image:
-    image.load()
-    return image
+# ---- formats --------------------------------------------------------------------------------------------------------
 
 
 READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image]] = {
@@ -344,24 +446,24 @@ READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image]] = {
     "PPM": _ppm,
     "JPEG2000": _jpeg2000,
     "AVIF": _avif,
-    "GIF": _loaded,  # 8 bits, and nothing else
-    "WEBP": _loaded,
+    "GIF": _load,  # 8 bits, and nothing else
+    "WEBP": _load,
 }
 
 
-def _with_info(image: Image.Image, source: Image.Image) -> Image.Image:
+def _with_info_of(image: Image.Image, source: Image.Image) -> Image.Image:
     image.info = source.info.copy()
     return image
 
 
-def adopt(image: Image.Image, found: Image.Image) -> Image.Image:
-    """`image`, just opened, with the pixels of what `faithful` made of it: it keeps its metadata.
+def replace_samples(image: Image.Image, loaded: Image.Image) -> Image.Image:
+    """`image`, just opened, with the pixels that `load_samples` gave for it. It keeps its metadata.
 
-    Its tags then say of its samples what they are now.
+    Its tags then describe these pixels.
     """
-    if found is image:
+    if loaded is image:
         return image
-    image.im, image._mode, image.info = found.im, found.mode, found.info
+    image.im, image._mode, image.info = loaded.im, loaded.mode, loaded.info
     if image.format == "TIFF":
         image.tag_v2[PHOTOMETRIC], image.tag_v2[BITS] = BLACK_IS_ZERO, (16,)  # type: ignore[attr-defined]
     return image

@@ -13,13 +13,13 @@ from ..errors import PictureError, UsageError
 from ..format.fields import Container
 from ..util.notes import OnNote, log_note
 from .metadata import tiff
-from .metadata.kept import Metadata, comments_of
-from .metadata.writing import comment, dpi, with_jfif_density, with_png_chunks, written
+from .metadata.record import Metadata, unpack_comments
+from .metadata.writing import dpi, joined_comments, metadata_for, with_jfif_density, with_png_chunks
 from .picture import eight_bits
 
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
 PALETTE_COLOURS = 256
-SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's: what is decoded shall not be damaged again
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's, by format: what was decoded shall not be damaged again
     "PNG": {"compress_level": 3},  # a third of the time of Pillow's 6, under a tenth more bytes
     "WEBP": {"lossless": True},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -32,23 +32,27 @@ DEEP = ("PNG", "TIFF", "PPM", "JPEG2000")  # formats of 16-bit grey, in Pillow
 OPAQUE = ("BMP", "DIB", "GIF", "JPEG", "PPM")  # formats without alpha of 8 bits
 
 
-def draft_of(container: Container, side: int | None) -> tuple[int, int] | None:
-    """The picture's size when its longer side has `side` pixels."""
-    if side is None:
-        return None
-    scale = min(side / max(container.width, container.height), 1)
-    return max(round(container.width * scale), 1), max(round(container.height * scale), 1)
+def draft_size(container: Container, side: int | None) -> tuple[int, int] | None:
+    """Width and height of the picture when its longer side has at most `side` pixels; None without a bound."""
+    return None if side is None else _size_within((container.width, container.height), side)
 
 
-def fitted(image: Image.Image, side: int | None) -> Image.Image:
-    """The image reduced so that no side is longer; none is made larger."""
+def _size_within(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height, reduced so that the longer one has at most `side` pixels."""
+    scale = min(side / max(size), 1)
+    width, height = size
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def fit_within(image: Image.Image, side: int | None) -> Image.Image:
+    """The image, reduced so that its longer side has at most `side` pixels."""
     if side is None or max(image.size) <= side:
         return image
-    scale = side / max(image.size)
-    size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
-    wide = image.mode == "I;16"  # which Pillow resizes only as 32-bit integers
-    small = (image.convert("I") if wide else image).resize(size, Image.Resampling.LANCZOS)
-    small = small.convert("I;16") if wide else small
+    size = _size_within(image.size, side)
+    if image.mode == "I;16":  # which Pillow resizes only as 32-bit integers
+        small = image.convert("I").resize(size, Image.Resampling.LANCZOS).convert("I;16")
+    else:
+        small = image.resize(size, Image.Resampling.LANCZOS)
     small.info = image.info
     return small
 
@@ -62,7 +66,7 @@ def picture_format(suffix: str) -> str:
     return name
 
 
-def options_of(suffix: str, quality: int | None) -> dict[str, Any]:
+def save_options(suffix: str, quality: int | None) -> dict[str, Any]:
     """Pillow's options for a format, with a quality of 1 to 100 if one is given. Raises UsageError."""
     name = picture_format(suffix)
     options = SAVE_OPTIONS.get(name, {})
@@ -90,7 +94,7 @@ def save_picture(
         out: what is written to, by default a new one; what its `write` raises ends the writing, as a PictureError.
         on_note: is called with each note; see util/notes.py.
     """
-    name, options = picture_format(suffix), options_of(suffix, quality)
+    name, options = picture_format(suffix), save_options(suffix, quality)
     if "A" in image.mode and name in OPAQUE:
         if np.asarray(image.getchannel("A")).min() < 255:
             raise PictureError(f"the picture is transparent, and {name} has no room for that; try .png")
@@ -98,21 +102,20 @@ def save_picture(
     if image.mode == "I;16" and name not in DEEP:
         on_note(f"the picture has 16 bits, and {name} 8: the lower ones are lost")
         image = eight_bits(image)
-    metadata, notes = written(Metadata.of_info(image.info), name, (image.height, image.width))
-    for note in notes:
-        on_note(note)
+    size = image.height, image.width
+    metadata = metadata_for(name, Metadata.of_info(image.info), size, on_note)
     try:
-        data = _encoded(image, name, metadata, options, io.BytesIO() if out is None else out)
+        data = _encode(image, name, metadata, options, io.BytesIO() if out is None else out)
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
-    _note_what_is_lost(image, io.BytesIO(data), name, on_note)
+    _note_losses(image, io.BytesIO(data), name, on_note)
     return data
 
 
-def _note_what_is_lost(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNote) -> None:
-    """A note where what was written says of itself that it holds less than the picture. Only its header is read."""
+def _note_losses(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNote) -> None:
+    """Notes of what the file that was written has less than the picture, by its header."""
     file.seek(0)
     try:
         with Image.open(file, formats=["JPEG" if name == "MPO" else name]) as again:
@@ -129,10 +132,10 @@ def _note_what_is_lost(image: Image.Image, file: io.BytesIO, name: str, on_note:
         on_note(f"{name} has no room for transparency: it is lost")
 
 
-def _encoded(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
+def _encode(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
     """The file, written into `out`; `how` are Pillow's options."""
     if name == "TIFF":  # Pillow's writer changes the types and texts of EXIF, and can't compress beside it
-        out.write(tiff.file(np.asarray(image), metadata))
+        out.write(tiff.build_file(np.asarray(image), metadata))
         return out.getvalue()
     options: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
     options = {key: data for key, data in options.items() if data}
@@ -140,7 +143,7 @@ def _encoded(image: Image.Image, name: str, metadata: Metadata, how: dict[str, A
         options["pnginfo"] = _png_info(metadata)
         options.pop("xmp", None)
     elif metadata.comments:
-        options["comment"] = comment(metadata)
+        options["comment"] = joined_comments(metadata)
     if name in ("BMP", "DIB") and (resolution := dpi(metadata)):
         options["dpi"] = resolution
     image.save(out, name, **options, **how)
@@ -153,6 +156,6 @@ def _png_info(metadata: Metadata) -> PngInfo:
     chunks = PngInfo()
     if metadata.xmp:
         chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp)
-    for keyword, text in comments_of(metadata.comments or b"").items():
+    for keyword, text in unpack_comments(metadata.comments or b"").items():
         chunks.add_text(keyword.encode("latin-1", "replace")[:MAX_KEYWORD], text)
     return chunks

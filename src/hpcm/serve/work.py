@@ -15,7 +15,7 @@ from ..defaults import MIME_TYPE
 from ..errors import PictureError, UsageError
 from ..format import container as format_
 from ..format.fields import Box, Container
-from ..image.write import draft_of, fitted, save_picture
+from ..image.write import draft_size, fit_within, save_picture
 from ..model.file import WeightsFile
 from ..util.notes import OnNote
 from .limits import Limits
@@ -70,13 +70,13 @@ class Worker:
         image = codec.decompress(
             container,
             box=box,
-            draft=draft_of(container, max_size),
+            draft=draft_size(container, max_size),
             scale=scale,
             max_pixels=self.limits.max_pixels,
             check=checking(stop),
             on_note=notes.append,
         )
-        body = written(fitted(image, max_size), format, checking(stop), notes.append)
+        body = written(fit_within(image, max_size), format, checking(stop), notes.append)
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notes))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""EXIF, patched where it lies.
+"""EXIF, patched in place.
 
 An EXIF block is a small TIFF file: a header, then directories of entries of 12 bytes, whose values lie in the entry or
 anywhere in the block. Maker's notes hold offsets into the block that only their makers know. So nothing is moved: a
@@ -26,7 +26,7 @@ BYTE, SHORT, LONG = 1, 3, 4
 ORIENTATION, EXIF, GPS, INTEROP = 274, 34665, 34853, 40965
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 SUB_IFDS = 330
-# Tags of IFD0 that tell how pixels are stored: they would be wrong in the next file. (The Exif directory has none.)
+# Tags of IFD0 that describe how pixels are stored: they would be wrong in the next file. (The Exif directory has none.)
 STORAGE = frozenset(
     (
         *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, ORIENTATION, 277, 278, 279, 280, 281, 284),
@@ -35,7 +35,10 @@ STORAGE = frozenset(
     )
 )
 WIDTH, HEIGHT = (0xA002, 0x1001), (0xA003, 0x1002)  # of the picture: in the Exif and in the Interop directory
-SIDEWAYS = ((X_RESOLUTION, Y_RESOLUTION), (0xA20E, 0xA20F))  # change places at a quarter turn; the latter: focal plane
+SWAPPED = (
+    (X_RESOLUTION, Y_RESOLUTION),
+    (0xA20E, 0xA20F),
+)  # x and y change places at a quarter turn; the latter: of the focal plane
 SUBJECT = (0x9214, 0xA214)  # a point of the picture as it was stored: x, y, and perhaps width and height
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations
 THUMBNAIL, THUMBNAIL_BYTES = (513, 273), (514, 279)
@@ -123,51 +126,51 @@ class Structure:
         return self.unpack(self.order + format, entry.begin)
 
 
-def block_of(exif: bytes) -> bytes:
-    """Without what stands before the header; some writers put it twice."""
+def strip_prefix(exif: bytes) -> bytes:
+    """The block without the prefix, which some writers put twice."""
     for _ in range(2):
         exif = exif.removeprefix(PREFIX)
     return exif
 
 
 def orientation_of(exif: bytes) -> int | None:
-    """What IFD0 tells, 1 to 8. Raises ExifError."""
-    structure = Structure(block_of(exif))
+    """The orientation in IFD0, 1 to 8; None if there is none. Raises ExifError."""
+    structure = Structure(strip_prefix(exif))
     for entry in structure.directory(structure.first).entries:
         if entry.tag == ORIENTATION:
-            found = structure.number(entry)
-            return found if found in range(1, 9) else None
+            value = structure.number(entry)
+            return value if value in range(1, 9) else None
     return None
 
 
-def has(exif: bytes | None, tag: int) -> bool:
+def has_tag(exif: bytes | None, tag: int) -> bool:
     """Whether IFD0 has a tag."""
     try:
-        structure = Structure(block_of(exif or b""))
+        structure = Structure(strip_prefix(exif or b""))
         return any(entry.tag == tag for entry in structure.directory(structure.first).entries)
     except ExifError:
         return False
 
 
-def upright(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes | None:
-    """For a picture that was turned: without orientation, storage tags and thumbnail; None if nothing else is left.
+def make_upright(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes | None:
+    """EXIF of a picture that was turned: without orientation, storage tags and thumbnail; None if nothing else is left.
 
     Args:
-        orientation: 1 to 8, what was applied to the pixels.
+        orientation: 1 to 8, which was applied to the pixels.
         size: height and width of the upright picture.
 
     Raises ExifError.
     """
-    patch = _Patch(block_of(exif))
+    patch = _Patch(strip_prefix(exif))
     patch.move_subject(orientation, size)
     if orientation in QUARTER_TURNS:
         for directory in patch.directories:
-            for one, other in SIDEWAYS:
-                patch.exchange(directory, one, other)
+            for one, other in SWAPPED:
+                patch.swap(directory, one, other)
     patch.set_size(size)
-    left = patch.remove_storage()
+    has_other_tags = patch.remove_storage()
     patch.remove_thumbnail()
-    return PREFIX + bytes(patch.data) if left else None
+    return PREFIX + bytes(patch.data) if has_other_tags else None
 
 
 class _Patch:
@@ -179,19 +182,30 @@ class _Patch:
         if self.structure.big:
             raise ExifError("it is a BigTIFF")
         self.main = self.structure.directory(self.structure.first)
-        inner = self.structure.below(self.main, EXIF)
-        found = [inner, self.structure.below(self.main, GPS)]
-        found.append(self.structure.below(inner, INTEROP) if inner else None)
+        exif = self.structure.below(self.main, EXIF)
+        gps = self.structure.below(self.main, GPS)
+        interop = self.structure.below(exif, INTEROP) if exif else None
         self.directories = [self.main]
-        for directory in found:  # one that lies upon another, which only a forger writes, is left alone
-            if directory and all(directory.end <= d.begin or d.end <= directory.begin for d in self.directories):
+        for directory in (exif, gps, interop):
+            if directory and self._is_apart(directory):
                 self.directories.append(directory)
+
+    def _is_apart(self, directory: Directory) -> bool:
+        """Whether it overlaps no other directory. Only forged files have one that does: it is left as it is."""
+        return all(directory.end <= other.begin or other.end <= directory.begin for other in self.directories)
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """The entries of all directories."""
+        for directory in self.directories:
+            yield from directory.entries
 
     def pack(self, format: str, at: int, *values: int) -> None:
         struct.pack_into(self.structure.order + format, self.data, at, *values)
 
     def set_size(self, size: tuple[int, int]) -> None:
-        for entry in (entry for directory in self.directories for entry in directory.entries):
+        """Writes (height, width) into the tags that have it; as LONG where SHORT is too small."""
+        for entry in self.entries:
             if entry.tag in WIDTH + HEIGHT:
                 value = size[0] if entry.tag in HEIGHT else size[1]
                 if entry.type == SHORT and value < 1 << 16:
@@ -199,25 +213,27 @@ class _Patch:
                 else:
                     self.pack("HII", entry.at + 2, LONG, 1, value)
 
-    def exchange(self, directory: Directory, one: int, other: int) -> None:
-        """Two tags of a directory exchange their types and values."""
-        places = [[entry.at + 2 for entry in directory.entries if entry.tag == tag] for tag in (one, other)]
-        if all(places):
-            a, b = (slice(place[0], place[0] + 10) for place in places)
+    def swap(self, directory: Directory, one: int, other: int) -> None:
+        """Two tags of a directory, if it has both, swap their types, counts and values: all of an entry but its tag."""
+        slots = {entry.tag: slice(entry.at + 2, entry.at + 12) for entry in reversed(directory.entries)}
+        if one in slots and other in slots:
+            a, b = slots[one], slots[other]
             self.data[a], self.data[b] = self.data[b], self.data[a]
 
     def move_subject(self, orientation: int, size: tuple[int, int]) -> None:
-        """Turns the point, and the area around it, that the picture is about."""
-        for entry in (entry for directory in self.directories for entry in directory.entries):
-            if entry.tag in SUBJECT and entry.type == SHORT and 2 <= entry.count <= 4 and entry.end <= len(self.data):
-                format = f"{self.structure.order}{entry.count}H"
-                x, y, *area = struct.unpack_from(format, self.data, entry.begin)
-                x, y = turned_point(x, y, orientation, size)
-                area = area[::-1] if orientation in QUARTER_TURNS else area
-                self.pack(f"{entry.count}H", entry.begin, min(x, 65535), min(y, 65535), *area)
+        """Turns the point that the picture is about, and the area around it: x, y, and perhaps width and height."""
+        for entry in self.entries:
+            is_point = entry.tag in SUBJECT and entry.type == SHORT and 2 <= entry.count <= 4
+            if not is_point or entry.end > len(self.data):
+                continue
+            format = f"{self.structure.order}{entry.count}H"
+            x, y, *area = struct.unpack_from(format, self.data, entry.begin)
+            x, y = turn_point(x, y, orientation, size)
+            area = area[::-1] if orientation in QUARTER_TURNS else area
+            self.pack(f"{entry.count}H", entry.begin, min(x, 65535), min(y, 65535), *area)
 
     def remove_storage(self) -> bool:
-        """Whether IFD0 has other tags left."""
+        """Removes tags that describe how pixels are stored from IFD0. Returns whether it has others."""
         begin, room = self.main.begin + 2, self.main.end - self.main.begin - 2
         kept = [bytes(self.data[e.at : e.at + 12]) for e in self.main.entries if e.tag not in STORAGE]
         self.data[begin : begin + room] = bytes(room)  # no next directory, either
@@ -226,13 +242,13 @@ class _Patch:
         return bool(kept)
 
     def remove_thumbnail(self) -> None:
-        """Its bytes become 0, or fall away at the end of the block."""
+        """Zeros its bytes, and cuts them off at the end of the block."""
         try:
             thumbnail = self.structure.directory(self.main.next)
         except ExifError:
             return
-        kept = merged([(0, 8), *self._ranges(self.directories)])
-        for begin, end in merged(self._thumbnail_ranges(thumbnail)):
+        kept = merge_ranges([(0, 8), *self._ranges(self.directories)])
+        for begin, end in merge_ranges(self._thumbnail_ranges(thumbnail)):
             if not overlaps(kept, begin, end):
                 self.data[begin:end] = bytes(end - begin)
         last = max(end for _, end in kept)
@@ -247,6 +263,7 @@ class _Patch:
                     yield entry.begin, entry.end
 
     def _thumbnail_ranges(self, directory: Directory) -> Iterator[Range]:
+        """The directory of the thumbnail, its values, and the JPEG or the first strip that it points to."""
         yield from self._ranges([directory])
         numbers = {entry.tag: self.structure.number(entry) or 0 for entry in directory.entries}
         for begin, size in zip(THUMBNAIL, THUMBNAIL_BYTES, strict=True):
@@ -254,7 +271,12 @@ class _Patch:
                 yield numbers[begin], numbers[begin] + numbers.get(size, 0)
 
 
-def turned_point(x: int, y: int, orientation: int, size: tuple[int, int]) -> tuple[int, int]:
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Height and width of the picture after an orientation was applied."""
+    return size[::-1] if orientation in QUARTER_TURNS else size
+
+
+def turn_point(x: int, y: int, orientation: int, size: tuple[int, int]) -> tuple[int, int]:
     """Where a pixel of the stored picture lies in the upright one of (height, width)."""
     x, y = (y, x) if orientation in QUARTER_TURNS else (x, y)
     mirrored_x, mirrored_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
@@ -262,18 +284,19 @@ def turned_point(x: int, y: int, orientation: int, size: tuple[int, int]) -> tup
     return x, max(size[0] - 1 - y, 0) if mirrored_y else y
 
 
-def merged(ranges: Iterable[Range]) -> list[Range]:
-    """Sorted, and none touches another."""
-    found: list[Range] = []
+def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
+    """The same bytes as sorted ranges of which none touches another."""
+    result: list[Range] = []
     for begin, end in sorted(ranges):
-        if found and begin <= found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
+        if result and begin <= result[-1][1]:
+            last_begin, last_end = result[-1]
+            result[-1] = last_begin, max(end, last_end)
         else:
-            found.append((begin, end))
-    return found
+            result.append((begin, end))
+    return result
 
 
 def overlaps(ranges: list[Range], begin: int, end: int) -> bool:
-    """Whether a range lies upon one of those, which are merged."""
+    """Whether a range has bytes in common with one of those, which are merged."""
     at = bisect_right(ranges, (begin, end))
     return (at > 0 and ranges[at - 1][1] > begin) or (at < len(ranges) and ranges[at][0] < end)

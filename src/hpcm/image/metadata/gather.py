@@ -1,7 +1,7 @@
-"""What a picture has besides its pixels -> what a .hpcm file keeps of it, and lines that tell the rest.
+"""What a picture has besides its pixels -> what a .hpcm file keeps of it, and notes of the rest.
 
-The list of what there is comes from the file itself (scan.py) where it is at hand, and else from what Pillow kept of
-it. All that is on the list and not in the result is told in one line.
+The list of what there is comes from the picture's file (scan.py). If there is no file, it is what Pillow kept of it.
+All that is on the list and not in the result is named in one note.
 """
 
 from __future__ import annotations
@@ -9,27 +9,37 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ...format.fields import MAX_METADATA
+from ...util.notes import OnNote
 from . import exif, tiff, xmp
-from .exif import PREFIX, QUARTER_TURNS, ExifError
-from .kept import COMMENT, NAMES, Metadata, comments_from, fits, numbers_of
+from .exif import QUARTER_TURNS, ExifError
 from .pieces import DAMAGED_ICC, EXIF, ICC, IPTC, IPTC_RESOURCE, MORE_PICTURES, PHOTOSHOP, XMP, Piece
-from .scan import RAW_PROFILE, TIFF, pieces, raw_profile
+from .record import (
+    BLOCKS,
+    COMMENT,
+    INFO_KEYS,
+    NAMES,
+    Metadata,
+    fixed_length_fields,
+    has_right_length,
+    pack_comments,
+    texts_of,
+)
+from .scan import RAW_PROFILE, TIFF_SIGNATURES, pieces, raw_profile
 from .xmp import GAIN_MAP_NAME
 
-FIELDS = {name: key for key, name in NAMES.items()}
-LOST_KEYS = {"flashpix": "FlashPix"}  # of `info`, where there is no file
-KEYS = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}  # of `info`
-WITHOUT = ("HPCM", "QOI", "PCX", "XBM", "MSP", "SGI")  # formats that have no other metadata than Pillow reads
-ATTRIBUTE = "file_of_hpcm"  # of an image
-NO_COMMENTS = ("XML:com.adobe.xmp", RAW_PROFILE)  # texts of a PNG that are other metadata
+FIELDS = {name: field for field, name in NAMES.items()}
+NO_OTHER_METADATA = ("HPCM", "QOI", "PCX", "XBM", "MSP", "SGI")  # formats without other metadata than Pillow reads
+FILE_ATTRIBUTE = "file_of_hpcm"  # of an image
+XMP_KEYWORD = "XML:com.adobe.xmp"  # of a PNG's text
 
 
 @dataclass(frozen=True)
-class Source:
-    """A picture as Pillow has it, and its file where it is at hand."""
+class ImageInfo:
+    """What Pillow knows of an image besides its pixels, and its file."""
 
     info: Mapping[Any, Any]
     texts: Mapping[str, Any] = field(default_factory=dict)  # of a PNG
@@ -40,16 +50,36 @@ class Source:
     size: tuple[int, int] = (0, 0)  # height, width as decoded
     lost: tuple[str, ...] = ()  # names of what else it had
 
+    @property
+    def tiff_file(self) -> bytes | None:
+        """The file, if it is a TIFF."""
+        return self.file if self.file is not None and self.file.startswith(TIFF_SIGNATURES) else None
+
+    @property
+    def removed(self) -> set[str]:
+        """Names of what the caller set to None in `info`, whatever the file has."""
+        keys = {field: INFO_KEYS[field] for field in BLOCKS}
+        return {NAMES[field] for field, key in keys.items() if key in self.info and self.info[key] is None}
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """The result of `gather`."""
+
+    metadata: Metadata
+    orientation: int  # 1 to 8, still to be applied to the pixels
+    notes: list[str]  # a line each
+
 
 def attach(image: Any, file: bytes) -> None:
     """Lets an image know the file that it was opened from."""
-    setattr(image, ATTRIBUTE, file)
+    setattr(image, FILE_ATTRIBUTE, file)
 
 
 def attached_file(image: Any) -> bytes | None:
-    """What was attached to an image, or what Pillow has open still, which it hasn't once it has decoded."""
+    """What was attached to an image, or the file that Pillow still has open, which it closes once it has decoded it."""
     try:
-        if (attached := getattr(image, ATTRIBUTE, None)) is not None:
+        if (attached := getattr(image, FILE_ATTRIBUTE, None)) is not None:
             return bytes(attached)
         stream = getattr(image, "fp", None) or getattr(image, "_fp", None)
         if stream is None:
@@ -63,170 +93,221 @@ def attached_file(image: Any) -> bytes | None:
     return bytes(data)
 
 
-@dataclass(frozen=True)
-class Gathered:
-    metadata: Metadata
-    orientation: int  # 1 to 8, still to be applied to the pixels
-    notes: list[str]  # a line each
+def gather(image: ImageInfo, *, foreign_profile: bool = False) -> ImageMetadata:
+    """The metadata of an image that a .hpcm file keeps, with notes of what it doesn't.
 
-
-def gather(source: Source, *, foreign_profile: bool = False) -> Gathered:
-    """Args: foreign_profile: the ICC profile is of colours that the picture is converted from."""
-    listed = pieces(source.file, source.format) if source.file is not None else None
-    found = _of_info(source) if listed is None else listed
-    first: dict[str, bytes] = {}
-    for piece in found:
-        first.setdefault(piece.name, piece.data)
-    block, lost, notes = _exif(source, first)
-    packet = xmp.utf8(_given(source.info, "xmp", first) or b"")
-    orientation, stored = _orientation(source, block, packet)
-    upright = source.size[::-1] if orientation in QUARTER_TURNS else source.size
-    mended = xmp.mended(packet, stored)
+    Args:
+        foreign_profile: the ICC profile is of the colours that the pixels are converted from, so it isn't kept.
+    """
+    notes: list[str] = []
+    inventory = _Inventory(image)
+    profile = inventory.block("icc")
+    block, tiff_names = _exif_block(inventory, notes.append)
+    packet = xmp.to_utf8(inventory.block("xmp") or b"")
+    orientation = _orientation(image, block, packet)
+    to_apply = 1 if image.tiff_file is not None else orientation  # Pillow turns a TIFF when it decodes
+    clean_xmp = xmp.remove_outdated(packet, orientation)
     metadata = Metadata(
-        icc=None if foreign_profile else _given(source.info, "icc", first),
-        exif=_upright(block, stored, upright, notes),
-        xmp=mended.data or None,
-        comments=_comments(source, found, listed is not None),
-        **_numbers(source, first, stored),
+        icc=None if foreign_profile else profile,
+        exif=_upright_exif(block, orientation, exif.upright_size(image.size, to_apply), notes.append),
+        xmp=clean_xmp.data or None,
+        comments=_comments(inventory),
+        **_fixed_length_fields(inventory, orientation),
     )
-    metadata, large = bounded(metadata)
-    removed = {NAMES[key] for key, name in KEYS.items() if name in source.info and source.info[name] is None}
-    noted = {EXIF, *large, *removed}  # what has a line of its own, if it needs one
-    names = [*(piece.name for piece in found), *lost, *mended.lost]
-    names += [ICC] if foreign_profile and _given(source.info, "icc", first) else []
-    lost = _lost(names, metadata, noted, source.frames)
-    lost += [f"second {name}" for name in _repeated(found) if name not in removed]
-    notes += [*mended.notes, *large.values()]
-    notes += [f"the picture's {listing(lost)} {'is' if len(lost) == 1 else 'are'} not kept"] if lost else []
-    if source.file is not None and listed is None and source.format not in (*WITHOUT, None):
-        notes.append(f"of a picture in the format {source.format} only what Pillow reads is kept")
-    return Gathered(metadata, orientation, notes)
+    notes += clean_xmp.notes
+    metadata, too_large = _drop_too_large(metadata, notes.append)
+
+    names = [*inventory.names, *tiff_names, *clean_xmp.lost]
+    if foreign_profile and profile:
+        names.append(ICC)
+    with_own_note = {EXIF, *too_large, *image.removed}  # if they need one
+    notes += _loss_notes(inventory, metadata, [name for name in names if name not in with_own_note])
+    return ImageMetadata(metadata, to_apply, notes)
 
 
-def _given(info: Mapping[Any, Any], key: str, first: dict[str, bytes]) -> bytes | None:
-    """What `info` says, if only that there is none; else what the file has."""
-    given = _bytes(info[KEYS[key]]) if KEYS[key] in info else first.get(NAMES[key])
-    damaged = key == "icc" and given == first.get(DAMAGED_ICC)  # of which Pillow has the beginning
-    return None if damaged else given or None
+# ---- what there is --------------------------------------------------------------------------------------------------
 
 
-def _of_info(source: Source) -> list[Piece]:
-    """The same list from what Pillow kept."""
-    info, found = source.info, []
+class _Inventory:
+    """The pieces of an image's file or, without it, of what Pillow kept of it."""
+
+    def __init__(self, image: ImageInfo) -> None:
+        self.image = image
+        from_file = None if image.file is None else pieces(image.file, image.format)
+        self.is_from_file = from_file is not None
+        self.pieces = _pieces_of_info(image) if from_file is None else from_file
+
+    @cached_property
+    def first(self) -> dict[str, bytes]:
+        """Name: the data of the first piece that has it."""
+        return {piece.name: piece.data for piece in reversed(self.pieces)}
+
+    @property
+    def names(self) -> list[str]:
+        return [piece.name for piece in self.pieces]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the file is of a format that isn't scanned and may have more than Pillow reads."""
+        image = self.image
+        return image.file is not None and not self.is_from_file and image.format not in (*NO_OTHER_METADATA, None)
+
+    def block(self, field: str) -> bytes | None:
+        """The ICC profile, EXIF or XMP: what `info` has under its key, even None; else what the file has."""
+        key = INFO_KEYS[field]
+        data = _to_bytes(self.image.info[key]) if key in self.image.info else self.first.get(NAMES[field])
+        is_damaged = field == "icc" and data == self.first.get(DAMAGED_ICC)  # Pillow gives the part that it could read
+        return None if is_damaged else data or None
+
+
+def _pieces_of_info(image: ImageInfo) -> list[Piece]:
+    info, result = image.info, []
     resources = info.get("photoshop")
     if isinstance(resources, dict):
-        kinds = dict.fromkeys(IPTC if number == IPTC_RESOURCE else PHOTOSHOP for number in resources)
-        found += [Piece(kind) for kind in kinds]
-    found += [Piece(name) for key, name in LOST_KEYS.items() if key in info]
-    for key, text in {**info, **source.texts}.items():
+        names = dict.fromkeys(IPTC if number == IPTC_RESOURCE else PHOTOSHOP for number in resources)
+        result += [Piece(name) for name in names]
+    if "flashpix" in info:
+        result.append(Piece("FlashPix"))
+    for key, text in {**info, **image.texts}.items():
         if str(key).startswith(RAW_PROFILE):
-            text = text if isinstance(text, bytes) else str(text).encode("latin-1", "replace")
-            found.append(raw_profile(str(key).removeprefix(RAW_PROFILE), text))
-    if isinstance(packet := info.get("XML:com.adobe.xmp"), str):
-        found.append(Piece(XMP, packet.encode("utf-8", "replace")))
-    return found
+            data = text if isinstance(text, bytes) else str(text).encode("latin-1", "replace")
+            result.append(raw_profile(str(key).removeprefix(RAW_PROFILE), data))
+    if isinstance(packet := info.get(XMP_KEYWORD), str):
+        result.append(Piece(XMP, packet.encode("utf-8", "replace")))
+    return result
 
 
-def _exif(source: Source, first: dict[str, bytes]) -> tuple[bytes | None, list[str], list[str]]:
-    """The block as it is in the file, the names of what a TIFF has besides, and notes."""
-    block = _given(source.info, "exif", first)
-    if source.file is not None and source.file.startswith(TIFF):
+def _to_bytes(value: object) -> bytes | None:
+    """Of what Pillow may have in `info`: bytes, a text, or an Exif object."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if hasattr(value, "tobytes") and not isinstance(value, memoryview):
+        return bytes(value.tobytes())
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else None
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def _exif_block(inventory: _Inventory, on_note: OnNote) -> tuple[bytes | None, list[str]]:
+    """EXIF as it is in the file, and the names of what a TIFF has besides."""
+    image, block = inventory.image, inventory.block("exif")
+    if image.tiff_file is not None:
         try:
-            own, names = tiff.block(source.file, source.directory)
+            file_block, names = tiff.read_block(image.tiff_file, image.directory)
         except ExifError as error:
-            return block, [], [f"the picture's EXIF is damaged and not kept: {error}"]
-        return (block if "exif" in source.info else own), names, []
-    if block and block.startswith(first.get(EXIF) or PREFIX):  # Pillow joins all the blocks of a JPEG
-        block = first.get(EXIF) or block
-    if source.format == "AVIF":  # whose EXIF Pillow writes anew where the file turns the picture
-        block = first.get(EXIF) or block
-    return block, [*source.lost], []
+            on_note(_damaged_exif(error))
+            return block, []
+        return (block if "exif" in image.info else file_block), names
+    file_block = inventory.first.get(EXIF)
+    if file_block:
+        is_rewritten = image.format == "AVIF"  # by Pillow, where the file turns the picture
+        is_joined = block is not None and block.startswith(file_block)  # Pillow joins all the blocks of a JPEG
+        block = file_block if is_rewritten or is_joined else block
+    return block, [*image.lost]
 
 
-def _orientation(source: Source, block: bytes | None, packet: bytes) -> tuple[int, int]:
-    """What is to be applied to the pixels, and what was true of those in the file; both 1 to 8."""
-    seen = block
-    if source.format == "AVIF" and isinstance(source.info.get("exif"), bytes):
-        seen = source.info["exif"]  # Pillow's: what the file does with its pixels is what counts
+def _damaged_exif(error: ExifError) -> str:
+    return f"the picture's EXIF is damaged and not kept: {error}"
+
+
+def _orientation(image: ImageInfo, block: bytes | None, packet: bytes) -> int:
+    """That of the pixels in the file, 1 to 8, by EXIF or else by XMP."""
+    if image.format == "AVIF" and isinstance(image.info.get("exif"), bytes):
+        block = image.info["exif"]  # Pillow's has what the file does with its pixels, which overrides its EXIF
     try:
-        found = exif.orientation_of(seen) if seen else None
+        orientation = exif.orientation_of(block) if block else None
     except ExifError:
-        found = None
-    found = found or xmp.orientation_of(packet) or 1
-    turned = source.file is not None and source.file.startswith(TIFF)  # by Pillow, when it decoded
-    return 1 if turned else found, found
+        orientation = None
+    return orientation or xmp.orientation_of(packet) or 1
 
 
-def _upright(block: bytes | None, orientation: int, size: tuple[int, int], notes: list[str]) -> bytes | None:
-    if not block or not exif.block_of(block):
+def _upright_exif(block: bytes | None, orientation: int, size: tuple[int, int], on_note: OnNote) -> bytes | None:
+    """EXIF of the picture after its orientation was applied. `size`: (height, width) then."""
+    if not block or not exif.strip_prefix(block):
         return None
     try:
-        return exif.upright(block, orientation, size)
+        return exif.make_upright(block, orientation, size)
     except ExifError as error:
-        notes.append(f"the picture's EXIF is damaged and not kept: {error}")
+        on_note(_damaged_exif(error))
         return None
 
 
-def _comments(source: Source, found: list[Piece], listed: bool) -> bytes | None:
+def _comments(inventory: _Inventory) -> bytes | None:
     """A PNG's texts under their keywords, other formats' comments under COMMENT."""
-    given = source.info.get("comments")
-    texts = [(str(key), str(text)) for key, text in given.items()] if isinstance(given, dict) else []
-    if listed:
-        comments = [piece for piece in found if piece.name == NAMES["comments"]]
-        texts += [(piece.keyword or COMMENT, _text(piece.data)) for piece in comments]
+    image = inventory.image
+    texts = texts_of(image.info)
+    if inventory.is_from_file:
+        comments = [piece for piece in inventory.pieces if piece.name == NAMES["comments"]]
+        texts += [(piece.keyword or COMMENT, _decode(piece.data)) for piece in comments]
     else:
-        texts += [(key, str(text)) for key, text in source.texts.items() if not key.startswith(NO_COMMENTS)]
-        if comment := source.info.get("comment"):
-            texts.append((COMMENT, _text(comment) if isinstance(comment, bytes) else str(comment)))
-    return comments_from(list(dict.fromkeys(texts)))
+        others = (XMP_KEYWORD, RAW_PROFILE)
+        texts += [(key, str(text)) for key, text in image.texts.items() if not key.startswith(others)]
+        if comment := image.info.get("comment"):
+            texts.append((COMMENT, _decode(comment) if isinstance(comment, bytes) else str(comment)))
+    return pack_comments(list(dict.fromkeys(texts)))
 
 
-def _text(data: bytes) -> str:
-    """UTF-8, or what nobody can get wrong."""
+def _decode(data: bytes) -> str:
+    """As UTF-8 or, if it isn't, as Latin-1, in which any bytes are a text."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("latin-1")
 
 
-def _numbers(source: Source, first: dict[str, bytes], orientation: int) -> dict[str, bytes]:
-    """The fields of fixed length: from `info`, and those that Pillow passes over from the file."""
-    found = numbers_of(source.info)
-    if source.format in ("JPEG", "MPO") and "jfif_density" not in source.info:
-        found.pop("density", None)  # which Pillow took from EXIF, or made up
-    for name, key in FIELDS.items():
-        if key not in found and key not in ("icc", "exif", "xmp", "comments") and name in first:
-            found |= {key: first[name]} if fits(key, first[name]) else {}
-    if orientation in QUARTER_TURNS and (density := found.get("density")):
-        found["density"] = density[4:8] + density[:4] + density[8:]
-    return found
+def _fixed_length_fields(inventory: _Inventory, orientation: int) -> dict[str, bytes]:
+    """From `info`, and those that Pillow doesn't read from the file."""
+    image = inventory.image
+    values = fixed_length_fields(image.info)
+    if image.format in ("JPEG", "MPO") and "jfif_density" not in image.info:
+        values.pop("density", None)  # which Pillow took from EXIF, or made up
+    for name, data in inventory.first.items():
+        key = FIELDS.get(name)
+        if key and key not in (*values, *BLOCKS, "comments") and has_right_length(key, data):
+            values[key] = data
+    if orientation in QUARTER_TURNS and (density := values.get("density")):
+        x, y, unit = density[:4], density[4:8], density[8:]
+        values["density"] = y + x + unit
+    return values
 
 
-def bounded(metadata: Metadata) -> tuple[Metadata, dict[str, str]]:
-    """Without what a .hpcm file has no room for; the name of each and a line that says so."""
-    large = {key: len(data) for key, data in metadata.present.items() if len(data) > MAX_METADATA}
-    notes = {
-        NAMES[key]: f"the picture's {NAMES[key]} of {size:,} bytes is not kept: {MAX_METADATA:,} are allowed"
-        for key, size in large.items()
-    }
-    return replace(metadata, **dict.fromkeys(large)), notes
+def _drop_too_large(metadata: Metadata, on_note: OnNote) -> tuple[Metadata, list[str]]:
+    """Without what a .hpcm file has no room for; the names of that."""
+    too_large = {key: len(data) for key, data in metadata.present.items() if len(data) > MAX_METADATA}
+    for key, size in too_large.items():
+        on_note(f"the picture's {NAMES[key]} of {size:,} bytes is not kept: {MAX_METADATA:,} are allowed")
+    return replace(metadata, **dict.fromkeys(too_large)), [NAMES[key] for key in too_large]
 
 
-def _lost(names: list[str], metadata: Metadata, noted: set[str], frames: int) -> list[str]:
-    """The names of what there is and what isn't kept, each once, in the order in which it lies in the file."""
-    lost = []
-    for name in dict.fromkeys(names):
-        kept = name in FIELDS and getattr(metadata, FIELDS[name]) is not None
-        twice = name == MORE_PICTURES and (frames > 1 or GAIN_MAP_NAME in names)  # which tell the same
-        if not (kept or twice or name in noted):
-            lost.append(name)
-    return lost
+# ---- what isn't kept ------------------------------------------------------------------------------------------------
 
 
-def _repeated(found: list[Piece]) -> list[str]:
-    """Of what is kept once, the names of those that the file has several of, unless they are the same."""
-    single = [name for name, field in FIELDS.items() if field != "comments"]
-    different = {(piece.name, exif.block_of(piece.data)) for piece in found if piece.name in single}
+def _loss_notes(inventory: _Inventory, metadata: Metadata, names: list[str]) -> list[str]:
+    """A note of those names that aren't kept or are repeated, and one if there may be more than is known."""
+    image, notes = inventory.image, []
+    lost = _lost_names(names, metadata, image.frames)
+    lost += [f"second {name}" for name in _repeated_names(inventory.pieces) if name not in image.removed]
+    if lost:
+        notes.append(f"the picture's {listing(lost)} {'is' if len(lost) == 1 else 'are'} not kept")
+    if inventory.is_incomplete:
+        notes.append(f"of a picture in the format {image.format} only what Pillow reads is kept")
+    return notes
+
+
+def _lost_names(names: list[str], metadata: Metadata, frames: int) -> list[str]:
+    """The names of what there is and what isn't kept, each once, in the order of the file."""
+    unique = dict.fromkeys(names)
+    if frames > 1 or GAIN_MAP_NAME in unique:  # these are the further pictures, and are noted
+        unique.pop(MORE_PICTURES, None)
+    kept = {NAMES[key] for key in metadata.present}
+    return [name for name in unique if name not in kept]
+
+
+def _repeated_names(pieces: list[Piece]) -> list[str]:
+    """Names of what the file has several of and a .hpcm file one, unless they are the same."""
+    single = [name for name, key in FIELDS.items() if key != "comments"]
+    different = {(piece.name, exif.strip_prefix(piece.data)) for piece in pieces if piece.name in single}
     counts = Counter(name for name, _ in different)
     return [name for name in single if counts[name] > 1]
 
@@ -234,12 +315,3 @@ def _repeated(found: list[Piece]) -> list[str]:
 def listing(names: list[str]) -> str:
     """a, b and c"""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _bytes(value: object) -> bytes | None:
-    """Of what Pillow may hold: bytes, a text, or an Exif object."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace")
-    if hasattr(value, "tobytes") and not isinstance(value, memoryview):
-        return bytes(value.tobytes())
-    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else None

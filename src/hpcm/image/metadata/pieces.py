@@ -1,48 +1,45 @@
-"""What a picture file has besides its pixels, piece by piece, and the names that its families share."""
+"""What a picture file has besides its pixels, as a list of pieces, and the names that file formats share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from .kept import NAMES
+from .record import NAMES
 from .xmp import GAIN_MAP_NAME, VIDEO_NAME
 
 EXIF, XMP, ICC, COMMENT = NAMES["exif"], NAMES["xmp"], NAMES["icc"], NAMES["comments"]
 IPTC, PHOTOSHOP = "IPTC", "Photoshop resources"
 JUMBF = "content credentials (JUMBF)"
 MORE_PICTURES = "further pictures behind its end"
-PICTURES = (b"\xff\xd8\xff", *(b"P%d\n" % kind for kind in range(1, 8)))  # how those begin that follow one another
 DAMAGED_ICC = "damaged ICC profile"
+IPTC_RESOURCE = 0x0404  # its number among the resources of Photoshop
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/", ISO_GAIN_MAP, b"http://ns.apple.com/HDRGainMap/")
-IPTC_RESOURCE = 0x0404  # among the resources of Photoshop
+PICTURE_SIGNATURES = (b"\xff\xd8\xff", *(b"P%d\n" % kind for kind in range(1, 8)))  # JPEG and PNM, which may be joined
 
 
 class Piece(NamedTuple):
-    name: str
+    """One segment, chunk, block or box of a picture file."""
+
+    name: str  # in notes
     data: bytes = b""
     keyword: str = ""  # of a comment in a PNG
 
 
-def shown(identifier: bytes) -> str:
-    """An identifier as it can stand in a message."""
+def printable(identifier: bytes) -> str:
+    """The first 32 bytes of an identifier; "_" stands for what isn't printable ASCII."""
     return "".join(chr(c) if 32 < c < 127 else "_" for c in identifier[:32])
 
 
-def behind(data: bytes) -> Iterator[Piece]:
-    """What lies behind the end of the picture: other pictures, a film, or something else; zeros are padding."""
+def trailing_pieces(data: bytes) -> list[Piece]:
+    """What follows the end of the picture: other pictures, a video, or unknown data. Zeros are padding."""
     if not data.strip(b"\0"):
-        return
-    known = False
+        return []
+    names = []
     if any(mark in data for mark in GAIN_MAP_MARKS):
-        known = True
-        yield Piece(GAIN_MAP_NAME)
-    elif data.startswith(PICTURES):
-        known = True
-        yield Piece(MORE_PICTURES)
-    if b"ftyp" in data:
-        known = True
-        yield Piece(VIDEO_NAME)
-    if not known:
-        yield Piece(f"data behind its end ({len(data):,} bytes)")
+        names.append(GAIN_MAP_NAME)
+    elif data.startswith(PICTURE_SIGNATURES):
+        names.append(MORE_PICTURES)
+    if b"ftyp" in data:  # the first box of an MP4
+        names.append(VIDEO_NAME)
+    return [Piece(name) for name in names or [f"data behind its end ({len(data):,} bytes)"]]

@@ -1,6 +1,6 @@
-"""XMP without what no longer holds: an orientation that was applied, and items that lay beside the picture.
+"""XMP without properties that no longer hold: an orientation that was applied, items that lay beside the picture.
 
-A parser tells where properties begin; they are cut out of the bytes, so that all others stay as they are. A property is
+A parser finds where properties begin; they are cut out of the bytes, so that all others stay as they are. A property is
 an attribute or an element, in a namespace under any prefix: tiff:Orientation="6", tiff:Orientation = '6',
 <t:Orientation> 6 </t:Orientation>.
 """
@@ -18,7 +18,7 @@ TIFF, EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 GAIN_MAP, APPLE_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/"
 CAMERA, CONTAINER = "http://ns.google.com/photos/1.0/camera/", "http://ns.google.com/photos/1.0/container/"
 NOTE = "http://ns.adobe.com/xmp/note/"
-USUAL = {  # prefixes that some writers don't declare
+USUAL_PREFIXES = {  # prefixes that some writers don't declare
     "tiff": TIFF,
     "exif": EXIF,
     "hdrgm": GAIN_MAP,
@@ -28,11 +28,12 @@ USUAL = {  # prefixes that some writers don't declare
     "GContainer": CONTAINER,
     "xmpNote": NOTE,
 }
+ORIENTATION, DIRECTORY, EXTENDED = (TIFF, "Orientation"), (CONTAINER, "Directory"), (NOTE, "HasExtendedXMP")
 SIZES = {(TIFF, "ImageWidth"), (TIFF, "ImageLength"), (EXIF, "PixelXDimension"), (EXIF, "PixelYDimension")}
 ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
-DECLARED = re.compile(r"""(<\?xml[^>]*?)\s+encoding\s*=\s*("[^"]*"|'[^']*')""")
+ENCODING_DECLARATION = re.compile(r"""(<\?xml[^>]*?)\s+encoding\s*=\s*("[^"]*"|'[^']*')""")
 ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
-START = re.compile(rb"<[^\s/>]+")
+TAG_START = re.compile(rb"<[^\s/>]+")
 BLANK = b"\0 \t\r\n"
 GAIN_MAP_NAME, VIDEO_NAME, EXTENDED_NAME = "HDR gain map", "motion photo's video", "extended XMP"
 DEPTH_NAME, ITEM_NAME = "depth map", "further items"
@@ -45,69 +46,89 @@ class XMPError(ValueError):
 
 @dataclass
 class Property:
+    """An attribute or an element, and where it lies in the data."""
+
     namespace: str
     name: str
     begin: int
-    end: int = 0
+    end: int
     value: bytes = b""
 
 
 @dataclass
-class Mended:
+class CleanXMP:
+    """XMP from which properties were removed."""
+
     data: bytes
-    lost: list[str] = field(default_factory=list)  # names of what it announced and what isn't there any more
+    lost: list[str] = field(default_factory=list)  # names of what they announce and what isn't kept
     notes: list[str] = field(default_factory=list)
 
 
-def utf8(data: bytes) -> bytes:
+def to_utf8(data: bytes) -> bytes:
     """XMP as UTF-8, from UTF-16 too; as it is where it is neither."""
     for start, encoding in ENCODINGS:
         if data.startswith(start):
             try:
-                return DECLARED.sub(r"\1", data.decode(encoding)).encode()
+                return ENCODING_DECLARATION.sub(r"\1", data.decode(encoding)).encode()
             except UnicodeError:
                 return data
     return data
 
 
 def orientation_of(data: bytes) -> int | None:
-    """1 to 8, if it tells one."""
-    if b"Orientation" not in data:
+    """1 to 8; None if there is none."""
+    if b"Orientation" not in data:  # the usual case needs no parser
         return None
     try:
-        found = [item.value.strip() for item in properties(data, lambda *name: name == (TIFF, "Orientation"))]
+        values = [item.value.strip() for item in find_properties(data, lambda *name: name == ORIENTATION)]
     except XMPError:
         return None
-    return int(found[0]) if found and re.fullmatch(rb"[1-8]", found[0]) else None
+    return int(values[0]) if values and re.fullmatch(rb"[1-8]", values[0]) else None
 
 
-def mended(data: bytes, orientation: int) -> Mended:
-    """Of a picture to whose pixels an orientation, 1 to 8, was applied and beside which nothing is kept."""
-
-    def outdated(namespace: str, name: str) -> bool:
-        if (namespace, name) == (TIFF, "Orientation"):
-            return orientation > 1
-        beside = namespace in (GAIN_MAP, APPLE_GAIN_MAP) or (namespace, name) == (CONTAINER, "Directory")
-        video = namespace == CAMERA and name.startswith(("MotionPhoto", "MicroVideo"))
-        sideways = (namespace, name) in SIZES and orientation in QUARTER_TURNS
-        return beside or video or sideways or (namespace, name) == (NOTE, "HasExtendedXMP")
-
+def remove_outdated(data: bytes, orientation: int) -> CleanXMP:
+    """Removes what no longer holds when an orientation, 1 to 8, was applied and nothing beside the picture is kept."""
+    if not data:
+        return CleanXMP(data)
     try:
-        found = properties(data, outdated) if data else []
+        outdated = find_properties(data, lambda namespace, name: _is_outdated(namespace, name, orientation))
     except XMPError as error:
-        wrong = [text for text in ("Orientation", "GainMap", "hdrgm", "MotionPhoto") if text.encode() in data]
-        wrong = wrong if orientation > 1 else [text for text in wrong if text != "Orientation"]
-        told = f"the picture's XMP, which can't be read ({error}), still tells of {', '.join(wrong)}"
-        return Mended(data, notes=[told] if wrong else [])
+        return CleanXMP(data, notes=_unreadable_notes(data, orientation, error))
+    lost = [name for item in outdated for name in announced_names(item)]
+    return CleanXMP(_cut(data, outdated), list(dict.fromkeys(lost)))
+
+
+def _is_outdated(namespace: str, name: str, orientation: int) -> bool:
+    if (namespace, name) == ORIENTATION:
+        return orientation > 1
+    if (namespace, name) in SIZES:
+        return orientation in QUARTER_TURNS
+    if namespace == CAMERA:
+        return name.startswith(("MotionPhoto", "MicroVideo"))
+    return namespace in (GAIN_MAP, APPLE_GAIN_MAP) or (namespace, name) in (DIRECTORY, EXTENDED)
+
+
+def _cut(data: bytes, properties: list[Property]) -> bytes:
+    """The data without these properties, none of which lies inside another."""
     kept, at = bytearray(), 0
-    for item in sorted(found, key=lambda item: item.begin):
+    for item in sorted(properties, key=lambda item: item.begin):
         kept += data[at : item.begin]
         at = item.end
-    return Mended(bytes(kept + data[at:]), list(dict.fromkeys(name for item in found for name in announced(item))))
+    return bytes(kept + data[at:])
 
 
-def announced(item: Property) -> list[str]:
-    """What a property says to lie beside the picture."""
+def _unreadable_notes(data: bytes, orientation: int, error: XMPError) -> list[str]:
+    """A note, if there seems to be something outdated in XMP that can't be read, and so is kept as it is."""
+    words = ["Orientation"] if orientation > 1 else []
+    words += ["GainMap", "hdrgm", "MotionPhoto"]
+    outdated = [word for word in words if word.encode() in data]
+    if not outdated:
+        return []
+    return [f"the picture's XMP, which can't be read ({error}), still tells of {', '.join(outdated)}"]
+
+
+def announced_names(item: Property) -> list[str]:
+    """Names of what lies beside the picture according to a property."""
     if item.namespace in (GAIN_MAP, APPLE_GAIN_MAP):
         return [GAIN_MAP_NAME]
     if item.namespace == CAMERA:
@@ -118,67 +139,89 @@ def announced(item: Property) -> list[str]:
     return [EXTENDED_NAME] if item.namespace == NOTE else []
 
 
-def properties(data: bytes, wanted: Callable[[str, str], bool]) -> list[Property]:
+def find_properties(data: bytes, wanted: Callable[[str, str], bool]) -> list[Property]:
     """Those whose namespace and name are wanted, none inside another. Raises XMPError. Linear in the data."""
-    reader = _Reader(data.rstrip(BLANK), wanted)
-    reader.read()
-    return reader.found
+    parser = _PropertyParser(data.rstrip(BLANK), wanted)
+    parser.parse()
+    return parser.properties
 
 
-class _Reader:
+class _PropertyParser:
+    """Finds properties and where they lie.
+
+    Expat gives the place of a tag's beginning only, so attributes and the ends of tags are looked up in the data.
+    """
+
     def __init__(self, data: bytes, wanted: Callable[[str, str], bool]) -> None:
         self.data, self.wanted = data, wanted
-        self.found: list[Property] = []
-        self.scopes: dict[str, list[str]] = {prefix: [uri] for prefix, uri in USUAL.items()}
-        self.declared: list[list[str]] = []  # prefixes, by element
-        self.inside: tuple[int, int] | None = None  # of a wanted element: how deep it lies, where its start tag ends
+        self.properties: list[Property] = []
+        self.namespaces: dict[str, list[str]] = {prefix: [uri] for prefix, uri in USUAL_PREFIXES.items()}
+        self.open_elements: list[list[str]] = []  # the prefixes that each declares
+        self.wanted_depth: int | None = None  # of a wanted element that is open
         self.parser = expat.ParserCreate("utf-8")
-        self.parser.StartElementHandler = self.start
-        self.parser.EndElementHandler = self.finish
-        self.parser.StartDoctypeDeclHandler = self.refuse
+        self.parser.StartElementHandler = self.start_element
+        self.parser.EndElementHandler = self.end_element
+        self.parser.StartDoctypeDeclHandler = self.refuse_doctype
 
-    def read(self) -> None:
+    def parse(self) -> None:
         try:
             self.parser.Parse(self.data, True)
         except expat.ExpatError as error:
             raise XMPError(str(error)) from error
 
-    def refuse(self, *_: object) -> None:
+    def refuse_doctype(self, *_: object) -> None:
+        """Its entities could stand for any amount of text."""
         raise XMPError("it has a document type")
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        at = self.parser.CurrentByteIndex
-        declared = [name for name in attributes if name == "xmlns" or name.startswith("xmlns:")]
-        self.declared.append(prefixes := [name[6:] for name in declared])
-        for prefix, name in zip(prefixes, declared, strict=True):
-            self.scopes.setdefault(prefix, []).append(attributes[name])
-        if len(self.declared) > MAX_DEPTH:
+    def start_element(self, tag: str, attributes: dict[str, str]) -> None:
+        self.declare_prefixes(attributes)
+        if len(self.open_elements) > MAX_DEPTH:
             raise XMPError("its elements lie too deep in one another")
-        if self.inside is not None:
+        if self.wanted_depth is not None:  # all that is inside goes with it
             return
-        begun = START.match(self.data, at)
-        end = begun.end() if begun else at
-        inner: list[Property] = []
-        while match := ATTRIBUTE.match(self.data, end):
-            prefix, _, local = match[1].decode("utf-8", "replace").rpartition(":")
-            space = self.scopes.get(prefix, [""])[-1] if prefix else ""
-            if self.wanted(space, local):
-                inner.append(Property(space, local, match.start(), match.end(), match[2][1:-1]))
-            end = match.end()
-        end = self.data.find(b">", end) + 1
-        prefix, _, local = tag.rpartition(":")
-        space = (self.scopes.get(prefix) or [""])[-1]
-        if not self.wanted(space, local):
-            self.found += inner
-            return
-        self.found.append(Property(space, local, at, end))
-        self.inside = (len(self.declared), end)
+        begin = self.parser.CurrentByteIndex
+        found_attributes, end = self.wanted_attributes(begin)
+        prefix, _, name = tag.rpartition(":")
+        namespace = self.namespace(prefix)
+        if self.wanted(namespace, name):
+            self.properties.append(Property(namespace, name, begin, end))
+            self.wanted_depth = len(self.open_elements)
+        else:
+            self.properties += found_attributes
 
-    def finish(self, tag: str) -> None:
-        if self.inside is not None and self.inside[0] == len(self.declared):
-            item, at = self.found[-1], self.parser.CurrentByteIndex
-            if at >= self.inside[1]:  # else it is an element of one tag
-                item.value, item.end = self.data[self.inside[1] : at], self.data.find(b">", at) + 1
-            self.inside = None
-        for prefix in self.declared.pop():
-            self.scopes[prefix].pop()
+    def declare_prefixes(self, attributes: dict[str, str]) -> None:
+        """Those of an element hold until it ends; "" stands for elements without a prefix."""
+        declarations = {name[6:]: uri for name, uri in attributes.items() if name == "xmlns" or name[:6] == "xmlns:"}
+        for prefix, uri in declarations.items():
+            self.namespaces.setdefault(prefix, []).append(uri)
+        self.open_elements.append(list(declarations))
+
+    def namespace(self, prefix: str) -> str:
+        """Empty if the prefix isn't declared here."""
+        uris = self.namespaces.get(prefix)
+        return uris[-1] if uris else ""
+
+    def wanted_attributes(self, at: int) -> tuple[list[Property], int]:
+        """Those of the tag that begins at a place, and where the tag ends."""
+        properties: list[Property] = []
+        start = TAG_START.match(self.data, at)
+        at = start.end() if start else at
+        while match := ATTRIBUTE.match(self.data, at):
+            at = match.end()
+            prefix, _, name = match[1].decode("utf-8", "replace").rpartition(":")
+            namespace = self.namespace(prefix) if prefix else ""  # the default namespace is for elements alone
+            if self.wanted(namespace, name):
+                value = match[2][1:-1]  # without quotation marks
+                properties.append(Property(namespace, name, match.start(), at, value))
+        return properties, self.data.find(b">", at) + 1
+
+    def end_element(self, tag: str) -> None:
+        if self.wanted_depth == len(self.open_elements):
+            element, at = self.properties[-1], self.parser.CurrentByteIndex
+            has_end_tag = at >= element.end  # else it is <element/>
+            if has_end_tag:
+                element.value = self.data[element.end : at]
+                element.end = self.data.find(b">", at) + 1
+            self.wanted_depth = None
+        for prefix in self.open_elements.pop():
+            self.namespaces[prefix].pop()
