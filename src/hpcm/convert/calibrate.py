@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from ..codec.pixels import cropped
-from ..engine.export import graphs
-from ..engine.onnx import unsuited
 from ..engine.torch import load_model, save
 from ..errors import PictureError
 from ..image.picture import from_image
@@ -50,12 +48,12 @@ def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
 
 
 def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:
-    """Writes an exact model, whole or not at all, with what ONNX Runtime needs where it can run it.
+    """Writes an exact model, whole or not at all.
 
     Raises WeightsError where what was written can't be loaded.
     """
-    provenance = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
-    save(exact, output, provenance, name=name, graphs={} if unsuited(exact.config) else graphs(exact))
+    made = {"exact": exact.config.carrier, "transforms": exact.config.transforms, "calibrated on": f"{photos} pictures"}
+    save(exact, output, {**provenance, **made}, name=name)
     load_model(describe(output))  # checks the bound, and runs the probe
 
 

@@ -1,1 +1,1 @@
-"""What computes the networks: torch (any model and device) or ONNX Runtime (exact models on the CPU, without torch)."""
+"""What computes the networks: torch."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.config import Config
+from ..model.layers import TRANSFORMS
 from .context import Adaptor, Gain, ParameterNet, WindowAttention
 from .drivers import latent_places
 from .estimating import Estimating
@@ -49,11 +50,16 @@ class HPCM(nn.Module, Loop):
             self.z_gain = Gain(config.levels, config.N)
             self.z_inverse = Gain(config.levels, config.N)
         if config.carrier:
-            grid.attach(self, config.carrier)
+            grid.attach(self)
 
     def entropy_path(self) -> Iterator[tuple[str, nn.Module]]:
         """The networks that lead from z_hat to means and scales, by name: those that must be exact."""
         for name in ("h_s", "adaptors", "priors", "context_nets", "fusions"):
+            yield name, getattr(self, name)
+
+    def transforms(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks that lead from a picture to its latents and back, by name: those that may be exact."""
+        for name in TRANSFORMS:
             yield name, getattr(self, name)
 
     def arrays_by_name(self) -> dict[str, np.ndarray]:

@@ -7,17 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from ..codec.codec import Codec
 from ..defaults import DEFAULT_MODEL
-from ..engine.onnx import unsuited
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
 from ..model.config import Config
 from ..model.file import WeightsFile
 from ..model.find import alias_of, available, find
-from ..model.storage import GRAPH
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
 
@@ -96,14 +92,12 @@ class Models:
 
 
 def runs_in_browsers(weights: WeightsFile) -> bool:
-    """Whether a model is exact, has no attention, and brings its graphs."""
+    """Whether all of a model is computed in integers: exact in float32, its transforms too, without attention."""
     try:
-        if unsuited(Config.from_dict(weights.config)):
-            return False
-        with safe_open(weights.path, "np") as file:
-            return any(name.startswith(GRAPH) for name in file.keys())  # noqa: SIM118 (it is no mapping)
-    except (TypeError, ValueError, OSError, SafetensorError):
+        config = Config.from_dict(weights.config)
+    except (TypeError, ValueError):
         return False
+    return config.carrier == "float32" and config.transforms == "int32" and config.fusion != "attention"
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:
