@@ -460,7 +460,7 @@ static hpcm_status knots_of(const builder *b, const char *name, int32_t channels
 static hpcm_status check_factors(const builder *b, const char *name, const float *factors, int32_t channels) {
     size_t count = (size_t)b->model->config.levels * (size_t)channels;
     for (size_t i = 0; i < count; i++)
-        if (!(factors[i] >= 1 / MAX_NUMBER && factors[i] <= MAX_NUMBER))
+        if (!(fabsf(factors[i]) >= 1 / MAX_NUMBER && fabsf(factors[i]) <= MAX_NUMBER)) /* the sign doesn't matter */
             return refuse(b, "%s has a factor beyond 2^-32 to 2^32", name);
     return HPCM_OK;
 }

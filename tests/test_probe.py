@@ -8,9 +8,8 @@ import torch
 
 import hpcm
 from hpcm.errors import MismatchError
-from hpcm.model.exact_layers import layers
+from hpcm.model.layers import layers
 from hpcm.nn.exact import grid
-from hpcm.nn.exact.bound import CARRIER_BITS
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.exact.probe import cases, sizes
 from hpcm.nn.exact.torch_switches import arithmetic
@@ -34,13 +33,17 @@ def wide(build, tiny_base):
 @pytest.fixture
 def split(build, tiny_base, monkeypatch):
     """A model with attention whose sums are split."""
-    monkeypatch.setattr("hpcm.model.exact_layers.PART", 12)
+    monkeypatch.setattr("hpcm.model.layers.PART", 12)
     x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     return make_exact(build(tiny_base), [(x, torch.zeros(1))], "split")
 
 
 def cases_of(model):
-    return cases(layers(model.arrays_by_name(), model.config.carrier), model.config.carrier)
+    return cases(layers_of(model))
+
+
+def layers_of(model):
+    return layers(grid.stored_numbers(model), grid.geometries(model), model.config)
 
 
 def probe(model, device):
@@ -185,15 +188,14 @@ def test_inexact_products_of_matrices_are_found(wide, monkeypatch):
 def test_cases_are_as_hard_as_the_bound(bundled, wide):
     """Sums come within a quarter of what the layer's bound allows, and use their last bit."""
     for model in (bundled, wide):
-        bits = CARRIER_BITS[model.config.carrier]
         for case in cases_of(model):
-            reach, taps = case.layer.reach, case.layer.taps
-            sums = np.abs(case.expected) / case.layer.unit[case.channels * taps][:, None, None]
+            reach, unit = case.layer.reach, np.ldexp(1.0, case.layer.exponent.astype(int))
+            sums = np.abs(case.expected) / unit[case.channels][:, None, None]
             assert sums.max() > 0.75 * reach.max(), case.layer.name
             assert (sums % 2 == 1).any(), case.layer.name
             assert np.abs(case.m).max() == float(case.layer.limit) or float(case.layer.limit) > 1 << 8
-            if model.config.carrier == "float32" and taps == 1:  # 16 bits times 20 don't fill a float64
-                assert sums.max() > 0.75 * 2**bits, case.layer.name
+            if case.layer.bits < 53 and case.layer.geometry.kind == "dense":  # 16 bits times 20 don't fill a float64
+                assert sums.max() > 0.75 * 2**case.layer.bits, case.layer.name
 
 
 # ---- what the process has set up ------------------------------------------------------------------------------------
@@ -301,7 +303,7 @@ def test_without_onednn_depthwise_sums_are_not_the_librarys(no_onednn, monkeypat
         return conv2d(x, weight, bias, stride, padding, dilation)
 
     networks = hpcm.load("nano", engine="torch").networks
-    depthwise = [layer for layer in layers(networks.arrays_by_name(), "float32") if layer.depthwise]
+    depthwise = [layer for layer in layers_of(networks) if layer.geometry.kind == "depthwise"]
     assert depthwise
     monkeypatch.setattr(grid.F, "conv2d", plain)
     probe(networks, CPU)

@@ -153,7 +153,7 @@ def load_engine(
 
         made = TorchEngine(build(weights, stored.parameters, device, threads), stored.tables)
     else:
-        from ..core.engine import CoreEngine  # type: ignore[import-not-found]
+        from ..core.engine import CoreEngine
 
         made = CoreEngine(config, stored.parameters, stored.tables, threads, str(weights.path))
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(made).__name__, device)
@@ -168,7 +168,7 @@ def unsuited(config: Config) -> str | None:
         return "it has attention"
     if config.carrier != "float32":
         return f"its sums are of the kind {config.carrier}, which only PyTorch computes"
-    if getattr(config, "transforms", "float") != "int32":
+    if config.transforms != "int32":
         return "its transforms are in floating point (`hpcm exact` makes them integers)"
     return None
 

@@ -51,9 +51,12 @@ def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
 
 
 def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:
-    """Writes an exact model, whole or not at all. Raises WeightsError where what was written can't be loaded."""
-    provenance = {**provenance, "exact": exact.config.carrier, "calibrated on": f"{photos} pictures"}
-    save(exact, output, provenance, name=name)
+    """Writes an exact model, whole or not at all.
+
+    Raises WeightsError where what was written can't be loaded.
+    """
+    made = {"exact": exact.config.carrier, "transforms": exact.config.transforms, "calibrated on": f"{photos} pictures"}
+    save(exact, output, {**provenance, **made}, name=name)
     load_model(describe(output))  # checks the bound, and runs the probe
 
 

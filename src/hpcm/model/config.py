@@ -75,6 +75,7 @@ class Config:
     hyper_placement: str = "aligned"  # "released": misplaced on scale 2 as in the released code (for its weights only)
     likelihood: str = "tails"  # "cdf": computed as in the released code, with its loss of digits (for parity with it)
     carrier: str = ""  # "float32", "split" or "float64": the model is exact (see grid.py); "": plain floating point
+    transforms: str = "float"  # "int32": g_a, h_a and g_s are exact too, with sums of 31 bits; "float": they aren't
     interpolation: str = "separate"  # of gains and their inverses between levels; "paired": of gains and products
     levels: int = 1  # quality levels of one set of weights
     lambda_min: float = 0.0018
@@ -101,11 +102,13 @@ class Config:
             "likelihood": ("tails", "cdf"),
             "interpolation": ("separate", "paired"),
             "carrier": ("", "float32", "split", "float64"),
+            "transforms": ("float", "int32"),
         }
         for field, allowed in choices.items():
             self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
         for field in ("hierarchy", "context_net", "refine"):
             self._expect(field, isinstance(getattr(self, field), bool), "true or false")
+        self._expect("transforms", self.transforms == "float" or bool(self.carrier), "float, as the model isn't exact")
         self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME.pattern)
 
     def _check_sizes(self) -> None:

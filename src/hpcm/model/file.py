@@ -3,7 +3,8 @@
 A weights file is a safetensors file that describes itself. Its tensors are the parameters (under their names in
 `HPCM`) and the integer tables of the entropy coder (`tables.scales`, `tables.radius`, `tables.frequencies`); storage.py
 says how numbers are stored. Its metadata holds, as JSON, the configuration, the model's name where that isn't the
-configuration's, and where the weights come from (`provenance`). The SHA-256 of the whole file is the model's hash; a
+configuration's, where the weights come from (`provenance`), and of an exact model how its convolutions move over their
+inputs (`layers`; see layers.py). The SHA-256 of the whole file is the model's hash; a
 .hpcm file names its model by the first 8 bytes of it.
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import io
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +35,7 @@ class WeightsFile:
     name: str
     config: dict[str, Any]
     provenance: dict[str, Any]
+    layers: dict[str, Any] = field(default_factory=dict)
     known_digest: bytes | None = None  # of the bytes that `read` gave; else the file is hashed where it lies
 
     @property
@@ -89,7 +91,8 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
         if metadata.get("hpcm") != FORMAT:
             raise WeightsError(f"{path} is no hpcm weights file of format {FORMAT}; `hpcm import` reads the authors'")
         config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
-        for what, value in (("config", config), ("provenance", provenance)):
+        layers = json.loads(metadata.get("layers", "{}"))
+        for what, value in (("config", config), ("provenance", provenance), ("layers", layers)):
             if not isinstance(value, dict):
                 raise TypeError(f"{what} is {value!r} instead of names and values")
         name = str(metadata.get("name") or config["name"])
@@ -97,7 +100,7 @@ def _describe(path: Path, file: BinaryIO) -> WeightsFile:
             raise ValueError(f"the model's name is {name!r}, which .hpcm files can't hold")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} can't be read as a weights file: {error}") from error
-    return WeightsFile(path, name, config, provenance)
+    return WeightsFile(path, name, config, provenance, layers)
 
 
 def read(weights: WeightsFile) -> tuple[WeightsFile, bytes]:

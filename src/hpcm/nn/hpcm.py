@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.config import HYPER_STRIDE, LATENT_STRIDE, Config
+from ..model.layers import TRANSFORMS
 from ..model.order import Step, steps_of
 from .context import Adaptor, ParameterNet, WindowAttention
 from .drivers import Driver, Places, hyper_places, latent_places
@@ -72,11 +73,16 @@ class HPCM(nn.Module):
             self.z_gain = Gain(config.levels, config.N)
             self.z_inverse = Gain(config.levels, config.N)
         if config.carrier:
-            grid.attach(self, config.carrier)
+            grid.attach(self)
 
     def entropy_path(self) -> Iterator[tuple[str, nn.Module]]:
         """The networks that lead from z_hat to means and scales, by name: those that must be exact."""
         for name in ("h_s", "adaptors", "priors", "context_nets", "fusions"):
+            yield name, getattr(self, name)
+
+    def transforms(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks that lead from a picture to its latents and back, by name: those that may be exact."""
+        for name in TRANSFORMS:
             yield name, getattr(self, name)
 
     def arrays_by_name(self) -> dict[str, np.ndarray]:
@@ -158,8 +164,8 @@ class HPCM(nn.Module):
         """The gain of "y" or "z" at `level`, and its learned inverse, [B, C, 1, 1] each."""
         if self.config.levels == 1:
             return 1.0, 1.0
-        gain, inverse = getattr(self, f"{latent}_gain"), getattr(self, f"{latent}_inverse")
-        return pair(gain, inverse, level, self.config.interpolation)
+        gain, inverse = getattr(self, f"{latent}_gain").knots, getattr(self, f"{latent}_inverse").knots
+        return pair(gain, inverse, level, self.config.levels, self.config.interpolation)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import UsageError, WeightsError
-from ..model import storage
+from ..model import layers, storage
 from ..model.config import Config
-from ..model.exact_layers import EXPONENT
 from ..model.file import FORMAT, WeightsFile, read
 from ..model.tables import Tables
 from ..util import atomic
 from .exact.bound import check
-from .exact.grid import convolutions, probe
+from .exact.grid import exact_networks, geometries, probe, stored_numbers
 from .exact.probe import cases
 from .hpcm import HPCM
 
@@ -54,8 +53,11 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, thre
         torch.set_num_threads(threads)
     _check_device(device)
     try:
-        model = _with_parameters(Config.from_dict(weights.config), parameters)
-        exact_layers = check(parameters, model.config) if model.config.carrier else []
+        with torch.device("meta"):  # takes no memory for parameters that are replaced
+            model = HPCM(Config.from_dict(weights.config))
+        exact_layers = _checked_layers(model, parameters, weights)
+        state = layers.to_floats(parameters, geometries(model))
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
     if model.config.carrier == "float64" and torch.device(device).type == "mps":
@@ -63,8 +65,17 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, thre
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.eval().requires_grad_(False)
     if model.config.carrier:
-        probe(model, cases(exact_layers, model.config.carrier), torch.device(device))
+        on_cpu = torch.device(device).type == "cpu"
+        probed = [layer for layer in exact_layers if on_cpu or not layer.is_transform]
+        probe(model, cases(probed), torch.device(device))
     return model
+
+
+def _checked_layers(model: HPCM, parameters: Mapping[str, Any], weights: WeightsFile) -> list[layers.Layer]:
+    """The exact layers of a weights file, as a model of its configuration has them. Raises KeyError, WeightsError."""
+    structure = geometries(model)
+    layers.check_description(weights.layers, structure)
+    return check(parameters, structure, model.config) if structure else []
 
 
 def _check_device(device: str) -> None:
@@ -73,16 +84,6 @@ def _check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (AssertionError, RuntimeError) as error:
         raise UsageError(f"device {device} can't be used: {error}") from error
-
-
-def _with_parameters(config: Config, parameters: Mapping[str, Any]) -> HPCM:
-    """A model of these parameters, on the CPU. Raises KeyError, TypeError, ValueError, RuntimeError."""
-    with torch.device("meta"):  # takes no memory for parameters that are replaced
-        model = HPCM(config)
-    names = [name for name in parameters if not name.endswith(EXPONENT)]
-    state = {name: torch.from_numpy(storage.floats(parameters, name)) for name in names}
-    model.load_state_dict(state, assign=True)
-    return model
 
 
 def save(
@@ -97,17 +98,18 @@ def save(
 
     Args:
         name: of the model, by default its configuration's.
-        half: 16-bit parameters where nothing may depend on more, else float32. What leads to means and scales in an
-            exact model is always stored without loss.
+        half: 16-bit parameters where nothing may depend on more, else float32. What is exact is always stored without
+            loss.
+
+    Raises WeightsError for an exact model whose numbers aren't on their grids.
     """
+    structure = geometries(model)
     metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
     metadata |= {"name": name} if name else {}
-    parameters = model.arrays_by_name()
+    metadata |= {"layers": layers.to_json(structure)} if structure else {}
+    parameters = stored_numbers(model)
     exact: set[str] = set()
-    integers: set[str] = set()
-    if model.config.carrier:
-        parts = tuple(f"{part}." for part, _ in model.entropy_path())
+    if structure:
+        parts = tuple(f"{part}." for part, _ in exact_networks(model))
         exact = {key for key in parameters if key.startswith(parts)}
-        integers = {f"{layer}.weight" for layer, _, _, _ in convolutions(model)}
-    data = storage.pack(parameters, metadata, exact=exact, integers=integers, half=half)
-    atomic.write(path, data)
+    atomic.write(path, storage.pack(parameters, metadata, exact=exact, half=half))

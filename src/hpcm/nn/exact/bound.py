@@ -1,61 +1,119 @@
-"""The bound of exact arithmetic, computed from a model's actual numbers; nn/exact/grid.py says why it suffices."""
+"""The bound of exact arithmetic, computed from a model's actual numbers; nn/exact/grid.py says why it suffices.
+
+Besides the bound of sums, all numbers are so small that no infinity can arise on the way through the networks: what a
+convolution gives is at most 2^31 * 2^64, and factors are at most 2^32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from ...errors import WeightsError
 from ...model.config import Config
-from ...model.exact_layers import Layer, layers
+from ...model.layers import CARRIER_BITS, GEOMETRIES, MAX_LIMIT, MAX_POWER, Geometries, Layer, layers
+from ..gains import KNOTS, pair
 
-CARRIER_BITS = {"float32": 24, "split": 24, "float64": 53}  # of the mantissa, the leading one among them
-KERNELS = ((1, 1), (2, 2), (3, 3))  # sides; those of 2 are transposed
+GREATEST = 2.0**32  # magnitude of parameters in floating point, gains among them
 EXP_STEPS = 1024  # entries of attention's table of exp(-t) per unit of t
 EXP_END = 14  # units of t; exp(-14) is below a millionth
 EXP_ONE = 1 << 20  # the integer that stands for exp(0)
 
 
-def check(parameters: Mapping[str, np.ndarray], config: Config) -> list[Layer]:
-    """Checks the bound of every layer, and returns them. Raises WeightsError with the layer's name."""
-    convolutions = list(layers(parameters, config.carrier))
+def check(parameters: Mapping[str, np.ndarray], geometries: Geometries, config: Config) -> list[Layer]:
+    """Checks an exact model's numbers, and returns its exact layers.
+
+    Args:
+        parameters: as a weights file holds them.
+        geometries: of the model's exact convolutions.
+
+    Raises WeightsError with the layer's or the parameter's name, and KeyError for a missing one.
+    """
+    convolutions = list(layers(parameters, geometries, config))
     for layer in convolutions:
+        _check_types(layer)
         _check_shapes(layer)
-        _check_sums(layer, config.carrier)
-    for key in parameters:
-        if key.endswith(".exp_table"):
-            _check_attention(key.removesuffix(".exp_table"), parameters, config)
+        _check_sums(layer)
+    for name in parameters:
+        if name.endswith(".exp_table"):
+            _check_attention(name.removesuffix(".exp_table"), parameters, config)
+    for name, value in parameters.items():
+        _check_size(name, value)
+    if config.levels > 1:
+        _check_gains(parameters, config)
     return convolutions
 
 
-def share(layer: Layer, carrier: str) -> float:
-    """Of what the carrier holds, how much the sums of a layer can take; not a number where it has none."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return float((layer.reach / 2.0 ** CARRIER_BITS[carrier]).max())
+def _check_types(layer: Layer) -> None:
+    wide = CARRIER_BITS[layer.carrier] > 32 and not layer.is_transform  # sums of 53 bits can have such a bias
+    allowed = {
+        "weight": ("int8", "int16"),
+        "bias": ("int32", "int64") if wide else ("int32",),
+        "exponent": ("int8",),
+        "input_bits": ("int8",),
+        "limit": ("int32",),
+    }
+    for part, dtypes in allowed.items():
+        dtype = getattr(layer, part).dtype.name
+        if dtype not in dtypes:
+            raise WeightsError(f"layer {layer.name} has a {part} of type {dtype} instead of {' or '.join(dtypes)}")
 
 
 def _check_shapes(layer: Layer) -> None:
-    shape = layer.weight.shape
-    if len(shape) != 4 or 0 in shape or shape[2:] not in KERNELS:
-        raise WeightsError(f"layer {layer.name} has weights of the shape {shape}, which no exact convolution has")
-    outputs = shape[1] if layer.transposed else shape[0]
-    fits = (layer.bias.shape, layer.input_scale.shape, layer.limit.size) == ((outputs,), (layer.inputs,), 1)
-    if not fits:
-        raise WeightsError(f"layer {layer.name} has a bias, scales or a limit that don't fit weights of {shape}")
+    geometry, shape = layer.geometry, layer.weight.shape
+    fits = geometry in GEOMETRIES and len(shape) == 4 and 0 not in shape and shape[2:] == (geometry.side,) * 2
+    if not fits or (geometry.kind == "depthwise" and shape[1] != 1):
+        kind = f"{geometry.kind} convolution of {geometry.side} x {geometry.side}"
+        raise WeightsError(f"layer {layer.name} has weights of the shape {shape}, which no {kind} has")
+    outputs, inputs = geometry.outputs(shape), geometry.inputs(shape)
+    given = (layer.bias.shape, layer.exponent.shape, layer.input_bits.shape, layer.limit.shape)
+    if given != ((outputs,), (outputs,), (inputs,), ()):
+        raise WeightsError(f"layer {layer.name} has a bias, powers or a limit that don't fit weights of {shape}")
 
 
-def _check_sums(layer: Layer, carrier: str) -> None:
-    """Finite numbers, inputs on a grid, and sums that the carrier holds."""
-    limit = float(layer.limit.item())
-    finite = all(np.isfinite(values).all() for values in (layer.weight, layer.bias, limit))
-    on_grid = finite and limit == np.floor(limit) > 0 and _powers_of_two(layer.input_scale)
-    taken = share(layer, carrier) if finite else np.nan
-    if not on_grid or not taken <= 1:  # NaN isn't
+def _check_sums(layer: Layer) -> None:
+    powers = np.concatenate((layer.exponent, layer.input_bits)).astype(int)
+    bias = np.abs(layer.bias.astype(np.float64))
+    sound = (
+        1 <= layer.limit <= MAX_LIMIT
+        and np.abs(powers).max() <= MAX_POWER
+        and np.array_equal(bias, bias.astype(np.float32))
+        and layer.reach.max() <= layer.room
+    )
+    if not sound:
         raise WeightsError(
-            f"layer {layer.name} breaks the bound of exact arithmetic: its sums reach {taken:.3g} of "
-            f"what {CARRIER_BITS[carrier]} bits hold; make the model exact again"
+            f"layer {layer.name} breaks the bound of exact arithmetic: its sums reach {layer.share:.3g} of "
+            f"what {layer.bits} bits hold, or a number is too large; make the model exact again"
         )
+
+
+def _check_size(name: str, value: np.ndarray) -> None:
+    """Of a parameter in floating point."""
+    if np.issubdtype(value.dtype, np.floating):
+        with np.errstate(invalid="ignore"):
+            fits = bool((np.abs(value.astype(np.float64)) <= GREATEST).all())  # NaN doesn't
+        if not fits:
+            raise WeightsError(f"{name} has a number that is over {GREATEST:.3g} or none")
+
+
+def _check_gains(parameters: Mapping[str, np.ndarray], config: Config) -> None:
+    """Those of all quality levels, as the coding loop interpolates them.
+
+    The sign doesn't matter: channels that a model doesn't use have gains around zero, of either sign. A gain of zero
+    would be divided by.
+    """
+    levels = torch.arange(config.levels)
+    for latent, channels in (("y", config.M), ("z", config.N)):
+        arrays = [parameters[f"{latent}_{kind}.knots"] for kind in ("gain", "inverse")]
+        if any(array.shape != (KNOTS, channels) for array in arrays):
+            raise WeightsError(f"the gains of {latent} have the shapes {[array.shape for array in arrays]}")
+        gain, inverse = (torch.from_numpy(array.astype(np.float32)) for array in arrays)
+        for factors in pair(gain, inverse, levels, config.levels, config.interpolation):
+            magnitudes = factors.abs()
+            if not (magnitudes.min() >= 1 / GREATEST and magnitudes.max() <= GREATEST):
+                raise WeightsError(f"{latent} has a gain that isn't between {1 / GREATEST:.3g} and {GREATEST:.3g}")
 
 
 def _check_attention(name: str, parameters: Mapping[str, np.ndarray], config: Config) -> None:

@@ -38,7 +38,7 @@ bound is computed from the weights as they are loaded; a model that breaks it is
 layers leave few bits to their inputs. make_exact.py chooses a, b and the limit: the finest that the bound allows.
 
 **Split sums.** In the widest layers 24 bits leave too few for each input. With the carrier "split" the input channels
-are cut into parts of about 640 products (`exact_layers.parts`). The sum of each part keeps the bound in float32, and
+are cut into parts of about 640 products (`layers.parts`). The sum of each part keeps the bound in float32, and
 the parts' sums are added one after another, in a given order, each addition an operation of its own on float32.
 
 **Attention** (carriers "split" and "float64") is treated alike, always in float64: q, k, v are rounded to integers,
@@ -53,22 +53,28 @@ carrier. Everything else in the loop moves numbers without changing them (masks,
 **What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
 as sums of products of its inputs. torch_switches.py switches off those that don't; bound.py checks the bound of
 every layer when a model is loaded; nn/exact/probe.py then runs the model's hardest layers and compares with integers.
-g_a, h_a and g_s stay in plain floating point: the encoder may choose other symbols elsewhere, and pixels may differ in
-the last bit, but the decoded latents may not.
+
+**g_a, h_a and g_s** lead to no mean or scale. In plain floating point ("float" in `Config.transforms`) the encoder may
+choose other symbols elsewhere, and pixels may differ in the last bit, but the decoded latents may not. With "int32"
+pixels are the same everywhere, too: inputs have up to 15 bits, weights up to 15, and the sums stay below 2^31. On the
+CPU torch computes them in float64, which holds them, and rounds each once to float32; other devices compute in float32,
+which rounds more often, so that pixels may differ by one level there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...model.exact_layers import Layer, parts
+from ...model import layers
+from ...model.config import Config
+from ...model.layers import Geometry, parts
 from ..context import WindowAttention
 from .bound import EXP_END, EXP_ONE, EXP_STEPS
 from .probe import Case, compare, compare_products
@@ -82,9 +88,9 @@ class _OnGrid:
     limit: Tensor  # of |m|
 
     def _add_grid(self: Any, carrier: str) -> None:
-        self.carrier = torch.float64 if carrier == "float64" else torch.float32
-        self.split = carrier == "split"
-        self.parts = parts(self.weight.shape, self.split)
+        """`carrier`: that of the model, or "int32" for a transform's convolution."""
+        self.carrier = carrier
+        self.parts = parts(tuple(self.weight.shape), geometry_of(self), carrier == "split")
         self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
 
@@ -95,8 +101,9 @@ class _OnGrid:
 
     def convolve(self: Any, m: Tensor) -> Tensor:
         """The exact sums of integers m [B, in, h, w], in the carrier's type; of parts, if they are split."""
-        m, weight = m.to(self.carrier), self.weight.to(self.carrier)
-        bias = None if self.bias is None else self.bias.to(self.carrier)
+        dtype = _carrier_type(self.carrier, m.device)
+        m, weight = m.to(dtype), self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
         if len(self.parts) == 1:
             return self._sums(m, weight, bias)
         total = None
@@ -109,10 +116,17 @@ class _OnGrid:
     def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Of all given channels at once."""
         if isinstance(self, nn.ConvTranspose2d):
-            return F.conv_transpose2d(m, weight, bias, self.stride)
-        if self.groups > 1 and (self.carrier == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
+            return F.conv_transpose2d(m, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
+        if self.groups > 1 and (m.dtype == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
             return _depthwise(m, weight, bias)  # torch's own kernels are far slower than nine shifts, or inexact
         return F.conv2d(m, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def _carrier_type(carrier: str, device: torch.device) -> torch.dtype:
+    """The type that sums are computed in."""
+    if carrier == "float64" or (carrier == "int32" and device.type == "cpu"):
+        return torch.float64
+    return torch.float32
 
 
 class GridConv2d(_OnGrid, nn.Conv2d):
@@ -128,14 +142,24 @@ class GridConv2d(_OnGrid, nn.Conv2d):
 
 
 class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
-    """A transposed convolution whose sums are exact; kernel and stride are 2, so outputs don't overlap."""
+    """A transposed convolution whose sums are exact."""
 
     def __init__(self, like: nn.ConvTranspose2d, carrier: str) -> None:
-        super().__init__(like.in_channels, like.out_channels, like.kernel_size, like.stride)  # type: ignore[arg-type]
+        geometry = {"stride": like.stride, "padding": like.padding}
+        super().__init__(like.in_channels, like.out_channels, like.kernel_size, **geometry)  # type: ignore[arg-type]
         self._add_grid(carrier)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         return self.convolve(self.integers(input)).float()
+
+
+def geometry_of(convolution: Any) -> Geometry:
+    """How a convolution, on a grid or not, moves over its input."""
+    if isinstance(convolution, nn.ConvTranspose2d):
+        kind = "transposed"
+    else:
+        kind = "depthwise" if convolution.groups > 1 else "dense"
+    return Geometry(kind, convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -155,16 +179,51 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 class Model(Protocol):
     """What these functions need of an HPCM."""
 
+    config: Config
+
     def entropy_path(self) -> Iterator[tuple[str, nn.Module]]: ...
 
+    def transforms(self) -> Iterator[tuple[str, nn.Module]]: ...
 
-def convolutions(model: Model) -> Iterator[tuple[str, nn.Module, str, Convolution]]:
-    """(full name, parent, name in the parent, convolution) of all convolutions that lead to means and scales."""
-    for part, network in model.entropy_path():
+    def arrays_by_name(self) -> dict[str, np.ndarray]: ...
+
+
+class Place(NamedTuple):
+    """Where a convolution is in a model."""
+
+    name: str
+    parent: nn.Module
+    name_in_parent: str
+    convolution: Convolution
+
+
+def convolutions(model: Model) -> Iterator[Place]:
+    """The convolutions that an exact model of this configuration has on grids: those of the entropy path and, where
+    they are exact too, of the transforms."""
+    for part, network in exact_networks(model):
         for name, parent in network.named_modules(prefix=part):
             for child_name, child in parent.named_children():
                 if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
-                    yield f"{name}.{child_name}", parent, child_name, child
+                    yield Place(f"{name}.{child_name}", parent, child_name, child)
+
+
+def exact_networks(model: Model) -> Iterator[tuple[str, nn.Module]]:
+    """The networks that such a model computes exactly, by name."""
+    yield from model.entropy_path()
+    if model.config.transforms == "int32":
+        yield from model.transforms()
+
+
+def geometries(model: Model) -> dict[str, Geometry]:
+    """Of all exact convolutions, by name. A model that isn't exact has none."""
+    if not model.config.carrier:
+        return {}
+    return {place.name: geometry_of(place.convolution) for place in convolutions(model)}
+
+
+def stored_numbers(model: Model) -> dict[str, np.ndarray]:
+    """A model's parameters as a weights file holds them. Raises WeightsError where they aren't on their grids."""
+    return layers.to_integers(model.arrays_by_name(), geometries(model))
 
 
 class GridAttention(WindowAttention):
@@ -208,15 +267,16 @@ def _integers(x: Tensor, scale: Tensor) -> Tensor:
     return x.double().mul_(scale).round_().clamp_(-EXP_ONE, EXP_ONE)
 
 
-def attach(model: Model, carrier: str) -> None:
+def attach(model: Model) -> None:
     """Puts grid modules into a model, to be filled by `load_state_dict` or `make_exact`."""
     for _, network in model.entropy_path():
         for name, child in list(network.named_children()):
             if isinstance(child, WindowAttention):
                 setattr(network, name, GridAttention(child))
-    for _, parent, name, convolution in list(convolutions(model)):
-        kind = GridConv2d if isinstance(convolution, nn.Conv2d) else GridConvTranspose2d
-        setattr(parent, name, kind(convolution, carrier))  # type: ignore[arg-type]
+    for place in list(convolutions(model)):
+        carrier = "int32" if place.name.startswith(layers.TRANSFORMS) else model.config.carrier
+        kind = GridConv2d if isinstance(place.convolution, nn.Conv2d) else GridConvTranspose2d
+        setattr(place.parent, place.name_in_parent, kind(place.convolution, carrier))  # type: ignore[arg-type]
 
 
 def by_input(convolution: Any, values: Tensor) -> Tensor:
@@ -225,21 +285,12 @@ def by_input(convolution: Any, values: Tensor) -> Tensor:
     return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
 
 
-def layer_of(name: str, convolution: Any) -> Layer:
-    """A convolution's numbers as they are, in float64; one in floating point has no grid of inputs yet."""
-    scale = getattr(convolution, "input_scale", torch.ones(convolution.in_channels))
-    limit = getattr(convolution, "limit", torch.ones(()))
-    tensors = (convolution.weight, convolution.bias, scale, limit)
-    weight, bias, scale, limit = (tensor.detach().double().cpu().numpy() for tensor in tensors)
-    return Layer(name, weight, bias, scale, limit, split=getattr(convolution, "split", False))
-
-
 def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
     """Runs the cases on a model's device. Raises MismatchError where a sum isn't exact."""
 
     def run(case: Case) -> np.ndarray:
         layer = model.get_submodule(case.layer.name)
-        m = torch.from_numpy(case.m).to(device=device, dtype=layer.carrier)
+        m = torch.from_numpy(case.m).to(device=device, dtype=_carrier_type(layer.carrier, device))
         sums = layer.convolve(m.to(memory_format=torch.channels_last))
         return sums[:, torch.from_numpy(case.channels).to(device)].double().cpu().numpy()
 

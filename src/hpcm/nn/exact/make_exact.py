@@ -1,17 +1,23 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
-Weights become integers of 8 (float32 carrier, whole or split) or 16 bits (float64) times a power of two per output
-channel. The grid of each layer's inputs is the finest that its own bound allows for the largest input seen in
-calibration. Input channels with large weights and small values are scaled up beforehand, by powers of two, and those
-with small weights and large values down, so that both keep their precision (as Xiao et al., "SmoothQuant", ICML 2023,
-with alpha = 1/2). In a depthwise convolution, whose channels have weights of their own, small values are scaled up as
-far as the bias allows.
+Weights become integers times a power of two per output channel: of 8 bits (float32 carrier, whole or split) or 16 bits
+(float64) where they lead to means and scales, of up to 16 bits in transforms. The grid of each layer's inputs is the
+finest that its own bound allows for the largest input seen in calibration; in transforms, where weights and inputs
+share 31 bits, it is the combination with the least expected error. Input channels with large weights and small values
+are scaled up beforehand, by powers of two, and those with small weights and large values down, so that both keep their
+precision (as Xiao et al., "SmoothQuant", ICML 2023, with alpha = 1/2). In a depthwise convolution, whose channels have
+weights of their own, small values are scaled up as far as the bias allows.
+
+Calibration also corrects the mean of decoded pictures. A model that was trained in bfloat16 has learned to make up for
+that arithmetic, in which most of the 256 values of a pixel are rounded up (by 0.17 of 255 on average); in float32 its
+pictures are too dark by as much. The bias of the last layer takes that out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,22 +25,56 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import WeightsError
-from ...model.config import Config
-from ...model.exact_layers import PART, Layer
+from ...model.config import PICTURE_CHANNELS, Config
+from ...model.layers import CARRIER_BITS, INT16_MAX, MAX_LIMIT, PART, TRANSFORM_BITS, row_weights
 from ..context import WindowAttention
 from ..hpcm import HPCM
-from .bound import CARRIER_BITS, check
-from .grid import GridAttention, GridConv2d, by_input, convolutions, layer_of
+from .bound import check
+from .grid import GridAttention, GridConv2d, by_input, convolutions, geometries, geometry_of, stored_numbers
 
-WEIGHT_BITS = {"float32": 8, "split": 8, "float64": 16}  # of k, sign included
-INPUT_BITS = 20  # of m at most, sign not included; the bound leaves about 10 with a float32 carrier
-MAX_LIMIT = 2.0**23  # of |m|, for inputs beyond the calibrated ones: up to here float32 has halves to round
+
+@dataclass(frozen=True)
+class Precision:
+    """Of an exact convolution's numbers."""
+
+    sum_bits: int
+    weight_bits: tuple[int, ...]  # of k, sign included; the best is taken
+    input_bits: int  # of m at most for the largest calibrated input, sign not included
+    headroom: int  # times that input what the sums must leave room for; more is clamped
+    limit: int  # of |m| at most
+
+
+# With 24 bits the bound leaves about 10 to the inputs. Twice the largest input always fits 16 bits. Clamping is what
+# costs most in a transform, so that four times as much as was seen has to fit there.
+ENTROPY_PATH = {
+    "float32": Precision(CARRIER_BITS["float32"], (8,), 14, 1, INT16_MAX),
+    "split": Precision(CARRIER_BITS["split"], (8,), 14, 1, INT16_MAX),
+    "float64": Precision(CARRIER_BITS["float64"], (16,), 20, 1, MAX_LIMIT),
+}
+TRANSFORM = Precision(TRANSFORM_BITS, tuple(range(8, 17)), 13, 4, INT16_MAX)
 # Weights aren't stored finer than 2^-24. The sums of a channel whose weights are all near zero would else be in units
 # so small that the bias alone fills the carrier, and all channels' inputs would have to be coarser for it.
 FINEST_WEIGHTS = 24
 COARSEST_INPUTS = -39  # b at least: inputs of 2^39 become 1, and no sound model has larger ones
 MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
+ATTENTION_BITS = 20  # of q, k and v, sign not included
+MAX_ATTENTION_POWER = 32  # of the powers of two that they are multiplied by
+MAX_SHIFT = 1 / 255  # of the mean of decoded pictures that is corrected; more isn't the arithmetic's
 TINY = 2.0**-20  # what zeros count as where a logarithm is taken
+
+
+class Inputs(NamedTuple):
+    """Of a convolution, as seen in calibration, for each channel [in]."""
+
+    largest: Tensor  # magnitude
+    mean_square: Tensor
+
+
+class Calibration(NamedTuple):
+    """What calibration has seen."""
+
+    inputs: dict[str, Inputs]  # of convolutions by name, and q, k, v of attention as "NAME.q>"
+    shift: Tensor  # what decoded pictures lack in each colour [3], of 1
 
 
 @torch.no_grad()
@@ -44,15 +84,15 @@ def make_floating(model: HPCM) -> HPCM:
     The weights of a grid convolution act on integers, so they are taken back to the inputs' own units.
     """
     with torch.device("meta"):
-        floating = HPCM(replace(model.config, carrier=""))
+        floating = HPCM(replace(model.config, carrier="", transforms="float"))
     own = floating.state_dict()
     values = {name: value.float().clone() for name, value in model.state_dict().items() if name in own}
     floating.load_state_dict(values, assign=True)
     floating.eval().requires_grad_(False)
     if model.config.carrier:
-        pairs = zip(convolutions(floating), convolutions(model), strict=True)
-        for (_, _, _, ours), (_, _, _, theirs) in pairs:
-            ours.weight.mul_(by_input(ours, cast(GridConv2d, theirs).input_scale))
+        for place in convolutions(model):
+            ours = cast(nn.Conv2d, floating.get_submodule(place.name))
+            ours.weight.mul_(by_input(ours, cast(GridConv2d, place.convolution).input_scale))
     return floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -62,26 +102,31 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
 
     Args:
         model: in evaluation mode, in floating point or exact already; it isn't changed.
-        batches: pictures x [B, 3, H, W] and levels [B] to calibrate the inputs' ranges on.
+        batches: pictures x [B, 3, H, W] and levels [B] to calibrate on.
         carrier: "float32" or "split" (weights of 8 bits, inputs as fine as the bound allows), or "float64" (16 and 20
-            bits).
+            bits). With "float32" the transforms become exact, too.
 
     Raises WeightsError for attention with a whole float32 carrier.
     """
     if model.config.fusion == "attention" and carrier == "float32":
         raise WeightsError(f"{model.config.name} has attention, whose sums need the carrier split or float64")
-    model = make_floating(model)
-    ranges = _input_ranges(model, batches)
-    exact = HPCM(replace(model.config, carrier=carrier)).eval()
-    exact.load_state_dict(model.state_dict(), strict=False, assign=True)  # nobody else needs them: 4 GB of a 1B model
-    for name, _, _, convolution in convolutions(exact):
-        _quantise(convolution, ranges[name], carrier)
+    floating = make_floating(model)
+    transforms = "int32" if carrier == "float32" else "float"
+    exact = HPCM(replace(floating.config, carrier=carrier, transforms=transforms)).eval()
+    calibration = calibrate(floating, [place.name for place in convolutions(exact)], batches)
+    exact.load_state_dict(floating.state_dict(), strict=False, assign=True)  # shared: they are 4 GB of a 1B model
+    correct_mean(exact, calibration.shift)
+    for place in convolutions(exact):
+        grid = cast(GridConv2d, place.convolution)
+        precision = TRANSFORM if grid.carrier == "int32" else ENTROPY_PATH[carrier]
+        quantise(grid, calibration.inputs[place.name], precision)
     for name, module in exact.named_modules():
         if isinstance(module, GridAttention):
             for key in ("q", "k", "v"):
-                largest = max(float(ranges[f"{name}.{key}>"].max()), TINY)
-                getattr(module, f"{key}_scale").fill_(2.0 ** (INPUT_BITS - np.ceil(np.log2(largest))))
-    check(exact.arrays_by_name(), exact.config)
+                largest = max(float(calibration.inputs[f"{name}.{key}>"].largest.max()), TINY)
+                power = ATTENTION_BITS - np.ceil(np.log2(largest))
+                getattr(module, f"{key}_scale").fill_(2.0 ** min(power, MAX_ATTENTION_POWER))
+    check(stored_numbers(exact), geometries(exact), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -91,29 +136,50 @@ def carrier_for(config: Config) -> str:
     return "float32" if narrow and config.fusion != "attention" else "split"
 
 
-def _input_ranges(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """The largest inputs [C] of each convolution, by its name, and q, k, v of attention, by name and ">"."""
-    ranges: dict[str, Tensor] = {}
+@torch.no_grad()
+def calibrate(model: HPCM, names: Iterable[str], batches: Iterable[tuple[Tensor, Tensor]]) -> Calibration:
+    """Runs a model in floating point on pictures.
+
+    Args:
+        names: of the convolutions whose inputs are wanted.
+        batches: pictures x [B, 3, H, W] and levels [B].
+    """
+    largest: dict[str, Tensor] = {}
+    squares: dict[str, list[Tensor]] = {}
+    shifts: list[Tensor] = []
 
     def note(name: str, values: Tensor) -> None:
-        largest = values.abs().amax((0, 2, 3))
-        ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest
+        magnitude = values.abs().amax((0, 2, 3))
+        largest[name] = torch.maximum(largest[name], magnitude) if name in largest else magnitude
+        squares.setdefault(name, []).append(values.square().mean((0, 2, 3)))
 
-    def inputs_of(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        return lambda _, inputs: note(name, inputs[0])
+    def note_input(name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
+        note(name, inputs[0])
 
-    def outputs_of(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        return lambda _, inputs, output: note(f"{name}>", output)
+    def note_output(name: str, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        note(f"{name}>", output)
 
-    handles = [module.register_forward_pre_hook(inputs_of(name)) for name, _, _, module in convolutions(model)]
+    handles = [model.get_submodule(name).register_forward_pre_hook(partial(note_input, name)) for name in names]
     for name, module in model.named_modules():
         if isinstance(module, WindowAttention):
-            handles += [getattr(module, k).register_forward_hook(outputs_of(f"{name}.{k}")) for k in ("q", "k", "v")]
+            for key in ("q", "k", "v"):
+                hook = partial(note_output, f"{name}.{key}")
+                handles.append(getattr(module, key).register_forward_hook(hook))
     for x, level in batches:
-        model(x, level)
+        x_hat = cast(Tensor, model(x, level)["x_hat"])
+        shifts.append((x - x_hat.clamp(0, 1)).mean((0, 2, 3)))
     for handle in handles:
         handle.remove()
-    return ranges
+    inputs = {name: Inputs(largest[name], torch.stack(squares[name]).mean(0)) for name in largest}
+    return Calibration(inputs, torch.stack(shifts).median(0).values)
+
+
+def correct_mean(model: HPCM, shift: Tensor) -> None:
+    """Adds to the colours of decoded pictures, `shift` [3] of 1."""
+    last = [module for module in model.g_s.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1]
+    assert last.bias is not None  # for mypy
+    by_colour = last.bias.view(PICTURE_CHANNELS, -1)  # in the "unshuffle8" stem each colour has a bias for each pixel
+    by_colour.add_(shift.clamp(-MAX_SHIFT, MAX_SHIFT)[:, None])
 
 
 def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
@@ -132,67 +198,90 @@ def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
     return 2.0 ** shares.log2().floor().clamp(-MAX_SHARE, MAX_SHARE)
 
 
-def _quantise(convolution: Any, ranges: Tensor, carrier: str) -> None:
-    """Rounds the weights of a grid convolution and picks the finest input grid that the bound allows.
+def quantise(convolution: Any, inputs: Inputs, precision: Precision) -> None:
+    """Rounds the weights of a grid convolution and picks the grid of its inputs.
 
-    `ranges` [in] are the largest inputs. Raises WeightsError where no grid keeps the bound.
+    Raises WeightsError where no grid keeps the bound.
     """
-    shares = _input_shares(convolution, ranges)
-    largest = float((ranges.double() * shares).max())
+    shares = _input_shares(convolution, inputs.largest)
+    largest = float((inputs.largest.double() * shares).max())
     convolution.weight.div_(by_input(convolution, shares.float()))
-    layer = layer_of("", convolution)
-    exponent = _weight_exponents(layer, WEIGHT_BITS[carrier])
-    k = np.round(layer.rows(layer.weight) * 2.0 ** exponent[:, None])
-    inputs = _finest_inputs(layer, k, exponent, largest, carrier)
-    unit = 2.0 ** -(exponent + inputs.bits)  # of the products and the bias of each row
-    _set_weights(convolution, k * unit[:, None])
-    bias = (inputs.bias * unit)[:: layer.taps]  # the taps of a channel have the same
-    convolution.bias.copy_(torch.from_numpy(bias.copy()))
-    convolution.input_scale.copy_(2.0**inputs.bits * shares)
-    convolution.limit.fill_(min(inputs.limit, MAX_LIMIT))
+    geometry = geometry_of(convolution)
+    mean_square = (inputs.mean_square.double() * shares.square()).numpy()
+    if geometry.kind == "depthwise":
+        mean_square = mean_square[:, None]
+    else:
+        mean_square = mean_square.repeat(geometry.reach**2)
+    weights = geometry.rows(convolution.weight.detach().double().numpy())
+    bias = np.repeat(convolution.bias.detach().double().numpy(), geometry.phases)
+    grids = [_grid(convolution, weights, bias, bits, largest, precision) for bits in precision.weight_bits]
+    fitting = (grid for grid in grids if grid)
+    best = min(fitting, key=lambda grid: _error(grid, weights, mean_square), default=None)
+    if best is None:
+        raise WeightsError(f"no grid of inputs keeps the sums of a layer within {precision.sum_bits} bits: train anew")
+    weight = geometry.weight(best.k * best.unit[:, None], tuple(convolution.weight.shape))
+    convolution.weight.copy_(torch.from_numpy(weight))
+    convolution.bias.copy_(torch.from_numpy((best.bias * best.unit)[:: geometry.phases].copy()))
+    convolution.input_scale.copy_(2.0**best.input_bits * shares)
+    convolution.limit.fill_(best.limit)
 
 
-def _weight_exponents(layer: Layer, bits: int) -> np.ndarray:
-    """The largest a of each row [rows] for which |k| = |weight * 2^a| fits so many bits, the sign among them.
+class _Grid(NamedTuple):
+    """Of a convolution, whose input channels are scaled alike."""
 
-    One for each output channel: its taps share it.
-    """
-    peak = 2 ** (bits - 1) - 1
-    largest_of_rows = np.abs(layer.rows(layer.weight)).max(1)
-    largest = largest_of_rows.reshape(-1, layer.taps).max(1)  # of output channels
-    exponent = np.floor(np.log2(peak / np.maximum(largest, TINY)))
-    return np.repeat(np.minimum(exponent, FINEST_WEIGHTS), layer.taps)
+    k: np.ndarray  # integers [rows, fan in], weights in units of 2^-a
+    exponent: np.ndarray  # a [rows]
+    input_bits: int  # b
+    limit: int  # of |m|, as large as the bound and 16 bits allow
+    bias: np.ndarray  # integers [rows], in units of 2^-(a + b)
 
-
-class _InputGrid(NamedTuple):
-    bits: int  # b
-    limit: float  # of |m|, as large as the bound allows
-    bias: np.ndarray  # [rows], integers in units of 2^-(a + b)
+    @property
+    def unit(self) -> np.ndarray:
+        """Of the products k * m and the bias, for each row."""
+        return 2.0 ** -(self.exponent + self.input_bits)
 
 
-def _finest_inputs(layer: Layer, k: np.ndarray, exponent: np.ndarray, largest: float, carrier: str) -> _InputGrid:
-    """The largest b for which the bound holds and the largest input isn't clamped.
+def _grid(
+    convolution: Any, weights: np.ndarray, bias: np.ndarray, weight_bits: int, largest: float, precision: Precision
+) -> _Grid | None:
+    """The finest inputs for weights of so many bits, such that the bound holds; None where none do.
 
     Args:
-        k: integer weights [rows, fan in].
-        exponent: a of each row [rows].
+        weights, bias: [rows, fan in], [rows], in floating point.
         largest: input that calibration has seen.
     """
-    room = 2.0 ** CARRIER_BITS[carrier] - 1
-    weight_sums = np.maximum(layer.weigh(k), 1)  # [rows]; 1 where all weights are rounded to zero
-    bias = np.repeat(layer.bias, layer.taps)
-    finest = INPUT_BITS - int(np.ceil(np.log2(max(largest, TINY))))
+    exponent = _weight_exponents(weights, geometry_of(convolution).phases, weight_bits)
+    k = np.round(weights * 2.0 ** exponent[:, None])
+    room = 2.0**precision.sum_bits - 1
+    sums = np.maximum(row_weights(k, convolution.parts), 1)  # [rows]; 1 where all weights are rounded to zero
+    finest = precision.input_bits - int(np.ceil(np.log2(max(largest, TINY))))
     for bits in range(finest, COARSEST_INPUTS - 1, -1):
-        whole_bias = np.round(bias * 2.0 ** (exponent + bits))
-        limit = np.floor(((room - np.abs(whole_bias)) / weight_sums).min())
-        if limit >= largest * 2.0**bits:
-            return _InputGrid(bits, limit, whole_bias)
-    raise WeightsError(f"no grid of inputs keeps the sums of a layer within {CARRIER_BITS[carrier]} bits: train anew")
+        # A bias is a float32 in torch, which has 24 bits of the 31 that sums of transforms have.
+        whole_bias = np.round(bias * 2.0 ** (exponent + bits)).astype(np.float32).astype(np.float64)
+        limit = np.floor(((room - np.abs(whole_bias)) / sums).min())
+        if limit >= max(precision.headroom * largest * 2.0**bits, 1):
+            return _Grid(k, exponent, bits, min(int(limit), precision.limit), whole_bias)
+    return None
 
 
-def _set_weights(convolution: Any, values: np.ndarray) -> None:
-    weight = torch.from_numpy(values)
-    shape = convolution.weight.shape
-    if isinstance(convolution, nn.ConvTranspose2d):
-        weight = weight.reshape(shape[1], shape[2], shape[3], shape[0]).permute(3, 0, 1, 2)
-    convolution.weight.copy_(weight.reshape(shape))
+def _weight_exponents(weights: np.ndarray, phases: int, bits: int) -> np.ndarray:
+    """The largest a of each row [rows] for which |k| = |weight * 2^a| fits so many bits, the sign among them.
+
+    One for each output channel: its rows share it.
+    """
+    peak = 2 ** (bits - 1) - 1
+    largest = np.abs(weights).max(1).reshape(-1, phases).max(1)  # of output channels
+    exponent = np.floor(np.log2(peak / np.maximum(largest, TINY)))
+    return np.repeat(np.minimum(exponent, FINEST_WEIGHTS), phases)
+
+
+def _error(grid: _Grid, weights: np.ndarray, mean_square: np.ndarray) -> float:
+    """The expected square of what rounding adds to the sums, over all rows, as if all roundings were independent.
+
+    Args:
+        weights: [rows, fan in], in floating point.
+        mean_square: of the input that each weight acts on, in a shape that multiplies the weights.
+    """
+    of_weights = (grid.k * 2.0 ** -grid.exponent[:, None] - weights) ** 2 * mean_square
+    of_inputs = 4.0**-grid.input_bits / 12 * weights**2  # a number rounded to multiples of 2^-b
+    return float(of_weights.sum() + of_inputs.sum())

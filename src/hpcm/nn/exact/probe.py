@@ -1,11 +1,14 @@
 """The probe: are this machine's sums exact? It runs the loaded model's own hardest layers, before any decoding.
 
-For each kind of layer in the model (kernel, stride, groups, channels) a `Case` holds integers as large as the layer
+For each kind of layer in the model (kind, kernel, stride, channels) a `Case` holds integers as large as the layer
 allows, arranged so that sums reach the bound: around the middle of each picture the inputs have the signs of the
 weights of one output, so that this sum is the largest that the bound lets through, and the last bits of the inputs are
 random, so that all bits of it are in use. For 3x3 kernels there are as many pictures with one sign in each channel.
-What the sums must be is computed in 64-bit integers, or, where they have at most 24 bits, in float64. Sums of parts are
+What the sums must be is computed in 64-bit integers, or, where they have at most 31 bits, in float64. Sums of parts are
 then added as float32, in the order of the parts.
+
+The exact layers of transforms are probed on the CPU alone: on other devices their sums are in float32, which rounds
+them, as nn/exact/grid.py says.
 
 A library may choose another algorithm by the size of its input. So each case is run in several sizes (`sizes`): all of
 its pictures at once; one picture alone; and, for windows of 3x3, one large picture of the size of a tile's latent, with
@@ -25,8 +28,8 @@ from functools import reduce
 import numpy as np
 
 from ...errors import MismatchError
-from ...model.exact_layers import Layer
-from .bound import CARRIER_BITS, EXP_ONE, share
+from ...model.layers import CARRIER_BITS, Geometry, Layer
+from .bound import EXP_ONE
 
 IMAGES = 8  # pictures of a case; each leads one sum to the bound
 SIDE = 7  # their rows and columns: a 3x3 window in the middle touches no edge
@@ -54,32 +57,31 @@ class Case:
     expected: np.ndarray
 
 
-def cases(layers: Iterable[Layer], carrier: str) -> Iterator[Case]:
+def cases(layers: Iterable[Layer]) -> Iterator[Case]:
     """One for each kind of convolution: that whose sums come nearest to the bound."""
-    kinds: dict[tuple[int, ...], list[Layer]] = {}
+    kinds: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers:
-        kinds.setdefault(layer.weight.shape, []).append(layer)
-    # float64 holds sums of 24 bits, and numpy multiplies it much faster than integers; those of 53 bits need integers.
-    dtype = np.float64 if CARRIER_BITS[carrier] < CARRIER_BITS["float64"] else np.int64
+        kinds.setdefault((layer.geometry, layer.weight.shape, layer.bits), []).append(layer)
     rng = np.random.default_rng(0)
     for alike in kinds.values():
-        hardest = max(alike, key=lambda layer: share(layer, carrier))
-        yield _case(hardest, rng, dtype)
+        yield _case(max(alike, key=lambda layer: layer.share), rng)
 
 
-def _case(layer: Layer, rng: np.random.Generator, dtype: type) -> Case:
-    k, bias = layer.integers, layer.bias_integers
+def _case(layer: Layer, rng: np.random.Generator) -> Case:
+    # float64 holds sums of 31 bits, and numpy multiplies it much faster than integers; those of 53 bits need integers.
+    dtype = np.float64 if layer.bits < CARRIER_BITS["float64"] else np.int64
+    geometry, k, bias = layer.geometry, layer.rows, layer.row_biases
     chosen = np.argsort(-layer.reach)[:IMAGES]  # the rows with the largest sums; each leads in a picture
     m = _large_inputs(layer, len(chosen), rng)
     for image, row in enumerate(chosen):
-        read = slice(row, row + 1) if layer.depthwise else slice(None)  # the channels that a row reads
-        _lead_to_bound(layer, m[image, read], k[row], bias[row])
-    if layer.weight.shape[-1] == 3 and not layer.depthwise:
-        m = np.concatenate((m, _flat(m, k[chosen], layer.weight.shape[1])))
-    outputs = np.unique(chosen // layer.taps)
-    rows = (outputs[:, None] * layer.taps + np.arange(layer.taps)).ravel()  # all taps of these channels
+        read = slice(row, row + 1) if geometry.kind == "depthwise" else slice(None)  # the channels that a row reads
+        _lead_to_bound(geometry, m[image, read], k[row], bias[row])
+    if geometry.kind == "dense" and geometry.side == 3:
+        m = np.concatenate((m, _flat(m, k[chosen], layer.inputs)))
+    outputs = np.unique(chosen // geometry.phases)
+    rows = (outputs[:, None] * geometry.phases + np.arange(geometry.phases)).ravel()  # all rows of these channels
     sums = _sums(layer, m.astype(dtype), k[rows].astype(dtype), outputs, bias[rows][:, None, None])
-    return Case(layer, m, outputs, _shuffled(sums * layer.unit[rows][:, None, None], layer.taps))
+    return Case(layer, m, outputs, _in_place(sums * layer.row_units[rows][:, None, None], geometry))
 
 
 def _large_inputs(layer: Layer, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,16 +91,23 @@ def _large_inputs(layer: Layer, count: int, rng: np.random.Generator) -> np.ndar
     return (limit - low) * rng.choice((-1, 1), low.shape)
 
 
-def _lead_to_bound(layer: Layer, m: np.ndarray, k: np.ndarray, bias: float) -> None:
+def _lead_to_bound(geometry: Geometry, m: np.ndarray, k: np.ndarray, bias: float) -> None:
     """Gives the inputs m [in, SIDE, SIDE] around the middle the signs for which the sum of one row is largest.
 
     Products then have the sign of the bias, and their magnitudes add up. `m`, a view, is changed.
     """
     signs = np.where(k < 0, -1, 1) * (-1 if bias < 0 else 1)
-    reach = 0 if layer.transposed else layer.weight.shape[-1] // 2
-    window = slice(SIDE // 2 - reach, SIDE // 2 + reach + 1)
+    start = (SIDE - geometry.reach + 1) // 2
+    if not geometry.transposed:  # windows begin at multiples of the stride, counted from the padding
+        start -= (start + geometry.padding) % geometry.stride
+    window = slice(start, start + geometry.reach)
     patch = m[:, window, window]
-    patch[...] = np.abs(patch) * signs.reshape(patch.shape)
+    patch[...] = np.abs(patch) * _in_order(geometry, signs.reshape(patch.shape))
+
+
+def _in_order(geometry: Geometry, taps: np.ndarray) -> np.ndarray:
+    """Taps [..., reach, reach] in the order of the inputs that they meet: a transposed kernel begins with the last."""
+    return taps[..., ::-1, ::-1] if geometry.transposed else taps
 
 
 def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
@@ -109,32 +118,35 @@ def _flat(m: np.ndarray, k: np.ndarray, channels: int) -> np.ndarray:
 
 def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """The sums of rows k [rows, fan in], with the bias, [B, rows, h, w]."""
+    reach = layer.geometry.reach
+    taps = _in_order(layer.geometry, k.reshape(len(k), -1, reach, reach))  # [rows, in, reach, reach]
     if len(layer.parts) == 1:
-        return _part(layer, m, k, outputs) + bias
-    taken = k.reshape(len(k), m.shape[1], -1)  # [rows, in, a kernel's]
-    first, *others = (_part(layer, m[:, part], taken[:, part].reshape(len(k), -1), outputs) for part in layer.parts)
+        return _part(layer.geometry, m, taps, outputs) + bias
+    first, *others = (_part(layer.geometry, m[:, part], taps[:, part], outputs) for part in layer.parts)
     return reduce(np.add, (other.astype(np.float32) for other in others), (first + bias).astype(np.float32))
 
 
-def _part(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """The sums of rows k over the channels of m."""
-    side = layer.weight.shape[-1]
-    if side == 1 or layer.transposed:
-        return np.einsum("bchw,rc->brhw", m, k, optimize=True)
-    padded = np.pad(m, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))  # [B, in, h, w, side, side]
-    if layer.depthwise:
-        return np.einsum("brhwij,rij->brhw", windows[:, outputs], k.reshape(-1, side, side))
-    return np.einsum("bchwij,rcij->brhw", windows, k.reshape(len(k), -1, side, side), optimize=True)
+def _part(geometry: Geometry, m: np.ndarray, taps: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The sums of rows over the channels of m."""
+    reach = geometry.reach
+    border = reach - 1 if geometry.transposed else geometry.padding
+    step = 1 if geometry.transposed else geometry.stride
+    padded = np.pad(m, ((0, 0), (0, 0), (border, border), (border, border)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), (2, 3))[:, :, ::step, ::step]
+    if geometry.kind == "depthwise":
+        return np.einsum("brhwij,rij->brhw", windows[:, outputs], taps[:, 0])
+    return np.einsum("bchwij,rcij->brhw", windows, taps, optimize=True)
 
 
-def _shuffled(sums: np.ndarray, taps: int) -> np.ndarray:
-    """Rows of taps [B, n * 4, h, w] to their places [B, n, 2h, 2w]; nothing to do for one tap."""
-    if taps == 1:
+def _in_place(sums: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The rows of each channel [B, n * phases, h, w] as its pixels [B, n, H, W]; nothing to do for one row."""
+    if not geometry.transposed:
         return sums
+    stride, padding = geometry.stride, geometry.padding
     images, rows, height, width = sums.shape
-    sums = sums.reshape(images, rows // 4, 2, 2, height, width).transpose(0, 1, 4, 2, 5, 3)
-    return sums.reshape(images, rows // 4, 2 * height, 2 * width)
+    sums = sums.reshape(images, -1, stride, stride, height, width).transpose(0, 1, 4, 2, 5, 3)
+    sums = sums.reshape(images, rows // geometry.phases, stride * height, stride * width)
+    return sums[:, :, padding : stride * height - padding, padding : stride * width - padding]
 
 
 def sizes(case: Case) -> Iterator[Case]:
@@ -144,7 +156,7 @@ def sizes(case: Case) -> Iterator[Case]:
     """
     yield case
     yield replace(case, m=case.m[:1], expected=case.expected[:1])
-    if case.layer.weight.shape[-1] > 1 and not case.layer.transposed:
+    if case.layer.geometry.side == 3:
         yield replace(case, m=_side_by_side(case.m, 0), expected=_side_by_side(case.expected, np.nan))
 
 
