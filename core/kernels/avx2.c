@@ -16,8 +16,6 @@ enum { COLUMNS = 16, PLACES = 6 };
 
 #include "elementwise.h"
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 /* `places` is a constant where this is inlined: the sums stay in registers, 6 x 2 of the 16. */
 ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const int places, int segments,
                                   ptrdiff_t segment_stride, int length, const int16_t *weights, const int32_t *bias,

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-256-bit"))), \
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
                              apply_to = function)
 #else
 #pragma GCC push_options
@@ -16,8 +16,6 @@
 enum { COLUMNS = 32, PLACES = 12 };
 
 #include "elementwise.h"
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* `places` is a constant where this is inlined: the sums stay in registers, 12 x 2 of the 32. */
 ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const int places, int segments,

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* Adding 1.5 * 2^23 leaves no room for a fraction: the processor rounds to the nearest integer, halves to even, which
  * then stands in the low bits. For |v| <= 2^22. */
 static const float ROUNDING = 12582912.0f;
@@ -23,7 +25,7 @@ static inline int32_t rounded(float v) {
 
 enum { HIGH_SHIFT = 15, LOW_MASK = 0x7FFF };
 
-static inline void quantise_row(const float *restrict x, const float *restrict scale, float limit, int channels,
+ALWAYS_INLINE void quantise_row(const float *restrict x, const float *restrict scale, float limit, int channels,
                                 int16_t *restrict whole, int16_t *restrict high) {
     if (!high) {
         for (int c = 0; c < channels; c++) whole[c] = (int16_t)rounded(clamped(x[c] * scale[c], limit));
@@ -51,7 +53,8 @@ static void round_to_floats(const float *x, const float *scale, float limit, int
     }
 }
 
-static void finish(const int32_t *sums, int places, int outputs, const hpcm_finish *f) {
+/* `outputs` is a constant where this is inlined for whole blocks. */
+ALWAYS_INLINE void finish_outputs(const int32_t *sums, int places, const int outputs, const hpcm_finish *f) {
     float y[HPCM_MAX_COLUMNS];
     for (int p = 0; p < places; p++) {
         const int32_t *restrict s = sums + p * COLUMNS;
@@ -67,6 +70,11 @@ static void finish(const int32_t *sums, int places, int outputs, const hpcm_fini
             quantise_row(y, f->scale, f->limit, outputs, f->whole + p * f->whole_stride,
                          f->high ? f->high + p * f->whole_stride : 0);
     }
+}
+
+static void finish(const int32_t *sums, int places, int outputs, const hpcm_finish *f) {
+    if (outputs == COLUMNS) finish_outputs(sums, places, COLUMNS, f);
+    else finish_outputs(sums, places, outputs, f);
 }
 
 /* Sums below 2^24 are exact in floats, whatever their order. */
