@@ -58,7 +58,10 @@ static int size_fits(int32_t h, int32_t w) {
 }
 
 static int coding_fits(const hpcm_model *model, int32_t h, int32_t w, int32_t level, int32_t rows, int32_t columns) {
-    return size_fits(h, w) && level >= 0 && level < model->config.levels && rows > 0 && rows <= h && columns > 0 &&
+    enum { MOST = 1 << 30 }; /* numbers of a latent, so that their counts fit int32 */
+    int64_t places = (int64_t)h * w;
+    if (!size_fits(h, w) || places * model->config.M > MOST || places * model->config.N > MOST) return 0;
+    return level >= 0 && level < model->config.levels && rows > 0 && rows <= h && columns > 0 &&
            columns <= w;
 }
 

@@ -7,12 +7,12 @@
 
 static const float MAX_SYMBOL = 1073741824.0f; /* 2^30: beyond it, which no sound model reaches, symbols are clamped */
 
-/* Some places of a step: those of one group at one place of the lattice. */
+/* Some numbers of a step: those of one group at one place of the lattice. */
 typedef struct {
-    int32_t place; /* on the lattice, row by row */
-    int32_t source; /* of y or z, row by row */
-    int16_t group;
-    int16_t inside; /* touches the picture */
+    int32_t place;   /* on the lattice, row by row */
+    int32_t source;  /* of y or z, row by row */
+    int32_t first;   /* of the step's symbols; -1 outside the picture, where none is coded */
+    int32_t channel; /* where the group begins */
 } run;
 
 /* What a step's symbols are coded with: scales and means, `stride` numbers from place to place. */
@@ -34,122 +34,140 @@ typedef struct {
     float *decoded;
 } latent;
 
-static int32_t list_runs(const latent *l, int32_t step, run *runs) {
+/* The runs of a step, in the order of its symbols. */
+static int32_t list_runs(const latent *l, int32_t step, run *runs, int32_t *symbols) {
     const hpcm_lattice *lattice = l->lattice;
-    int32_t count = 0;
+    int32_t count = 0, size = l->channels / l->groups;
+    *symbols = 0;
     for (int32_t i = 0; i < lattice->rows; i++)
         for (int32_t j = 0; j < lattice->columns; j++)
-            for (int16_t g = 0; g < l->groups; g++) {
+            for (int32_t g = 0; g < l->groups; g++) {
                 if (lattice->order[g][i % lattice->period][j % lattice->period] != step) continue;
                 int32_t row = lattice->stride * i + lattice->phase[g][0];
                 int32_t column = lattice->stride * j + lattice->phase[g][1];
-                runs[count++] = (run){i * lattice->columns + j, row * l->source_columns + column, g,
-                                      row < l->rows && column < l->columns};
+                int inside = row < l->rows && column < l->columns;
+                runs[count++] = (run){i * lattice->columns + j, row * l->source_columns + column,
+                                      inside ? *symbols : -1, g * size};
+                if (inside) *symbols += size;
             }
     return count;
 }
 
 /* ---- a step's symbols ------------------------------------------------------------------------------------------------- */
 
-static void record(const hpcm_model *model, const latent *l, const parameters *p, const run *runs, int32_t count,
-                   int32_t *symbols, uint8_t *indexes) {
-    int32_t size = l->channels / l->groups;
-    for (int32_t r = 0; r < count; r++) {
-        if (!runs[r].inside) continue;
-        int32_t first = runs[r].group * size;
-        const float *scales = p->scales + runs[r].place * p->stride + first;
-        const float *means = p->means + runs[r].place * p->stride + first;
-        const float *source = l->source + (ptrdiff_t)runs[r].source * l->channels + first;
-        const float *gain = p->gain + first;
-        for (int32_t c = 0; c < size; c++) {
-            float value = rintf(gain[c] * source[c] - means[c] * gain[c]);
-            value = value > -MAX_SYMBOL ? value : -MAX_SYMBOL;
-            value = value < MAX_SYMBOL ? value : MAX_SYMBOL;
-            symbols[c] = (int32_t)value;
-            indexes[c] = hpcm_table_of(model->tables, scales[c] * gain[c]);
-        }
-        symbols += size;
-        indexes += size;
+/* What is done to the runs of a step, some of them at a time. */
+typedef struct {
+    const hpcm_model *model;
+    const latent *l;
+    const parameters *p;
+    const run *runs;
+    int32_t count, size; /* size: numbers of a run */
+    int32_t *symbols;
+    uint8_t *indexes;
+    void (*each)(const void *step, const run *r);
+} step_runs;
+
+enum { RUNS_AT_ONCE = 128 };
+
+static void some_runs(void *context, int index, int thread) {
+    const step_runs *s = context;
+    int32_t end = (index + 1) * RUNS_AT_ONCE;
+    (void)thread;
+    for (int32_t r = index * RUNS_AT_ONCE; r < end && r < s->count; r++) s->each(s, &s->runs[r]);
+}
+
+static void for_each_run(step_runs *s, void (*each)(const void *step, const run *r)) {
+    s->each = each;
+    hpcm_share_out(s->model->runtime, some_runs, s, (s->count + RUNS_AT_ONCE - 1) / RUNS_AT_ONCE);
+}
+
+/* The tables of a run's symbols. */
+static void choose_tables(const void *step, const run *r) {
+    const step_runs *s = step;
+    if (r->first < 0) return;
+    const float *scales = s->p->scales + r->place * s->p->stride + r->channel, *gain = s->p->gain + r->channel;
+    uint8_t *indexes = s->indexes + r->first;
+    for (int32_t c = 0; c < s->size; c++) indexes[c] = hpcm_table_of(s->model->tables, scales[c] * gain[c]);
+}
+
+/* symbol = round(y - mean) */
+static void round_latent(const void *step, const run *r) {
+    const step_runs *s = step;
+    if (r->first < 0) return;
+    const float *means = s->p->means + r->place * s->p->stride + r->channel, *gain = s->p->gain + r->channel;
+    const float *source = s->l->source + (ptrdiff_t)r->source * s->l->channels + r->channel;
+    int32_t *symbols = s->symbols + r->first;
+    for (int32_t c = 0; c < s->size; c++) {
+        float value = rintf(gain[c] * source[c] - means[c] * gain[c]);
+        value = value > -MAX_SYMBOL ? value : -MAX_SYMBOL;
+        value = value < MAX_SYMBOL ? value : MAX_SYMBOL;
+        symbols[c] = (int32_t)value;
     }
 }
 
-static size_t list_tables(const hpcm_model *model, const latent *l, const parameters *p, const run *runs, int32_t count,
-                          uint8_t *indexes) {
-    int32_t size = l->channels / l->groups;
-    size_t symbols = 0;
-    for (int32_t r = 0; r < count; r++) {
-        if (!runs[r].inside) continue;
-        const float *scales = p->scales + runs[r].place * p->stride + runs[r].group * size;
-        const float *gain = p->gain + runs[r].group * size;
-        for (int32_t c = 0; c < size; c++) indexes[symbols++] = hpcm_table_of(model->tables, scales[c] * gain[c]);
-    }
-    return symbols;
-}
-
-/* symbol + mean at the step's places; outside the picture the symbol is 0. */
-static void reconstruct(const latent *l, const parameters *p, const run *runs, int32_t count, const int32_t *symbols) {
-    int32_t size = l->channels / l->groups;
-    for (int32_t r = 0; r < count; r++) {
-        int32_t first = runs[r].group * size;
-        const float *means = p->means + runs[r].place * p->stride + first;
-        ptrdiff_t place = (ptrdiff_t)runs[r].place * l->channels + first;
-        const float *gain = p->gain + first, *inverse = p->inverse + first;
-        for (int32_t c = 0; c < size; c++) {
-            float mean = means[c] * gain[c];
-            float value = (runs[r].inside ? (float)symbols[c] : 0.0f) + mean;
-            if (l->keep) l->keep[place + c] = value;
-            l->decoded[place + c] = value * inverse[c];
-        }
-        if (runs[r].inside) symbols += size;
+/* y_hat = symbol + mean; outside the picture the symbol is 0. */
+static void reconstruct(const void *step, const run *r) {
+    const step_runs *s = step;
+    const float *means = s->p->means + r->place * s->p->stride + r->channel;
+    const float *gain = s->p->gain + r->channel, *inverse = s->p->inverse + r->channel;
+    ptrdiff_t place = (ptrdiff_t)r->place * s->l->channels + r->channel;
+    float *decoded = s->l->decoded + place;
+    for (int32_t c = 0; c < s->size; c++) {
+        float symbol = r->first < 0 ? 0.0f : (float)s->symbols[r->first + c];
+        float value = symbol + means[c] * gain[c];
+        if (s->l->keep) s->l->keep[place + c] = value;
+        decoded[c] = value * inverse[c];
     }
 }
 
-static void fill_in(const latent *l, const parameters *p, const run *runs, int32_t count) {
-    int32_t size = l->channels / l->groups;
-    for (int32_t r = 0; r < count; r++) {
-        int32_t first = runs[r].group * size;
-        const float *means = p->means + runs[r].place * p->stride + first;
-        ptrdiff_t place = (ptrdiff_t)runs[r].place * l->channels + first;
-        for (int32_t c = 0; c < size; c++) {
-            float known = l->known[place + c], mean = means[c] * p->gain[first + c];
-            l->decoded[place + c] = (isnan(known) ? mean : known) * p->inverse[first + c];
-        }
+/* y_hat is what is known, else the mean. */
+static void fill_in(const void *step, const run *r) {
+    const step_runs *s = step;
+    const float *means = s->p->means + r->place * s->p->stride + r->channel;
+    const float *gain = s->p->gain + r->channel, *inverse = s->p->inverse + r->channel;
+    ptrdiff_t place = (ptrdiff_t)r->place * s->l->channels + r->channel;
+    for (int32_t c = 0; c < s->size; c++) {
+        float known = s->l->known[place + c], mean = means[c] * gain[c];
+        s->l->decoded[place + c] = (isnan(known) ? mean : known) * inverse[c];
     }
+}
+
+/* The symbols of a step are coded, or come from the payload, or are zeros. */
+static hpcm_status code_symbols(hpcm_driver *driver, step_runs *s, size_t coded, int32_t number) {
+    if (driver->mode == HPCM_RECORD) {
+        for_each_run(s, round_latent);
+        for_each_run(s, choose_tables);
+        HPCM_TRY(hpcm_encoder_push(driver->encoder, s->symbols, s->indexes, coded));
+    } else if (number < driver->to_read) {
+        for_each_run(s, choose_tables);
+        HPCM_TRY(hpcm_decoder_pop(driver->decoder, s->indexes, coded, s->symbols));
+    } else {
+        memset(s->symbols, 0, coded * sizeof *s->symbols);
+        return HPCM_OK;
+    }
+    driver->checksum = hpcm_checksum(s->symbols, coded, driver->checksum);
+    return HPCM_OK;
 }
 
 /* One step of a latent: `number` counts the hyper latent's as 0, `step` is the one on the lattice. */
 static hpcm_status drive(const hpcm_call *call, hpcm_driver *driver, const latent *l, const parameters *p, int32_t number,
                          int32_t step) {
-    const hpcm_model *model = call->model;
     size_t mark = hpcm_mark(call->scratch);
-    uint64_t places = (uint64_t)l->lattice->rows * (uint64_t)l->lattice->columns, most = places * (uint64_t)l->channels;
+    uint64_t places = (uint64_t)l->lattice->rows * (uint64_t)l->lattice->columns;
     run *runs = hpcm_take(call->scratch, places * (uint64_t)l->groups, sizeof *runs);
     if (!runs) return HPCM_NO_MEMORY;
-    int32_t count = list_runs(l, step, runs);
+    step_runs s = {.model = call->model, .l = l, .p = p, .runs = runs, .size = l->channels / l->groups};
+    int32_t coded;
+    s.count = list_runs(l, step, runs, &coded);
     if (driver->mode == HPCM_FILL) {
-        fill_in(l, p, runs, count);
-        hpcm_release(call->scratch, mark);
-        return HPCM_OK;
-    }
-    int32_t size = l->channels / l->groups;
-    most = (uint64_t)count * (uint64_t)size;
-    int32_t *symbols = hpcm_take(call->scratch, most, sizeof *symbols);
-    uint8_t *indexes = hpcm_take(call->scratch, most, sizeof *indexes);
-    if (!symbols || !indexes) return HPCM_NO_MEMORY;
-    size_t coded = 0;
-    for (int32_t r = 0; r < count; r++) coded += runs[r].inside ? (size_t)size : 0;
-    if (driver->mode == HPCM_RECORD) {
-        record(model, l, p, runs, count, symbols, indexes);
-        HPCM_TRY(hpcm_encoder_push(driver->encoder, symbols, indexes, coded));
-        driver->checksum = hpcm_checksum(symbols, coded, driver->checksum);
-    } else if (number < driver->to_read) {
-        list_tables(model, l, p, runs, count, indexes);
-        HPCM_TRY(hpcm_decoder_pop(driver->decoder, indexes, coded, symbols));
-        driver->checksum = hpcm_checksum(symbols, coded, driver->checksum);
+        for_each_run(&s, fill_in);
     } else {
-        memset(symbols, 0, coded * sizeof *symbols);
+        s.symbols = hpcm_take(call->scratch, (uint64_t)coded, sizeof *s.symbols);
+        s.indexes = hpcm_take(call->scratch, (uint64_t)coded, sizeof *s.indexes);
+        if (!s.symbols || !s.indexes) return HPCM_NO_MEMORY;
+        HPCM_TRY(code_symbols(driver, &s, (size_t)coded, number));
+        for_each_run(&s, reconstruct);
     }
-    reconstruct(l, p, runs, count, symbols);
     hpcm_release(call->scratch, mark);
     return HPCM_OK;
 }
