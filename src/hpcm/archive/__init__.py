@@ -1,4 +1,4 @@
-"""Archives: any number of pictures to .hpcm and back, on as many machines as Ray has.
+"""Archives: any number of pictures to .hpcm and back, on a Ray cluster.
 
     from hpcm import archive
 
@@ -6,8 +6,8 @@
     archive.restore("s3://bucket/small", "/disk/photos")
     archive.Pictures("s3://bucket/small")  # a PyTorch data set
 
-Needs the extra `ray` (pip install 'hpcm-codec[ray]'). The data set needs pyarrow and PyTorch alone, so modules are
-imported when their names are first used.
+Needs the extra `ray` (pip install 'hpcm-codec[ray]'). The data set needs only pyarrow and PyTorch, so each module is
+imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compress", "restore", "Summary", "Pictures"]
 
-_NEEDS = {"run": ("ray", "pyarrow"), "dataset": ("torch", "pyarrow")}  # module: packages
+_NEEDS = {"run": ("ray", "pyarrow", "jinja2"), "dataset": ("torch", "pyarrow")}  # module: packages
 _MODULES = {"compress": "run", "restore": "run", "Summary": "run", "Pictures": "dataset"}  # public name: module
 
 

@@ -21,7 +21,7 @@ from .parsing import Commands, add_command
 if TYPE_CHECKING:
     from ..archive import Summary
 
-EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
+EXTRA = ("ray", "pyarrow", "jinja2")  # packages of the extra `ray`
 MEGA = 1e6
 
 
@@ -53,18 +53,18 @@ def add(commands: Commands) -> None:
 
 def archive(options: argparse.Namespace) -> bool:
     if not all(map(find_spec, EXTRA)):
-        raise UsageError("this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'")
+        raise UsageError("this needs Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'")
     from .. import archive
 
     where = {name: getattr(options, name) for name in ("to", "column", "shard_size", "verify", "address", "threads")}
     with progress() as report:
         if options.restore:
             what = {"format": options.format, "model": options.model}
-            done = archive.restore(options.sources, options.target, **what, **where, told=report)
+            done = archive.restore(options.sources, options.target, **what, **where, on_progress=report)
         else:
             what = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "effort")}
             what["model"] = options.model or DEFAULT_MODEL
-            done = archive.compress(options.sources, options.target, **what, **where, told=report)
+            done = archive.compress(options.sources, options.target, **what, **where, on_progress=report)
     print(summary(done, options.target))
     if done.skipped:
         say("note", f"skipped {in_words(done.skipped)}")
@@ -89,7 +89,7 @@ def summary(done: Summary, target: str) -> str:
 
 
 def rates(done: Summary) -> str:
-    seconds = max(done.seconds - done.begun, 1e-9)
+    seconds = max(done.seconds - done.startup, 1e-9)
     return f"{done.pictures / seconds:.1f} pictures/s, {done.pixels / MEGA / seconds:.2f} megapixels/s"
 
 
