@@ -1,4 +1,4 @@
-"""`hpcm models`: the installed models, listed, and the authors', fetched."""
+"""`hpcm models`: lists the installed models, and fetches the authors'."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "models", models, "list the installed models, or fetch the authors'")
-    command.set_defaults(misused=command.error)
+    command.set_defaults(usage_error=command.error)
     command.add_argument("--json", action="store_true", help="print JSON")
     text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
     text += "base-0130; needs hpcm-codec[torch], and hpcm-codec[get] to download"
@@ -36,8 +36,8 @@ def models(options: argparse.Namespace) -> bool | None:
     if options.get is not None:
         return get(options)
     if options.source or options.photos or options.force:
-        options.misused("--from, --photos and -f go with --get NAME")
-    described = [described_model(weights) for weights in available()]
+        options.usage_error("--from, --photos and -f go with --get NAME")
+    described = [describe(weights) for weights in available()]
     if options.json:
         print(json.dumps(described, indent=2))
     elif described:
@@ -47,14 +47,14 @@ def models(options: argparse.Namespace) -> bool | None:
     return None
 
 
-def described_model(weights: WeightsFile) -> dict[str, Any]:
-    """What `--json` prints of a model."""
-    chosen = default()
+def describe(weights: WeightsFile) -> dict[str, Any]:
+    """What `--json` prints about a model."""
+    default_model = default()
     return {
         "name": weights.name,
         "alias": alias_of(weights),
         "ladder": ladder_of(weights),
-        "default": chosen is not None and weights.path == chosen.path,
+        "default": default_model is not None and weights.path == default_model.path,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
         "lambda": weights.lmbda,
@@ -108,9 +108,9 @@ def get(options: argparse.Namespace) -> bool:
     for missing in [one for one in wanted if options.source and one not in given]:
         say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
     keep_pages()
-    tell = partial(print, flush=True)
+    report = partial(print, flush=True)
     done = [
-        attempt(partial(install, one, given.get(one), photos, force=options.force, report=tell), one.name)
+        attempt(partial(install, one, given.get(one), photos, force=options.force, report=report), one.name)
         for one in (given or wanted)
     ]
     if any(done):
