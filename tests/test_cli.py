@@ -658,7 +658,7 @@ def test_models(run, material, capsys, monkeypatch):
         "levels": 64,
         "M": 16,
         "exact": True,
-        "ladder": None,
+        "family": None,
         "lambda": None,
         "provenance": provenance,
     }

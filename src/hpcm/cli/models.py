@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.file import WeightsFile
-from ..model.find import alias_of, available, default, find_all, ladder_of, user_folder
+from ..model.find import alias_of, available, default, family_of, find_all, user_folder
 from ..util.hardware import keep_pages
 from .messages import attempt, say
 from .parsing import Commands, add_command
@@ -53,7 +53,7 @@ def describe(weights: WeightsFile) -> dict[str, Any]:
     return {
         "name": weights.name,
         "alias": alias_of(weights),
-        "ladder": ladder_of(weights),
+        "family": family_of(weights),
         "default": default_model is not None and weights.path == default_model.path,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
@@ -66,18 +66,18 @@ def describe(weights: WeightsFile) -> dict[str, Any]:
 
 
 def lines(described: Sequence[dict[str, Any]]) -> list[str]:
-    """The ladders and the models for a reader."""
-    ladders = dict.fromkeys(model["ladder"] for model in described if model["ladder"])
-    result = [ladder_line(name) for name in ladders]
+    """The families and the models for a reader."""
+    families = dict.fromkeys(model["family"] for model in described if model["family"])
+    result = [family_line(name) for name in families]
     for model in described:
         result += model_lines(model)
     return result
 
 
-def ladder_line(name: str) -> str:
+def family_line(name: str) -> str:
     models = find_all(name)
     lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
-    return f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}"
+    return f"{name}  a family of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}"
 
 
 def model_lines(model: dict[str, Any]) -> list[str]:
@@ -106,7 +106,7 @@ def get(options: argparse.Namespace) -> bool:
     photos = photos_of(options.photos)
     given = checkpoints_in(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
-        say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
+        say("note", f"no checkpoint of it in {options.source}: the family lacks it", missing.name)
     keep_pages()
     report = partial(print, flush=True)
     done = [
