@@ -55,7 +55,7 @@ def _undisturbed(photos: Path, target: Path, to: str) -> Path:
     job = Job(str(target), to=to, model="nano", codec_options={"quality": 30}, verify=True)
     worker = Worker(job)
     for part in plan.plan([str(photos)], job, shard_size=5).parts:
-        assert not worker.attempt(part)["failed"]
+        assert not worker.attempt(part)["failure"]
     manifest.merge(Store(str(target)))
     return target
 

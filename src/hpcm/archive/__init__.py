@@ -20,12 +20,12 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .dataset import Pictures
-    from .run import Summary, compress, restore
+    from .run import RunOptions, Summary, compress, restore
 
-__all__ = ["compress", "restore", "Summary", "Pictures"]
+__all__ = ["compress", "restore", "RunOptions", "Summary", "Pictures"]
 
 _NEEDS = {"run": ("ray", "pyarrow", "jinja2"), "dataset": ("torch", "pyarrow")}  # module: packages
-_MODULES = {"compress": "run", "restore": "run", "Summary": "run", "Pictures": "dataset"}  # public name: module
+_MODULES = {**dict.fromkeys(("compress", "restore", "RunOptions", "Summary"), "run"), "Pictures": "dataset"}
 
 
 def __getattr__(name: str) -> Any:
