@@ -91,7 +91,7 @@ def share(model: str, files: list[Path], target: Path, ready: Any) -> None:
 def archived(model: str, source: Path, target: Path) -> tuple[float, float, float]:
     """Pictures per second of a run, all included, and while parts come back; seconds until the first part."""
     seen: list[tuple[float, int]] = []
-    done = archive.compress(source, target, model=model, told=lambda s: seen.append((s.seconds, s.pictures)))
+    done = archive.compress(source, target, model=model, on_progress=lambda s: seen.append((s.seconds, s.pictures)))
     (first, already), (last, pictures) = seen[os.cpu_count() or 1], seen[-1]  # when each actor had done a part
     return done.pictures / done.seconds, (pictures - already) / (last - first), seen[1][0]
 

@@ -164,7 +164,7 @@ def _model_spec(model: str, effort: int, options: Options, taken: set[str]) -> C
     models = find_all(model)
     if len(models) == 1:
         name, path, digest = models[0].name, str(models[0].path.resolve()), models[0].digest.hex()
-    else:  # a ladder: its name stands for all its models
+    else:  # a family: its name stands for all its models
         name = path = str(model)
         digest = hashlib.sha256("-".join(weights.digest.hex() for weights in models).encode()).hexdigest()
     if effort:
