@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,7 +57,7 @@ def written(build, tmp_path_factory) -> Callable[[Config], Path]:
     """A weights file of random weights, which is written once for each configuration."""
     folder = tmp_path_factory.mktemp("written")
 
-    @lru_cache(maxsize=None)
+    @cache
     def written(config: Config) -> Path:
         path = folder / f"{written.cache_info().misses}.safetensors"
         save(build(config), path, {}, name=config.name)

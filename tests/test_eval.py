@@ -390,7 +390,10 @@ def test_nothing_reads_pictures_by_another_path():
 # ---- threads and engines --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BASELINES)
+SLOW = [pytest.param("avif-slow", marks=pytest.mark.slow)]  # two seconds, however small the picture is
+
+
+@pytest.mark.parametrize("name", [*(name for name in BASELINES if name != "avif-slow"), *SLOW])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_codec_keeps_no_more_cores_busy_than_it_has_threads(name, threads):
     """The processor's seconds are at most those that went by, times the threads, however busy the machine is."""

@@ -148,7 +148,9 @@ def test_parity_of_forward(ours, reference):
     assert np.sqrt(np.square(forward["x_hat"].numpy() - reference.x_hat).mean()) < 0.02
 
 
-@pytest.mark.parametrize("arch", ["base-phi", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("large", "1b"))])
+@pytest.mark.parametrize(
+    "arch", ["base-phi", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("large", "1b"))]
+)
 def test_parity_of_the_other_models(arch):
     reference = reference_of(arch)
     ours = computed(arch, reference)
