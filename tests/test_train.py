@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,10 @@ from hpcm.nn.exact.make_exact import make_exact, make_floating
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
 from hpcm.train import checkpoint, device, run, watch
+from hpcm.train.data import Photographs
 from hpcm.train.loop import train
 from hpcm.train.options import Options, config_of, defaults, learning_rate, remembered
+from hpcm.train.team import join
 
 OPTIONS = Options(config="tiny", crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 
@@ -412,6 +415,16 @@ def test_it_learns_and_the_codec_uses_it(data, tmp_path, config, tiny_base):
     assert len(evaluation["evaluation"]) == (4 if config == "tiny" else 1)
     with Image.open(tmp_path / "run" / watch.PICTURES) as grid:
         assert grid.height == 256  # one of the twenty pictures
+
+
+def test_the_benchmark_of_a_step_times_each_part(data, tiny):
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "train_step.py"))
+    measure = script["measure"]
+    measure.__globals__["WARM_UP"] = 1
+    with join("cpu") as team:
+        seconds = measure(run.Run(OPTIONS, tiny, Photographs([data], OPTIONS.crop), team), steps=1)
+    assert seconds.keys() == {*script["PARTS"], "rate"}
+    assert 0 < seconds["rate"] < seconds["forward"]
 
 
 # ---- options --------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Middleware:
             traceback.print_exc()
         finally:
             if exchange.place:
-                exchange.place.let_go()
+                exchange.place.release()
 
 
 class Exchange:

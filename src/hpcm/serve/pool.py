@@ -95,7 +95,7 @@ class Pool:
 
     def _end(self, begun: asyncio.Event, place: Place) -> None:
         self.working -= begun.is_set()
-        place.let_go()
+        place.release()
 
     def close(self) -> None:
         """Without waiting for the threads."""
@@ -109,6 +109,6 @@ class Place:
         self.pool, self.holders = pool, 1
         pool.taken += 1
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self.holders -= 1
         self.pool.taken -= not self.holders
