@@ -54,10 +54,10 @@ class Nothing:
 
 
 def folder_of(pictures: Path, count: int, into: Path) -> list[Path]:
-    found = sorted(path for path in pictures.iterdir() if path.suffix in (".png", ".jpg"))
+    originals = sorted(path for path in pictures.iterdir() if path.suffix in (".png", ".jpg"))
     into.mkdir()
     for index in range(count):
-        source = found[index % len(found)]
+        source = originals[index % len(originals)]
         shutil.copy(source, into / f"{index:05d}{source.suffix}")
     return sorted(into.iterdir())
 

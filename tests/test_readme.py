@@ -183,7 +183,7 @@ def test_examples_import_what_there_is(block):
 
 @pytest.mark.parametrize("block", named(SHELL, SESSION))
 def test_command_lines_parse(block):
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands(block):
         line = arguments(command)
         if line is None:
