@@ -1,4 +1,5 @@
 # make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
+# make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
@@ -24,7 +25,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-web coverage docs fuzz page man release format bench clean
+.PHONY: venv demo check check-slow check-web coverage docs fuzz page man release format bench clean
 
 venv: $(READY)
 
@@ -64,6 +65,9 @@ check: $(READY) $(BASE_READY) check-web
 	$(BIN)/pytest
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
+
+check-slow: $(READY)
+	$(BIN)/pytest -m slow
 
 CORE := src/hpcm/codec/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 

@@ -54,10 +54,10 @@ class Nothing:
 
 
 def folder_of(pictures: Path, count: int, into: Path) -> list[Path]:
-    found = sorted(path for path in pictures.iterdir() if path.suffix in (".png", ".jpg"))
+    originals = sorted(path for path in pictures.iterdir() if path.suffix in (".png", ".jpg"))
     into.mkdir()
     for index in range(count):
-        source = found[index % len(found)]
+        source = originals[index % len(originals)]
         shutil.copy(source, into / f"{index:05d}{source.suffix}")
     return sorted(into.iterdir())
 
@@ -91,7 +91,7 @@ def share(model: str, files: list[Path], target: Path, ready: Any) -> None:
 def archived(model: str, source: Path, target: Path) -> tuple[float, float, float]:
     """Pictures per second of a run, all included, and while parts come back; seconds until the first part."""
     seen: list[tuple[float, int]] = []
-    done = archive.compress(source, target, model=model, told=lambda s: seen.append((s.seconds, s.pictures)))
+    done = archive.compress(source, target, model=model, on_progress=lambda s: seen.append((s.seconds, s.pictures)))
     (first, already), (last, pictures) = seen[os.cpu_count() or 1], seen[-1]  # when each actor had done a part
     return done.pictures / done.seconds, (pictures - already) / (last - first), seen[1][0]
 

@@ -70,11 +70,9 @@ def in_turn(runs: list[Run], repeats: int) -> list[float]:
     return [median(column) for column in zip(*taken, strict=True)]
 
 
-def line(what: str, found: list[float], rest: str = "") -> None:
-    print(
-        f"| {what} | {1000 * found[0]:,.1f} ms | {1000 * found[1]:,.1f} ms | {found[1] / found[0]:.2f} | {rest} |",
-        flush=True,
-    )
+def line(what: str, medians: list[float], rest: str = "") -> None:
+    one, other = medians  # seconds
+    print(f"| {what} | {1000 * one:,.1f} ms | {1000 * other:,.1f} ms | {other / one:.2f} | {rest} |", flush=True)
 
 
 def model(name: str, pictures: list[Image.Image], options: argparse.Namespace) -> None:

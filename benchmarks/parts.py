@@ -34,7 +34,7 @@ REPEATS = 3
 SIDES = (256, 512, 1024, 2048, 4096)
 BOX = 512
 WHAT = ("previews", "tiles", "many")
-# Runs a command and tells the most memory that it had, in kilobytes (on Linux; `resource` counts the parent's too).
+# Runs a command and prints its peak memory in kilobytes (on Linux; `resource` counts the parent's too).
 CHILD = """
 import re, sys
 from hpcm.cli import main
@@ -127,9 +127,9 @@ def regions(codec: Codec, picture: Image.Image, options: argparse.Namespace) -> 
             file.write_bytes(data)
             corner = tuple(n // 2 // side * side or side for n in picture.size)
             middle = tuple(n + side // 2 for n in corner)
-            found = [crop(file, (x - BOX // 2, y - BOX // 2), options.threads) for x, y in (middle, corner)]
+            costs = [crop(file, (x - BOX // 2, y - BOX // 2), options.threads) for x, y in (middle, corner)]
             sizes[side] = len(data)
-            lines[side] = " | ".join(f"{seconds:.2f} s | {memory:.0f} MB" for seconds, memory in found)
+            lines[side] = " | ".join(f"{seconds:.2f} s | {memory:.0f} MB" for seconds, memory in costs)
         usual = sizes[1024]
         for side, size in sizes.items():
             print(f"| {side} | {size:,} ({size / usual - 1:+.1%}) | {lines[side]} |", flush=True)

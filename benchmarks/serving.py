@@ -32,9 +32,9 @@ class Server:
         line = [sys.executable, "-m", "hpcm", "serve", "--port", "0", "--model", model, *options]
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        found = re.search(r":(\d+)/", self.process.stdout.readline())
-        assert found is not None
-        self.port = int(found[1])
+        match = re.search(r":(\d+)/", self.process.stdout.readline())
+        assert match is not None
+        self.port = int(match[1])
 
     def processor_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -42,9 +42,9 @@ class Server:
 
     def peak(self) -> float:
         """Megabytes."""
-        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) / 1000
+        match = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+        assert match is not None
+        return int(match[1]) / 1000
 
     def end(self) -> None:
         self.process.terminate()

@@ -7,7 +7,7 @@ What is measured, in one process, mean over the steps after five that are not co
 part, so that the sum is a little more than a step of `hpcm train` takes:
 
 - data: drawing and cutting the crops, and their way to the device
-- forward: the network and the loss;  rate: of these, the likelihoods of the generalised Gaussian
+- forward: the network and the loss;  rate: of these, the likelihoods of y and z
 - backward: all gradients
 - optimizer: clipping, Muon or Adam, and the moving average
 
@@ -19,15 +19,16 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from hpcm.model.config import MODELS
-from hpcm.nn import estimating
+from hpcm.nn.estimating import Estimating
 from hpcm.train.data import Photographs
 from hpcm.train.device import flops_per_crop, matrix_peak
 from hpcm.train.options import config_of, defaults
@@ -70,10 +71,7 @@ class Stopwatch:
 def measure(run: Run, steps: int) -> dict[str, float]:
     """Seconds per step of each part."""
     watch = Stopwatch(run.team.device)
-    with ExitStack() as stack:
-        likelihood = estimating.likelihood
-        estimating.likelihood = watch.watched("rate", likelihood)
-        stack.callback(setattr, estimating, "likelihood", likelihood)
+    with patch.object(Estimating, "likelihoods", watch.watched("rate", Estimating.likelihoods)):
         for step in range(WARM_UP + steps):
             if step == WARM_UP:
                 watch.seconds.clear()
@@ -129,10 +127,10 @@ def main() -> None:
     print(f" {peak / 1e9:.0f} GFLOP/s that matrix products reach")
     if given.output:
         device = torch.cuda.get_device_name() if team.device.type == "cuda" else platform.processor()
-        told = {"date": datetime.now(timezone.utc).isoformat(), "device": device, "torch": torch.__version__}
-        told |= {"threads": torch.get_num_threads(), "config": given.config, "batch": options.batch}
-        told |= {"crop": options.crop, "bf16": run.bf16, "seconds": seconds, "share_of_peak": used / peak}
-        given.output.write_text(json.dumps(told, indent=2) + "\n")
+        result = {"date": datetime.now(timezone.utc).isoformat(), "device": device, "torch": torch.__version__}
+        result |= {"threads": torch.get_num_threads(), "config": given.config, "batch": options.batch}
+        result |= {"crop": options.crop, "bf16": run.bf16, "seconds": seconds, "share_of_peak": used / peak}
+        given.output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def main() -> None:
     models = [str(given.out / name) for name in names]
     evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, side_by_side=0)
     results = evaluate(find_pictures(given.pictures), given.out / "report", evaluation)
-    found = results.bd_rate["psnr"].get("reference", {})
+    changes = results.bd_rate["psnr"].get("reference", {})
     rows = []
     for name in names:
-        percent = found[name].percent if name in found else None
+        percent = changes[name].percent if name in changes else None
         rows.append([name, "-" if percent is None else f"{percent:+.2f}%", ABLATIONS[name][1]])
     print(markdown(["ablation", f"BD-rate after {given.steps} steps", "published"], rows))
 

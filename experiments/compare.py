@@ -109,9 +109,9 @@ def measure(model: HPCM, pictures: list[Path]) -> tuple[list[tuple[float, float]
     """(bpp, dB) of each level, means over the pictures, at most LARGEST a side, and the mean logarithm of the loss."""
     points, losses = [], []
     for level in LEVELS:
-        found = [of_picture(model, read_pixels(path)[:LARGEST, :LARGEST], float(level)) for path in pictures]
-        points.append((mean(bpp for bpp, _ in found), mean(10 * math.log10(255**2 / mse) for _, mse in found)))
-        losses += [math.log(model.config.lambda_of(level) * mse + bpp) for bpp, mse in found]
+        measured = [of_picture(model, read_pixels(path)[:LARGEST, :LARGEST], float(level)) for path in pictures]
+        points.append((mean(bpp for bpp, _ in measured), mean(10 * math.log10(255**2 / mse) for _, mse in measured)))
+        losses += [math.log(model.config.lambda_of(level) * mse + bpp) for bpp, mse in measured]
     return points, mean(losses)
 
 
@@ -156,15 +156,15 @@ def main() -> None:
     rows: list[list[str]] = []
     reference: list[dict[str, Any]] = []
     for name in names:
-        found = [trained(given, name, seed) for seed in range(given.seeds)]
-        reference = reference or found
+        runs = [trained(given, name, seed) for seed in range(given.seeds)]
+        reference = reference or runs
         rates = []
-        for anchor, one in zip(reference, found, strict=True):
+        for anchor, one in zip(reference, runs, strict=True):
             change = delta(Curve(anchor["points"]), Curve(one["points"])).percent
             rates.append(math.nan if change is None else change)
-        points = ", ".join(f"{bpp:.3f}: {db:.2f}" for bpp, db in found[0]["points"])
-        seconds = f"{mean(one['seconds'] for one in found):.0f} s"
-        rows.append([name, spread([one["loss"] for one in found], 4), spread(rates, 2, "%"), seconds, points])
+        points = ", ".join(f"{bpp:.3f}: {db:.2f}" for bpp, db in runs[0]["points"])
+        seconds = f"{mean(one['seconds'] for one in runs):.0f} s"
+        rows.append([name, spread([one["loss"] for one in runs], 4), spread(rates, 2, "%"), seconds, points])
         print(" | ".join(rows[-1]), flush=True)
     print(markdown([given.question, "loss", "BD-rate", "time", "bpp: dB (first seed)"], rows))
 

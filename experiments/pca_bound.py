@@ -40,15 +40,15 @@ def main() -> None:
     photographs = Photographs(given.data, SIDE, memory=2e9, device=torch.device("cpu"))
     crops = photographs.pool(0).draw(np.random.default_rng(0), CROPS, SIDE).cut()
     basis, _, middle = components(cells(crops), max(COUNTS))
-    found: dict[int, list[float]] = {count: [] for count in COUNTS}
+    decibels: dict[int, list[float]] = {count: [] for count in COUNTS}
     for path in find_pictures(given.pictures):
         pixels = torch.from_numpy(read_pixels(path)).permute(2, 0, 1)[None] / 255
         x = cells(pixels) - middle
         for count in COUNTS:
             kept = basis[:count]
             error = float((x - x @ kept.T @ kept).square().mean())
-            found[count].append(-10 * math.log10(max(error, 1e-12)))
-    rows = [[str(count), f"{mean(values):.1f} dB", f"{min(values):.1f} dB"] for count, values in found.items()]
+            decibels[count].append(-10 * math.log10(max(error, 1e-12)))
+    rows = [[str(count), f"{mean(values):.1f} dB", f"{min(values):.1f} dB"] for count, values in decibels.items()]
     print(markdown(["latents per cell", "mean", "least"], rows))
 
 

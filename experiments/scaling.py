@@ -131,8 +131,8 @@ def loss_of(model: HPCM, pictures: Sequence[np.ndarray]) -> float:
 def rows(run: Path) -> list[dict]:
     """What runs came to, with the megapixels that they saw."""
     file = run / "losses.jsonl"
-    found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    return [row | {"megapixels": row["steps"] * row["batch"] * row["crop"] ** 2 / 1e6} for row in found]
+    runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return [row | {"megapixels": row["steps"] * row["batch"] * row["crop"] ** 2 / 1e6} for row in runs]
 
 
 # ---- the law ---------------------------------------------------------------------------------------------------------
@@ -151,9 +151,9 @@ class Law:
         return self.A * np.power(kmacs, -self.alpha) + self.B * np.power(megapixels, -self.beta)
 
 
-def fitted(found: Sequence[dict]) -> Law:
+def fitted(runs: Sequence[dict]) -> Law:
     """The law with the least squares of relative errors, from many starts."""
-    kmacs, megapixels, loss = np.array([(row["kmacs"], row["megapixels"], row["loss"]) for row in found]).T
+    kmacs, megapixels, loss = np.array([(row["kmacs"], row["megapixels"], row["loss"]) for row in runs]).T
 
     def errors(logs: np.ndarray) -> np.ndarray:
         return np.log(Law(*np.exp(logs))(kmacs, megapixels) / loss)
@@ -170,11 +170,11 @@ def vtm_by_loss(loss: float) -> float:
 
 
 def fit(given: argparse.Namespace) -> None:
-    found = rows(given.run) if given.run else []
-    law = fitted([*MEASURED, *(row for row in found if row["megapixels"] >= LEAST)])
+    runs = rows(given.run) if given.run else []
+    law = fitted([*MEASURED, *(row for row in runs if row["megapixels"] >= LEAST)])
     print(f"loss = {law.A:.4f} / kMACs^{law.alpha:.4f} + {law.B:.4f} / megapixels^{law.beta:.4f}\n")
     table = []
-    for row in sorted([*MEASURED, *found], key=lambda row: (row["kmacs"], row["megapixels"])):
+    for row in sorted([*MEASURED, *runs], key=lambda row: (row["kmacs"], row["megapixels"])):
         predicted = law(row["kmacs"], row["megapixels"])
         seen = f"{row['megapixels']:,.0f}" + " (not fitted)" * (row["megapixels"] < LEAST)
         cells = [f"{row['loss']:.4f}", f"{predicted:.4f}", f"{100 * (predicted / row['loss'] - 1):+.1f}%"]
@@ -190,7 +190,7 @@ def fit(given: argparse.Namespace) -> None:
         table.append([name, f"{size:.0f}", *cells])
     print(markdown(["size", "kMACs", *(f"{hours} h of an H100" for hours in HOURS)], table))
     if given.figure:
-        shown(law, found).savefig(given.figure, bbox_inches="tight", metadata={"Date": None})
+        shown(law, runs).savefig(given.figure, bbox_inches="tight", metadata={"Date": None})
 
 
 @cache
@@ -198,11 +198,11 @@ def sizes() -> dict[str, float]:
     return {config.name: sum(kmacs(config).values()) for config in SIZES}
 
 
-def shown(law: Law, found: Sequence[dict]) -> Figure:
+def shown(law: Law, runs: Sequence[dict]) -> Figure:
     """The loss against training compute, a line for each size, and against multiplications, a line for each budget."""
     figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2, sharey=True)
-    points = [*MEASURED, *found]
+    points = [*MEASURED, *runs]
     seen = np.geomspace(min(row["megapixels"] for row in points) / 2, 1e8, 100)
     for name, size in sizes().items():
         (line,) = left.plot(6e9 * size * seen, law(size, seen), label=f"{name}, {size:.0f} kMACs")

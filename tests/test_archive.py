@@ -1,5 +1,4 @@
 """Archives: what comes of folders, shards, Parquet and buckets, with and without Ray; the kill test is beside."""
-# ruff: noqa: E402 (what needs Ray is imported after the question whether it is there)
 
 import contextlib
 import io
@@ -16,28 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-pa = pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
-
-import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import hpcm
+from archives import RAYS_WARNINGS, compress, pa, pq, rows_of, work_in_this_process
 from hpcm import archive, cli
-from hpcm.archive import manifest, places, plan, run, shards, worker
+from hpcm.archive import plan, run, shards, store, worker
 from hpcm.archive.dataset import Pictures
-from hpcm.archive.places import Place
+from hpcm.archive.store import Store
 from hpcm.errors import UsageError
 
-# Ray's and moto's own
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAYS_WARNINGS
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png")
 COUNT = 6
 
@@ -62,28 +52,10 @@ def photos(tmp_path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def here(request, monkeypatch) -> None:
-    """The actors' work is done in this process, one part after the other; tests named `..._ray_...` have Ray."""
-    if "_ray_" in request.node.name:
-        return
-
-    def results(job, parts):
-        made = worker.Worker(job)
-        for part in parts:
-            again = plan.Part.loads(part.dumps())
-            rows = made({"part": np.array([again.dumps()], dtype=object)})
-            yield {name: values[0] for name, values in rows.items()}
-
-    monkeypatch.setattr(run, "_results", results)
-    monkeypatch.setattr(run, "_cluster", lambda _: contextlib.nullcontext())
-
-
-def compress(source, target, **options) -> archive.Summary:
-    return archive.compress(source, target, **{"model": "nano", "quality": 30, **options})
-
-
-def lines(target) -> list[dict]:
-    return manifest.read(Place(str(target))).to_pylist()
+def without_ray(request, monkeypatch) -> None:
+    """But for the tests that are named `..._ray_...`."""
+    if "_ray_" not in request.node.name:
+        work_in_this_process(monkeypatch)
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -116,18 +88,18 @@ def test_a_folder_and_its_manifest(photos, tmp_path):
     codec = hpcm.load("nano", threads=1)
     made = outputs(tmp_path / "small")
     assert set(made) == {f"{'inner/' * (i % 2)}{i}.hpcm" for i in range(COUNT)}
-    for line in lines(tmp_path / "small"):
-        data = made[line["output"]]
-        assert data == codec.compress(photos / line["input"], quality=30)
+    for row in rows_of(tmp_path / "small"):
+        data = made[row["output"]]
+        assert data == codec.compress(photos / row["input"], quality=30)
         container = hpcm.format.container.unpack(data)
-        assert line["bytes"] == len(data)
-        assert line["source_bytes"] == (photos / line["input"]).stat().st_size
-        assert line["bpp"] == 8 * len(data) / (96 * 64)
-        assert line["symbols"] == f"{container.tiles[0][-1].checksum:08x}"
-        decoded, original = (np.asarray(p, float) for p in (hpcm.decompress(data), Image.open(photos / line["input"])))
-        assert line["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((decoded - original) ** 2)), abs=1e-4)
-        assert line["verified"]
-        assert line["error"] is None
+        assert row["bytes"] == len(data)
+        assert row["source_bytes"] == (photos / row["input"]).stat().st_size
+        assert row["bpp"] == 8 * len(data) / (96 * 64)
+        assert row["symbols"] == f"{container.tiles[0][-1].checksum:08x}"
+        decoded, original = (np.asarray(p, float) for p in (hpcm.decompress(data), Image.open(photos / row["input"])))
+        assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((decoded - original) ** 2)), abs=1e-4)
+        assert row["verified"]
+        assert row["error"] is None
 
 
 @pytest.mark.parametrize("to", ["loose", "tar", "parquet"])
@@ -152,9 +124,9 @@ def test_a_tar_keeps_its_order_and_what_else_is_in_it(tmp_path):
     found = members(tmp_path / "small" / "deep" / "00.tar")
     assert list(found) == ["b.hpcm", "b.txt", "a.hpcm", "a.cls", "x.y.hpcm"]
     assert (found["b.txt"], found["a.cls"]) == (b"a caption", b"7")
-    for line in lines(tmp_path / "small"):  # the manifest finds every picture without reading the tar
-        shard = (tmp_path / "small" / line["output"]).read_bytes()
-        assert shard[line["offset"] :][: line["bytes"]] == found[line["name"].replace(".png", ".hpcm")]
+    for row in rows_of(tmp_path / "small"):  # the manifest finds every picture without reading the tar
+        shard = (tmp_path / "small" / row["output"]).read_bytes()
+        assert shard[row["offset"] :][: row["bytes"]] == found[row["name"].replace(".png", ".hpcm")]
 
 
 def test_parquet_keeps_its_columns(tmp_path):
@@ -181,7 +153,7 @@ def test_several_columns_of_bytes_need_a_name(tmp_path):
     pq.write_table(pa.table({"n": [1]}), tmp_path / "set" / "y.parquet")
     done = compress(tmp_path / "set", tmp_path / "small")
     assert done.failed == 0
-    errors = [line["error"] for line in lines(tmp_path / "small")]
+    errors = [row["error"] for row in rows_of(tmp_path / "small")]
     assert errors == ["several of its columns hold bytes: a, b; --column names one", "it has no column of bytes"]
     compress(tmp_path / "set", tmp_path / "other", column="b")
     assert pq.read_table(tmp_path / "other" / "x.parquet")["a"].to_pylist() == [png(0)]
@@ -190,7 +162,7 @@ def test_several_columns_of_bytes_need_a_name(tmp_path):
 # ---- what is wrong --------------------------------------------------------------------------------------------------
 
 
-def test_wrong_inputs_are_lines(photos, tmp_path):
+def test_wrong_inputs_have_rows(photos, tmp_path):
     (photos / "0.jpg").write_bytes(png(0))  # becomes 0.hpcm as well
     (photos / "bad.png").write_bytes(png(0)[:3000])
     (photos / "none.gif").write_bytes(b"")
@@ -201,7 +173,7 @@ def test_wrong_inputs_are_lines(photos, tmp_path):
     (photos / "read.me").write_bytes(b"")
     done = compress(photos, tmp_path / "small")
     assert (done.pictures, done.errors) == (COUNT, 5)
-    found = {line["input"]: line["error"] for line in lines(tmp_path / "small") if line["error"]}
+    found = {row["input"]: row["error"] for row in rows_of(tmp_path / "small") if row["error"]}
     assert set(found) == {"0.png", "bad.png", "none.gif", "folder.png", "loop.png"}
     assert found["0.png"] == "0.jpg becomes 0.hpcm already"
     assert found["folder.png"] == "it is a folder"
@@ -209,29 +181,36 @@ def test_wrong_inputs_are_lines(photos, tmp_path):
     assert "damaged" in found["bad.png"]
 
 
+def test_the_report_escapes_names(photos, tmp_path):
+    (photos / "<b>.png").write_bytes(b"")
+    compress(photos, tmp_path / "small")
+    report = (tmp_path / "small" / "_hpcm" / "report.html").read_text()
+    assert "&lt;b&gt;.png" in report
+    assert "<b>" not in report
+    assert "PSNR was not measured" in report
+
+
 def test_a_picture_that_cant_be_read_is_tried_again(photos, tmp_path, monkeypatch):
-    read = Place.read
+    read = Store.read
 
     def failing(self, key):
         if key == "0.png":
             raise OSError(5, "Input/output error")
         return read(self, key)
 
-    monkeypatch.setattr(Place, "read", failing)
-    compress(photos, tmp_path / "small")
-    (line,) = (line for line in lines(tmp_path / "small") if line["error"])
-    assert line["error"] == "it can't be read: Input/output error"
-    monkeypatch.undo()
-    monkeypatch.setattr(run, "_cluster", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(run, "_results", lambda job, parts: (worker.Worker(job).attempt(part) for part in parts))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "read", failing)
+        compress(photos, tmp_path / "small")
+    (row,) = (row for row in rows_of(tmp_path / "small") if row["error"])
+    assert row["error"] == "it can't be read: Input/output error"
     done = compress(photos, tmp_path / "small")
     assert (done.inputs, done.done, done.pictures) == (COUNT, COUNT, 1)
-    assert not any(line["error"] for line in lines(tmp_path / "small"))
+    assert not any(row["error"] for row in rows_of(tmp_path / "small"))
 
 
 @pytest.mark.parametrize("cut", [100, 512, 5000, -1024, -2000])
 def test_a_cut_tar(cut, tmp_path):
-    """Whatever is missing of it: what is there is done, and a line says so."""
+    """Whatever is missing of it: what is there is done, and a row says so."""
     path = tarred(tmp_path / "set" / "a.tar", {f"{i}.png": png(i) for i in range(3)})
     with tarfile.open(path) as whole:
         whole.getmembers()
@@ -240,7 +219,7 @@ def test_a_cut_tar(cut, tmp_path):
     done = compress(tmp_path / "set", tmp_path / "small")
     assert done.errors == 1
     assert done.pictures == {100: 0, 512: 0, 5000: 0, -1024: 3, -2000: 2}[cut]
-    assert lines(tmp_path / "small")[-1]["error"].startswith("the tar is damaged")
+    assert rows_of(tmp_path / "small")[-1]["error"].startswith("the tar is damaged")
 
 
 @pytest.mark.parametrize("to", ["loose", "tar"])
@@ -250,7 +229,7 @@ def test_names_dont_lead_out_of_the_folder(to, tmp_path):
     done = compress(tmp_path / "set", tmp_path / "target" / "small", to=to)
     assert (done.pictures, done.errors) == (1, 4)
     assert not list(tmp_path.rglob("up*")) + list(tmp_path.rglob("b.*"))
-    assert sum("leads out of the folder" in str(line["error"]) for line in lines(tmp_path / "target" / "small")) == 3
+    assert sum("leads out of the folder" in str(row["error"]) for row in rows_of(tmp_path / "target" / "small")) == 3
 
 
 def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
@@ -280,7 +259,7 @@ def test_what_stops_a_run_is_one_line(photos, tmp_path, capsys):
 def test_the_extra_is_named(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli.archive, "find_spec", lambda name: None if name == "ray" else name)
     assert cli.main(["archive", str(photos), str(tmp_path / "x")]) == 1
-    assert capsys.readouterr().err == "hpcm: error: this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'\n"
+    assert capsys.readouterr().err == "hpcm: error: this needs Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'\n"
 
 
 # ---- nothing twice --------------------------------------------------------------------------------------------------
@@ -297,7 +276,7 @@ def test_a_rerun_does_what_is_missing(to, photos, tmp_path, monkeypatch):
     (photos / "00.png").write_bytes(png(8))  # new, and first
     done = compress(photos, tmp_path / "small", to=to, shard_size=4)
     assert (done.inputs, done.done, done.pictures) == (COUNT + 1, COUNT + 1, 2)
-    assert len(lines(tmp_path / "small")) == COUNT + 1
+    assert len(rows_of(tmp_path / "small")) == COUNT + 1
     read = Pictures(str(tmp_path / "small"))
     assert len(read) == COUNT + 1
     if to == "loose":
@@ -307,20 +286,20 @@ def test_a_rerun_does_what_is_missing(to, photos, tmp_path, monkeypatch):
 
 def test_a_part_that_fails_is_done_by_the_next_run(photos, tmp_path, monkeypatch, capsys):
     """As if the disk were full once."""
-    write, count = Place.write, iter(range(100))
+    write, count = Store.write, iter(range(100))
 
     def full(self, key, data, check=False):
         if key.endswith(".tar") and next(count) == 0:
             raise OSError(28, "No space left on device")
         write(self, key, data, check)
 
-    monkeypatch.setattr(Place, "write", full)
+    monkeypatch.setattr(Store, "write", full)
     line = ["archive", "--model", "nano", "--to", "tar", "--shard-size", "2", str(photos), str(tmp_path / "small")]
     assert cli.main(line) == 1
-    told = capsys.readouterr()
-    assert "1 parts failed" in told.err
-    assert "No space left on device" in told.err
-    assert f"{COUNT - 2} of {COUNT} inputs done" in told.out
+    printed = capsys.readouterr()
+    assert "1 parts failed" in printed.err
+    assert "No space left on device" in printed.err
+    assert f"{COUNT - 2} of {COUNT} inputs done" in printed.out
     assert cli.main(line) == 0
     assert "6 of 6 inputs done, 2 pictures in this run" in capsys.readouterr().out
     compress(photos, tmp_path / "at once", quality=50, to="tar", shard_size=2)
@@ -329,13 +308,13 @@ def test_a_part_that_fails_is_done_by_the_next_run(photos, tmp_path, monkeypatch
 
 def test_verify_reads_back(photos, tmp_path, monkeypatch):
     """A disk that changes what is written: the part isn't done."""
-    write = Place._write
+    write = Store._write
 
     def rotten(self, key, source):
         data = source.getvalue() if key.endswith(".hpcm") else None
         write(self, key, source if data is None else io.BytesIO(data[:-1] + b"?"))
 
-    monkeypatch.setattr(Place, "_write", rotten)
+    monkeypatch.setattr(Store, "_write", rotten)
     done = compress(photos, tmp_path / "small", verify=True)
     assert done.done == 0
     assert done.failed == COUNT
@@ -363,13 +342,13 @@ def test_reading_waits_for_the_codec():
             read += 1
             yield shards.Record(str(index), b"")
 
-    for record in worker.ahead(source(), worker.AHEAD):
+    for record in worker.prefetch(source(), worker.PREFETCH):
         time.sleep(0.002)
         most = max(most, read - coded)
         assert record.name == str(coded)
         coded += 1
     assert coded == 50
-    assert 1 < most <= worker.AHEAD + 2  # the one that is coded, and one that the generator has at hand
+    assert 1 < most <= worker.PREFETCH + 2  # the one that is coded, and one that the generator holds
 
 
 def test_what_fails_while_reading_ahead_is_raised():
@@ -377,7 +356,7 @@ def test_what_fails_while_reading_ahead_is_raised():
         yield shards.Record("a", b"")
         raise OSError("the network is down")
 
-    found = worker.ahead(source(), 3)
+    found = worker.prefetch(source(), 3)
     assert next(found).name == "a"
     with pytest.raises(OSError, match="the network is down"):
         next(found)
@@ -389,7 +368,7 @@ def test_a_shard_is_read_picture_by_picture(tmp_path, monkeypatch):
 
     noise = random.Random(0).randbytes(1 << 20)
     tarred(tmp_path / "set" / "a.tar", {f"{i:02d}.png": noise for i in range(60)})
-    monkeypatch.setattr(worker.Worker, "compressed", lambda self, data, on_note: (data, {"width": 1, "height": 1}))
+    monkeypatch.setattr(worker.Worker, "compress", lambda self, data, on_note: (data, {"width": 1, "height": 1}))
     tracemalloc.start()
     done = compress(tmp_path / "set", tmp_path / "small")
     peak = tracemalloc.get_traced_memory()[1]
@@ -406,12 +385,12 @@ def test_on_ray_by_the_command_line(photos, tmp_path, capfd):
     (photos / "bad.png").write_bytes(b"none")
     line = ["archive", str(photos), str(tmp_path / "small"), "--to", "tar", "--shard-size", "2", "--verify"]
     assert cli.main([*line, "--model", "nano", "--quality", "30"]) == 0
-    told = capfd.readouterr()
-    assert f"{COUNT + 1} of {COUNT + 1} inputs done, {COUNT} pictures in this run" in told.out
-    ours = [line for line in told.err.splitlines() if not line.startswith("[")]  # Ray's own logging of C++
+    printed = capfd.readouterr()
+    assert f"{COUNT + 1} of {COUNT + 1} inputs done, {COUNT} pictures in this run" in printed.out
+    ours = [line for line in printed.err.splitlines() if not line.startswith("[")]  # Ray's own logging of C++
     assert ours == ["hpcm: note: errors in the manifest: 1 (files that can't be read or are damaged)"]
-    job = plan.Job(str(tmp_path / "alone"), to="tar", model="nano", how={"quality": 30}, verify=True)
-    for part in plan.plan([str(photos)], job, (), shard_size=2).parts:
+    job = plan.Job(str(tmp_path / "alone"), to="tar", model="nano", codec_options={"quality": 30}, verify=True)
+    for part in plan.plan([str(photos)], job, shard_size=2).parts:
         worker.Worker(job).attempt(part)
     assert outputs(tmp_path / "small") == outputs(tmp_path / "alone") != {}
     page = (tmp_path / "small" / "_hpcm" / "report.html").read_text()
@@ -435,16 +414,16 @@ def test_on_ray_a_picture_that_kills_its_actor_does_not_end_the_run(photos, tmp_
     assert "died" in done.failure
 
 
-@pytest.mark.parametrize("stores", [places.OBJECT_STORES, ()])
+@pytest.mark.parametrize("stores", [store.OBJECT_STORES, ()])
 def test_what_fsspec_opens(stores, photos, tmp_path, monkeypatch):
     """Its memory as a bucket, and as a remote disk where a file has to be renamed to appear whole."""
     pytest.importorskip("fsspec", reason="URLs that pyarrow doesn't open need fsspec")
-    monkeypatch.setattr(places, "OBJECT_STORES", stores)
+    monkeypatch.setattr(store, "OBJECT_STORES", stores)
     target = f"memory://small-{len(stores)}"
     compress(photos, target, to="tar", shard_size=4, verify=True)
     compress(photos, tmp_path / "local", to="tar", shard_size=4)
-    assert {f.key: Place(target).read(f.key) for f in Place(target).files()} == outputs(tmp_path / "local")
-    assert not Place(target).exists("_hpcm/temporary")
+    assert {f.key: Store(target).read(f.key) for f in Store(target).files()} == outputs(tmp_path / "local")
+    assert not Store(target).exists("_hpcm/temporary")
     assert archive.restore(target, tmp_path / "back").pictures == COUNT
 
 
@@ -494,7 +473,7 @@ def s3():
         running = server.ThreadedMotoServer("127.0.0.1", 0)
         running.start()
         _, port = running.get_host_and_port()
-        places._opened(f"s3://bucket{options(port)}&allow_bucket_creation=true")[0].create_dir("bucket")
+        store.filesystem_of(f"s3://bucket{options(port)}&allow_bucket_creation=true")[0].create_dir("bucket")
         yield port
         running.stop()
 
@@ -508,31 +487,31 @@ def test_a_bucket_and_back(s3, photos, tmp_path):
     pq.write_table(pa.table({"image": [png(9)]}), photos / "set.parquet")
     source, target = (f"s3://bucket/there/{name}{options(s3)}" for name in ("photos", "small"))
     for path in photos.rglob("*.*"):
-        Place(source).write(path.relative_to(photos).as_posix(), path.read_bytes())
+        Store(source).write(path.relative_to(photos).as_posix(), path.read_bytes())
     done = compress(source, target, verify=True)
     assert (done.inputs, done.done, done.pictures, done.errors) == (COUNT + 2, COUNT + 2, COUNT + 3, 0)
     assert compress(source, target, verify=True).pictures == 0
     local = tmp_path / "local"
     compress(photos, local)
-    assert {f.key: Place(target).read(f.key) for f in Place(target).files()} == outputs(local)
+    assert {f.key: Store(target).read(f.key) for f in Store(target).files()} == outputs(local)
     assert len(Pictures(target)) == COUNT + 3
-    assert "127.0.0.1" not in str(lines(target))  # credentials and options of URLs stay out
+    assert "127.0.0.1" not in str(rows_of(target))  # credentials and options of URLs stay out
     assert archive.restore(target, tmp_path / "back").pictures == COUNT + 3
     assert compress(f"s3://bucket/there/photos/set.tar{options(s3)}", tmp_path / "one").pictures == 2
 
 
 def test_a_network_that_breaks(s3, photos, tmp_path, monkeypatch):
     """Every third connection breaks at some byte; all arrives, as if none had."""
-    monkeypatch.setattr(places, "WAITS", (0.01,) * 20)
+    monkeypatch.setattr(store, "RETRY_DELAYS", (0.01,) * 20)
     tarred(photos / "set.tar", {f"{i}.png": png(i) for i in range(COUNT)})
     proxy = Flaky(s3, often=3)
     source, target = (f"s3://bucket/flaky/{name}{options(proxy.listening.getsockname()[1])}" for name in ("in", "out"))
     for path in photos.rglob("*.*"):
-        Place(source).write(path.relative_to(photos).as_posix(), path.read_bytes())
+        Store(source).write(path.relative_to(photos).as_posix(), path.read_bytes())
     done = compress(source, target, verify=True)
     assert (done.done, done.pictures, done.failed, done.errors) == (COUNT + 1, 2 * COUNT, 0, 0)
     compress(photos, tmp_path / "local")
-    assert {f.key: Place(target).read(f.key) for f in Place(target).files()} == outputs(tmp_path / "local")
+    assert {f.key: Store(target).read(f.key) for f in Store(target).files()} == outputs(tmp_path / "local")
     assert proxy.dropped > 3
     proxy.listening.close()
 
@@ -551,17 +530,17 @@ def test_an_upload_that_fails_leaves_no_object(reads, s3, monkeypatch):
             self.left -= 1
             return bytes(4 << 20)
 
-    monkeypatch.setattr(places, "WAITS", ())
-    place = Place(f"s3://bucket/breaking-{reads}{options(s3)}")
-    place.write("old.tar", b"sound")
+    monkeypatch.setattr(store, "RETRY_DELAYS", ())
+    bucket = Store(f"s3://bucket/breaking-{reads}{options(s3)}")
+    bucket.write("old.tar", b"sound")
     for name in ("old.tar", "new.tar"):
         source = Breaking()
         source.left = reads
         with pytest.raises(OSError, match="Input/output error"):
-            place.write(name, source)
+            bucket.write(name, source)
     gc.collect()  # a stream that is freed would complete its upload
-    assert [found.key for found in place.files()] == ["old.tar"]
-    assert place.read("old.tar") == b"sound"
+    assert [found.key for found in bucket.files()] == ["old.tar"]
+    assert bucket.read("old.tar") == b"sound"
 
 
 def test_what_a_bucket_refuses_is_one_line(s3, photos, capsys):
@@ -633,7 +612,7 @@ def test_a_crop_is_a_region_of_the_picture(tmp_path):
     first, second = cropped[0], cropped[0]
     assert not torch.equal(first, second)
     torch.manual_seed(0)
-    left, top, right, bottom = cropped._box(whole.shape[2], whole.shape[1])
+    left, top, right, bottom = cropped._draw_box(whole.shape[2], whole.shape[1])
     assert (first.int() - whole[:, top:bottom, left:right]).abs().max() <= 1
 
 
@@ -649,7 +628,7 @@ def test_transforms_and_epochs(photos, tmp_path):
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_no_archive_is_said(tmp_path):
+def test_a_folder_that_is_no_archive(tmp_path):
     with pytest.raises(UsageError, match="is no archive"):
         Pictures(str(tmp_path))
 

@@ -14,19 +14,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
-
+from archives import RAYS_WARNINGS
 from hpcm.archive import manifest, plan
-from hpcm.archive.places import Place
 from hpcm.archive.plan import Job
+from hpcm.archive.store import Store
 from hpcm.archive.worker import Worker
 
-# Ray's own: pipes of the processes of a cluster in tests
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAYS_WARNINGS
 HERE = Path(__file__).parent
 PICTURES = 200
 DRIVER = """
@@ -58,11 +52,11 @@ def undisturbed(photos, tmp_path_factory) -> Callable[[str], Path]:
 
 
 def _undisturbed(photos: Path, target: Path, to: str) -> Path:
-    job = Job(str(target), to=to, model="nano", how={"quality": 30}, verify=True)
+    job = Job(str(target), to=to, model="nano", codec_options={"quality": 30}, verify=True)
     worker = Worker(job)
-    for part in plan.plan([str(photos)], job, (), shard_size=5).parts:
-        assert not worker.attempt(part)["failed"]
-    manifest.merge(Place(str(target)))
+    for part in plan.plan([str(photos)], job, shard_size=5).parts:
+        assert not worker.attempt(part)["failure"]
+    manifest.merge(Store(str(target)))
     return target
 
 
@@ -73,8 +67,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def lines(folder: Path) -> list[dict]:
-    return manifest.read(Place(str(folder))).drop_columns("finished").to_pylist()
+def rows_of(folder: Path) -> list[dict]:
+    return manifest.read(Store(str(folder))).drop_columns("finished").to_pylist()
 
 
 @contextmanager
@@ -148,4 +142,4 @@ def test_an_archive_survives_whatever_dies(seed, photos, undisturbed, tmp_path):
     assert kills
     print(f"seed {seed}, {to}: {kills} workers killed; drivers: {[run.returncode for run in (first, run, last)]}")
     assert contents(target) == contents(expected)
-    assert lines(target) == lines(expected)
+    assert rows_of(target) == rows_of(expected)

@@ -2,9 +2,7 @@
 
 The pictures are plain, each of its own colour, so that one that was written over by another is noticed.
 """
-# ruff: noqa: E402 (what needs Ray is imported after the question whether it is there)
 
-import contextlib
 import io
 import os
 import subprocess
@@ -16,41 +14,24 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pa = pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
-
-import pyarrow.parquet as pq
-
 import hpcm
+from archives import RAYS_WARNINGS, compress, pa, pq, rows_of, work_in_this_process
 from hpcm import archive
-from hpcm.archive import manifest, places, plan, run, worker
-from hpcm.archive.names import Claims, checked
-from hpcm.archive.places import Found, Place
-from hpcm.archive.shards import pictures_at
+from hpcm.archive import manifest, run, store, worker
+from hpcm.archive.names import Claims, checked_name
+from hpcm.archive.shards import read_pictures
+from hpcm.archive.store import FileEntry, Store
 from hpcm.cli import main
 from hpcm.errors import FormatError
 from hpcm.util import atomic
 
-# Ray's own
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAYS_WARNINGS
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch) -> None:
-    """The actors' work is done in this process."""
-
-    def results(job, parts):
-        made = worker.Worker(job)
-        for part in parts:
-            yield made.attempt(plan.Part.loads(part.dumps()))
-
-    monkeypatch.setattr(run, "_results", results)
-    monkeypatch.setattr(run, "_cluster", lambda _: contextlib.nullcontext())
+def without_ray(monkeypatch) -> None:
+    work_in_this_process(monkeypatch)
 
 
 def picture(colour: str) -> bytes:
@@ -87,14 +68,6 @@ def table(path: Path, *rows: tuple[str, str]) -> Path:
     return path
 
 
-def compress(source, target, **options) -> archive.Summary:
-    return archive.compress(source, target, **{"model": "nano", "quality": 30, **options})
-
-
-def lines(target) -> list[dict]:
-    return manifest.read(Place(str(target))).to_pylist()
-
-
 def colour_of(image: Image.Image) -> str:
     pixel = image.convert("RGB").getpixel((16, 16))
     return min(COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(pixel, COLOURS[name], strict=True)))
@@ -102,20 +75,20 @@ def colour_of(image: Image.Image) -> str:
 
 def kept(target) -> dict[tuple[str, str, str], str]:
     """By the last part of the root, input and name: the colour of the picture where its row says that it is."""
-    rows = lines(target)
+    rows = rows_of(target)
     assert max(Counter((row["root"], row["input"], row["position"]) for row in rows).values()) == 1
     found = {}
     for row in rows:
         assert (row["output"] is None) != (row["error"] is None), row
         if row["error"] is None:
-            place = [(row["offset"], row["bytes"])]
-            data = next(pictures_at(Place(str(target)), row["output"], place))
+            location = row["offset"], row["bytes"]
+            data = next(read_pictures(Store(str(target)), row["output"], [location]))
             found[row["root"].rpartition("/")[2], row["input"], row["name"]] = colour_of(hpcm.decompress(data))
     return found
 
 
 def errors(target) -> dict[str, str]:
-    return {row["name"] or row["input"]: row["error"] for row in lines(target) if row["error"]}
+    return {row["name"] or row["input"]: row["error"] for row in rows_of(target) if row["error"]}
 
 
 # ---- several sources ------------------------------------------------------------------------------------------------
@@ -159,7 +132,7 @@ def test_each_source_keeps_its_folder(tmp_path):
     compress(roots[1], small)
     compress(roots[:1:-1], small)
     compress(list(reversed(roots)), small)
-    found = {row["output"]: row["root"] for row in lines(small)}
+    found = {row["output"]: row["root"] for row in rows_of(small)}
     assert found == {
         "a.hpcm": str(roots[0]),
         "photos/a.hpcm": str(roots[0]),
@@ -200,7 +173,7 @@ def test_who_comes_later_takes_no_name(to, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "folds", "free"),
+    ("first", "second", "case_insensitive", "free"),
     [
         ("a", "a", False, False),
         ("a", "A", False, True),
@@ -214,8 +187,8 @@ def test_who_comes_later_takes_no_name(to, tmp_path):
         ("a/b", "ab", False, True),
     ],
 )
-def test_names_that_collide(first, second, folds, free):
-    claims = Claims(folds)
+def test_names_that_collide(first, second, case_insensitive, free):
+    claims = Claims(case_insensitive)
     assert claims.take(first, 1) is None
     assert claims.take(second, 2) == (None if free else 1)
     assert claims.take(first, 1) is None  # one's own
@@ -232,11 +205,11 @@ def test_a_folder_of_several_owners_is_nobodys():
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "/a.png", "../a.png", "a/../b.png", "a/..", "a\0.png"])
 def test_names_of_no_file(name):
     with pytest.raises(FormatError, match="its name"):
-        checked(name)
+        checked_name(name)
 
 
 def test_a_target_that_doesnt_tell_case(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_folds", lambda place: True)
+    monkeypatch.setattr(run, "_is_case_insensitive", lambda store: True)
     source = tmp_path / "photos"
     put(source / "A.png", "red")
     put(source / "a.png", "blue")
@@ -260,7 +233,7 @@ def test_shards_and_folders_of_one_name(tmp_path):
     found = kept(tmp_path / "small")
     wrong = errors(tmp_path / "small")
     assert len(found) + len(wrong) == 5
-    assert len({row["output"] for row in lines(tmp_path / "small")} - {None}) == len(found)
+    assert len({row["output"] for row in rows_of(tmp_path / "small")} - {None}) == len(found)
     assert found["photos", "x.parquet", "m.png"] == "green"
     assert wrong["x.tar"] == "x.parquet becomes x already"
     assert wrong["x/m.png"] == "x.parquet becomes x/m.hpcm already"
@@ -275,14 +248,14 @@ def test_equal_names_in_a_shard(kind, to, tmp_path):
     kind(tmp_path / "set" / f"s{suffix}", *zip(names, COLOURS, strict=True))
     done = compress(tmp_path / "set", tmp_path / "small", to=to)
     assert (done.pictures, done.errors) == (2, 3)
-    assert [row["error"] is None for row in lines(tmp_path / "small")] == [True, False, False, False, True]
+    assert [row["error"] is None for row in rows_of(tmp_path / "small")] == [True, False, False, False, True]
     assert sorted(kept(tmp_path / "small").values()) == ["black", "red"]
 
 
 def test_dots_in_names_that_are_no_suffix(tmp_path):
     table(tmp_path / "set" / "s.parquet", ("img_0.5", "red"), ("img_0.7", "blue"))
     assert compress(tmp_path / "set", tmp_path / "small", to="tar").errors == 0
-    assert [row["output"] for row in lines(tmp_path / "small")] == ["s.tar", "s.tar"]
+    assert [row["output"] for row in rows_of(tmp_path / "small")] == ["s.tar", "s.tar"]
     assert sorted(kept(tmp_path / "small").values()) == ["blue", "red"]
 
 
@@ -294,7 +267,7 @@ def test_dots_in_names_that_are_no_suffix(tmp_path):
 def test_a_picture_that_fails_once_in_a_shard(kind, to, tmp_path, monkeypatch):
     suffix = ".tar" if kind is tarred else ".parquet"
     kind(tmp_path / "set" / f"s{suffix}", ("a.png", "red"), ("b.png", "green"), ("c.png", "blue"))
-    sound = worker.Worker.compressed
+    sound = worker.Worker.compress
 
     def short(self, data, on_note):
         if data == picture("green"):
@@ -302,7 +275,7 @@ def test_a_picture_that_fails_once_in_a_shard(kind, to, tmp_path, monkeypatch):
         return sound(self, data, on_note)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "compressed", short)
+        patch.setattr(worker.Worker, "compress", short)
         done = compress(tmp_path / "set", tmp_path / "small", to=to)
     assert (done.inputs, done.done, done.pictures, done.errors, done.failed) == (1, 0, 2, 1, 1)
     assert done.failure == f"s{suffix} b.png: MemoryError: for a moment"
@@ -312,7 +285,7 @@ def test_a_picture_that_fails_once_in_a_shard(kind, to, tmp_path, monkeypatch):
     assert compress(tmp_path / "set", tmp_path / "small", to=to).pictures == 0
 
 
-def test_what_is_wrong_for_ever_is_told_by_every_run(tmp_path):
+def test_what_is_wrong_for_ever_is_an_error_of_every_run(tmp_path):
     put(tmp_path / "set" / "a.png", "red")
     (tmp_path / "set" / "b.png").write_bytes(b"no picture")
     for pictures in (1, 0):
@@ -446,7 +419,7 @@ def test_one_file_that_cant_be_written(tmp_path, monkeypatch):
     for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
         put(tmp_path / "set" / f"{name}.png", colour)
     tarred(tmp_path / "set" / "t.tar", ("m.png", "red"), ("b.hpcm.txt", "green"))
-    write = Place.write
+    write = Store.write
 
     def full(self, key, data, check=False):
         if "b.hpcm" in key:
@@ -454,7 +427,7 @@ def test_one_file_that_cant_be_written(tmp_path, monkeypatch):
         write(self, key, data, check)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "write", full)
+        patch.setattr(Store, "write", full)
         done = compress(tmp_path / "set", tmp_path / "small", to="loose", shard_size=10)
     assert (done.inputs, done.done, done.pictures, done.errors, done.failed) == (4, 2, 3, 2, 2)
     reason = "it can't be written: No space left on device"
@@ -470,7 +443,7 @@ def test_a_part_that_fails_has_rows(tmp_path, monkeypatch):
     compress(tmp_path / "set", tmp_path / "small")
     tarred(tmp_path / "set" / "b.tar", ("m.png", "blue"))
     tarred(tmp_path / "set" / "a.tar", ("m.png", "red"), ("n.png", "green"))
-    write = Place.write
+    write = Store.write
 
     def full(self, key, data, check=False):
         if key.endswith(".tar"):
@@ -478,7 +451,7 @@ def test_a_part_that_fails_has_rows(tmp_path, monkeypatch):
         write(self, key, data, check)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "write", full)
+        patch.setattr(Store, "write", full)
         done = compress(tmp_path / "set", tmp_path / "small")
     assert (done.done, done.errors, done.failed) == (0, 1, 2)
     assert "No space left on device" in errors(tmp_path / "small")["b.tar"]
@@ -524,10 +497,10 @@ def test_what_is_skipped_is_counted(tmp_path, capsys):
     assert not main(["archive", str(tmp_path / "set"), str(tmp_path / "small"), "--model", "nano"])
     line = "hpcm: note: skipped 2 .heic, 2 hidden, 1 .orf, 1 link to a folder around it, 1 without a suffix\n"
     assert line in capsys.readouterr().err
-    assert [row["name"] for row in lines(tmp_path / "small") if not row["error"]] == ["a.png"]
-    place = Place("memory://bucket/photos")
+    assert [row["name"] for row in rows_of(tmp_path / "small") if not row["error"]] == ["a.png"]
+    bucket = Store("memory://bucket/photos")
     for name in ("a.png", "b.heic", ".hidden.png", ".git/e.png"):
-        place.write(name, picture("red"))
+        bucket.write(name, picture("red"))
     assert compress("memory://bucket/photos", tmp_path / "other").skipped == {".heic": 1, "hidden": 2}
 
 
@@ -587,12 +560,12 @@ def test_restored_shards_are_no_folders_called_tar(tmp_path):
 # ---- several drivers, and deaths ------------------------------------------------------------------------------------
 
 
-def row(name: str, **facts) -> dict:
-    return manifest.line("root", Found(name, 1, 1), 0, name, **{"again": False, **facts})
+def row(name: str, **values) -> dict:
+    return manifest.row("root", FileEntry(name, 1, 1), 0, name, **{"retry": False, **values})
 
 
-def inputs(target: Path) -> list[str]:
-    return sorted(manifest.gathered(Place(str(target)))["input"].to_pylist())
+def inputs(folder: Path) -> list[str]:
+    return sorted(manifest.read_all(Store(str(folder)))["input"].to_pylist())
 
 
 class Killed(BaseException):
@@ -607,7 +580,7 @@ def test_a_death_between_merging_and_deleting(tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "delete", die)
+        patch.setattr(Store, "delete", die)
         with pytest.raises(Killed):
             compress(tmp_path / "set", tmp_path / "small")
     assert inputs(tmp_path / "small") == ["a.png", "b.png"]
@@ -619,44 +592,44 @@ def test_a_death_between_merging_and_deleting(tmp_path, monkeypatch):
 @pytest.mark.parametrize("moment", ["read", "write", "delete"])
 def test_rows_that_come_during_a_merge(moment, part, tmp_path, monkeypatch):
     """At each step of it another driver writes rows, also of a part of the same name: they are there afterwards."""
-    place = Place(str(tmp_path / "small"))
-    manifest.write(place, "same", [row("one.png")])
-    step = getattr(Place, moment if moment != "read" else "open")
+    target = Store(str(tmp_path / "small"))
+    manifest.write(target, "same", [row("one.png")])
+    step = getattr(Store, moment if moment != "read" else "open")
     came = []
 
     def meanwhile(self, *arguments, **options):
         if not came and "_hpcm" in str(arguments):
             came.append(True)
-            manifest.write(place, part, [row("two.png")])
+            manifest.write(target, part, [row("two.png")])
         return step(self, *arguments, **options)
 
-    monkeypatch.setattr(Place, moment if moment != "read" else "open", meanwhile)
-    manifest.merge(place)
+    monkeypatch.setattr(Store, moment if moment != "read" else "open", meanwhile)
+    manifest.merge(target)
     assert came
     assert inputs(tmp_path / "small") == ["one.png", "two.png"]
-    manifest.merge(place)
+    manifest.merge(target)
     assert inputs(tmp_path / "small") == ["one.png", "two.png"]
     assert not list((tmp_path / "small" / "_hpcm" / "parts").iterdir())
 
 
 def test_two_merges_at_once(tmp_path, monkeypatch):
     """A driver that merges while another one has read: the rows that only the first has seen aren't lost."""
-    place = Place(str(tmp_path / "small"))
-    manifest.write(place, "a", [row("one.png")])
-    manifest.merge(place)
-    gathering = manifest._gathered
+    target = Store(str(tmp_path / "small"))
+    manifest.write(target, "a", [row("one.png")])
+    manifest.merge(target)
+    reading = manifest._read_all
     came = []
 
-    def slow(place):
-        found = gathering(place)
+    def slow(store):
+        found = reading(store)
         if not came:
             came.append(True)
-            manifest.write(place, "b", [row("two.png")])
-            manifest.merge(place)
+            manifest.write(target, "b", [row("two.png")])
+            manifest.merge(target)
         return found
 
-    monkeypatch.setattr(manifest, "_gathered", slow)
-    manifest.merge(place)
+    monkeypatch.setattr(manifest, "_read_all", slow)
+    manifest.merge(target)
     monkeypatch.undo()
     assert inputs(tmp_path / "small") == ["one.png", "two.png"]
 
@@ -675,7 +648,7 @@ def test_temporary_folders_of_the_living_stay(tmp_path):
         os.utime(path, (0, 0))
     with atomic.replacing(small / "whole.tar") as temporary:
         temporary.write_bytes(b"whole")
-        Place(str(small)).tidy()
+        Store(str(small)).remove_abandoned()
         assert {what for what, folder in folders.items() if folder.exists()} == {"other"}
     assert (small / "whole.tar").read_bytes() == b"whole"
 
@@ -698,12 +671,12 @@ class Breaking(io.BytesIO):
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 def test_a_write_that_fails_leaves_what_was_there(kind, reads, tmp_path, monkeypatch):
     pytest.importorskip("fsspec", reason="URLs that pyarrow doesn't open need fsspec")
-    monkeypatch.setattr(places, "WAITS", ())
-    place = Place(f"memory://fails-{reads}" if kind == "memory" else str(tmp_path))
-    place.write("old.tar", b"sound")
+    monkeypatch.setattr(store, "RETRY_DELAYS", ())
+    target = Store(f"memory://fails-{reads}" if kind == "memory" else str(tmp_path))
+    target.write("old.tar", b"sound")
     for name in ("old.tar", "new.tar"):
         with pytest.raises(OSError, match="Input/output error"):
-            place.write(name, Breaking(reads))
-    assert [found.key for found in place.files()] == ["old.tar"]
-    assert place.read("old.tar") == b"sound"
-    assert place.inner("_hpcm/temporary").files() == [] if kind == "memory" else len(list(tmp_path.iterdir())) == 1
+            target.write(name, Breaking(reads))
+    assert [found.key for found in target.files()] == ["old.tar"]
+    assert target.read("old.tar") == b"sound"
+    assert target.subfolder("_hpcm/temporary").files() == [] if kind == "memory" else len(list(tmp_path.iterdir())) == 1

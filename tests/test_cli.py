@@ -60,7 +60,7 @@ def material(tmp_path_factory, tiny) -> Path:
 
 @pytest.fixture
 def at(tmp_path, material, monkeypatch) -> Path:
-    """An empty current folder; the model is at hand."""
+    """An empty current folder; the model is installed."""
     monkeypatch.setenv("HPCM_WEIGHTS", str(material))
     monkeypatch.setattr(weights, "ASSETS", material / "none")  # the bundled models
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command line lifts it
@@ -585,7 +585,7 @@ def test_info(run, material, capsys, monkeypatch):
         "  extras   none",
         "  tiles    1 of at most 1024 x 1024 pixels",
         "  quality  50 of 1 to 100, level 31 of 0 to 63",
-        f"  model    tiny, hash {short}, at hand: {material / 'tiny.safetensors'}",
+        f"  model    tiny, hash {short}, installed: {material / 'tiny.safetensors'}",
     ]
     assert run("info", "photo.hpcm", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -658,7 +658,7 @@ def test_models(run, material, capsys, monkeypatch):
         "levels": 64,
         "M": 16,
         "exact": True,
-        "ladder": None,
+        "family": None,
         "lambda": None,
         "provenance": provenance,
     }

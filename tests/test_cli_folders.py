@@ -181,7 +181,7 @@ def test_special_files_are_counted(at, capsys):
 
 def test_a_line_stays_a_line():
     skipped = folders.Counter({f".{number:02}": 2 for number in range(40)})
-    assert folders.in_words(skipped).endswith("2 .29, 20 others")
+    assert folders.describe(skipped).endswith("2 .29, 20 others")
 
 
 def test_the_suffixes_are_those_that_pillow_reads():

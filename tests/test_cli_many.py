@@ -122,7 +122,7 @@ from pathlib import Path
 from hpcm.util import atomic
 from hpcm.cli.jobs import Job
 from hpcm.cli.messages import attempt
-from hpcm.cli.processes import spread
+from hpcm.cli.processes import run_parallel
 from hpcm.cli.signals import as_interruptions, exit_code
 
 def make(options):
@@ -151,7 +151,7 @@ if __name__ == "__main__":
     try:
         with as_interruptions():
             results = []
-            attempt(lambda: results.extend(spread(jobs, make, options)))
+            attempt(lambda: results.extend(run_parallel(jobs, make, options)))
             print("".join(result.err for result in results), end="")
     except KeyboardInterrupt as interruption:
         sys.exit(exit_code(interruption))
@@ -292,7 +292,7 @@ def test_version(capsys, monkeypatch):
 
 
 def test_what_is_completed_as_a_file():
-    found = {action.dest for action in completion.values(parser())}
+    found = {action.dest for action in completion.path_arguments(parser())}
     assert {"inputs", "output", "model", "file", "data", "target"} <= found
     assert not {"quality", "engine", "jobs", "shell", "help", "force"} & found
 

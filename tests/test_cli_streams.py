@@ -89,8 +89,20 @@ def test_a_reader_of_errors_that_has_gone(at):
 # ---- data on standard output ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-@pytest.mark.parametrize("end", ["| cat", "> out.hpcm; cat out.hpcm"])
+PIPE, FILE = "| cat", "> out.hpcm; cat out.hpcm"
+
+
+@pytest.mark.parametrize(
+    ("output", "end"),
+    [
+        ("-", PIPE),
+        ("-", FILE),
+        ("/dev/stdout", PIPE),
+        ("/dev/stdout", FILE),
+        ("/dev/fd/1", PIPE),
+        ("/proc/self/fd/1", FILE),
+    ],
+)
 def test_standard_output_under_any_name(at, output, end):
     if not Path(output).exists() and output != "-":
         pytest.skip(f"there is no {output}")

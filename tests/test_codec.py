@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,14 +55,26 @@ SIZES = [(1, 1), (1, 2), (2, 1), (1, 300), (300, 1), (15, 16), (17, 33), (63, 64
 SMALL_TILE = 256  # pixels; the smallest that a file may have
 
 
+@pytest.fixture(scope="session")
+def written(build, tmp_path_factory) -> Callable[[Config], Path]:
+    """A weights file of random weights, which is written once for each configuration."""
+    folder = tmp_path_factory.mktemp("written")
+
+    @cache
+    def written(config: Config) -> Path:
+        path = folder / f"{written.cache_info().misses}.safetensors"
+        save(build(config), path, {}, name=config.name)
+        return path
+
+    return written
+
+
 @pytest.fixture
-def make(build, tmp_path) -> Callable[[Config], Codec]:
-    """A codec of random weights, by way of a weights file."""
+def make(written, tmp_path) -> Callable[[Config], Codec]:
+    """A codec of random weights, by way of a weights file of its own."""
 
     def make(config: Config) -> Codec:
-        path = tmp_path / f"{config.name}.safetensors"
-        save(build(config), path, {})
-        return hpcm.load(path)
+        return hpcm.load(shutil.copy(written(config), tmp_path / f"{config.name}.safetensors"))
 
     return make
 
@@ -243,11 +256,11 @@ def test_tiles_there_and_back(make, request, small_tiles, name):
 def test_previews_of_tiles(make, request, small_tiles, name, changed):
     """Of every kind of model: a region is the crop of the whole preview, and a single tile is as it was."""
     codec = make(replace(request.getfixturevalue(name), hyper_placement="aligned", **changed))
-    data = codec.compress(photo(520, 300), progressive=True)
+    data = codec.compress(photo(300, 280), progressive=True)  # four tiles
     for scale in (1, 2):
         whole = np.asarray(codec.decompress(data, scale=scale)).astype(int)
-        region = np.asarray(codec.decompress(data, scale=scale, box=(250, 200, 300, 300)))
-        assert np.abs(whole[200:300, 250:300] - region).max() <= 1
+        region = np.asarray(codec.decompress(data, scale=scale, box=(250, 200, 300, 280)))
+        assert np.abs(whole[200:280, 250:300] - region).max() <= 1
 
 
 def test_a_tile_is_decoded_without_the_others(codec, small_tiles):
@@ -313,7 +326,7 @@ def test_padding_is_not_coded_whatever_it_holds(build, tiny_base):
 
 
 def test_better_is_larger(bundled):
-    image = photo(256, 192)
+    image = photo(128, 128)
     files = [bundled.compress(image, quality=quality) for quality in (1, 25, 50, 75, 100)]
     sizes, qualities = [len(data) for data in files], [psnr(image, bundled.decompress(data)) for data in files]
     assert sizes == sorted(set(sizes))
@@ -321,8 +334,7 @@ def test_better_is_larger(bundled):
     assert qualities[0] > 25  # dB
 
 
-@pytest.mark.parametrize("name", ["kodim20", "kodim23"])
-@pytest.mark.parametrize("quality", [1, 50, 100])
+@pytest.mark.parametrize(("name", "quality"), [("kodim20", 1), ("kodim23", 50), ("kodim23", 100)])
 def test_coded_size_is_the_estimate(bundled, name, quality):
     """The payload's bits, z and y, against the likelihoods of `forward`; the rest (under 52 bytes) doesn't count."""
     image = Image.open(KODAK / f"{name}.png").convert("RGB")
@@ -363,11 +375,11 @@ def test_decibels(bundled):
 
 def test_targets_out_of_reach():
     """By the model whose PSNR rises with the level, also at the upper end."""
-    image, bundled = photo(100, 64), hpcm.load("lite-mse")
+    image, bundled = photo(64, 64), hpcm.load("lite-mse")
     notes: list[str] = []
     data = bundled.compress(image, bpp=0.001, on_note=notes.append)
     assert unpack(data).level == 0
-    smallest = f"the smallest file has {8 * len(data) / 6400:.3f} ({len(data):,} bytes)"
+    smallest = f"the smallest file has {8 * len(data) / 64**2:.3f} ({len(data):,} bytes)"
     assert notes == [f"no level takes 0.001 bits per pixel or less: {smallest}"]
     notes.clear()
     data = bundled.compress(image, psnr=90, on_note=notes.append)
@@ -394,8 +406,9 @@ def trials(job: Encoding, notes: list[str]) -> Trials:
 
 
 @pytest.mark.parametrize("name", UNEVEN)
-def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
+def test_targets_where_levels_are_uneven(monkeypatch, name):
     """The smallest file that reaches a PSNR, the highest level within a size; against all levels."""
+    bundled = hpcm.load("nano")
     job = Encoding(bundled.loaded(), from_image(Image.fromarray(UNEVEN[name])))
     job.keep_latents()
     files = [job.file(level) for level in range(bundled.levels)]
@@ -415,8 +428,9 @@ def test_targets_where_levels_are_uneven(bundled, monkeypatch, name):
     assert not notes
 
 
-def test_nothing_is_said_to_be_out_of_reach_that_is_not(bundled):
+def test_nothing_is_said_to_be_out_of_reach_that_is_not():
     """The best PSNR of a white picture isn't the last level's."""
+    bundled = hpcm.load("nano")
     image = Image.fromarray(UNEVEN["white"])
     job = Encoding(bundled.loaded(), from_image(image))
     quality = [job.psnr(level) for level in range(bundled.levels)]
@@ -835,8 +849,9 @@ def test_under_another_default_dtype(make, tiny, double):
 @pytest.mark.parametrize(
     "context", [lambda: torch.autocast("cpu", torch.bfloat16), torch.enable_grad, torch.inference_mode]
 )
-def test_under_another_mode(codec, context):
+def test_under_another_mode(make, tiny, context):
     """Neither the file nor the picture depends on the caller's mode."""
+    codec = make(replace(tiny, levels=4))  # few, for all may be tried
     codec.engine.model.requires_grad_(True)
     image = photo(70, 50)
     data = codec.compress(image, psnr=1)

@@ -22,7 +22,7 @@ from hpcm.image.picture import from_image
 from hpcm.util.metrics import psnr
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
-FEW = 20  # iterations
+FEW = 10  # iterations
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "EFFORTS", (EFFORTS[0], replace(EFFORTS[1], iterations=FEW)))
 
 
-def photo(width: int = 160, height: int = 96) -> Image.Image:
-    return Image.open(PHOTO).convert("RGB").crop((200, 100, 200 + width, 100 + height))
+def photo(width: int = 64, height: int = 64) -> Image.Image:
+    """A crop with much detail as far as it goes: there a search for a target tries few levels."""
+    image = Image.open(PHOTO).convert("RGB")
+    left, top = min(250, image.width - width), min(330, image.height - height)
+    return image.crop((left, top, left + width, top + height))
 
 
 def loss(codec: Codec, image: Image.Image, data: bytes) -> float:
@@ -49,7 +52,7 @@ def loss(codec: Codec, image: Image.Image, data: bytes) -> float:
 
 
 @pytest.mark.parametrize("quality", [20, 70])
-@pytest.mark.parametrize("size", [(160, 96), (100, 77)])
+@pytest.mark.parametrize("size", [(128, 64), (100, 77)])
 def test_the_loss_falls(codec, quality, size):
     image = photo(*size)
     plain, searched = (codec.compress(image, quality=quality, effort=effort) for effort in (0, 1))
@@ -58,7 +61,7 @@ def test_the_loss_falls(codec, quality, size):
 
 
 def test_tiles_are_searched_among_their_neighbours(codec):
-    image = photo(400, 300)
+    image = photo(300, 280)
     plain, searched = (codec.compress(image, quality=60, tile=256, effort=effort) for effort in (0, 1))
     assert len(unpack(searched).tiles) == 4
     assert loss(codec, image, searched) < 0.995 * loss(codec, image, plain)
@@ -103,7 +106,7 @@ def test_every_kind_of_picture(codec, mode):
 
 def test_a_limit_of_bytes_is_kept(codec):
     image = photo()
-    for bpp in (0.3, 0.8, 1.6):
+    for bpp in (0.3, 0.8):  # the picture takes 0.24 at quality 1, and 1.1 at quality 100
         plain, searched = (codec.compress(image, bpp=bpp, effort=effort) for effort in (0, 1))
         assert 8 * len(searched) <= bpp * image.width * image.height
         assert unpack(searched).level >= unpack(plain).level
@@ -115,7 +118,7 @@ def test_a_limit_of_bytes_is_kept(codec):
 def test_a_quality_in_db_is_reached(codec):
     image = photo()
     smaller = 0
-    for target in (28, 31, 34):
+    for target in (30, 34):  # the picture has 27.8 dB at quality 1, and 36.1 at quality 100
         plain, searched = (codec.compress(image, psnr=target, effort=effort) for effort in (0, 1))
         assert psnr(np.asarray(image), np.asarray(codec.decompress(searched))) >= target
         assert len(searched) <= len(plain)
@@ -128,7 +131,7 @@ def test_a_quality_in_db_is_reached(codec):
 
 def test_it_is_told_how_far_it_is(codec):
     shares = []
-    codec.compress(photo(300, 100), tile=256, effort=1, on_progress=shares.append)
+    codec.compress(photo(260, 40), tile=256, effort=1, on_progress=shares.append)
     assert len(shares) == 2 * FEW
     assert shares == sorted(shares)
     assert shares[-1] == 1

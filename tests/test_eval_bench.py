@@ -81,11 +81,11 @@ def test_macs_by_group():
 
 def test_bench(weights_file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "GEMM_SIDE", 256)
-    line = ["bench", str(weights_file), "--size", "256x256", "--size", "300x200", "--repeats", "1"]
+    line = ["bench", str(weights_file), "--size", "128x128", "--size", "100x70", "--repeats", "1", "--threads", "1"]
     assert cli.main([*line, "--json", str(tmp_path / "out.json")]) == 0
     out = capsys.readouterr().out
     (found,) = json.loads((tmp_path / "out.json").read_text())["models"]
-    assert [(speed["width"], speed["height"]) for speed in found["speeds"]] == [(256, 256), (300, 200)]
+    assert [(speed["width"], speed["height"]) for speed in found["speeds"]] == [(128, 128), (100, 70)]
     assert out.startswith("tiny.safetensors\n  parameters        ")
     assert len(out.splitlines()) == 3 + len(found["kmacs"]) + 2 + 2 * 3
     for speed in found["speeds"]:
@@ -93,28 +93,34 @@ def test_bench(weights_file, tmp_path, capsys, monkeypatch):
         assert speed["encode_s"] > 0 < speed["decode_s"]
 
 
-def test_bench_with_efforts(weights_file, capsys, monkeypatch):
+@pytest.fixture
+def no_start(monkeypatch):
+    """Benchmarks without the processes that take the time of a start."""
+    monkeypatch.setattr(bench, "_start", lambda *_: 0.5)
+
+
+def test_bench_with_efforts(weights_file, capsys, monkeypatch, no_start):
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
-    line = ["bench", str(weights_file), "--size", "64x64", "--repeats", "1", "--effort", "0,1"]
+    line = ["bench", str(weights_file), "--size", "64x64", "--repeats", "1", "--effort", "0,1", "--threads", "1"]
     assert cli.main(line) == 0
     out = capsys.readouterr().out
     assert "s  with effort 0, " in out
     assert "s  with effort 1, " in out
 
 
-def test_an_architecture_with_random_weights(monkeypatch, tmp_path, tiny):
+def test_an_architecture_with_random_weights(monkeypatch, tmp_path, tiny, no_start):
     monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path))
     monkeypatch.setitem(bench.MODELS, "tiny", tiny)
     assert bench.heading("tiny") == "tiny, random weights"
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
-    found = bench.bench("tiny", [(64, 64)], repeats=1)
+    found = bench.bench("tiny", [(64, 64)], repeats=1, threads=1)
     assert found.parameters == sum(parameter.numel() for parameter in HPCM(tiny).parameters())
 
 
-def test_against_the_authors_code(weights_file, checkout, capsys, monkeypatch, tiny_base):
+def test_against_the_authors_code(weights_file, checkout, capsys, monkeypatch, tiny_base, no_start):
     monkeypatch.setitem(reference.MODELS, "base", replace(tiny_base, name="base"))
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
-    line = ["bench", str(weights_file), "--size", "300x200", "--repeats", "1", "--against"]
+    line = ["bench", str(weights_file), "--size", "300x200", "--repeats", "1", "--threads", "1", "--against"]
     assert cli.main([*line, str(checkout)]) == 0
     assert capsys.readouterr().out.count("the authors' code 0.0") == 2
     assert cli.main([*line, str(checkout / "src")]) == 1

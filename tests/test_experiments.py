@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hpcm.cli.commands import parser
-from hpcm.cli.train import chosen as training_options
+from hpcm.cli.train import training_options
 from hpcm.eval.bdrate import published
 from hpcm.eval.comparison import compared
 from hpcm.eval.machine import Machine

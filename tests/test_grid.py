@@ -37,7 +37,10 @@ ENVIRONMENTS = {
 OLD_MACHINE = {**ENVIRONMENTS["no vector units"], **ENVIRONMENTS["oneDNN on SSE4.1"], **ENVIRONMENTS["MKL compatible"]}
 
 
-def photograph(name, box=(0, 0, 768, 512)):
+SIZE = (16, 24)  # latents of a photograph, rows and columns
+
+
+def photograph(name, box=(0, 0, 16 * SIZE[1], 16 * SIZE[0])):
     picture = Image.open(f"{os.path.dirname(__file__)}/data/{name}.png").crop(box)
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     return x.contiguous(memory_format=torch.channels_last)
@@ -65,7 +68,7 @@ def recorded(exact):
         return exact.encode(y, LEVEL)[0], y
 
 
-def replay(model, symbols, size=(32, 48)):
+def replay(model, symbols):
     """A digest of all scales that a decoder computes, and of y_hat, when fed with given symbols."""
     digest, waiting = hashlib.sha256(), iter(symbols)
 
@@ -74,7 +77,7 @@ def replay(model, symbols, size=(32, 48)):
         return next(waiting).values
 
     with torch.inference_mode():
-        y_hat = model.decode(pop, size, LEVEL)
+        y_hat = model.decode(pop, SIZE, LEVEL)
     digest.update(y_hat.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -139,13 +142,13 @@ def test_alone_and_in_a_batch(exact, recorded):
     """Means and scales of a picture don't depend on its neighbours in a batch."""
     y = recorded[1]
     ys = torch.cat((y, y.flip(3), y.flip(2), -y))
-    z_hat = torch.randn(4, exact.config.N, 8, 12, generator=torch.Generator().manual_seed(0)).round()
+    z_hat = torch.randn(4, exact.config.N, 4, 6, generator=torch.Generator().manual_seed(0)).round()
 
     def parameters(latents, z):
         level = torch.full((len(latents),), float(LEVEL))
-        plan = exact.plan((32, 48))
+        plan = exact.plan(SIZE)
         drive = Estimating(plan.pyramid(latents), latent_places(plan, None), plan)
-        hyper = exact.hyper_decode(lambda step, means, scales: z, (8, 12), level)
+        hyper = exact.hyper_decode(lambda step, means, scales: z, (4, 6), level)
         return exact.code_latent(hyper, drive, level), drive.scales
 
     with torch.inference_mode():

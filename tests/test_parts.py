@@ -37,6 +37,18 @@ def file(codec, photo) -> bytes:
     return codec.compress(photo, quality=40, tile=TILE, progressive=True)
 
 
+@pytest.fixture(scope="module")
+def whole(codec, file) -> dict[int, Image.Image]:
+    """The file's picture at each scale."""
+    return {scale: codec.decompress(file, scale=scale) for scale in (1, 2, 3)}
+
+
+@pytest.fixture(scope="module")
+def strip(codec, photo) -> bytes:
+    """Two tiles."""
+    return codec.compress(photo.crop((100, 0, 400, 128)), quality=40, tile=TILE, progressive=True)
+
+
 def psnr(a, b) -> float:
     return float(10 * np.log10(255**2 / np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)))
 
@@ -60,32 +72,31 @@ def ends(file: bytes) -> list[int]:
     return [head + sum(sizes[: i + 1]) for i in range(len(sizes))]
 
 
-def test_more_of_the_file_is_a_better_picture(codec, photo, file):
-    stops = ends(file)
-    pictures = [codec.preview(file[:stop]) for stop in stops]
-    qualities = [psnr(picture, photo) for picture in pictures]
-    assert [picture.info["progress"] for picture in pictures] == [(i + 1) / 18 for i in range(18)]
-    assert [picture.info["scale"] for picture in pictures] == [0] * 5 + [1] * 6 + [2] * 6 + [3]
-    assert qualities[0] < qualities[5] < qualities[11] < qualities[17]
-    assert qualities[5] > 15
-    assert qualities[11] > 19
-    assert pictures[-1].tobytes() == codec.decompress(file).tobytes()
+def test_more_of_the_file_is_a_better_picture(codec, photo, strip):
+    pictures = [codec.preview(strip[:stop]) for stop in ends(strip)]
+    qualities = [psnr(picture, photo.crop((100, 0, 400, 128))) for picture in pictures]
+    assert [picture.info["progress"] for picture in pictures] == [(i + 1) / 6 for i in range(6)]
+    assert [picture.info["scale"] for picture in pictures] == [0, 1, 1, 2, 2, 3]
+    assert qualities[0] < qualities[1] < qualities[3] < qualities[5]
+    assert qualities[1] > 15
+    assert qualities[3] > 19
+    assert pictures[-1].tobytes() == codec.decompress(strip).tobytes()
 
 
-def test_scales_of_a_whole_file(codec, file):
-    stops = ends(file)
+def test_scales_of_a_whole_file(codec, strip):
+    stops = ends(strip)
     for scale in (1, 2):
-        assert codec.decompress(file, scale=scale).tobytes() == codec.preview(file[: stops[6 * scale - 1]]).tobytes()
-    assert codec.decompress(file, scale=3).tobytes() == codec.decompress(file).tobytes()
+        assert codec.decompress(strip, scale=scale).tobytes() == codec.preview(strip[: stops[2 * scale - 1]]).tobytes()
+    assert codec.decompress(strip, scale=3).tobytes() == codec.decompress(strip).tobytes()
     for scale in (0, 4):
         with pytest.raises(UsageError, match=f"scale is {scale}"):
-            codec.decompress(file, scale=scale)
+            codec.decompress(strip, scale=scale)
 
 
-def test_a_cut_within_a_part_is_as_one_before_it(codec, file):
-    stops = ends(file)
-    for i in (0, 7, 16):
-        assert codec.preview(file[: stops[i + 1] - 1]).tobytes() == codec.preview(file[: stops[i]]).tobytes()
+def test_a_cut_within_a_part_is_as_one_before_it(codec, strip):
+    stops = ends(strip)
+    for i in (0, 2, 4):
+        assert codec.preview(strip[: stops[i + 1] - 1]).tobytes() == codec.preview(strip[: stops[i]]).tobytes()
 
 
 @pytest.mark.parametrize("name", ["nano-1", "tiny", "progressive"])
@@ -102,7 +113,7 @@ def test_every_beginning(codec, monkeypatch, name):
             if size < stops[0]:
                 with pytest.raises(TruncatedError):
                     hpcm.preview(data[:size])
-            elif size in (stops[0], stops[-1] - 1) or size in stops or size % 97 == 0:
+            elif size in (stops[0], stops[-1] - 1) or size in stops or size % 499 == 0:
                 assert (
                     hpcm.preview(data[:size]).info["progress"] == sum(stop <= size for stop in stops) / len(stops) < 1
                 )
@@ -185,13 +196,19 @@ def test_tiles_are_not_seen_in_a_preview(codec, photo, scale, turned):
     assert steps(tiles, borders) < 1.5 * steps(tiles, range(16, 600, 16))  # latents' own grid
 
 
+@pytest.fixture(scope="module")
+def cut(codec, file) -> dict[int, tuple[bytes, Image.Image]]:
+    """Beginnings by scale, and their pictures: of the first three tiles there is one part more than of the others."""
+    beginnings = {scale: file[: ends(file)[6 * scale + 2]] for scale in (1, 2)}
+    return {scale: (beginning, codec.preview(beginning)) for scale, beginning in beginnings.items()}
+
+
 @pytest.mark.parametrize("box", [(0, 0, 600, 300), (250, 250, 260, 260), (17, 33, 130, 41), (300, 100, 600, 300)])
 @pytest.mark.parametrize("scale", [1, 2])
-def test_a_region_of_a_preview_is_the_crop_of_the_whole_one(codec, file, box, scale):
-    whole, region = codec.decompress(file, scale=scale), codec.decompress(file, scale=scale, box=box)
-    assert difference(region, whole.crop(box)) <= 1
-    cut = file[: ends(file)[6 * scale + 2]]  # of the first three tiles there is more than of the others
-    assert difference(codec.preview(cut, box=box), codec.preview(cut).crop(box)) <= 1
+def test_a_region_of_a_preview_is_the_crop_of_the_whole_one(codec, file, whole, cut, box, scale):
+    assert difference(codec.decompress(file, scale=scale, box=box), whole[scale].crop(box)) <= 1
+    beginning, picture = cut[scale]
+    assert difference(codec.preview(beginning, box=box), picture.crop(box)) <= 1
 
 
 def test_what_is_known_stays_as_it_is(codec, photo):
@@ -219,7 +236,7 @@ def test_a_preview_keeps_three_rows_of_tiles(codec, photo, monkeypatch):
     monkeypatch.setattr(
         TileDecoder, "_filled", lambda self, *boxes: (filled(self, *boxes), held.append(len(self._kept)))[0]
     )
-    high = photo.transpose(Image.Transpose.ROTATE_90).resize((300, 1500))
+    high = photo.transpose(Image.Transpose.ROTATE_90).resize((270, 1500))
     codec.decompress(codec.compress(high, quality=20, tile=TILE, progressive=True), scale=1)
     assert len(held) == 12
     assert max(held) <= 3 * 2
@@ -240,10 +257,10 @@ BOXES = [
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_a_region_is_the_crop_of_the_whole(codec, file, box):
-    whole, region = codec.decompress(file), codec.decompress(file, box=box)
+def test_a_region_is_the_crop_of_the_whole(codec, file, whole, box):
+    region = codec.decompress(file, box=box)
     assert region.size == (box[2] - box[0], box[3] - box[1])
-    assert difference(region, whole.crop(box)) <= 1
+    assert difference(region, whole[3].crop(box)) <= 1
 
 
 @pytest.mark.parametrize("box", [(0, 0, 10), (0.5, 0, 10, 10), (0, 0, 10, "10"), np.zeros((2, 4), int)])
@@ -261,15 +278,15 @@ def test_a_box_in_an_array():
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16"])
 def test_regions_of_every_kind(codec, photo, mode):
-    image = photo.convert("L") if mode == "I;16" else photo.convert(mode)
+    image = photo.crop((0, 0, 300, 300)).convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
     if mode in ("RGBA", "LA"):
         image.putalpha(Image.linear_gradient("L").resize(image.size))
     data, box = codec.compress(image, tile=TILE), (200, 100, 300, 290)
-    region, whole = codec.decompress(data, box=box), codec.decompress(data)
-    assert region.mode == whole.mode == mode
-    assert difference(region, np.asarray(whole)[100:290, 200:300]) <= (300 if mode == "I;16" else 1)
+    region, picture = codec.decompress(data, box=box), codec.decompress(data)
+    assert region.mode == picture.mode == mode
+    assert difference(region, np.asarray(picture)[100:290, 200:300]) <= (300 if mode == "I;16" else 1)
 
 
 def test_only_the_tiles_that_are_needed_are_decoded(codec, file, monkeypatch):
@@ -285,12 +302,12 @@ def test_only_the_tiles_that_are_needed_are_decoded(codec, file, monkeypatch):
 
 def test_a_region_of_a_hundred_megapixels(codec, large):
     """On the corner of four tiles, which are all the same one: a tile further, the same pixels."""
-    (left, top), side = (5 * 1024 - 300, 4 * 1024 - 200), 512
+    (left, top), side = (5 * 1024 - 100, 4 * 1024 - 60), 192
     one = codec.decompress(large, box=(left, top, left + side, top + side))
     other = codec.decompress(large, box=(left + 1024, top - 1024, left + 1024 + side, top - 1024 + side))
     assert difference(one, other) <= 1
     photo = Image.open(DATA / "kodim23.png").resize((1024, 1024))
-    assert psnr(one.crop((300, 200, 512, 512)), photo.crop((0, 0, 212, 312))) > 28
+    assert psnr(one.crop((100, 60, 192, 192)), photo.crop((0, 0, 92, 132))) > 28
 
 
 def test_a_damaged_tile_elsewhere_does_no_harm(codec, file):
@@ -338,11 +355,10 @@ def test_tiles_of_wrong_sizes(codec, photo, tile):
 @pytest.mark.parametrize(
     ("draft", "factor"), [((600, 300), 1), ((301, 10), 1), ((300, 150), 2), ((30, 60), 4), ((9, 4), 64)]
 )
-def test_reduced(codec, file, draft, factor):
+def test_reduced(codec, file, whole, draft, factor):
     small = codec.decompress(file, draft=draft)
     assert small.size == (-(-600 // factor), -(-300 // factor))
-    whole = codec.decompress(file)
-    assert difference(small, whole.reduce(factor) if factor > 1 else whole) <= 1
+    assert difference(small, whole[3].reduce(factor) if factor > 1 else whole[3]) <= 1
 
 
 def test_reduced_with_alpha_and_16_bits(codec, photo):

@@ -171,8 +171,8 @@ def test_examples_import_what_there_is(block):
     nodes = list(ast.walk(ast.parse(block.text, block.place)))
     imported = {f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
     if any(name.startswith(ON_RAY) for name in imported):
-        for package in ("ray", "pyarrow"):
-            pytest.importorskip(package, reason="archives need Ray and pyarrow: pip install 'hpcm-codec[ray]'")
+        for package in ("ray", "pyarrow", "jinja2"):
+            pytest.importorskip(package, reason="archives need Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'")
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hpcm"):
             module = importlib.import_module(str(node.module))
@@ -183,7 +183,7 @@ def test_examples_import_what_there_is(block):
 
 @pytest.mark.parametrize("block", named(SHELL, SESSION))
 def test_command_lines_parse(block):
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands(block):
         line = arguments(command)
         if line is None:

@@ -128,23 +128,23 @@ def test_the_photographs():
 # ---- from a folder --------------------------------------------------------------------------------------------------
 
 
-def test_six_checkpoints_become_a_ladder_of_exact_models(user, theirs, capsys):
+def test_six_checkpoints_become_a_family_of_exact_models(user, theirs, capsys):
     assert run("--get", "small", "--from", theirs) == 0
     out, err = capsys.readouterr()
     assert at_hand() == [f"{name}.safetensors" for name in NAMES]
     assert err == ""
     assert "small-0250: HPCM-Tiny, lambda 0.025 (MSE), hash" in out
     assert "licence: MIT" in out
-    ladder = hpcm.load("small")
-    assert [model.name for model in ladder.models] == NAMES
-    for model in ladder.models:
+    family = hpcm.load("small")
+    assert [model.name for model in family.models] == NAMES
+    for model in family.models:
         assert model.config["carrier"] == "float32"  # exact
         assert model.provenance["loss"] == "mse"
         assert model.provenance["licence"].startswith("MIT")
         assert model.provenance["exactness costs"].endswith("%")
     used = {}
     for quality in (1, 50, 100):
-        data = ladder.compress(PHOTO, quality=quality)
+        data = family.compress(PHOTO, quality=quality)
         used[unpack(data).model] = len(data)
         assert hpcm.decompress(data).size == PHOTO.size
     assert list(used) == [NAMES[0], NAMES[2], NAMES[5]]
@@ -162,7 +162,7 @@ def test_one_of_a_family_and_one_more(user, theirs, capsys):
     assert [model.lmbda for model in weights.find_all("small")] == [0.0018, 0.013]
     capsys.readouterr()
     assert main(["models"]) == 0
-    assert "small  a ladder of 2 models, lambda 0.0018 to 0.013: small-0018, small-0130" in capsys.readouterr().out
+    assert "small  a family of 2 models, lambda 0.0018 to 0.013: small-0018, small-0130" in capsys.readouterr().out
 
 
 def test_missing_checkpoints_are_reported(user, theirs, tmp_path, capsys):
@@ -171,7 +171,7 @@ def test_missing_checkpoints_are_reported(user, theirs, tmp_path, capsys):
     os.link(theirs / "L0.025.pth", tmp_path / "some" / "lambda0.0250.pt")
     assert run("--get", "small", "--from", "some") == 0
     assert at_hand() == ["small-0018.safetensors", "small-0250.safetensors"]
-    assert capsys.readouterr().err.count("no checkpoint of it in some: the ladder lacks it") == 4
+    assert capsys.readouterr().err.count("no checkpoint of it in some: the family lacks it") == 4
 
 
 def test_swapped_and_repeated_checkpoints_are_reported(user, theirs, tmp_path, capsys):
@@ -303,7 +303,7 @@ def test_photographs_that_are_none(user, theirs, capsys):
 
 
 def test_import_knows_lambda(user, theirs):
-    """The way of one who has a single file: ladders come of names and lambdas, wherever they are from."""
+    """The way of one who has a single file: families come of names and lambdas, wherever they are from."""
     asked = parser().parse_args(["import", "x.pth", "--arch", "base", "--lambda", "0.013", "-o", "mine-1.safetensors"])
     official.import_checkpoint(theirs / "L0.013.pth", "tiny", Path(asked.output), asked.lmbda)
     assert describe(Path("mine-1.safetensors")).lmbda == 0.013

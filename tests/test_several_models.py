@@ -70,13 +70,13 @@ def test_one_name_stands_for_all_rungs(six):
     assert [model.name for model in weights.find_all("rung")] == NAMES
     assert [model.lmbda for model in weights.find_all("rung")] == list(LAMBDAS)
     assert [model.name for model in weights.find_all("rung-0130")] == ["rung-0130"]
-    assert {weights.ladder_of(weights.find(name)) for name in NAMES} == {"rung"}
+    assert {weights.family_of(weights.find(name)) for name in NAMES} == {"rung"}
     assert {weights.alias_of(weights.find(name)) for name in NAMES} == {None}
     with pytest.raises(UsageError, match=r"rung stands for 6 models: name one of rung-0018, rung-0035, .*rung-0483$"):
         weights.find("rung")
 
 
-def test_versions_of_one_lambda_are_no_ladder(write, folder):
+def test_versions_of_one_lambda_are_no_family(write, folder):
     write(folder, "mine-1", 0.013)
     write(folder, "mine-2", 0.013)
     assert weights.find("mine").name == "mine-2"
@@ -87,8 +87,8 @@ def test_versions_of_one_lambda_are_no_ladder(write, folder):
 
 
 def test_a_name_without_a_model(six):
-    with pytest.raises(ModelNotFoundError, match="no model 'ladder'"):
-        hpcm.load("ladder")
+    with pytest.raises(ModelNotFoundError, match="no model 'family'"):
+        hpcm.load("family")
 
 
 # ---- what is chosen -------------------------------------------------------------------------------------------------
@@ -202,13 +202,13 @@ def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
     assert loaded == first
 
 
-def test_threads_may_share_a_ladder(six):
+def test_threads_may_share_a_family(six):
     images = [PHOTO, PHOTO.rotate(180)] * 2
     expected = [six.compress(image, quality=70) for image in images[:2]] * 2
     assert list(hpcm.load("rung").compress_many(images, workers=3, quality=70)) == expected
 
 
-def test_a_file_opens_without_its_ladder(six):
+def test_a_file_opens_without_its_family(six):
     data = six.compress(PHOTO, quality=100)
     picture = hpcm.decompress(data)
     assert (
@@ -225,7 +225,7 @@ def test_a_file_opens_without_its_ladder(six):
 # ---- evaluation -----------------------------------------------------------------------------------------------------
 
 
-def test_a_ladder_is_one_curve(six):
+def test_a_family_is_one_curve(six):
     (spec,) = codec_specs(Options(models=["rung"], codecs=[]))
     measured = HpcmCodec(spec.weights)
     assert (spec.name, measured.label, len(measured.settings)) == ("rung", "hpcm rung", 6)
@@ -239,7 +239,7 @@ def test_a_ladder_is_one_curve(six):
 # ---- command line ---------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_knows_ladders(six, tmp_path, monkeypatch, capsys):
+def test_the_command_line_knows_families(six, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     PHOTO.save("photo.png")
     assert main(["compress", "photo.png", "--model", "rung", "--quality", "100"]) == 0
@@ -248,6 +248,6 @@ def test_the_command_line_knows_ladders(six, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["models"]) == 0
     told = capsys.readouterr().out
-    assert "rung  a ladder of 6 models, lambda 0.0018 to 0.0483: rung-0018, rung-0035" in told
+    assert "rung  a family of 6 models, lambda 0.0018 to 0.0483: rung-0018, rung-0035" in told
     assert main(["exact", "rung", "photo.png", "-o", "x.safetensors"]) == 1
     assert "rung stands for 6 models: name one of" in capsys.readouterr().err

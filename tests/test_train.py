@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,10 @@ from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
 from hpcm.nn.weights import load_model, save
 from hpcm.train import checkpoint, device, run, watch
+from hpcm.train.data import Photographs
 from hpcm.train.loop import train
 from hpcm.train.options import Options, config_of, defaults, learning_rate, remembered
+from hpcm.train.team import join
 
 OPTIONS = Options(config="tiny", crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 
@@ -116,14 +119,14 @@ def assert_equal(a, b):
 )
 def test_resumed_equals_uninterrupted(data, tmp_path, options):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    train(options, [data], straight, steps=6, say=silent)
+    train(options, [data], straight, steps=4, say=silent)
     with pytest.raises(Stop):
-        train(replace(options, save=1e-9), [data], stopped, steps=6, say=stopping(4))
-    assert checkpoint.read(stopped)["position"]["step"] == 3
+        train(replace(options, save=1e-9), [data], stopped, steps=4, say=stopping(3))
+    assert checkpoint.read(stopped)["position"]["step"] == 2
     assert remembered(stopped).memory == options.memory
-    train(options, [data], stopped, steps=6, say=silent, resume=True)
+    train(options, [data], stopped, steps=4, say=silent, resume=True)
     assert losses(straight) == losses(stopped)
-    assert [step for step, *_ in losses(stopped)] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, *_ in losses(stopped)] == [1, 2, 3, 4]
     assert_equal(parameters(straight), parameters(stopped))
 
 
@@ -280,6 +283,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, init, tmp_path):
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-4
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_the_state(data, init, tmp_path):
     """Also when they go on with what one process wrote, and when one goes on with what they wrote."""
     options = replace(OPTIONS, accumulate=2, init=str(init), decay=0.0)
@@ -411,6 +415,16 @@ def test_it_learns_and_the_codec_uses_it(data, tmp_path, config, tiny_base):
     assert len(evaluation["evaluation"]) == (4 if config == "tiny" else 1)
     with Image.open(tmp_path / "run" / watch.PICTURES) as grid:
         assert grid.height == 256  # one of the twenty pictures
+
+
+def test_the_benchmark_of_a_step_times_each_part(data, tiny):
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "train_step.py"))
+    measure = script["measure"]
+    measure.__globals__["WARM_UP"] = 1
+    with join("cpu") as team:
+        seconds = measure(run.Run(OPTIONS, tiny, Photographs([data], OPTIONS.crop), team), steps=1)
+    assert seconds.keys() == {*script["PARTS"], "rate"}
+    assert 0 < seconds["rate"] < seconds["forward"]
 
 
 # ---- options --------------------------------------------------------------------------------------------------------

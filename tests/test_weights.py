@@ -199,10 +199,10 @@ def test_one_of_several_models_of_a_level_is_named(folder, build, tiny):
         save(build(replace(tiny, levels=1, lambda_min=lmbda)), folder / f"{name}.safetensors", {}, name=name)
     with pytest.raises(UsageError, match=r"tiny stands for 2 models: name one of tiny-1, tiny-3$"):
         find("tiny")
-    assert [weights.ladder_of(find(name)) for name in ("tiny-1", "tiny-2", "tiny-3")] == ["tiny", None, "tiny"]
+    assert [weights.family_of(find(name)) for name in ("tiny-1", "tiny-2", "tiny-3")] == ["tiny", None, "tiny"]
     save(build(tiny), folder / "tiny-4.safetensors", {}, name="tiny-4")  # of many levels, and the newest
     assert find("tiny").name == "tiny-4"
-    assert weights.ladder_of(find("tiny-1")) is None
+    assert weights.family_of(find("tiny-1")) is None
 
 
 @pytest.mark.parametrize("lmbda", [0, -1.0, float("inf"), float("nan"), 10**400, "0.1", None])

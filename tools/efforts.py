@@ -21,17 +21,17 @@ HEADS = ["model", "effort", "iterations", "BD-rate (PSNR)", "BD-rate (MS-SSIM)",
 
 def rows(results: Results) -> list[list[str]]:
     """A row for each codec that is a model with an effort, against the same without."""
-    found = []
+    table = []
     for name in results.codecs:
         if not (parts := re.fullmatch(r"(.+)-e([1-9])", name)) or parts[1] not in results.codecs:
             continue
         plain, effort = parts[1], int(parts[2])
         rates = [saving(results.bd_rate.get(q, {}).get(plain, {}).get(name)) for q in ("psnr", "ms_ssim_db")]
         seconds, before = (results.codecs[each].median_time("encode_s") for each in (name, plain))
-        found.append(
+        table.append(
             [plain, str(effort), str(EFFORTS[effort].iterations), *rates, f"{seconds:.1f} s", f"{seconds / before:.0f}"]
         )
-    return found
+    return table
 
 
 def main() -> None:

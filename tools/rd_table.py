@@ -44,10 +44,12 @@ def main() -> None:
 
     def against_vtm(points: list[tuple[float, float]]) -> str:
         try:
-            found = delta(vtm, Curve(points))
+            change = delta(vtm, Curve(points))
         except ValueError as error:
             return str(error)
-        return "-" if found.percent is None else f"{found.percent:+.2f}%" + "".join(f" ({w})" for w in found.warnings)
+        return (
+            "-" if change.percent is None else f"{change.percent:+.2f}%" + "".join(f" ({w})" for w in change.warnings)
+        )
 
     rows = []
     for label, (paper, source) in PAPERS.items():

@@ -50,8 +50,8 @@ def check() -> None:
 
 
 def wheel() -> Path:
-    (found,) = DIST.glob("*.whl")
-    return found
+    (built,) = DIST.glob("*.whl")
+    return built
 
 
 def try_out() -> None:

@@ -1,4 +1,4 @@
-"""Archives: any number of pictures to .hpcm and back, on as many machines as Ray has.
+"""Archives: any number of pictures to .hpcm and back, on a Ray cluster.
 
     from hpcm import archive
 
@@ -6,8 +6,8 @@
     archive.restore("s3://bucket/small", "/disk/photos")
     archive.Pictures("s3://bucket/small")  # a PyTorch data set
 
-Needs the extra `ray` (pip install 'hpcm-codec[ray]'). The data set needs pyarrow and PyTorch alone, so modules are
-imported when their names are first used.
+Needs the extra `ray` (pip install 'hpcm-codec[ray]'). The data set needs only pyarrow and PyTorch, so each module is
+imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .dataset import Pictures
-    from .run import Summary, compress, restore
+    from .run import RunOptions, Summary, compress, restore
 
-__all__ = ["compress", "restore", "Summary", "Pictures"]
+__all__ = ["compress", "restore", "RunOptions", "Summary", "Pictures"]
 
-_NEEDS = {"run": ("ray", "pyarrow"), "dataset": ("torch", "pyarrow")}  # module: packages
-_MODULES = {"compress": "run", "restore": "run", "Summary": "run", "Pictures": "dataset"}  # public name: module
+_NEEDS = {"run": ("ray", "pyarrow", "jinja2"), "dataset": ("torch", "pyarrow")}  # module: packages
+_MODULES = {**dict.fromkeys(("compress", "restore", "RunOptions", "Summary"), "run"), "Pictures": "dataset"}
 
 
 def __getattr__(name: str) -> Any:

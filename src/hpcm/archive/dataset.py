@@ -1,4 +1,4 @@
-"""Archives as data sets for PyTorch: what `hpcm archive` has made, in a folder or a bucket.
+"""Archives of `hpcm archive` as PyTorch data sets.
 
     from torch.utils.data import DataLoader
     from hpcm.archive import Pictures
@@ -7,8 +7,8 @@
     DataLoader(pictures, batch_size=16, shuffle=True, num_workers=8)
     DataLoader(pictures.stream(), batch_size=16, num_workers=8)  # iterable: shard after shard
 
-The manifest of the archive is the index: no shard is scanned. With `crop` only the tiles that a region touches are
-decoded. Needs PyTorch and pyarrow.
+The archive's manifest is the index: no shard is scanned. With `crop`, only the tiles that a region touches are decoded.
+Needs PyTorch and pyarrow.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from ..format.container import unpack
 from ..format.fields import MAX_ENCODED, Box
 from ..image.picture import rgb_of
 from .manifest import MERGED
-from .places import Place
-from .shards import pictures_at
+from .shards import read_pictures
+from .store import Store
 
 COLUMNS = ["output", "offset", "bytes", "width", "height"]
-RUN = 100  # loose pictures that a stream shuffles as if they were a shard
-BUFFER = 1000  # compressed pictures among which a stream draws the next one
+LOOSE_GROUP = 100  # loose pictures that a stream treats as one shard
+SHUFFLE_BUFFER = 1000  # compressed pictures among which a stream draws the next one
 Transform = Callable[[Image.Image], Any]
 
 
 class Pictures(Dataset[Any]):
-    """The pictures of an archive by number, in the order of its files and of the places in them.
+    """The pictures of an archive by number, in the order of its files and of the offsets in them.
 
-    An item is a tensor uint8 [3, H, W], RGB, or what `transform` makes of a Pillow image. Processes that load data may
-    be forked or spawned.
+    An item is a uint8 tensor [3, H, W], RGB, or the result of `transform`. Workers of a DataLoader may be forked or
+    spawned.
 
     Args:
         url: DST of `hpcm archive`.
-        crop: height and width in pixels: a region at a random place, drawn with torch's generator. Pictures that are
-            smaller are left out.
-        transform: from a Pillow image, of the crop if there is one.
+        crop: height and width in pixels of a region, whose position is drawn with torch's generator. Smaller pictures
+            are left out.
+        transform: is called with a Pillow image, of the region if there is one.
         column: of Parquet, where several hold bytes.
         threads: of the CPU for each picture.
 
-    Raises UsageError where there is no archive; items raise OSError and FormatError.
+    Raises UsageError where there is no archive; reading items raises OSError and FormatError.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Pictures(Dataset[Any]):
         column: str | None = None,
         threads: int = 1,
     ) -> None:
-        self.place, self.crop, self.transform = Place(str(url)), crop, transform
+        self.store, self.crop, self.transform = Store(str(url)), crop, transform
         self.column, self.threads = column, threads
         try:
-            with self.place.open(MERGED) as file:
+            with self.store.open(MERGED) as file:
                 index = pq.read_table(file, columns=COLUMNS)
         except FileNotFoundError:
             raise UsageError(f"{url} is no archive: it has no {MERGED}") from None
@@ -83,18 +83,20 @@ class Pictures(Dataset[Any]):
         if not -len(self) <= number < len(self):
             raise IndexError(f"there are {len(self)} pictures, and no number {number}")
         (row,) = self.index.slice(number % len(self), 1).to_pylist()
-        return self.decoded(next(pictures_at(self.place, row["output"], [(row["offset"], row["bytes"])], self.column)))
+        location = row["offset"], row["bytes"]
+        return self.decode(next(read_pictures(self.store, row["output"], [location], self.column)))
 
-    def decoded(self, data: bytes) -> Any:
-        """The item that the bytes of a .hpcm file become."""
+    def decode(self, data: bytes) -> Any:
+        """The bytes of a .hpcm file to an item."""
         container = unpack(data)
         codec = codec_for(container, threads=self.threads)
-        image = codec.decompress(container, box=self._box(container.width, container.height), max_pixels=MAX_ENCODED)
+        box = self._draw_box(container.width, container.height)
+        image = codec.decompress(container, box=box, max_pixels=MAX_ENCODED)
         if self.transform is not None:
             return self.transform(image)
-        return torch.from_numpy(rgb_of(image).transpose(2, 0, 1).copy())
+        return torch.from_numpy(rgb_of(image).transpose(2, 0, 1).copy())  # [H, W, 3] -> [3, H, W]
 
-    def _box(self, width: int, height: int) -> Box | None:
+    def _draw_box(self, width: int, height: int) -> Box | None:
         if self.crop is None:
             return None
         top = int(torch.randint(height - self.crop[0] + 1, ()))
@@ -107,63 +109,65 @@ class Pictures(Dataset[Any]):
 
 
 class Stream(IterableDataset[Any]):
-    """Pictures shard by shard. Processes of a DataLoader and ranks of torch.distributed take shards in turn.
+    """Pictures shard by shard, divided among the workers of a DataLoader and the ranks of torch.distributed.
 
-    Shuffled, the order of the shards is another in each epoch, and items are drawn from BUFFER compressed pictures.
+    With `shuffle`, the order of the shards depends on the seed and the epoch, and the next item is drawn from a buffer
+    of SHUFFLE_BUFFER compressed pictures.
     """
 
     def __init__(self, pictures: Pictures, shuffle: bool, seed: int) -> None:
         self.pictures, self.shuffle, self.seed, self.epoch = pictures, shuffle, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Before each epoch, where processes don't persist; without it every epoch has the same order."""
+        """To be called before each epoch, unless workers persist; without it all epochs have the same order."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Any]:
-        chance = random.Random(f"{self.seed} {self.epoch}")
-        runs = self._runs()
+        rng = random.Random(f"{self.seed} {self.epoch}")
+        shards = self._shards()
         if self.shuffle:
-            chance.shuffle(runs)
-        number, count = _turn()
-        waiting: list[bytes] = []
-        for data in self._read(runs[number::count]):
-            waiting.append(data)
-            if not self.shuffle or len(waiting) == BUFFER:
-                yield self._drawn(waiting, chance)
-        while waiting:
-            yield self._drawn(waiting, chance)
+            rng.shuffle(shards)
+        rank, count = _rank_and_count()
+        buffer: list[bytes] = []
+        for data in self._read(shards[rank::count]):
+            buffer.append(data)
+            if not self.shuffle or len(buffer) == SHUFFLE_BUFFER:
+                yield self._next_item(buffer, rng)
+        while buffer:
+            yield self._next_item(buffer, rng)
 
-    def _drawn(self, waiting: list[bytes], chance: random.Random) -> Any:
+    def _next_item(self, buffer: list[bytes], rng: random.Random) -> Any:
         if self.shuffle:
-            last = chance.randrange(len(waiting))
-            waiting[last], waiting[-1] = waiting[-1], waiting[last]
-        return self.pictures.decoded(waiting.pop())
+            drawn = rng.randrange(len(buffer))
+            buffer[drawn], buffer[-1] = buffer[-1], buffer[drawn]
+        return self.pictures.decode(buffer.pop())
 
-    def _runs(self) -> list[tuple[int, int]]:
-        """Where in the index a shard or RUN loose pictures begin and end."""
+    def _shards(self) -> list[tuple[int, int]]:
+        """Begin and end in the index of each shard, or of each group of LOOSE_GROUP loose pictures."""
         index = self.pictures.index
         if not len(index):
             return []
         outputs = index["output"].combine_chunks()
         changes = pc.indices_nonzero(pc.not_equal(outputs[1:], outputs[:-1])).to_numpy() + 1
         begins = [0, *changes.tolist()]
-        begins = list(range(0, len(index), RUN)) if len(begins) == len(index) else begins
+        if len(begins) == len(index):  # each picture is a file
+            begins = list(range(0, len(index), LOOSE_GROUP))
         return list(zip(begins, [*begins[1:], len(index)], strict=True))
 
-    def _read(self, runs: list[tuple[int, int]]) -> Iterator[bytes]:
-        for begin, end in runs:
+    def _read(self, shards: list[tuple[int, int]]) -> Iterator[bytes]:
+        for begin, end in shards:
             by_file: dict[str, list[tuple[int, int]]] = {}
             for row in self.pictures.index.slice(begin, end - begin).to_pylist():
                 by_file.setdefault(row["output"], []).append((row["offset"], row["bytes"]))
-            for key, wanted in by_file.items():
-                yield from pictures_at(self.pictures.place, key, wanted, self.pictures.column)
+            for key, locations in by_file.items():
+                yield from read_pictures(self.pictures.store, key, locations, self.pictures.column)
 
 
-def _turn() -> tuple[int, int]:
-    """This process's number among all that load data, and how many there are."""
+def _rank_and_count() -> tuple[int, int]:
+    """The number of this process among all that load data, and how many they are."""
     worker, distributed = get_worker_info(), torch.distributed
-    number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+    rank, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
     if distributed.is_available() and distributed.is_initialized():
-        number += distributed.get_rank() * count
+        rank += distributed.get_rank() * count
         count *= distributed.get_world_size()
-    return number, count
+    return rank, count

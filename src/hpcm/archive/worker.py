@@ -1,8 +1,8 @@
-"""What an actor does: a part after the other, with one codec.
+"""The actors: each does one part after the other, with one codec.
 
-It reads its part itself, a few pictures ahead of the one that it codes, and keeps no more of a shard than that: what it
-makes goes to the target, or of a shard into a temporary file first. So memory depends on the pictures, not on their
-number, and no picture passes through Ray's object store.
+An actor reads its part itself and prefetches a few pictures. It writes loose files at once, and a shard to a temporary
+file first. So memory depends on the size of the pictures, not on their number, and no picture passes through Ray's
+object store.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from ..image.write import save_picture
 from ..util.metrics import EQUAL, psnr_of_mse
 from ..util.notes import OnNote
 from . import manifest, shards
-from .names import Claims, checked
-from .places import BAD_NAME, Place, readable
+from .names import Claims, checked_name
 from .plan import Job, Part, root_of
-from .shards import Record, Sink
+from .shards import Column, Record, Sink
+from .store import BAD_NAME_ERRNOS, Store, escape
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
 
-AHEAD = 4  # pictures that are read before the codec wants them
-KILO = 1 if sys.platform == "darwin" else 1024  # bytes of a unit of ru_maxrss
-Facts = dict[str, Any]
+PREFETCH = 4  # records that are read before the codec needs them
+MAX_FAILURE = 500  # characters of a part's failure
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss
+Values = dict[str, Any]  # of columns of the manifest, by name
 
 
 class Worker:
@@ -50,169 +51,187 @@ class Worker:
         from ..codec.api import load
 
         lift_pillows_bounds()
-        self.job, self.target = job, Place(job.target)
+        self.job, self.target = job, Store(job.target)
         self.codec: Codec | None = load(job.model, threads=job.threads) if job.model else None
-        if job.how.get("effort"):
+        if job.codec_options.get("effort"):
             import torch
 
             torch.set_num_threads(job.threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Parts, as texts, in a column `part`; what they came to, one row each: see `totals`."""
+        """Parts, as texts in a column `part`, to the columns of `totals`, with one row for each part."""
         rows = [self.attempt(Part.loads(str(text))) for text in batch["part"]]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
-    def attempt(self, part: Part) -> Facts:
+    def attempt(self, part: Part) -> Values:
+        """Does a part; its totals, also if it failed as a whole."""
         try:
             return totals(part, self.do(part))
         except Exception as error:  # of the network, the disk or memory: the next run does this part
-            text = f"{readable(part.inputs[0].key)}: {_described(error)}"
-            return totals(part, manifest.SCHEMA.empty_table(), text)
+            failure = f"{escape(part.inputs[0].key)}: {_described(error)}"
+            return totals(part, manifest.SCHEMA.empty_table(), failure)
 
     def do(self, part: Part) -> pa.Table:
-        """Writes a part's output, then its lines, of which there is one at least. Raises OSError."""
-        root, job = Place(part.root), self.job
-        column = None
-        if "parquet" == part.kind == part.to and (schema := shards.schema_of(root, part.inputs[0].key)) is not None:
-            try:
-                column = shards.column_of(schema, job.column)
-            except HPCMError as error:
-                return manifest.write(self.target, part.name, [_no_picture(part, str(error))])
-        sink = shards.sink(part.to, self.target, part.output, job.verify, column)
-        claims = Claims(job.folds and part.to == "loose")
-        lines: dict[int, Facts] = {}  # of pictures and of what is wrong, by the numbers of the records
-        carried: dict[int, Facts] = {}  # of what else is in a shard, which need none if all goes well
-        for number, record in enumerate(ahead(records(root, part, job.column), AHEAD)):
-            made, facts = self.made(record, part, claims, number)
-            placed = sink.put(made)
-            where = {} if placed is None else {"output": placed.key, "offset": placed.offset}
-            kind = carried if facts is None else lines
-            kind[number] = _line(part, number, record.name, **(facts or {}), **where)
-        for number, failure in _unwritten(sink, lines).items():
-            lines[number] = _taken_down(lines.get(number) or carried[number], failure)
-        rows = list(lines.values()) or [_no_picture(part, "there is no picture in it")]
+        """Writes a part's output, then its rows of the manifest, at least one. Raises OSError."""
+        try:
+            column = self._column_to_keep(part)
+        except FormatError as error:
+            return manifest.write(self.target, part.name, [_error_row(part, str(error))])
+        rows = self._write_output(part, column) or [_error_row(part, "there is no picture in it")]
         return manifest.write(self.target, part.name, rows)
 
-    def made(self, record: Record, part: Part, claims: Claims, number: int) -> tuple[Record, Facts | None]:
-        """A record's successor and what the manifest says of it: nothing of what is no picture and is carried along."""
+    def _column_to_keep(self, part: Part) -> Column | None:
+        """The column of pictures, if Parquet becomes Parquet. Raises FormatError where it can't be chosen."""
+        if part.kind != "parquet" or part.to != "parquet":
+            return None
+        schema = shards.schema_of(Store(part.root), part.inputs[0].key)
+        return None if schema is None else shards.column_of(schema, self.job.column)
+
+    def _write_output(self, part: Part, column: Column | None) -> list[Values]:
+        """Compresses or restores the records of a part and writes them. Returns the rows about them."""
+        sink = shards.open_sink(part.to, self.target, part.output, self.job.verify, column)
+        claims = Claims(self.job.case_insensitive and part.to == "loose")
+        rows: dict[int, Values] = {}  # about pictures and errors, by the numbers of the records
+        copied: dict[int, Values] = {}  # about other files of a shard: these have rows only if writing fails
+        for number, record in enumerate(prefetch(records(part, self.job.column), PREFETCH)):
+            output, values = self._convert(record, part, claims, number)
+            location = sink.put(output)
+            where = {} if location is None else {"output": location.key, "offset": location.offset}
+            destination = copied if values is None else rows
+            destination[number] = _row(part, number, record.name, **(values or {}), **where)
+        for number, error in _finish(sink, rows).items():
+            rows[number] = _write_error_row(rows.get(number) or copied[number], error)
+        return list(rows.values())
+
+    def _convert(self, record: Record, part: Part, claims: Claims, number: int) -> tuple[Record, Values | None]:
+        """The record to write and the values of its row, errors among them; None for a file that is only copied."""
         if record.error is not None:
-            return record._replace(data=None), {"error": record.error, "again": part.kind == "loose"}
+            return record._replace(data=None), {"error": record.error, "retry": part.kind == "loose"}
         assert record.data is not None
         source = record.data
-        picture = self.is_picture(record, part.kind)
-        facts: Facts = {"source_bytes": len(source), "again": False}
+        is_picture = self._is_picture(record, part.kind)
+        values: Values = {"source_bytes": len(source), "retry": False}
         try:
-            record = record._replace(name=self.named(record.name, picture, part, claims, number))
-            if not picture:
+            record = record._replace(name=self._output_name(record.name, is_picture, part, claims, number))
+            if not is_picture:
                 return record, None
             notes: list[str] = []
-            code = self.restored if self.job.restore else self.compressed
-            data, told = code(source, notes.append)
+            convert = self.restore if self.job.restore else self.compress
+            data, more_values = convert(source, notes.append)
         except HPCMError as error:
-            return record._replace(data=None), {**facts, "error": str(error)}
-        except Exception as error:  # whatever is wrong with one picture doesn't end the run
-            return record._replace(data=None), {**facts, "error": _described(error), "again": True}
-        facts |= {"bytes": len(data), "notes": "; ".join(notes) or None, **told}
-        return record._replace(data=data), facts
+            return record._replace(data=None), {**values, "error": str(error)}
+        except Exception as error:  # any error of one picture: the run goes on
+            return record._replace(data=None), {**values, "error": _described(error), "retry": True}
+        values |= {"bytes": len(data), "notes": "; ".join(notes) or None, **more_values}
+        return record._replace(data=data), values
 
-    def named(self, name: str, picture: bool, part: Part, claims: Claims, number: int) -> str:
-        """What a record of that name is called in the output. Raises FormatError where it can't be called so."""
-        if part.to != "parquet":  # in a table a name is a text as any
-            name = checked(name)
-        if picture:
-            name = self.job.renamed(name)
-        if part.to != "parquet" and claims.take(name, number) is not None:
+    def _output_name(self, name: str, is_picture: bool, part: Part, claims: Claims, number: int) -> str:
+        """The name of a record in the output. Raises FormatError for a name that is taken or that no file may have."""
+        if part.to == "parquet":  # where a name is a text and may be any
+            return self.job.output_name(name) if is_picture else name
+        name = checked_name(name)
+        if is_picture:
+            name = self.job.output_name(name)
+        if claims.take(name, number) is not None:
             raise FormatError(f"another picture becomes {name} already")
         return name
 
-    def is_picture(self, record: Record, kind: str) -> bool:
-        """Every row of Parquet is to be one, but an archive's may hold what a tar had beside its pictures."""
+    def _is_picture(self, record: Record, kind: str) -> bool:
+        """Other records are copied: files beside the pictures of a tar, also where Parquet was made of a tar."""
         if kind == "parquet":
             return not self.job.restore or is_hpcm(record.data or b"")
-        return kind == "loose" or PurePosixPath(record.name).suffix.lower() in self.job.wanted
+        return kind == "loose" or PurePosixPath(record.name).suffix.lower() in self.job.suffixes
 
-    def compressed(self, data: bytes, on_note: OnNote) -> tuple[bytes, Facts]:
+    def compress(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
+        """A picture's bytes to those of a .hpcm file, and values for its row."""
         assert self.codec is not None
         image = open_picture(data, on_note=on_note)
-        made = self.codec.compress(image, **self.job.how, on_note=on_note)
-        container = unpack(made)
-        facts = facts_of(container, len(made))
+        compressed = self.codec.compress(image, **self.job.codec_options, on_note=on_note)
+        container = unpack(compressed)
+        values = values_of(container, len(compressed))
         if self.job.verify:
-            facts |= {"psnr": psnr(image, self.codec.decompress(container, max_pixels=MAX_ENCODED)), "verified": True}
-        return made, facts
+            decoded = self.codec.decompress(container, max_pixels=MAX_ENCODED)
+            values |= {"psnr": psnr(image, decoded), "verified": True}
+        return compressed, values
 
-    def restored(self, data: bytes, on_note: OnNote) -> tuple[bytes, Facts]:
+    def restore(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
+        """The bytes of a .hpcm file to those of a picture, and values for its row."""
         from ..codec.api import codec_for
 
         container = unpack(data)
         codec = self.codec or codec_for(container, threads=self.job.threads)
         image = codec.decompress(container, max_pixels=MAX_ENCODED)
         picture = save_picture(image, f".{self.job.format}", on_note=on_note)
-        return picture, {**facts_of(container, len(data)), "verified": True}
+        return picture, {**values_of(container, len(data)), "verified": True}
 
 
-def records(root: Place, part: Part, column: str | None) -> Iterator[Record]:
-    if part.kind == "loose":
-        return shards.loose(root, part.inputs)
-    key = part.inputs[0].key
-    return shards.tar(root, key) if part.kind == "tar" else shards.parquet(root, key, column)
+def records(part: Part, column: str | None) -> Iterator[Record]:
+    """The records of a part; `column`: of Parquet."""
+    root, key = Store(part.root), part.inputs[0].key
+    match part.kind:
+        case "tar":
+            return shards.read_tar(root, key)
+        case "parquet":
+            return shards.read_parquet(root, key, column)
+    return shards.read_loose(root, part.inputs)
 
 
-def ahead(source: Iterator[Record], count: int) -> Iterator[Record]:
-    """The same records, of which a thread reads at most `count` before they are asked for."""
-    waiting: queue.Queue[Record | BaseException | None] = queue.Queue()
-    room, over = threading.Semaphore(count), threading.Event()
+def prefetch(source: Iterator[Record], count: int) -> Iterator[Record]:
+    """The same records. A thread reads at most `count` of them before they are needed."""
+    ready: queue.Queue[Record | BaseException | None] = queue.Queue()
+    slots, stopped = threading.Semaphore(count), threading.Event()
 
     def read() -> None:
         try:
-            while room.acquire() and not over.is_set():
-                waiting.put(next(source))
+            while slots.acquire() and not stopped.is_set():
+                ready.put(next(source))
         except StopIteration:
-            waiting.put(None)
-        except BaseException as error:  # raised where it is asked for
-            waiting.put(error)
+            ready.put(None)
+        except BaseException as error:  # raised in the thread that needs the record
+            ready.put(error)
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
-        while (found := waiting.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            room.release()
-            yield found
+        while (record := ready.get()) is not None:
+            if isinstance(record, BaseException):
+                raise record
+            slots.release()
+            yield record
     finally:
-        over.set()
-        room.release()
+        stopped.set()
+        slots.release()
         thread.join()
 
 
-def totals(part: Part, lines: pa.Table, failed: str = "") -> Facts:
-    """What a part came to, and the most memory that this process has had.
+def totals(part: Part, rows: pa.Table, failure: str = "") -> Values:
+    """Totals of the rows of a part, and the peak memory of this process in bytes.
 
-    Inputs with a line that is to be tried again aren't done, and a part of such lines has failed.
+    Inputs with a row that is to be retried aren't done, and a part with such a row has failed.
     """
 
     def total(name: str) -> int:
-        return pc.sum(lines[name]).as_py() or 0
+        return pc.sum(rows[name]).as_py() or 0
 
-    again = lines.filter(pc.fill_null(lines["again"], False))
-    for line in again.slice(0, 1).to_pylist():
-        failed = " ".join(dict.fromkeys([line["input"], line["name"]])) + f": {line['error']}"
-    pixels = pc.sum(pc.multiply(lines["width"].cast(pa.int64()), lines["height"].cast(pa.int64()))).as_py()
+    retried = rows.filter(pc.fill_null(rows["retry"], False))
+    for row in retried.slice(0, 1).to_pylist():
+        failure = " ".join(dict.fromkeys([row["input"], row["name"]])) + f": {row['error']}"
+    pixels = pc.sum(pc.multiply(rows["width"].cast(pa.int64()), rows["height"].cast(pa.int64()))).as_py()
     return {
         "part": part.name,
-        "inputs": len(set(lines["input"].to_pylist()) - set(again["input"].to_pylist())),
-        "pictures": len(lines) - lines["bytes"].null_count,
-        "errors": len(lines) - lines["error"].null_count,
+        "inputs": len(set(rows["input"].to_pylist()) - set(retried["input"].to_pylist())),
+        "pictures": len(rows) - rows["bytes"].null_count,
+        "errors": len(rows) - rows["error"].null_count,
         "pixels": pixels or 0,
         "bytes_in": total("source_bytes"),
         "bytes_out": total("bytes"),
-        "failed": " ".join(failed.split())[:500],
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO,
+        "failure": " ".join(failure.split())[:MAX_FAILURE],
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
     }
 
 
-def facts_of(container: Container, size: int) -> Facts:
+def values_of(container: Container, size: int) -> Values:
+    """Values of the manifest about a .hpcm file of `size` bytes."""
     checksums = b"".join(tile[-1].checksum.to_bytes(4, "little") for tile in container.tiles)
     symbols = container.tiles[0][-1].checksum if len(container.tiles) == 1 else zlib.crc32(checksums)
     pixels = container.width * container.height
@@ -221,40 +240,41 @@ def facts_of(container: Container, size: int) -> Facts:
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
-    """Of two pictures in dB, over all pixels and channels but alpha, at most EQUAL."""
-    one, other = from_image(a), from_image(b)
-    rows = zip(one.pixels, other.pixels, strict=True)
+    """The PSNR of two pictures in dB, over all pixels and channels but alpha, at most EQUAL."""
+    first, second = from_image(a), from_image(b)
+    rows = zip(first.pixels, second.pixels, strict=True)
     mse = float(np.mean([np.mean((x.astype(np.float32) - y) ** 2) for x, y in rows]))
-    return min(psnr_of_mse(mse, one.peak), EQUAL)
+    return min(psnr_of_mse(mse, first.peak), EQUAL)
 
 
-def _line(part: Part, number: int, name: str, **facts: Any) -> Facts:
-    """The manifest's line about a record of a part."""
-    found, position = (part.inputs[number], 0) if part.kind == "loose" else (part.inputs[0], number)
-    return manifest.line(root_of(Place(part.root)), found, position, name, **facts)
+def _row(part: Part, number: int, name: str, **values: Any) -> Values:
+    """The manifest's row about a record of a part."""
+    entry, position = (part.inputs[number], 0) if part.kind == "loose" else (part.inputs[0], number)
+    return manifest.row(root_of(Store(part.root)), entry, position, name, **values)
 
 
-def _no_picture(part: Part, why: str) -> Facts:
-    return _line(part, 0, "", error=why, again=False)
+def _error_row(part: Part, error: str) -> Values:
+    """About a whole shard, which isn't retried."""
+    return _row(part, 0, "", error=error, retry=False)
 
 
-def _unwritten(sink: Sink, lines: dict[int, Facts]) -> dict[int, Exception]:
-    """Writes what is left to write. Which of the records couldn't be written: all, where a shard's name is no name."""
+def _finish(sink: Sink, rows: dict[int, Values]) -> dict[int, Exception]:
+    """Writes what isn't written yet. Returns errors by record: of all records if the shard's name can't be written."""
     try:
         return sink.finish()
     except OSError as error:
-        if error.errno not in BAD_NAME:
+        if error.errno not in BAD_NAME_ERRNOS:
             raise
-        return dict.fromkeys(lines, error)
+        return dict.fromkeys(rows, error)
 
 
-def _taken_down(line: Facts, error: Exception) -> Facts:
-    """The line about a record that couldn't be written. A name that the place doesn't take isn't tried again."""
-    hopeless = isinstance(error, OSError) and error.errno in BAD_NAME
+def _write_error_row(row: Values, error: Exception) -> Values:
+    """The row about a record that couldn't be written. One whose name the store can't hold isn't retried."""
+    is_bad_name = isinstance(error, OSError) and error.errno in BAD_NAME_ERRNOS
     reason = getattr(error, "strerror", None) or _described(error)
-    origin = {name: line.get(name) for name in manifest.ORIGIN}
-    return {**origin, "error": readable(f"it can't be written: {reason}"), "again": not hopeless}
+    source = {name: row.get(name) for name in manifest.SOURCE_COLUMNS}
+    return {**source, "error": escape(f"it can't be written: {reason}"), "retry": not is_bad_name}
 
 
 def _described(error: Exception) -> str:
-    return readable(f"{error.__class__.__name__}: {error}")
+    return escape(f"{error.__class__.__name__}: {error}")

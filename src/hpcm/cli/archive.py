@@ -13,7 +13,7 @@ from ..archive.names import KINDS
 from ..defaults import DEFAULT_MODEL
 from ..errors import UsageError
 from . import types
-from .folders import in_words
+from .folders import describe
 from .messages import say
 from .options import EFFORTS, add_target
 from .parsing import Commands, add_command
@@ -21,7 +21,7 @@ from .parsing import Commands, add_command
 if TYPE_CHECKING:
     from ..archive import Summary
 
-EXTRA = ("ray", "pyarrow")  # packages of the extra `ray`
+EXTRA = ("ray", "pyarrow", "jinja2")  # packages of the extra `ray`
 MEGA = 1e6
 
 
@@ -53,21 +53,23 @@ def add(commands: Commands) -> None:
 
 def archive(options: argparse.Namespace) -> bool:
     if not all(map(find_spec, EXTRA)):
-        raise UsageError("this needs Ray and pyarrow: pip install 'hpcm-codec[ray]'")
+        raise UsageError("this needs Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'")
     from .. import archive
 
-    where = {name: getattr(options, name) for name in ("to", "column", "shard_size", "verify", "address", "threads")}
-    with progress() as report:
+    names = ("to", "column", "shard_size", "verify", "address", "threads")
+    shared = {name: getattr(options, name) for name in names}
+    with progress() as on_progress:
+        shared["on_progress"] = on_progress
         if options.restore:
             what = {"format": options.format, "model": options.model}
-            done = archive.restore(options.sources, options.target, **what, **where, told=report)
+            done = archive.restore(options.sources, options.target, **what, **shared)
         else:
             what = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "effort")}
             what["model"] = options.model or DEFAULT_MODEL
-            done = archive.compress(options.sources, options.target, **what, **where, told=report)
+            done = archive.compress(options.sources, options.target, **what, **shared)
     print(summary(done, options.target))
     if done.skipped:
-        say("note", f"skipped {in_words(done.skipped)}")
+        say("note", f"skipped {describe(done.skipped)}")
     if done.errors:
         say("note", f"errors in the manifest: {done.errors:,} (files that can't be read or are damaged)")
     if done.failed:
@@ -76,7 +78,7 @@ def archive(options: argparse.Namespace) -> bool:
 
 
 def summary(done: Summary, target: str) -> str:
-    """What a run has done, for the terminal."""
+    """The lines that a run prints at its end."""
     rate = f"{rates(done)}; " if done.pictures else ""
     size = f"{done.bytes_in:,} -> {done.bytes_out:,} bytes"
     share = f" ({done.bytes_out / done.bytes_in:.1%})" if done.bytes_in else ""
@@ -84,18 +86,18 @@ def summary(done: Summary, target: str) -> str:
     return (
         f"{target}  {done.done:,} of {done.inputs:,} inputs done, {done.pictures:,} pictures in this run{errors}\n"
         f"  {size}{share}\n"
-        f"  {rate}{done.seconds:.0f} s in all; _hpcm/manifest.parquet and _hpcm/report.html tell more"
+        f"  {rate}{done.seconds:.0f} s in all; details: _hpcm/manifest.parquet, _hpcm/report.html"
     )
 
 
 def rates(done: Summary) -> str:
-    seconds = max(done.seconds - done.begun, 1e-9)
+    seconds = max(done.seconds - done.startup, 1e-9)
     return f"{done.pictures / seconds:.1f} pictures/s, {done.pixels / MEGA / seconds:.2f} megapixels/s"
 
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """What to call with how far a run is. It draws a bar with the rates, on a stderr that is a terminal."""
+    """A callback for the progress of a run, which draws a bar on stderr; None if that is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -106,11 +108,11 @@ def progress() -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting Ray")
 
-        def report(done: Summary) -> None:
+        def on_progress(done: Summary) -> None:
             text = "waiting for the first part"
             if done.pictures or done.errors:
                 text = f"{rates(done)}, {done.bytes_in / MEGA:,.0f} -> {done.bytes_out / MEGA:,.1f} MB"
                 text += f", {done.errors:,} errors" * bool(done.errors)
             bar.update(task, total=done.inputs, completed=done.done, description=text)
 
-        yield report
+        yield on_progress

@@ -1,4 +1,4 @@
-"""The commands, and the parser of them all. Each command's module declares its options, beside what it does."""
+"""The commands, and the parser of the command line. Each command's module declares its options and runs it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMANDS = (  # in the order in which help lists them
     thumbnail,
     desktop,
 )
-ON_COMMANDS = (completion, help)  # these are about the other commands
+ON_COMMANDS = (completion, help)  # these need the parser of all commands
 EXAMPLES = """examples:
   hpcm compress photo.jpg                   writes photo.hpcm
   hpcm compress photos -o small --bpp 0.5   every picture in a folder
@@ -50,18 +50,18 @@ EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """argparse's parser of the whole command line. What it parses has the function to call in `run`."""
-    whole = Parser(
+    """argparse's parser of the whole command line. `run` of its result is the function to call."""
+    root = Parser(
         prog="hpcm",
         description="A learned image codec.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument("--version", action=Version)
-    whole.set_defaults(run=partial(help.first, whole))
-    commands = whole.add_subparsers(metavar="COMMAND")
+    root.add_argument("--version", action=Version)
+    root.set_defaults(run=partial(help.overview, root))
+    commands = root.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     for about in ON_COMMANDS:
-        about.add(commands, whole)
-    return whole
+        about.add(commands, root)
+    return root

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
 from . import types
-from .batch import Report, keep, load, run_jobs
-from .folders import in_words
+from .batch import OnProgress, load, run_jobs, save
+from .folders import describe
 from .jobs import Job, plan
 from .messages import note_printer, say
-from .options import EFFORTS, add_files, add_target, where
+from .options import EFFORTS, add_files, add_target, engine_options
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 from .processes import Work
@@ -21,7 +21,7 @@ from .processes import Work
 if TYPE_CHECKING:
     from ..codec.codec import Codec
 
-WHY_SKIPPED = "in a folder, only files with the usual suffixes of pictures are compressed"
+SKIP_REASON = "in a folder, only files with the usual suffixes of pictures are compressed"
 
 
 def add(commands: Commands) -> None:
@@ -43,24 +43,24 @@ def compress(options: argparse.Namespace) -> bool:
     for job in jobs:
         refuse_misnamed(job.target, SUFFIX)
     for folder, kinds in () if options.quiet else skipped.items():
-        del kinds[SUFFIX]  # made of pictures already
+        del kinds[SUFFIX]  # compressed already
         if kinds:
-            say("note", f"skipped {in_words(kinds)}: {WHY_SKIPPED}", folder)
+            say("note", f"skipped {describe(kinds)}: {SKIP_REASON}", folder)
     return run_jobs(jobs, compressor, options)
 
 
-def compressor(options: argparse.Namespace, report: Report | None = None) -> Work:
-    """Loads the model; what compresses a file, and calls `report` with how far a search is. Raises HPCMError."""
+def compressor(options: argparse.Namespace, on_progress: OnProgress | None = None) -> Work:
+    """Loads the model. Returns the function that compresses a file. Raises HPCMError."""
     from ..image.read import lift_pillows_bounds
 
     lift_pillows_bounds()
-    codec = load(options.model, where(options))
+    codec = load(options.model, engine_options(options))
     if options.effort and options.threads and find_spec("torch"):
         import torch
 
         torch.set_num_threads(options.threads)
     how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
-    return partial(compress_one, codec, how={**how, "on_progress": report}, options=options)
+    return partial(compress_one, codec, how={**how, "on_progress": on_progress}, options=options)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
@@ -70,4 +70,4 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
     image = open_picture(data, on_note=on_note)
     compressed = codec.compress(image, **how, on_note=on_note)
     bpp = 8 * len(compressed) / (image.width * image.height)
-    keep(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
+    save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")

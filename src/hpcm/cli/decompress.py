@@ -12,10 +12,10 @@ from ..format.container import unpack
 from ..format.fields import PASSES
 from ..util.hardware import keep_pages
 from . import types
-from .batch import Report, keep, load, run_jobs
+from .batch import OnProgress, load, run_jobs, save
 from .jobs import Job, plan
 from .messages import note_printer
-from .options import add_files, where
+from .options import add_files, engine_options
 from .parsing import Commands, add_command
 from .processes import Work
 
@@ -59,13 +59,13 @@ def decompress(options: argparse.Namespace) -> bool:
     return run_jobs(jobs, decompressor, options, decodes=True)
 
 
-def decompressor(options: argparse.Namespace, report: Report | None = None) -> Work:
-    """Loads the model, if one is named; what decompresses a file. Raises HPCMError."""
+def decompressor(options: argparse.Namespace, on_progress: OnProgress | None = None) -> Work:
+    """Loads the model, if one is named. Returns the function that decompresses a file. Raises HPCMError."""
     from ..image.read import lift_pillows_bounds
 
     lift_pillows_bounds()
     keep_pages()
-    codec = load(options.model, where(options)) if options.model else None
+    codec = load(options.model, engine_options(options)) if options.model else None
     return partial(decompress_one, codec, options=options)
 
 
@@ -78,7 +78,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
         raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
-    codec = codec or codec_for(container, **where(options))
+    codec = codec or codec_for(container, **engine_options(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_size(container, options.max_size)
     if options.partial:
@@ -90,4 +90,4 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     shown = f"{image.width} x {image.height} pixels"
     if container.progress < 1:
         shown += f", {container.progress:.0%} of the file"
-    keep(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({shown})")
+    save(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({shown})")

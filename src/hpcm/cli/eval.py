@@ -65,7 +65,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from ..eval.report import markdown, summary, summary_note
 
     pictures = eval_.find_pictures(options.pictures)[: options.limit]
-    given = eval_.Options(
+    eval_options = eval_.Options(
         models=default_models() if options.model is None else options.model,
         codecs=[name for name in options.codecs.split(",") if name],
         settings=dict(options.settings),
@@ -80,8 +80,8 @@ def evaluate(options: argparse.Namespace) -> None:
         published=True if options.published else None,
     )
     folder = Path(options.output)
-    with watching() as watcher:
-        results = eval_.evaluate(pictures, folder, given, watcher=watcher, prepare=prepare)
+    with progress() as watcher:
+        results = eval_.evaluate(pictures, folder, eval_options, watcher=watcher, prepare=prepare)
     print(markdown(*summary(results)))
     print(summary_note(results))
     for text in results.warnings:
@@ -93,7 +93,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def prepare() -> None:
-    """What every process that measures does first."""
+    """Prepares a process that measures."""
     from ..image.read import lift_pillows_bounds
 
     lift_pillows_bounds()
@@ -106,8 +106,8 @@ def default_models() -> list[str]:
 
 
 @contextmanager
-def watching() -> Iterator[Watcher]:
-    """Draws a bar on stderr if that is a terminal."""
+def progress() -> Iterator[Watcher]:
+    """A watcher that draws a bar on stderr, if that is a terminal."""
     from ..eval.evaluate import Watcher
 
     if not sys.stderr.isatty():

@@ -1,8 +1,8 @@
-"""What a folder holds: files to convert, what is skipped, and what can't be read.
+"""The contents of a folder: files to convert, files that are skipped, and what can't be read.
 
-Nothing is passed over in silence, because the originals may be deleted afterwards. A folder is read with all that it
-holds, also behind symbolic links, and each real folder once. Links are followed last, so that a folder keeps the name
-under which it really lies. A link to a folder around this one isn't followed: it would lead to the whole disk.
+Everything is counted, because users may delete the originals afterwards. Subfolders are read, too, also behind symbolic
+links, and each real folder once. Links are followed last, so that files are named by their real folders where these are
+in the folder. A link to a folder around this one isn't followed: it would lead to the whole disk.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-MAX_KINDS = 30  # that are named in a line
+MAX_KINDS = 30  # that a message names
 
 
 @dataclass
 class Contents:
-    """What a folder holds."""
+    """Of a folder."""
 
     files: list[Path] = field(default_factory=list)  # with a wanted suffix, sorted
     skipped: Counter[str] = field(default_factory=Counter)  # by kind: a suffix, "hidden", ...
@@ -29,7 +29,7 @@ class Contents:
 
 
 def contents(folder: Path, wanted: Collection[str]) -> Contents:
-    """What a folder and the folders in it hold; `wanted`: suffixes of files to convert. Raises nothing."""
+    """The contents of a folder and its subfolders; `wanted`: suffixes of files to convert. Raises nothing."""
     result = Contents()
     root = Path(os.path.realpath(folder))
     seen: set[Path] = set()
@@ -49,17 +49,17 @@ def contents(folder: Path, wanted: Collection[str]) -> Contents:
 
 
 def _folders_in(folder: Path, wanted: Collection[str], result: Contents) -> list[os.DirEntry[str]]:
-    """The folders in a folder, whose other entries are put where they belong."""
+    """The subfolders of a folder. Its other entries are added to `result`."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if _sort(entry, wanted, result)]
+            return [entry for entry in entries if _classify(entry, wanted, result)]
     except OSError as error:
         result.unreadable.append((folder, error))
         return []
 
 
-def _sort(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) -> bool:
-    """Puts an entry of a folder where it belongs; whether it is a folder, which is to be read too."""
+def _classify(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) -> bool:
+    """Adds an entry of a folder to `result`, unless it is a subfolder. Returns whether it is one."""
     path = Path(entry.path)
     if entry.name.startswith("."):
         result.skipped["hidden"] += 1
@@ -68,8 +68,8 @@ def _sort(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) ->
         mode = entry.stat().st_mode
     except OSError as error:
         broken = entry.is_symlink() and isinstance(error, FileNotFoundError)
-        what = UsageError(f"it is a link to {os.path.realpath(path)}, which doesn't exist") if broken else error
-        result.unreadable.append((path, what))
+        reason = UsageError(f"it is a link to {os.path.realpath(path)}, which doesn't exist") if broken else error
+        result.unreadable.append((path, reason))
         return False
     if stat.S_ISDIR(mode):
         return True
@@ -82,10 +82,10 @@ def _sort(entry: os.DirEntry[str], wanted: Collection[str], result: Contents) ->
     return False
 
 
-def in_words(skipped: Counter[str]) -> str:
-    """Three .orf, one .txt -> '3 .orf, 1 .txt'; the most frequent first."""
+def describe(skipped: Counter[str]) -> str:
+    """{".orf": 3, ".txt": 1} -> '3 .orf, 1 .txt', the most frequent first."""
     kinds = sorted(skipped.items(), key=lambda pair: (-pair[1], pair[0]))
-    words = [f"{count} {kind}" for kind, count in kinds[:MAX_KINDS]]
-    if rest := sum(count for _, count in kinds[MAX_KINDS:]):
-        words.append(f"{rest} others")
-    return ", ".join(words)
+    texts = [f"{count} {kind}" for kind, count in kinds[:MAX_KINDS]]
+    if others := sum(count for _, count in kinds[MAX_KINDS:]):
+        texts.append(f"{others} others")
+    return ", ".join(texts)

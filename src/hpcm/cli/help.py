@@ -1,4 +1,4 @@
-"""`hpcm` alone and `hpcm help`: which commands there are, and what each does."""
+"""`hpcm` alone and `hpcm help`: the commands, and what each does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from .parsing import Commands, add_command
 
-FIRST = """hpcm makes photographs small. The commands that most people need:
+OVERVIEW = """hpcm makes photographs small. The commands that most people need:
 
   hpcm compress photo.jpg                   writes photo.hpcm
   hpcm decompress photo.hpcm -o back.png    writes a picture again
@@ -16,25 +16,25 @@ FIRST = """hpcm makes photographs small. The commands that most people need:
 Others: {others}.
 `hpcm help COMMAND` explains a command, `hpcm help` lists all of them.
 """
-COMMONEST = ("compress", "decompress", "info")
+BASIC = ("compress", "decompress", "info")
 
 
-def add(commands: Commands, whole: argparse.ArgumentParser) -> None:
-    command = add_command(commands, "help", partial(help_, whole), "explain a command, or list them all")
+def add(commands: Commands, root: argparse.ArgumentParser) -> None:
+    command = add_command(commands, "help", partial(help_, root), "explain a command, or list them all")
     command.add_argument("command", nargs="?", choices=[*commands.choices], metavar="COMMAND", help="its name")
 
 
-def first(whole: argparse.ArgumentParser, _: argparse.Namespace) -> None:
+def overview(root: argparse.ArgumentParser, _: argparse.Namespace) -> None:
     """What `hpcm` without a command prints."""
-    others = ", ".join(name for name in parsers(whole) if name not in COMMONEST)
-    print(FIRST.format(others=others), end="")
+    others = ", ".join(name for name in parsers(root) if name not in BASIC)
+    print(OVERVIEW.format(others=others), end="")
 
 
-def help_(whole: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def help_(root: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """The help of a command, or of all of hpcm."""
-    (parsers(whole)[options.command] if options.command else whole).print_help()
+    (parsers(root)[options.command] if options.command else root).print_help()
 
 
-def parsers(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def parsers(root: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The parsers of the commands by their names."""
-    return next(dict(action.choices) for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+    return next(dict(action.choices) for action in root._actions if isinstance(action, argparse._SubParsersAction))

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "import", import_, "convert a checkpoint of the authors to a weights file")
     command.add_argument("file", metavar="FILE", help="the checkpoint, .pth.tar or .pth")
     command.add_argument("--arch", choices=ARCHITECTURES, required=True, help="architecture of the checkpoint")
-    text = "lambda of its training; models with one name and several lambdas form a ladder (base-0130, base-0250)"
+    text = "lambda of its training; models with one name and several lambdas form a family (base-0130, base-0250)"
     command.add_argument("--lambda", dest="lmbda", type=types.positive, metavar="X", help=text)
     text = "NAME.safetensors; NAME becomes the model's name"
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=text)

@@ -1,4 +1,4 @@
-"""`hpcm info`: what a .hpcm file says, without decoding it."""
+"""`hpcm info`: the header of a .hpcm file, without decoding it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .messages import attempt, printable
 from .parsing import Commands, add_command
 from .streams import is_standard_input
 
-EXTRAS = {"alpha": "alpha", **NAMES, "comments": "comments"}  # what a file may hold besides pixels, and its name
+EXTRAS = {"alpha": "alpha", **NAMES, "comments": "comments"}  # data besides pixels: field -> name
 
 
 def add(commands: Commands) -> None:
@@ -47,7 +47,7 @@ def show(job: Job, as_json: bool) -> None:
 
 
 def installed(container: Container) -> WeightsFile | None:
-    """The model that the file was made with, if it is on this machine."""
+    """The model that the file was made with, None if it isn't installed."""
     try:
         return find_hash(container.model, container.model_hash)
     except ModelNotFoundError:
@@ -55,7 +55,7 @@ def installed(container: Container) -> WeightsFile | None:
 
 
 def lines(fields: dict[str, Any], model_path: str | None) -> list[str]:
-    """The same for a reader."""
+    """The header as lines of text."""
     sizes = {name: fields[f"{field}_bytes"] for field, name in EXTRAS.items()}
     extras = [f"{name} {size:,} bytes" for name, size in sizes.items() if size is not None]
     amount = f"{fields['bpp']:.3f} bpp"
@@ -64,19 +64,19 @@ def lines(fields: dict[str, Any], model_path: str | None) -> list[str]:
     tiles = f"{fields['tiles']} of at most {fields['tile_side']} x {fields['tile_side']} pixels"
     if fields["progressive"]:
         tiles += ", progressive"
-    where = f"at hand: {model_path}" if model_path else "not at hand"
+    status = f"installed: {model_path}" if model_path else "not installed"
     return [
         f"  size     {fields['bytes']:,} bytes, {amount}",
         f"  picture  {fields['width']} x {fields['height']} pixels, {fields['colour']}, {fields['bit_depth']} bits",
         f"  extras   {', '.join(extras) or 'none'}",
         f"  tiles    {tiles}",
         f"  quality  {quality_line(fields)}",
-        f"  model    {fields['model']}, hash {fields['model_hash']}, {where}",
+        f"  model    {fields['model']}, hash {fields['model_hash']}, {status}",
     ]
 
 
 def quality_line(fields: dict[str, Any]) -> str:
-    """Quality and level, or the level alone where the model, which says how many there are, isn't installed."""
+    """Quality and level; the level alone if the model, which has the number of levels, isn't installed."""
     if fields["levels"] is None:
         return f"level {fields['level']}"
     if fields["levels"] == 1:

@@ -1,6 +1,6 @@
-"""Jobs of the command line: which output belongs to which input.
+"""Jobs of the command line: one file to convert each, with its input and its output.
 
-A `Job` is one file to convert. `plan` turns arguments into jobs by these rules:
+`plan` makes jobs of the arguments by these rules:
 
     input            -o                          output
     photo.jpg        none                        photo.hpcm beside it
@@ -41,21 +41,21 @@ class Job:
 
     source: Path | None  # None: standard input
     target: Path | None  # None: standard output
-    rival: Path | None = None  # an earlier source with the same target
-    problem: Exception | None = None  # why there is nothing to convert
+    conflict: Path | None = None  # an earlier source with the same target
+    error: Exception | None = None  # why the source can't be read
 
     @property
     def name(self) -> str:
-        """What messages call the input."""
+        """The input's name in messages."""
         return "standard input" if self.source is None else str(self.source)
 
     def suffix(self, format: str) -> str:
         """The target's suffix, or that of `format` where it has none."""
         return (self.target.suffix if self.target else "") or f".{format}"
 
-    def is_made(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether the target exists and isn't older than the source."""
-        if self.source is None or self.target is None or self.rival or self.problem:
+        if self.source is None or self.target is None or self.conflict or self.error:
             return False
         try:
             source, target = self.source.stat(), self.target.stat()
@@ -65,19 +65,19 @@ class Job:
         return is_file and target.st_mtime_ns // MICROSECOND >= source.st_mtime_ns // MICROSECOND
 
     def check(self, force: bool, *, skip_existing: bool = False, decodes: bool = False) -> None:
-        """What can be known to fail before any work is done. Raises OSError or UsageError.
+        """Raises the OSError or UsageError with which the job would fail, as far as that can be known before.
 
         Args:
-            skip_existing: a target that is made already was sorted out before.
-            decodes: the input is to be a .hpcm file.
+            skip_existing: whether jobs that are up to date are skipped, which this one isn't.
+            decodes: whether the input should be a .hpcm file.
         """
-        if self.problem is not None:
-            raise self.problem
+        if self.error is not None:
+            raise self.error
         if self.source is not None:
-            self.source.stat()  # raises what is wrong with it
-        if self.rival is not None:
+            self.source.stat()  # raises OSError if it can't be read
+        if self.conflict is not None:
             raise UsageError(
-                f"{self.rival} already has the output {self.target}; rename one, or give one alone with -o FILE"
+                f"{self.conflict} already has the output {self.target}; rename one, or give one alone with -o FILE"
             )
         if self.target is not None:
             self._check_target(self.target, force, skip_existing, decodes)
@@ -85,16 +85,16 @@ class Job:
             raise UsageError("standard output is closed or a terminal; name an output with -o")
 
     def _check_target(self, target: Path, force: bool, skip_existing: bool, decodes: bool) -> None:
-        """That the target may be written. Raises OSError or UsageError."""
+        """Raises OSError or UsageError if the target may not be written."""
         if self.source is not None and target.exists():
             if target.samefile(self.source):
-                raise UsageError(self._why_same(decodes))
+                raise UsageError(self._same_file_error(decodes))
             if skip_existing and not force and target.is_file():
                 raise UsageError(f"{target} is older than the input; -f overwrites it")
         refuse_existing(target, force)
 
-    def _why_same(self, decodes: bool) -> str:
-        """What to say where input and output are the same file: most likely the other command is meant."""
+    def _same_file_error(self, decodes: bool) -> str:
+        """The message if input and output are the same file: most likely the other command is meant."""
         head = self.read()[:LONGEST_START]
         if is_hpcm(head) and not decodes:
             return "it is a .hpcm file already; `hpcm decompress` makes a picture of it"
@@ -110,7 +110,13 @@ class Job:
         return sys.stdin.buffer.read()
 
     def write(self, data: bytes, force: bool, keep_times: bool = False) -> None:
-        """To the target, all or nothing; `keep_times`: with the source's times. Raises OSError or UsageError."""
+        """Writes the target, all or nothing.
+
+        Args:
+            keep_times: whether the target gets the source's times.
+
+        Raises OSError or UsageError.
+        """
         if self.target is not None:
             write(self.target, data, force)
             if keep_times and self.source is not None and self.target.is_file():
@@ -122,33 +128,44 @@ class Job:
 
 
 class Plan(NamedTuple):
-    """What there is to do."""
-
     jobs: list[Job]
-    skipped: dict[str, Counter[str]]  # folder -> how many files of which kinds in it aren't converted
+    skipped: dict[str, Counter[str]]  # folder -> numbers of files that aren't converted, by kind
 
 
 def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> Plan:
-    """The jobs of the arguments, in order and without repetitions; of folders what ends in one of `wanted`.
+    """The jobs of the arguments, in order and without repetitions.
 
-    What can't be read is a job with a problem. Raises UsageError.
+    Args:
+        suffix: of outputs whose names aren't given.
+        wanted: suffixes of the files in folders that are inputs.
+
+    What can't be read is a job with an error. Raises UsageError.
     """
-    if "" in (*inputs, output):  # which Path takes for the working directory
-        raise UsageError("the name of an input or output is empty")
-    if output is not None and is_standard_output(output):
-        output = STREAM
-    inputs = [STREAM if is_standard_input(name) else name for name in inputs]
-    folders = [name for name in inputs if name != STREAM and os.path.isdir(name)]
-    into = None if output in (None, STREAM) else _folder(output, many=len(inputs) > 1 or bool(folders))
+    inputs, output = _with_streams(inputs, output)
+    several = len(inputs) > 1 or any(map(_is_folder, inputs))
+    into = None if output in (None, STREAM) else _output_folder(output, several)
     result = Plan([], {})
     for name in inputs:
-        if name in folders:
+        if _is_folder(name):
             _add_folder(result, Path(name), into, suffix, wanted)
         else:
             result.jobs.append(_job(name, output, into, suffix))
     if into or len(result.jobs) > 1:
         _refuse_streams(result.jobs)
-    return result._replace(jobs=_with_rivals(result.jobs))
+    return result._replace(jobs=_with_conflicts(result.jobs))
+
+
+def _with_streams(inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
+    """The arguments with STREAM for every name of a standard stream. Raises UsageError for an empty name."""
+    if "" in (*inputs, output):  # Path("") is the working directory
+        raise UsageError("the name of an input or output is empty")
+    if output is not None and is_standard_output(output):
+        output = STREAM
+    return [STREAM if is_standard_input(name) else name for name in inputs], output
+
+
+def _is_folder(name: str) -> bool:
+    return name != STREAM and os.path.isdir(name)
 
 
 def _job(name: str, output: str | None, into: Path | None, suffix: str) -> Job:
@@ -165,37 +182,37 @@ def _job(name: str, output: str | None, into: Path | None, suffix: str) -> Job:
 
 def _refuse_streams(jobs: Sequence[Job]) -> None:
     """Raises UsageError if one of several jobs reads standard input or writes standard output."""
-    if any(job.source is None or job.target is None for job in jobs if not job.problem):
+    if any(job.source is None or job.target is None for job in jobs if not job.error):
         raise UsageError("standard input or output (-) is for one file: give one input and, with -o, one file")
 
 
 def _add_folder(result: Plan, folder: Path, into: Path | None, suffix: str, wanted: Collection[str]) -> None:
-    """Adds to a plan what a folder holds."""
+    """Adds the files of a folder to a plan."""
     inside = contents(folder, wanted)
-    result.jobs.extend(Job(path, None, problem=problem) for path, problem in inside.unreadable)
+    result.jobs.extend(Job(path, None, error=error) for path, error in inside.unreadable)
     for path in inside.files:
         result.jobs.append(Job(path, (into / path.relative_to(folder) if into else path).with_suffix(suffix)))
     if not inside.files and not inside.unreadable:
-        problem = UsageError(f"no file in this folder ends in {', '.join(sorted(wanted))}")
-        result.jobs.append(Job(folder, None, problem=problem))
+        error = UsageError(f"no file in this folder ends in {', '.join(sorted(wanted))}")
+        result.jobs.append(Job(folder, None, error=error))
     result.skipped[str(folder)] = inside.skipped
 
 
-def _folder(output: str, many: bool) -> Path | None:
-    """The folder of the outputs, if `output` is one; with `many` it must be. Raises UsageError."""
+def _output_folder(output: str, several: bool) -> Path | None:
+    """The folder of the outputs, None if `output` is a file. For several outputs a file raises UsageError."""
     path = Path(output)
     is_folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir()
-    if many and path.exists() and not path.is_dir():
+    if several and path.exists() and not path.is_dir():
         raise UsageError(f"{output} is a file: several inputs need a folder")
-    if many and not is_folder and path.suffix.lower() in {SUFFIX, *PICTURE_SUFFIXES}:
+    if several and not is_folder and path.suffix.lower() in {SUFFIX, *PICTURE_SUFFIXES}:
         raise UsageError(f"{output} looks like a file: several inputs need a folder; write {output}{os.sep} for one")
-    return path if many or is_folder else None
+    return path if several or is_folder else None
 
 
-def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without repetitions, and with the earlier source of a target that two jobs have.
+def _with_conflicts(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without repetitions. A later job with the same target has the earlier source as its conflict.
 
-    Files are compared as they really lie: one folder may be reached by two ways.
+    Files are compared by their real paths: links may give one folder two names.
     """
     first: dict[str, Job] = {}
     result = []
@@ -207,5 +224,5 @@ def _with_rivals(jobs: Sequence[Job]) -> list[Job]:
         if earlier is job:
             result.append(job)
         elif os.path.realpath(str(job.source)) != os.path.realpath(str(earlier.source)):
-            result.append(replace(job, rival=earlier.source))
+            result.append(replace(job, conflict=earlier.source))
     return result

@@ -1,4 +1,4 @@
-"""What goes wrong, and what is worth a note: one line on stderr each."""
+"""Errors, notes and debug messages: one line on stderr each."""
 
 from __future__ import annotations
 
@@ -11,80 +11,81 @@ from functools import partial
 
 from ..errors import HPCMError
 from ..util.notes import OnNote, ignore_note
-from .signals import insist
+from .signals import raise_pending
 
 WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
 
 
 def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
-    """Whether `work` went well; its returning False says that it has complained already.
+    """Calls `work` and returns whether it succeeded. It returns False if it failed and has printed why.
 
-    A failure becomes a line on stderr that begins with `name`, the input's, and so does a library's warning. What is no
-    expected failure is raised, and so is a broken pipe. The base install lacks torch: that is an expected failure.
+    An expected error (HPCMError, OSError, lack of memory, of torch in the base install) becomes a line on stderr with
+    `name`, the input's, and so does a library's warning. Other errors are raised, and so is a broken pipe.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
         warnings.showwarning = lambda message, *_, **__: say("note", message, name)
         try:
-            return _unless_ended(work) is not False
+            return _interruptible(work) is not False
         except ModuleNotFoundError as error:
             if error.name not in WITH_TORCH:
                 raise
             say("error", f"this needs {error.name}: pip install 'hpcm-codec[torch]'", name)
             return False
         except Exception as error:
-            if isinstance(error, BrokenPipeError) or not (isinstance(error, (HPCMError, OSError)) or ran_out(error)):
+            is_expected = isinstance(error, (HPCMError, OSError)) or is_out_of_memory(error)
+            if isinstance(error, BrokenPipeError) or not is_expected:
                 raise
             say("error", error, name)
             return False
 
 
-def _unless_ended(work: Callable[[], bool | None]) -> bool | None:
-    """What `work` returns or raises; KeyboardInterrupt if a signal came meanwhile that ends the command."""
+def _interruptible(work: Callable[[], bool | None]) -> bool | None:
+    """What `work` returns or raises; KeyboardInterrupt if a signal that ends the command arrived during it."""
     try:
         return work()
     finally:
-        insist()
+        raise_pending()
 
 
-class _Lines(logging.Handler):
-    """Writes what the package logs to stderr, a line each."""
+class _StderrHandler(logging.Handler):
+    """Writes each record to stderr as a line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say("note" if record.levelno >= logging.WARNING else "debug", record.getMessage())
 
 
-_LINES = _Lines()
+_HANDLER = _StderrHandler()
 
 
 def log_to_stderr(*, verbose: bool = False) -> None:
-    """Writes what the package logs to stderr: notes, which have no input's name there, and with `verbose` the rest."""
+    """Prints what the package logs: warnings as notes, without an input's name, and with `verbose` the rest, too."""
     log = logging.getLogger("hpcm")
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    log.addHandler(_LINES)
+    log.addHandler(_HANDLER)
 
 
 def note_printer(name: str, *, quiet: bool) -> OnNote:
-    """What writes notes about an input to stderr, a line each; with `quiet` none."""
+    """A function that prints notes about an input to stderr, a line each; with `quiet` one that prints nothing."""
     return ignore_note if quiet else partial(say, "note", name=name)
 
 
-def ran_out(error: Exception | str) -> bool:
-    """Whether memory ran out, in Python's words or in torch's."""
-    said_so = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-    return said_so or isinstance(error, MemoryError)
+def is_out_of_memory(error: Exception | str) -> bool:
+    """Whether it is a MemoryError, or torch's RuntimeError of the same meaning."""
+    is_torchs = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    return is_torchs or isinstance(error, MemoryError)
 
 
 def say(kind: str, message: Exception | str, name: str = "") -> None:
-    """One line on stderr."""
-    complain(line(kind, message, name))
+    """Prints one line on stderr, see `line`."""
+    write_stderr(line(kind, message, name))
 
 
 def line(kind: str, message: Exception | str, name: str = "") -> str:
-    """`hpcm: KIND: NAME: MESSAGE`. An OSError brings its own name."""
+    """`hpcm: KIND: NAME: MESSAGE`; an OSError names its own file."""
     text = " ".join(str(message).split())
-    if ran_out(message):
+    if is_out_of_memory(message):
         text = "there isn't enough memory for it"
     elif isinstance(message, OSError):
         name, text = message.filename or name, message.strerror or text
@@ -96,8 +97,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def complain(text: str) -> None:
-    """Writes to stderr. If nobody reads it any more, the work goes on without."""
+def write_stderr(text: str) -> None:
+    """Prints to stderr. If it can't be written any more, the command continues without messages."""
     try:
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""`hpcm models`: the installed models, listed, and the authors', fetched."""
+"""`hpcm models`: lists the installed models, and fetches the authors'."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.file import WeightsFile
-from ..model.find import alias_of, available, default, find_all, ladder_of, user_folder
+from ..model.find import alias_of, available, default, family_of, find_all, user_folder
 from ..util.hardware import keep_pages
 from .messages import attempt, say
 from .parsing import Commands, add_command
@@ -20,7 +20,7 @@ EXACT = {True: "exact: files decode everywhere", False: "floating point: files d
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "models", models, "list the installed models, or fetch the authors'")
-    command.set_defaults(misused=command.error)
+    command.set_defaults(usage_error=command.error)
     command.add_argument("--json", action="store_true", help="print JSON")
     text = "fetch the authors' models and make them exact: base, large, 1b, base-phi, base-ssim, large-ssim, or one, "
     text += "base-0130; needs hpcm-codec[torch], and hpcm-codec[get] to download"
@@ -36,8 +36,8 @@ def models(options: argparse.Namespace) -> bool | None:
     if options.get is not None:
         return get(options)
     if options.source or options.photos or options.force:
-        options.misused("--from, --photos and -f go with --get NAME")
-    described = [described_model(weights) for weights in available()]
+        options.usage_error("--from, --photos and -f go with --get NAME")
+    described = [describe(weights) for weights in available()]
     if options.json:
         print(json.dumps(described, indent=2))
     elif described:
@@ -47,14 +47,14 @@ def models(options: argparse.Namespace) -> bool | None:
     return None
 
 
-def described_model(weights: WeightsFile) -> dict[str, Any]:
-    """What `--json` prints of a model."""
-    chosen = default()
+def describe(weights: WeightsFile) -> dict[str, Any]:
+    """What `--json` prints about a model."""
+    default_model = default()
     return {
         "name": weights.name,
         "alias": alias_of(weights),
-        "ladder": ladder_of(weights),
-        "default": chosen is not None and weights.path == chosen.path,
+        "family": family_of(weights),
+        "default": default_model is not None and weights.path == default_model.path,
         "hash": weights.hash.hex(),
         "levels": weights.config.get("levels"),
         "lambda": weights.lmbda,
@@ -66,18 +66,18 @@ def described_model(weights: WeightsFile) -> dict[str, Any]:
 
 
 def lines(described: Sequence[dict[str, Any]]) -> list[str]:
-    """The ladders and the models for a reader."""
-    ladders = dict.fromkeys(model["ladder"] for model in described if model["ladder"])
-    result = [ladder_line(name) for name in ladders]
+    """The families and the models for a reader."""
+    families = dict.fromkeys(model["family"] for model in described if model["family"])
+    result = [family_line(name) for name in families]
     for model in described:
         result += model_lines(model)
     return result
 
 
-def ladder_line(name: str) -> str:
+def family_line(name: str) -> str:
     models = find_all(name)
     lambdas = f"lambda {models[0].lmbda:g} to {models[-1].lmbda:g}"
-    return f"{name}  a ladder of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}"
+    return f"{name}  a family of {len(models)} models, {lambdas}: {', '.join(model.name for model in models)}"
 
 
 def model_lines(model: dict[str, Any]) -> list[str]:
@@ -106,11 +106,11 @@ def get(options: argparse.Namespace) -> bool:
     photos = photos_of(options.photos)
     given = checkpoints_in(Path(options.source), wanted) if options.source else {}
     for missing in [one for one in wanted if options.source and one not in given]:
-        say("note", f"no checkpoint of it in {options.source}: the ladder lacks it", missing.name)
+        say("note", f"no checkpoint of it in {options.source}: the family lacks it", missing.name)
     keep_pages()
-    tell = partial(print, flush=True)
+    report = partial(print, flush=True)
     done = [
-        attempt(partial(install, one, given.get(one), photos, force=options.force, report=tell), one.name)
+        attempt(partial(install, one, given.get(one), photos, force=options.force, report=report), one.name)
         for one in (given or wanted)
     ]
     if any(done):

@@ -12,7 +12,7 @@ EFFORTS = range(MAX_EFFORT + 1)
 
 
 def add_target(command: Any) -> None:
-    """What compression aims at, one of three."""
+    """The target of compression: a quality, a rate or a PSNR."""
     target = command.add_mutually_exclusive_group()
     text = f"1 (smallest) to {MAX_QUALITY} (best), by default {DEFAULT_QUALITY}"
     target.add_argument("--quality", type=types.quality, metavar="Q", help=text)
@@ -21,10 +21,10 @@ def add_target(command: Any) -> None:
 
 
 def add_files(command: Any, source: str, target: str) -> None:
-    """Inputs and outputs of compress and decompress, which batch.py goes through.
+    """Inputs, outputs and options of compress and decompress that batch.py needs.
 
     Args:
-        source, target: what the inputs and the outputs are.
+        source, target: names of an input and an output for the help.
     """
     command.add_argument("inputs", nargs="+", metavar="INPUT", help=f"a {source}, a folder of them, or - for stdin")
     text = f"the {target}, a folder, or - for stdout; by default next to the input"
@@ -50,6 +50,6 @@ def add_engine(command: Any) -> None:
     command.add_argument("--threads", type=types.whole, metavar="N", help="CPU threads, by default one for each core")
 
 
-def where(options: argparse.Namespace) -> dict[str, Any]:
-    """What computes, as `hpcm.load` takes it."""
+def engine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Device, engine and threads, as arguments of `hpcm.load`."""
     return {"device": options.device, "engine": options.engine, "threads": options.threads}

@@ -1,8 +1,8 @@
-"""Files side by side: `-j N` processes, each with a model of its own.
+"""Parallel processes for `-j N`, each with a model of its own.
 
-A process has one job at a time, which comes through its own pipe. So it is known which job a process had that died:
-that one is an error, and another process takes its place. (concurrent.futures gives up all jobs then.) There are no
-queues and no semaphores, of which something would be left when this process is killed.
+A process gets one job at a time through its own pipe. So the job of a process that dies is known: it is an error, and
+another process is started. (concurrent.futures would give up all jobs.) There are no queues and no semaphores, which
+would remain in the system if this process were killed.
 """
 
 from __future__ import annotations
@@ -26,70 +26,73 @@ from typing import Any, NamedTuple
 from ..util.hardware import cores, end_with_parent
 from .jobs import Job
 from .messages import attempt, line, log_to_stderr
+from .signals import STOPS
 
 Work = Callable[[Job], None]
-Make = Callable[[argparse.Namespace], Work]
-HELD = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+MakeWork = Callable[[argparse.Namespace], Work]
 
 
-class Done(NamedTuple):
-    """What came of a job, and what it printed."""
+class Result(NamedTuple):
+    """Of a job: whether it succeeded, and what it printed."""
 
-    well: bool
+    succeeded: bool
     out: str
     err: str
 
 
-def spread(jobs: Sequence[Job], make: Make, options: argparse.Namespace) -> Generator[Done]:
-    """What comes of the jobs, in their order; `make` gives each process what does a job.
+def run_parallel(jobs: Sequence[Job], make_work: MakeWork, options: argparse.Namespace) -> Generator[Result]:
+    """The results of the jobs, in their order.
+
+    Args:
+        make_work: is called in each process once and returns the function that does a job.
 
     An exception in the caller, such as an interruption, ends the processes; so does the end of this process.
     """
     processes = min(options.jobs, len(jobs))
     threads = options.threads or max(1, cores() // processes)
-    crew = Crew(processes, make, argparse.Namespace(**{**vars(options), "threads": threads}))
+    pool = Pool(processes, make_work, argparse.Namespace(**{**vars(options), "threads": threads}))
     if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # now, because it lets the held signals through in the thread that starts it
+        resource_tracker.ensure_running()  # now, for it unblocks signals in the thread that starts it
     try:
-        with ThreadPoolExecutor(processes, initializer=hold_signals) as pool:  # a thread waits for each process
+        with ThreadPoolExecutor(processes, initializer=block_signals) as executor:  # a thread waits for each process
             try:
-                yield from pool.map(crew.do, jobs)
+                yield from executor.map(pool.do, jobs)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                crew.stop()
+                executor.shutdown(wait=False, cancel_futures=True)
+                pool.terminate()
                 raise
     finally:
-        crew.dismiss()
+        pool.close()
 
 
-def hold_signals() -> None:
-    """The signals that end a command don't reach a process that this thread starts, until it is ready for them."""
+def block_signals() -> None:
+    """Blocks STOPS in this thread and in the processes that it starts, until they unblock them."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
 
 
-class Crew:
-    """Processes that do jobs; each is started when there is something to do for it."""
+class Pool:
+    """Processes that do jobs; each is started when a job needs it."""
 
-    def __init__(self, size: int, make: Make, options: argparse.Namespace) -> None:
-        self.make, self.options = make, options
-        self.idle: SimpleQueue[Worker | None] = SimpleQueue()  # None: one that isn't started
+    def __init__(self, size: int, make_work: MakeWork, options: argparse.Namespace) -> None:
+        self.make_work, self.options = make_work, options
+        self.idle: SimpleQueue[Worker | None] = SimpleQueue()  # None: not started
         self.workers: list[Worker] = []
         self.stopping = False
         self.lock = Lock()  # while a process is started or stopped
         for _ in range(size):
             self.idle.put(None)
 
-    def do(self, job: Job) -> Done:
-        """What comes of a job, in a process that is idle."""
+    def do(self, job: Job) -> Result:
+        """Does a job in an idle process."""
         worker = self.idle.get()
         try:
             worker = worker or self.start()
             return worker.do(job)
         except (EOFError, OSError) as error:  # of its pipe, or of starting it
-            why = self.death_of(worker) if worker else f"no process could be started for it: {error}"
+            reason = self.exit_reason(worker) if worker else f"no process could be started for it: {error}"
             worker = None
-            return Done(False, "", line("error", why, job.name))
+            return Result(False, "", line("error", reason, job.name))
         finally:
             self.idle.put(worker)
 
@@ -97,13 +100,13 @@ class Crew:
         with self.lock:
             if self.stopping:
                 raise EOFError
-            worker = Worker(self.make, self.options)
+            worker = Worker(self.make_work, self.options)
             self.workers.append(worker)
             return worker
 
-    def death_of(self, worker: Worker) -> str:
+    def exit_reason(self, worker: Worker) -> str:
         """How a process ended."""
-        with self.lock:  # to start a process is also to look which ones have ended
+        with self.lock:  # starting a process also joins those that have ended
             worker.process.join()
         code = worker.process.exitcode
         if code == -getattr(signal, "SIGKILL", 9):
@@ -112,15 +115,15 @@ class Crew:
             return f"its process crashed: {signal.strsignal(-code) or f'signal {-code}'}"
         return f"its process ended with exit code {code}"
 
-    def stop(self) -> None:
-        """Ends all processes, whatever they do; what is half written is cleared away."""
+    def terminate(self) -> None:
+        """Ends all processes, also busy ones; they remove half-written files."""
         with self.lock:
             self.stopping = True
             for worker in self.workers:
                 worker.process.terminate()
 
-    def dismiss(self) -> None:
-        """Lets all processes end, which have nothing to do."""
+    def close(self) -> None:
+        """Ends all processes, which are idle."""
         for worker in self.workers:
             worker.pipe.close()
         for worker in self.workers:
@@ -130,14 +133,14 @@ class Crew:
 class Worker:
     """A process with a pipe."""
 
-    def __init__(self, make: Make, options: argparse.Namespace) -> None:
+    def __init__(self, make_work: MakeWork, options: argparse.Namespace) -> None:
         context = get_context("spawn")  # forked threads of torch and ONNX Runtime would not run
         self.pipe, end = context.Pipe()
-        self.process = context.Process(target=_run, args=(end, make, options), daemon=True)
+        self.process = context.Process(target=_run, args=(end, make_work, options), daemon=True)
         self.process.start()
-        end.close()  # the process has its own: when it ends, the pipe does
+        end.close()  # the process has its own copy: so the pipe is closed when it ends
 
-    def do(self, job: Job) -> Done:
+    def do(self, job: Job) -> Result:
         """Raises EOFError or OSError if the process dies; RuntimeError with its traceback for a bug."""
         self.pipe.send(job)
         answer = self.pipe.recv()
@@ -149,32 +152,32 @@ class Worker:
 # ---- in a process ---------------------------------------------------------------------------------------------------
 
 
-def _run(pipe: Connection, make: Make, options: argparse.Namespace) -> None:
-    """Takes jobs and sends what came of them, until the other end is closed. It ends without a word."""
-    for number in HELD - {signal.SIGTERM}:
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # half a file may have to be cleared away
+def _run(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> None:
+    """Receives jobs and sends their results until the pipe is closed. It ends without printing anything."""
+    for number in set(STOPS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)  # the parent handles Ctrl-C and then terminates this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that half-written files are removed
     code: Any = 1
     try:
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         end_with_parent()
-        _serve(pipe, make, options)
+        _serve(pipe, make_work, options)
     except EOFError:
         code = 0
     except SystemExit as stop:
         code = stop.code
     finally:
-        os._exit(code if isinstance(code, int) else 1)  # at once: the end of the interpreter could say something
+        os._exit(code if isinstance(code, int) else 1)  # at once: the interpreter could print something as it ends
 
 
-def _serve(pipe: Connection, make: Make, options: argparse.Namespace) -> None:
+def _serve(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> None:
     work: Work | None = None
 
     def do(job: Job) -> None:
         nonlocal work
         if work is None:
-            work = make(options)
+            work = make_work(options)
             log_to_stderr(verbose=options.verbose)
         work(job)
 
@@ -182,8 +185,8 @@ def _serve(pipe: Connection, make: Make, options: argparse.Namespace) -> None:
         job = pipe.recv()
         try:
             with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                well = attempt(partial(do, job), job.name)
+                succeeded = attempt(partial(do, job), job.name)
         except Exception:
             pipe.send(f"in a process of its own, {job.name} raised\n{traceback.format_exc()}")
         else:
-            pipe.send(Done(well, out.getvalue(), err.getvalue()))
+            pipe.send(Result(succeeded, out.getvalue(), err.getvalue()))

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is cleared away.
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: half-written files are removed.
 
-A signal raises an exception wherever the command is at the moment. Where that is a function which a library's compiled
-code calls, the library may make another error of it, or pass over it: ONNX Runtime says that a graph is wrong. So the
-signal is also remembered, and `insist` raises the exception again.
+A signal raises an exception wherever the command is at the moment. In a callback of a library's compiled code, the
+library may replace the exception or ignore it: ONNX Runtime reports an invalid graph. So the signal is also recorded,
+and `raise_pending` raises the exception again.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from typing import Any
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 BY_DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 
-_come: list[int] = []  # the signal that has come; signals are the process's, and so is this
+_received: list[int] = []  # the first signal; global, because signals belong to the process
 
 
 @contextmanager
 def as_interruptions() -> Iterator[None]:
-    """In this block the first of these signals raises KeyboardInterrupt(number).
+    """In this block the first signal of STOPS raises KeyboardInterrupt(number).
 
-    A signal that was ignored before, as nohup does, or handled stays so. Only the main thread can handle signals.
+    Signals that are ignored, as with nohup, or handled by others stay so. Only the main thread can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in STOPS}
-    ours = [number for number in STOPS if before[number] in BY_DEFAULT]
+    handled = [number for number in STOPS if before[number] in BY_DEFAULT]
 
     def stop(number: int, _: Any) -> None:
-        for one in ours:
-            signal.signal(one, signal.SIG_IGN)  # a second one would interrupt the clearing away
-        _come.append(number)
+        for one in handled:
+            signal.signal(one, signal.SIG_IGN)  # a second one would interrupt the cleanup
+        _received.append(number)
         raise KeyboardInterrupt(number)
 
-    for number in ours:
+    for number in handled:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        _come.clear()
-        for number in ours:
+        _received.clear()
+        for number in handled:
             signal.signal(number, before[number])
 
 
-def insist() -> None:
-    """Raises KeyboardInterrupt if one of the signals has come, whatever has become of the exception since."""
-    if _come and threading.current_thread() is threading.main_thread():
-        raise KeyboardInterrupt(_come[0])
+def raise_pending() -> None:
+    """Raises KeyboardInterrupt if one of the signals was received, even if a library has caught the exception."""
+    if _received and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt(_received[0])
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:
-    """What shells make of the signal: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+    """128 and the signal's number, as of shells: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
     number, *_ = *interruption.args, signal.SIGINT
     return 128 + int(number)

@@ -1,4 +1,4 @@
-"""`hpcm thumbnail`: a small PNG of a .hpcm file, as freedesktop.org's file managers call for it."""
+"""`hpcm thumbnail`: a small PNG of a .hpcm file, for file managers (freedesktop.org)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def thumbnail(options: argparse.Namespace) -> bool:
 
 
 def make_thumbnail(options: argparse.Namespace) -> None:
-    """What a cut file holds is shown."""
+    """Of a truncated file, what can be decoded."""
     from ..codec.api import codec_for
     from ..image.write import draft_size, fit_within
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
     image = codec_for(container).preview(container, draft=draft_size(container, options.side))
     out = io.BytesIO()
-    plain(fit_within(image, options.side)).save(out, "PNG")
+    eight_bit_pixels(fit_within(image, options.side)).save(out, "PNG")
     write(Path(options.output), out.getvalue(), force=True)
 
 
-def plain(image: Image.Image) -> Image.Image:
-    """8 bits, without metadata."""
+def eight_bit_pixels(image: Image.Image) -> Image.Image:
+    """The pixels of an image with 8 bits per sample, without its metadata."""
     import numpy as np
     from PIL import Image
 

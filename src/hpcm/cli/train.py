@@ -1,4 +1,4 @@
-"""`hpcm train`: its options, a run from them, or the curves of one."""
+"""`hpcm train`: trains a model, or plots the curves of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "train", train, "train a model on photographs")
-    command.set_defaults(misused=command.error)
+    command.set_defaults(usage_error=command.error)
     text = "architecture; by default nano, or that of --init or of the run"
     command.add_argument("--config", choices=list(MODELS), help=text)
     text = "folders, tar archives or files of photographs; may be repeated, then each is a source for --mix"
@@ -104,7 +104,7 @@ def train(options: argparse.Namespace) -> None:
         print(f"{options.plot} -> {plot(Path(options.plot))}")
         return
     if missing := ["--data DIR|TAR..."] * (not options.data) + ["--out RUN"] * (not options.out):
-        options.misused(f"training needs {' and '.join(missing)}")
+        options.usage_error(f"training needs {' and '.join(missing)}")
     keep_pages()
     import torch
 
@@ -113,13 +113,13 @@ def train(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     budget = {"minutes": options.minutes, "steps": options.steps}
-    wanted = chosen(options)
+    wanted = training_options(options)
     data = options.data if wanted.mix else [path for paths in options.data for path in paths]
     run(wanted, data, options.out, **budget, resume=options.resume, force=options.force)
 
 
-def chosen(options: argparse.Namespace) -> Options:
-    """What is given, and for the rest what the run was trained with before, or the model's defaults."""
+def training_options(options: argparse.Namespace) -> Options:
+    """The options that are given, and for the others those of the run that is resumed, or the model's defaults."""
     from ..train.options import Options, config_at, defaults, remembered
 
     given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}

@@ -87,7 +87,7 @@ def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path,
 
 
 def doubts(models: Sequence[WeightsFile]) -> list[str]:
-    """What looks wrong with a ladder, by rising lambda: files that have each other's names, or are the same twice."""
+    """What looks wrong with a family, by rising lambda: files that have each other's names, or the same one twice."""
     sentences = []
     for low, high in pairwise(models):
         names = f"{low.name} and {high.name}"

@@ -49,12 +49,15 @@ def option(module: Any, name: str, value: int) -> Iterator[None]:
 
 
 class SingleThreaded:
-    """A codec whose library has no threads to use."""
+    """A codec that encodes with one thread, and whose files Pillow decodes with one."""
 
     threads = 1
 
     def __init__(self, threads: int = 1) -> None:
         pass
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return opened(data)
 
 
 class Jpeg(SingleThreaded):
@@ -66,9 +69,6 @@ class Jpeg(SingleThreaded):
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         return saved(image, "JPEG", quality=int(setting), subsampling=2, optimize=True)
-
-    def decompress(self, data: bytes) -> Image.Image:
-        return opened(data)
 
 
 class MozJpeg(SingleThreaded):
@@ -87,9 +87,6 @@ class MozJpeg(SingleThreaded):
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         return ran("cjpeg", "-quality", str(setting), given=saved(image, "PPM"))
 
-    def decompress(self, data: bytes) -> Image.Image:
-        return opened(data)
-
 
 class WebP(SingleThreaded):
     label = "WebP"
@@ -100,9 +97,6 @@ class WebP(SingleThreaded):
 
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         return saved(image, "WEBP", quality=int(setting), method=6)
-
-    def decompress(self, data: bytes) -> Image.Image:
-        return opened(data)
 
 
 class Avif:

@@ -134,7 +134,7 @@ def heading(model: str) -> str:
 
 
 def is_random(model: str) -> bool:
-    """Whether a name is that of an architecture whose weights aren't at hand."""
+    """Whether a name is that of an architecture whose weights aren't installed."""
     try:
         find(model)
     except ModelNotFoundError:
@@ -193,7 +193,7 @@ def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[Refer
 
 @contextmanager
 def opened(model: str, device: str, engine: str = "auto", threads: int | None = None) -> Iterator[Codec]:
-    """A codec; with random weights if it names an architecture that isn't at hand."""
+    """A codec; with random weights if it names an architecture whose weights aren't installed."""
     if not is_random(model):
         yield load(model, device, engine=engine, threads=threads)
         return

@@ -38,10 +38,10 @@ class Curves:
     def deltas(self) -> dict[str, dict[str, Delta]]:
         """anchor -> test -> BD-rate."""
         curves = self.measured | self.published
-        found: dict[str, dict[str, Delta]] = {name: {} for name in curves}
+        result: dict[str, dict[str, Delta]] = {name: {} for name in curves}
         for anchor, test in permutations(curves, 2):
-            found[anchor][test] = delta(curves[anchor], curves[test])
-        return found
+            result[anchor][test] = delta(curves[anchor], curves[test])
+        return result
 
     def warnings(self) -> Iterator[str]:
         """About single codecs."""
@@ -67,10 +67,10 @@ def _partial(curves: Curves, deltas: dict[str, dict[str, Delta]]) -> Iterator[st
     names = list(deltas)
     for place, anchor in enumerate(names):
         for test in names[place + 1 :]:
-            found = deltas[anchor][test]
+            change = deltas[anchor][test]
             is_measured = anchor in curves.measured or test in curves.measured
-            if found.overlap < LEAST_OVERLAP and is_measured:
-                yield f"{curves.metric}, {test} against {anchor}: {found.warnings[-1]}"
+            if change.overlap < LEAST_OVERLAP and is_measured:
+                yield f"{curves.metric}, {test} against {anchor}: {change.warnings[-1]}"
 
 
 def too_busy(codec: CodecResult) -> list[str]:

@@ -121,13 +121,13 @@ def evaluate(
 
 def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
     """The pictures that are named, and those in the folders that are. Raises UsageError."""
-    found: list[Path] = []
+    pictures: list[Path] = []
     for path in map(Path, inputs):
         inside = sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
         if not inside or not inside[0].exists():
             raise UsageError(f"{path}: no such picture, or a folder without {', '.join(sorted(PICTURES))}")
-        found += inside
-    return list(dict.fromkeys(found))
+        pictures += inside
+    return list(dict.fromkeys(pictures))
 
 
 def _sources(pictures: Sequence[Path]) -> list[Source]:
@@ -164,7 +164,7 @@ def _model_spec(model: str, effort: int, options: Options, taken: set[str]) -> C
     models = find_all(model)
     if len(models) == 1:
         name, path, digest = models[0].name, str(models[0].path.resolve()), models[0].digest.hex()
-    else:  # a ladder: its name stands for all its models
+    else:  # a family of models: its name stands for all of them
         name = path = str(model)
         digest = hashlib.sha256("-".join(weights.digest.hex() for weights in models).encode()).hexdigest()
     if effort:
@@ -226,8 +226,8 @@ def _results(options: Options, sources: Sequence[Source], codecs: dict[str, Code
 
 def _timed_with(codecs: Iterable[CodecResult]) -> list[TimedWith]:
     """Every combination of processes and threads that times were taken with."""
-    found = set()
+    pairs = set()
     for codec in codecs:
         for point in codec.points:
-            found |= {(measured.jobs, codec.threads) for measured in point.pictures}
-    return [TimedWith(jobs, threads) for jobs, threads in sorted(found)]
+            pairs |= {(measured.jobs, codec.threads) for measured in point.pictures}
+    return [TimedWith(jobs, threads) for jobs, threads in sorted(pairs)]

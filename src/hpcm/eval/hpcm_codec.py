@@ -36,7 +36,7 @@ class HpcmCodec:
         self.engine = engine_of(self.codec)
         self.libraries = _libraries(self.engine, effort)
         self.settings, self.scale = _settings(self.codec)
-        kind, name = ("ladder", path) if len(self.codec.models) > 1 else ("model", self.codec.weights.name)
+        kind, name = ("family", path) if len(self.codec.models) > 1 else ("model", self.codec.weights.name)
         self.label = f"hpcm {name}"
         self.description = f"{kind} {name}, {self.codec.levels} levels, on {device}"
         if effort:

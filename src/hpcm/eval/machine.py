@@ -38,23 +38,23 @@ def versions() -> dict[str, str | None]:
     """Of everything that a measured number may depend on; None for what isn't there."""
     from PIL import features
 
-    found: dict[str, str | None] = {"hpcm": __version__}
+    installed: dict[str, str | None] = {"hpcm": __version__}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    found |= {name: features.version(name) for name in ("libjpeg_turbo", "webp", "avif")}
-    found["mozjpeg"], found["vvenc"] = program_version("cjpeg") or None, program_version("vvencapp") or None
-    if found["imagecodecs"]:
+            installed[package] = None
+    installed |= {name: features.version(name) for name in ("libjpeg_turbo", "webp", "avif")}
+    installed["mozjpeg"], installed["vvenc"] = program_version("cjpeg") or None, program_version("vvencapp") or None
+    if installed["imagecodecs"]:
         import imagecodecs
 
-        found["jpegxl"] = imagecodecs.jpegxl_version()
-    if found["pillow_heif"]:
+        installed["jpegxl"] = imagecodecs.jpegxl_version()
+    if installed["pillow_heif"]:
         import pillow_heif
 
-        found["libheif"] = pillow_heif.libheif_version()
-    return found
+        installed["libheif"] = pillow_heif.libheif_version()
+    return installed
 
 
 @cache

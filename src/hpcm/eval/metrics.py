@@ -49,7 +49,7 @@ def lpips(a: Pixels, b: Pixels) -> float:
 def ssimulacra2(a: Pixels, b: Pixels) -> float:
     """SSIMULACRA 2 of an original and a copy: 100 for equal ones, 90 visually lossless, 50 medium, below 0 very poor.
 
-    Fitted to what people said of compressed pictures (Sneyers, 2022, in libjxl); no model here is trained for it.
+    Fitted to people's ratings of compressed pictures (Sneyers, 2022, in libjxl); no model here is trained for it.
     Raises UsageError without the package.
     """
     try:

@@ -162,17 +162,17 @@ def matrix(results: Results, metric: str) -> Table:
 
 def percent(results: Results, metric: str, anchor: str, test: str) -> str:
     """A BD-rate; empty for a codec against itself, with an exclamation mark where there is a warning."""
-    found = results.bd_rate[metric].get(anchor, {}).get(test)
-    if found is None:
+    change = results.bd_rate[metric].get(anchor, {}).get(test)
+    if change is None:
         return ""
-    return "-" if found.percent is None else f"{found.percent:+.1f}%" + "!" * bool(found.warnings)
+    return "-" if change.percent is None else f"{change.percent:+.1f}%" + "!" * bool(change.warnings)
 
 
-def saving(found: Delta | None) -> str:
+def saving(change: Delta | None) -> str:
     """A BD-rate, and the part of the qualities that it covers if that isn't all."""
-    if found is None or found.percent is None:
+    if change is None or change.percent is None:
         return "-"
-    return f"{found.percent:+.1f}%" + (f" (over {found.overlap:.0%})" if found.overlap < 0.995 else "")
+    return f"{change.percent:+.1f}%" + (f" (over {change.overlap:.0%})" if change.overlap < 0.995 else "")
 
 
 def memory_and_times(results: Results) -> Table:
@@ -222,9 +222,9 @@ def per_picture(results: Results) -> Table:
 
 def curve_of_picture(codec: CodecResult, picture: str) -> Curve | None:
     """A codec's PSNR curve on one picture; None with fewer than two points."""
-    found = [one for point in codec.points for one in point.pictures if one.picture == picture]
+    measured = [one for point in codec.points for one in point.pictures if one.picture == picture]
     try:
-        return Curve([(one.bpp, one.psnr) for one in found])
+        return Curve([(one.bpp, one.psnr) for one in measured])
     except ValueError:
         return None
 
@@ -277,10 +277,10 @@ def shades(results: Results, metric: str) -> list[list[Shade | None]]:
     return [[_shade(anchors[anchor].get(test)) for anchor in anchors] for test in anchors]
 
 
-def _shade(found: Delta | None) -> Shade | None:
-    if found is None or found.percent is None:
+def _shade(change: Delta | None) -> Shade | None:
+    if change is None or change.percent is None:
         return None
-    strength = min(abs(found.percent), STRONGEST) / STRONGEST * 0.45
-    hue = "47,158,68" if found.percent < 0 else "224,49,49"
-    title = "; ".join([f"{found.low:.1f} to {found.high:.1f}", *found.warnings])
+    strength = min(abs(change.percent), STRONGEST) / STRONGEST * 0.45
+    hue = "47,158,68" if change.percent < 0 else "224,49,49"
+    title = "; ".join([f"{change.low:.1f} to {change.high:.1f}", *change.warnings])
     return Shade(f"rgba({hue},{strength:.2f})", title)

@@ -238,7 +238,7 @@ def _splits(read: dict[str, Any]) -> dict[str, TimeSplit]:
 
 
 def _deltas(read: dict[str, Any]) -> dict[str, Delta]:
-    return {test: Delta(**{**found, "warnings": tuple(found["warnings"])}) for test, found in read.items()}
+    return {test: Delta(**{**entry, "warnings": tuple(entry["warnings"])}) for test, entry in read.items()}
 
 
 def _values(pictures: Sequence[Measurement], name: str) -> list[Any]:
@@ -247,9 +247,9 @@ def _values(pictures: Sequence[Measurement], name: str) -> list[Any]:
 
 def _all_or_none(values: Iterable[float | None]) -> list[float] | None:
     """The values; None where one is missing or there are none."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return known if known and len(known) == len(found) else None
+    every = list(values)
+    known = [value for value in every if value is not None]
+    return known if known and len(known) == len(every) else None
 
 
 def _mean(values: Sequence[float] | None) -> float | None:
@@ -258,9 +258,9 @@ def _mean(values: Sequence[float] | None) -> float | None:
 
 def _median_split(splits: Iterable[TimeSplit | None]) -> TimeSplit | None:
     """The median of each part; None where a picture has none."""
-    found = list(splits)
-    known = [split for split in found if split is not None]
-    if not known or len(known) < len(found):
+    every = list(splits)
+    known = [split for split in every if split is not None]
+    if not known or len(known) < len(every):
         return None
     return TimeSplit(
         transforms=statistics.median(split.transforms for split in known),

@@ -42,10 +42,10 @@ def from_rgb(pixels: NDArray[np.uint8]) -> bytes:
 def to_rgb(y4m: bytes) -> NDArray[np.uint8]:
     """The first frame of a Y4M file of 10-bit 4:2:0 as a picture [H, W, 3]. Raises PictureError."""
     header, _, rest = y4m.partition(b"\n")
-    found = re.match(rb"YUV4MPEG2 W(\d+) H(\d+) .*C420p10", header)
-    if not found:
+    match = re.match(rb"YUV4MPEG2 W(\d+) H(\d+) .*C420p10", header)
+    if not match:
         raise PictureError(f"the decoder wrote no Y4M of 10-bit 4:2:0, but {header[:80]!r}")
-    width, height = int(found[1]), int(found[2])
+    width, height = int(match[1]), int(match[2])
     samples = np.frombuffer(rest.partition(b"\n")[2], "<u2", count=width * height * 3 // 2).astype(np.float32)
     luma, chroma = np.split(samples, [width * height])
     planes = [(luma.reshape(height, width) - BLACK) / LUMA]

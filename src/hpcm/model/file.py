@@ -50,7 +50,7 @@ class WeightsFile:
 
     @property
     def lmbda(self) -> float | None:
-        """The lambda of a model of one quality level, which can be one of a ladder; None for others."""
+        """The lambda of a model of one quality level, which can be one of a family; None for others."""
         value = self.config.get("lambda_min") if self.config.get("levels") == 1 else None
         return float(value) if isinstance(value, float | int) and 0 < value <= sys.float_info.max else None
 

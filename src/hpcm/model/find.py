@@ -1,7 +1,7 @@
 """Names of models: a name or a path -> weights files.
 
 Released models never change: each has a name with a version, `nano-1`. `nano` stands for the newest of them. Models of
-one quality level each, which differ in their lambda, form a *ladder*: `base` stands for all of `base-0018` to
+one quality level each, which differ in their lambda, form a *family*: `base` stands for all of `base-0018` to
 `base-0483` (see codec/codec.py). Of those with the same lambda the newest counts.
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
@@ -66,7 +66,7 @@ def find(name_or_path: str | Path) -> WeightsFile:
 
 
 def find_all(name_or_path: str | Path) -> list[WeightsFile]:
-    """The models that a name or path stands for: as a rule one; those of a ladder, from the lowest lambda on.
+    """The models that a name or path stands for: as a rule one; those of a family, from the lowest lambda on.
 
     Raises ModelNotFoundError, WeightsError.
     """
@@ -75,7 +75,7 @@ def find_all(name_or_path: str | Path) -> list[WeightsFile]:
     name = str(name_or_path)
     for folder in folders():
         models = list(_in(folder))
-        if matching := _of_name(models, name) or _of_family(models, name):
+        if matching := _of_name(models, name) or _of_base_name(models, name):
             return matching
     raise _not_found(name)
 
@@ -101,10 +101,10 @@ def _of_name(models: list[WeightsFile], name: str) -> list[WeightsFile]:
     return [weights for weights in models if name in (weights.name, weights.path.stem)][:1]
 
 
-def _of_family(models: list[WeightsFile], family: str) -> list[WeightsFile]:
-    """What a name without a version stands for: the newest version, or a ladder if that has a lambda of its own."""
-    versions = [weights for weights in models if version_of(weights, family)]
-    versions.sort(key=lambda weights: version_of(weights, family))
+def _of_base_name(models: list[WeightsFile], base_name: str) -> list[WeightsFile]:
+    """What a name without a version stands for: the newest version, or a family if that has a lambda of its own."""
+    versions = [weights for weights in models if version_of(weights, base_name)]
+    versions.sort(key=lambda weights: version_of(weights, base_name))
     if not versions or versions[-1].lmbda is None:
         return versions[-1:]
     newest = {weights.lmbda: weights for weights in versions if weights.lmbda is not None}  # of each lambda
@@ -137,26 +137,26 @@ def default() -> WeightsFile | None:
 
 def alias_of(weights: WeightsFile) -> str | None:
     """The name without a version, if it stands for this model alone."""
-    family = _family(weights)
-    return family if family and [model.path for model in find_all(family)] == [weights.path] else None
+    base_name = _base_name(weights)
+    return base_name if base_name and [model.path for model in find_all(base_name)] == [weights.path] else None
 
 
-def ladder_of(weights: WeightsFile) -> str | None:
-    """The name of the ladder that a model belongs to, with others."""
-    family = _family(weights)
-    models = find_all(family) if family else []
-    return family if len(models) > 1 and weights.path in [model.path for model in models] else None
+def family_of(weights: WeightsFile) -> str | None:
+    """The name of the family that a model belongs to, with others."""
+    base_name = _base_name(weights)
+    models = find_all(base_name) if base_name else []
+    return base_name if len(models) > 1 and weights.path in [model.path for model in models] else None
 
 
-def _family(weights: WeightsFile) -> str | None:
+def _base_name(weights: WeightsFile) -> str | None:
     """A model's name without its version; None for a name that has none."""
-    family = weights.name.rpartition("-")[0]
-    return family if family and version_of(weights, family) else None
+    base_name = weights.name.rpartition("-")[0]
+    return base_name if base_name and version_of(weights, base_name) else None
 
 
-def version_of(weights: WeightsFile, family: str) -> int:
+def version_of(weights: WeightsFile, base_name: str) -> int:
     """The version of a model called FAMILY-VERSION; 0 for other names."""
-    version = weights.name.removeprefix(f"{family}-")
+    version = weights.name.removeprefix(f"{base_name}-")
     return int(version) if version != weights.name and version.isdecimal() else 0
 
 

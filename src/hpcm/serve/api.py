@@ -124,7 +124,7 @@ async def _done(request: Request, pool: Pool, work: Any) -> Any:
     exchange: Exchange = request.scope["exchange"]
     job = partial(work, await body_of(request, exchange, pool))
     assert exchange.place is not None  # body_of has taken it
-    return await pool.run(exchange.place, job, exchange.gone())
+    return await pool.run(exchange.place, job, exchange.disconnected())
 
 
 def _response(answer: Answer) -> Response:

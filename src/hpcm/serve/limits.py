@@ -1,4 +1,4 @@
-"""What the server takes from strangers, and how much of it at once."""
+"""The limits of what clients may send, and of the work at one time."""
 
 from __future__ import annotations
 

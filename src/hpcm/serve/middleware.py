@@ -64,7 +64,7 @@ class Middleware:
             traceback.print_exc()
         finally:
             if exchange.place:
-                exchange.place.let_go()
+                exchange.place.release()
 
 
 class Exchange:
@@ -75,7 +75,7 @@ class Exchange:
         self.place: Place | None = None  # in the pool
         headers = dict(scope["headers"])
         self.unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        self._until: float | None = None  # when the answer must have gone, if it holds a place
+        self._until: float | None = None  # when the answer must be sent, if it holds a place
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -83,8 +83,8 @@ class Exchange:
             self.unread = False
         return message
 
-    async def gone(self) -> None:
-        """Is over when the client has hung up. Only once the body has been read."""
+    async def disconnected(self) -> None:
+        """Ends when the client has closed the connection. Only once the body has been read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
 

@@ -2,7 +2,7 @@
 
     request --> place, or 503 --> body --> thread (waits for one) --> answer sent --> place is free again
 
-A place is taken before the body is read, and free only when the answer has gone *and* the thread is done. A thread
+A place is taken before the body is read, and free only when the answer is sent *and* the thread is done. A thread
 can't be stopped from outside: when nobody waits for its result any more an event is set, and the work looks at it
 between its steps. Until then it holds its picture. So there are never more bodies than places.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Gone(Exception):
-    """The client has hung up."""
+    """The client has closed the connection."""
 
 
 class Pool:
@@ -42,26 +42,26 @@ class Pool:
             raise Refused(BUSY, f"{self.taken} requests are being served already: try again")
         return Place(self)
 
-    async def run(self, place: Place, work: Callable[[threading.Event], T], gone: Awaitable[Any]) -> T:
+    async def run(self, place: Place, work: Callable[[threading.Event], T], disconnected: Awaitable[Any]) -> T:
         """Does the work in a thread. Raises what it raises, Refused where it takes too long, Gone.
 
         Args:
-            gone: is over when the client has hung up.
+            disconnected: ends when the client has closed the connection.
         """
         stop, begun = threading.Event(), asyncio.Event()
         done = self._submit(partial(work, stop), begun, place)
-        begins, hung_up = asyncio.ensure_future(begun.wait()), asyncio.ensure_future(gone)
+        begins, disconnects = asyncio.ensure_future(begun.wait()), asyncio.ensure_future(disconnected)
         try:
-            if not await self._any(begins, done, hung_up):
+            if not await self._any(begins, done, disconnects):
                 raise Refused(BUSY, "no worker was free for too long: try again")
-            if not await self._any(done, hung_up):
+            if not await self._any(done, disconnects):
                 raise Refused(TOO_LONG, f"it takes longer than {self.limits.timeout:g} s")
             if not done.done():
                 raise Gone
             return done.result()
         finally:
             stop.set()
-            for waiting in (done, begins, hung_up):  # a future that no thread has begun is cancelled with `done`
+            for waiting in (done, begins, disconnects):  # a future that no thread has begun is cancelled with `done`
                 waiting.cancel()
 
     def _submit(self, work: Callable[[], T], begun: asyncio.Event, place: Place) -> asyncio.Future[T]:
@@ -95,7 +95,7 @@ class Pool:
 
     def _end(self, begun: asyncio.Event, place: Place) -> None:
         self.working -= begun.is_set()
-        place.let_go()
+        place.release()
 
     def close(self) -> None:
         """Without waiting for the threads."""
@@ -109,6 +109,6 @@ class Place:
         self.pool, self.holders = pool, 1
         pool.taken += 1
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self.holders -= 1
         self.pool.taken -= not self.holders

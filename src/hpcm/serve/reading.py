@@ -1,4 +1,4 @@
-"""Pictures of strangers, opened with care."""
+"""Untrusted pictures, opened within limits."""
 
 from __future__ import annotations
 

@@ -78,12 +78,12 @@ def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
 
 def _pictures_in(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
     """The pictures of an archive by their names; of a truncated archive, those that are there."""
-    found = []
+    pictures = []
     with suppress(tarfile.TarError):
         for member in archive:
             if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                found.append(member)
-    return found
+                pictures.append(member)
+    return pictures
 
 
 def _is_archive(path: Path) -> bool:
@@ -137,7 +137,7 @@ class Photographs:
         self.entries, self.unusable = scan(sources, smallest)
         self.smallest, self.mix, self.seed, self.device = smallest, mix, seed, device
         self.memory = memory
-        self.bad: set[Entry] = set()  # found when they were decoded
+        self.bad: set[Entry] = set()  # turned out damaged when they were decoded
         self.pools: dict[int, Future[Pool]] = {}  # by chapter
         self.loader = ThreadPoolExecutor(1, "chapters")
         if not self.entries:
@@ -146,8 +146,8 @@ class Photographs:
             )
         if mix and len(mix) != len(sources):
             raise UsageError(f"--mix has {len(mix)} shares, but there are {len(sources)} sources of pictures")
-        found = {entry.source for entry in self.entries}
-        if empty := [str(sources[k]) for k in range(len(mix)) if k not in found]:
+        present = {entry.source for entry in self.entries}
+        if empty := [str(sources[k]) for k in range(len(mix)) if k not in present]:
             raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found in {', '.join(empty)}")
 
     @property

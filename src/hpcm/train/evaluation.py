@@ -39,7 +39,7 @@ def evaluate(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu")
 def _there_and_back(codec: Codec, pictures: Sequence[np.ndarray], quality: int) -> tuple[list[int], list[np.ndarray]]:
     """The sizes of the pictures' files in bytes, and what they are decoded to.
 
-    Notes, such as that the model isn't exact, say nothing about a model in training.
+    Notes are ignored: that the model isn't exact is no fault of a model in training.
     """
     images = map(Image.fromarray, pictures)
     files = [codec.compress(image, quality=quality, on_note=ignore_note) for image in images]

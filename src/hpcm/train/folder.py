@@ -31,15 +31,15 @@ def refusal(folder: Path, *, resume: bool, force: bool) -> str | None:
 
 
 def _refusal_without_checkpoint(folder: Path, resume: bool) -> str | None:
-    found = [name for name in WRITTEN if (folder / name).exists()]
-    begun = options.FILE in found and BEGUN.issuperset(found)
-    if not found or (resume and begun):
+    files = [name for name in WRITTEN if (folder / name).exists()]
+    begun = options.FILE in files and BEGUN.issuperset(files)
+    if not files or (resume and begun):
         return None
-    others = f" and {len(found) - 1} more files of a run" if len(found) > 1 else ""
+    others = f" and {len(files) - 1} more files of a run" if len(files) > 1 else ""
     advice = "start anew with -f, or choose another --out"
     if begun:
         advice = "--resume begins this run again with its options, -f begins a new one"
-    return f"{folder} has {found[0]}{others}, but no checkpoint: {advice}"
+    return f"{folder} has {files[0]}{others}, but no checkpoint: {advice}"
 
 
 def clear(folder: Path) -> None:

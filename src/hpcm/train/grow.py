@@ -248,16 +248,16 @@ def _patches(cells: Tensor, basis: Tensor) -> Tensor:
     return F.unfold(inner, 2, stride=2).transpose(1, 2).reshape(-1, 4 * len(basis))
 
 
-def _prediction(given: Tensor, wanted: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best linear prediction of `wanted` [n, D] from `given` [n, D] by `rank` numbers.
+def _prediction(inputs: Tensor, targets: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best linear prediction of `targets` [n, D] from `inputs` [n, D] by `rank` numbers.
 
-    Returns how they read `given` and write `wanted`, both [rank, D], and the square root of their deviation [rank], by
-    which they are divided as in `pca_start`.
+    Returns how they read `inputs` and write `targets`, both [rank, D], and the square root of their deviation [rank],
+    by which they are divided as in `pca_start`.
     """
-    given, wanted = given.double(), wanted.double()
-    ridge = 1e-4 * given.square().mean() * torch.eye(given.shape[1], dtype=given.dtype)
-    full = torch.linalg.solve(given.T @ given / len(given) + ridge, given.T @ wanted / len(given))  # [D, D]
-    basis, deviation, _ = components((given @ full).float(), rank)
+    inputs, targets = inputs.double(), targets.double()
+    ridge = 1e-4 * inputs.square().mean() * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    full = torch.linalg.solve(inputs.T @ inputs / len(inputs) + ridge, inputs.T @ targets / len(inputs))  # [D, D]
+    basis, deviation, _ = components((inputs @ full).float(), rank)
     root = deviation.clamp(min=0.01).sqrt()
     return basis @ full.T.float() / root[:, None], basis * root[:, None], root
 

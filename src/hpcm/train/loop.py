@@ -68,14 +68,14 @@ def train(
     KeyboardInterrupt after saving when the process is asked to stop.
     """
     folder = Path(folder)
-    with join(options.device) as team, interruptions() as asked:
+    with join(options.device) as team, interruptions() as signals:
         run, held_out = _begin(options, data, _state(folder, resume, force, team), team)
         clock = Clock(options, minutes, steps)
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
             watch.introduce(held_out=len(held_out), resume=resume)
             with closing(run.photographs):
-                stop = _learn(run, clock, watch, folder, held_out, asked)
+                stop = _learn(run, clock, watch, folder, held_out, signals)
             run.save(folder)
             if options.evaluate and not stop:
                 _evaluate(run, watch, folder, held_out)
@@ -86,7 +86,7 @@ def train(
 
 
 def _learn(
-    run: Run, clock: Clock, watch: Watch, folder: Path, held_out: Sequence[np.ndarray], asked: Sequence[int]
+    run: Run, clock: Clock, watch: Watch, folder: Path, held_out: Sequence[np.ndarray], signals: Sequence[int]
 ) -> int:
     """Takes steps until the budget is used up, or until a signal asks to stop: its number, else 0.
 
@@ -94,7 +94,7 @@ def _learn(
     """
     team, before = run.team, run.seconds
     while True:
-        progress, stop = team.agree(clock.progress(run.step), asked[0] if asked else 0)
+        progress, stop = team.agree(clock.progress(run.step), signals[0] if signals else 0)
         if progress >= 1 or stop:
             return int(stop)
         run.learn(learning_rate(run.options, run.step, progress))
@@ -186,21 +186,21 @@ class Clock:
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM fill a list, so that a step isn't left half done; a second Ctrl-C stops at once."""
-    asked: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
     names = (signal.SIGINT, signal.SIGTERM)
     before = {name: signal.getsignal(name) for name in names}
 
-    def ask(number: int, _: Any) -> None:
-        asked.append(number)
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for name in names:
-        signal.signal(name, ask)
+        signal.signal(name, receive)
     try:
-        yield asked
+        yield received
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

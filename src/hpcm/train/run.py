@@ -131,7 +131,7 @@ class Run:
         return Muon(self.model, self.rate, torch.bfloat16 if self.bf16 else torch.float32)
 
     def _adapt_blocks(self) -> None:
-        """Changes how blocks compute, not what; after their parameters have found their places."""
+        """Changes how blocks compute, not what; called when the parameters are in place."""
         if self.options.recompute:
             _recompute(self.model)
         if self.options.compile:
@@ -202,7 +202,7 @@ class Run:
         if self.sharded:
             norm = norm.full_tensor()  # type: ignore[attr-defined]
         bad = (~torch.isfinite(norm)).float()
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells a fused optimizer
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # read by fused optimizers, as torch.amp.GradScaler sets it
         self.optimizer.step()
         self.skipped += bad
         self.in_a_row.add_(bad).mul_(bad)

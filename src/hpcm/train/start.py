@@ -1,6 +1,6 @@
 """Where training starts: the transforms as a principal component analysis of 16x16 cells.
 
-From random weights a transform coder spends thousands of steps on finding what linear algebra knows: which directions
+From random weights a transform coder needs thousands of steps to learn what linear algebra computes: which directions
 of a cell carry the energy. So the first layers of g_a are set to the strongest components of 8x8 cells, then of 2x2 of
 those, the layers of g_s to their transposes; residual blocks start at zero; the gains start at the quantisation step
 that is right at high rates, and the predicted scales at the latents' own deviations.

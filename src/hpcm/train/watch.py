@@ -90,8 +90,8 @@ class Watch:
         return {"loss": loss, "bpp": bpp, "mse": mse, "psnr": psnr}
 
     def _line(self, means: dict[str, float], progress: float, now: float) -> str:
-        gone = progress - (self.start or 0)
-        left = (now - self.begin) * (1 - progress) / gone if gone > 0 else math.nan
+        spent = progress - (self.start or 0)
+        left = (now - self.begin) * (1 - progress) / spent if spent > 0 else math.nan
         speed = (self.run.step - self.last_step) / max(now - self.last_time, 1e-9)
         skipped = f"  {int(self.run.skipped)} skipped" if self.run.skipped else ""
         return (

@@ -118,7 +118,7 @@ def matrix_speed(
     """Multiplications and additions per second of a product of matrices [side, side]: the best of TRIALS.
 
     Elapsed time, a GPU being waited for; on a CPU with `processor_time` instead what its threads spent on it, which
-    tells more about the processor where other programs run beside this one. By default `side` suits the device.
+    measures the processor better while other programs run. By default `side` suits the device.
     """
     import torch
 
