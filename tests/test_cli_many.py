@@ -98,7 +98,7 @@ def test_quiet_and_verbose(at, capsys):
     assert cli.main(["compress", "in/a.png", "-o", "a.hpcm", "--model", "nano", "--bpp", "0.4", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("in/a.png -> a.hpcm")
-    assert re.match(r"hpcm: debug: nano-1 from .*, computed by hpcm\.engine\.onnx on cpu\n", err)
+    assert re.match(r"hpcm: debug: nano-1 from .*, computed by TorchEngine on cpu\n", err)
     assert len(re.findall(r"^hpcm: debug: level \d+ of 63: \d+ bytes, 1 tiles$", err, re.MULTILINE)) > 3
     assert cli.main(["decompress", "a.hpcm"]) == 0
     assert capsys.readouterr().err == ""
@@ -109,7 +109,7 @@ def test_the_library_logs_and_says_nothing_by_itself(caplog, capsys):
         data = hpcm.load("nano").compress(PHOTO, psnr=30)
         hpcm.decompress(data)
     names = {record.name for record in caplog.records}
-    assert {"hpcm.engine.choice", "hpcm.codec.encoder", "hpcm.codec.decoder"} <= names
+    assert {"hpcm.codec.engine", "hpcm.codec.encoder", "hpcm.codec.decoder"} <= names
     assert any(re.fullmatch(r"level \d+ of 63: \d\d\.\d\d dB", record.getMessage()) for record in caplog.records)
     assert capsys.readouterr() == ("", "")
 
