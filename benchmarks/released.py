@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from common import heading
-from hpcm.nn.arrays import Array
 from PIL import Image
 
 import hpcm
@@ -41,7 +40,7 @@ def weights(arch: str) -> HPCM:
     return model.eval().requires_grad_(False)
 
 
-def batches(model: HPCM) -> list[tuple[Array, torch.Tensor]]:
+def batches(model: HPCM) -> list[tuple[torch.Tensor, torch.Tensor]]:
     picture = Image.open(TESTS / "data" / "kodim20.png")
     crops = (np.asarray(picture.crop(box), np.float32) / 255 for box in CALIBRATION)
     return [(torch.from_numpy(crop).permute(2, 0, 1)[None], torch.zeros(1)) for crop in crops]

@@ -409,7 +409,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
         ("import a.pth --arhc base -o a", "there is no option --arhc: did you mean --arch?"),
         ("compress a.png -Z", "there is no option -Z"),
         ("compress a.png --xyzzy", "there is no option --xyzzy"),
-        ("compress a.png --engine onxx", "argument --engine: invalid choice: 'onxx': did you mean onnx?"),
+        ("compress a.png --engine croe", "argument --engine: invalid choice: 'croe': did you mean core?"),
         ("info a b", "'b' is one argument too many"),
         ("compress", "the following arguments are required: INPUT"),
         ("compress a.png --quality 0", "argument --quality: '0' is no whole number from 1 to 100"),

@@ -1,8 +1,8 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does: half-written files are removed.
 
 A signal raises an exception wherever the command is at the moment. In a callback of a library's compiled code, the
-library may replace the exception or ignore it: ONNX Runtime reports an invalid graph. So the signal is also recorded,
-and `raise_pending` raises the exception again.
+library may replace the exception or ignore it. So the signal is also recorded, and `raise_pending` raises the exception
+again.
 """
 
 from __future__ import annotations

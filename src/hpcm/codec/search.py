@@ -107,11 +107,16 @@ def refined(job: Encoding, level: int, *, effort: int, on_progress: OnProgress) 
     def of_tile(share: float) -> None:
         on_progress((len(result) + share) / len(boxes))
 
-    refiner = _Refiner(job, level, EFFORTS[effort])
-    with undisturbed(refiner.device):
+    with undisturbed(device_of(job)):
+        refiner = _Refiner(job, level, EFFORTS[effort])
         for box in boxes:
             result[box] = refiner.tile(box, of_tile)
     return result
+
+
+def device_of(job: Encoding) -> torch.device:
+    """Where the search computes: where the engine does, if that is torch."""
+    return job.engine.model.device if isinstance(job.engine, TorchEngine) else torch.device("cpu")
 
 
 @lru_cache(maxsize=2)
@@ -174,7 +179,7 @@ class _Refiner:
         file, engine = job.weights, job.engine
         own = engine.model if isinstance(engine, TorchEngine) else None
         self.model = _floating(file.path, file.digest) if own is None else make_floating(own)
-        self.device = self.model.device
+        self.device = device_of(job)
         self.levels = torch.tensor([level], device=self.device)
         self.gain_y, self.gain_z = (self.model.gains_of(latent, self.levels)[0] for latent in "yz")
         self.loss = str(job.weights.provenance.get("loss", "mse"))
