@@ -1,6 +1,7 @@
 """The probe of the machine's arithmetic: exact kernels pass, and every inexact kind is found, each emulated here."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -160,6 +161,35 @@ def test_inexact_kernels_are_found_in_float64(wide, monkeypatch, name):
         monkeypatch.setattr(grid if function == "_depthwise" else grid.F, function, kernel)
     with pytest.raises(MismatchError, match="isn't exact in layer"):
         probe(wide, CPU)
+
+
+@pytest.fixture(params=["unshuffle8", "conv2", "conv4"])
+def transforms(request, build, tiny, tiny_base, tiny_1b):
+    """Models of all stems whose transforms are exact."""
+    config = {"unshuffle8": tiny, "conv2": tiny_1b, "conv4": replace(tiny_base, fusion="psi")}[request.param]
+    assert config.stem == request.param
+    x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    return make_exact(build(config), [(x, torch.zeros(1))])
+
+
+def in_float32(convolve, x, weight, bias=None, *rest, **options):
+    bias = None if bias is None else bias.float()
+    return convolve(x.float(), weight.float(), bias, *rest, **options).to(x.dtype)
+
+
+def test_all_kinds_of_transforms_layers_pass(transforms):
+    kinds = {case.layer.geometry for case in cases_of(transforms) if case.layer.is_transform}
+    expected = {"unshuffle8": 4, "conv2": 4, "conv4": 6}[transforms.config.stem]
+    assert len(kinds) == expected
+    probe(transforms, CPU)
+
+
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_sums_of_transforms_in_float32_are_found(transforms, monkeypatch, function):
+    """They have up to 31 bits. Those of the entropy path, of 24, pass."""
+    monkeypatch.setattr(grid.F, function, partial(in_float32, getattr(torch.nn.functional, function)))
+    with pytest.raises(MismatchError, match=r"isn't exact in layer (g_a|h_a|g_s)\."):
+        probe(transforms, CPU)
 
 
 def test_parts_in_another_order_are_found(split):

@@ -246,8 +246,9 @@ def _exponents(weight: np.ndarray, bias: np.ndarray, geometry: Geometry) -> np.n
     mantissa, power = np.frexp(np.concatenate((weights, bias[:, None]), 1))
     digits = (mantissa * 2.0**53).astype(np.int64)
     lowest = np.frexp((digits & -digits).astype(np.float64))[1] - 1  # the place of the lowest digit that isn't 0
-    exponents = np.where(digits != 0, power - 53 + lowest, np.iinfo(np.int64).max).min(1)
-    return np.where(exponents == np.iinfo(np.int64).max, 0, exponents)
+    zero = np.iinfo(np.int32).max  # any power of two divides a 0
+    exponents = np.where(digits != 0, power - 53 + lowest, np.int32(zero)).min(1)
+    return np.where(exponents == zero, 0, exponents)
 
 
 def _narrowed(name: str, part: str, values: np.ndarray, dtypes: tuple[str, ...]) -> np.ndarray:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import WeightsError
-from ...model.config import PICTURE_CHANNELS, Config
+from ...model.config import Config
 from ...model.layers import CARRIER_BITS, INT16_MAX, MAX_LIMIT, PART, TRANSFORM_BITS, row_weights
 from ..context import WindowAttention
 from ..hpcm import HPCM
@@ -74,7 +74,7 @@ class Calibration(NamedTuple):
     """What calibration has seen."""
 
     inputs: dict[str, Inputs]  # of convolutions by name, and q, k, v of attention as "NAME.q>"
-    shift: Tensor  # what decoded pictures lack in each colour [3], of 1
+    shift: float  # what the mean of decoded pictures lacks, of 1
 
 
 @torch.no_grad()
@@ -167,19 +167,17 @@ def calibrate(model: HPCM, names: Iterable[str], batches: Iterable[tuple[Tensor,
                 handles.append(getattr(module, key).register_forward_hook(hook))
     for x, level in batches:
         x_hat = cast(Tensor, model(x, level)["x_hat"])
-        shifts.append((x - x_hat.clamp(0, 1)).mean((0, 2, 3)))
+        shifts.append((x - x_hat.clamp(0, 1)).mean())
     for handle in handles:
         handle.remove()
     inputs = {name: Inputs(largest[name], torch.stack(squares[name]).mean(0)) for name in largest}
-    return Calibration(inputs, torch.stack(shifts).median(0).values)
+    return Calibration(inputs, float(torch.stack(shifts).median()))
 
 
-def correct_mean(model: HPCM, shift: Tensor) -> None:
-    """Adds to the colours of decoded pictures, `shift` [3] of 1."""
+def correct_mean(model: HPCM, shift: float) -> None:
+    """Makes decoded pictures brighter, by `shift` of 1."""
     last = [module for module in model.g_s.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1]
-    assert last.bias is not None  # for mypy
-    by_colour = last.bias.view(PICTURE_CHANNELS, -1)  # in the "unshuffle8" stem each colour has a bias for each pixel
-    by_colour.add_(shift.clamp(-MAX_SHIFT, MAX_SHIFT)[:, None])
+    cast(Tensor, last.bias).add_(min(max(shift, -MAX_SHIFT), MAX_SHIFT))
 
 
 def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
