@@ -52,15 +52,15 @@ static hpcm_status close_session(session *s, hpcm_status status) {
     return status;
 }
 
-/* y of h x w can be scheduled, and isn't too large. */
 static int size_fits(int32_t h, int32_t w) {
-    return h > 0 && w > 0 && h <= HPCM_MAX_SIDE && w <= HPCM_MAX_SIDE && h % LATENTS_PER_Z == 0 && w % LATENTS_PER_Z == 0;
+    return h > 0 && w > 0 && h <= HPCM_MAX_SIDE && w <= HPCM_MAX_SIDE;
 }
 
 static int coding_fits(const hpcm_model *model, int32_t h, int32_t w, int32_t level, int32_t rows, int32_t columns) {
     enum { MOST = 1 << 30 }; /* numbers of a latent, so that their counts fit int32 */
     int64_t places = (int64_t)h * w;
-    if (!size_fits(h, w) || places * model->config.M > MOST || places * model->config.N > MOST) return 0;
+    int scheduled = size_fits(h, w) && h % LATENTS_PER_Z == 0 && w % LATENTS_PER_Z == 0;
+    if (!scheduled || places * model->config.M > MOST || places * model->config.N > MOST) return 0;
     return level >= 0 && level < model->config.levels && rows > 0 && rows <= h && columns > 0 &&
            columns <= w;
 }

@@ -6,7 +6,7 @@
  * The container, tiles and colours are the caller's. So is memory for results, unless a function says otherwise.
  *
  * Shapes are [rows][columns][channels], rows one after another without gaps. y [h][w][M] has one place for 16 x 16
- * pixels, z [h/4][w/4][N] one for 64 x 64; h and w are multiples of 4.
+ * pixels, z [h/4][w/4][N] one for 64 x 64. Where z takes part h and w must be multiples of 4.
  *
  * A model may be used by several threads at once. Every function that can fail gives a status.
  */

@@ -200,6 +200,17 @@ def test_sizes(size: Size) -> None:
     assert_alike(tiny_pair(), size if min(size) > 8 else (9, 9), [40])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (6, 9)])
+def test_transforms_of_any_size(size: Size) -> None:
+    """What is analysed or synthesised with its surroundings needn't be whole cells of z."""
+    core, twin, _ = tiny_pair()
+    pixels = picture((16 * size[0], 16 * size[1]))
+    y = core.analyse(pixels, 255, pixels.shape[:2])
+    assert np.array_equal(y, twin.analyse(pixels, 255, pixels.shape[:2]))
+    crop = (0, 0, 16 * size[1], 16 * size[0])
+    assert np.array_equal(core.synthesise(y, 8, False, crop), twin.synthesise(y, 8, False, crop))
+
+
 def test_layers_whose_inputs_need_more_than_16_bits() -> None:
     model = exact_model(TINY)
     numbers = stored_numbers(model)
