@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import hpcm
 from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
 from hpcm.model import find as weights
-from hpcm.model import storage
+from hpcm.model import layers, storage
 from hpcm.model.file import WeightsFile, describe, read
 from hpcm.model.find import RUN_WEIGHTS, find
 from hpcm.nn.exact.grid import convolutions
@@ -286,42 +286,200 @@ def test_numbers_that_overflow_in_16_bits_are_stored_in_32(folder, build, tiny):
     assert torch.equal(load_model(describe(path)).model.g_s[0].weight, model.g_s[0].weight)
 
 
-def test_exact_weights_are_8_bit_integers_and_come_back_to_the_bit(folder, exact):
+def test_exact_layers_are_integers_and_come_back_to_the_bit(folder, exact):
     path = folder / "tiny.safetensors"
     save(exact, path, {})
     stored = load_file(path)
-    names = [f"{name}.weight" for name, *_ in convolutions(exact)]
-    assert names
-    assert {stored[name].dtype for name in names} == {torch.int8}
+    names = [place.name for place in convolutions(exact)]
+    types = {part: {stored[f"{name}.{part}"].dtype for name in names} for part in layers.PARTS}
+    assert types.pop("weight") == {torch.int8, torch.int16}
+    assert types == {
+        "bias": {torch.int32},
+        "exponent": {torch.int8},
+        "input_bits": {torch.int8},
+        "limit": {torch.int32},
+    }
+    entropy_path = tuple(f"{name}." for name, _ in exact.entropy_path())
+    assert {stored[f"{name}.weight"].dtype for name in names if name.startswith(entropy_path)} == {torch.int8}
     loaded = load_model(describe(path)).model.state_dict()
-    parts = tuple(f"{name}." for name, _ in exact.entropy_path())
     for name, value in exact.state_dict().items():
-        if name.startswith(parts):
+        if name.rpartition(".")[0] in names:
             assert torch.equal(loaded[name], value), name
 
 
-def test_what_8_bits_do_not_hold_is_stored_otherwise(folder, exact):
+def test_what_8_bits_do_not_hold_takes_16(folder, exact):
     """float32 carriers with other splits of the 24 bits: weights of 9 bits."""
-    name, *_, module = next(iter(convolutions(exact)))
+    name, *_, module = next(place for place in convolutions(exact) if place.name.startswith("adaptors"))
     weight = module.weight.data
-    fine = torch.where(weight.abs() == weight.abs().amax(), weight * (1 + 2**-8), weight)
-    assert storage._integers(weight.numpy()) is not None
-    assert storage._integers(fine.numpy()) is None
-    module.weight.data = fine
+    module.weight.data = torch.where(weight.abs() == weight.abs().amax(), weight * (1 + 2**-8), weight)
+    with torch.no_grad():
+        module.limit.div_(1 << 9).floor_()
     save(exact, folder / "a.safetensors", {})
-    assert load_file(folder / "a.safetensors")[f"{name}.weight"].dtype != torch.int8
+    assert load_file(folder / "a.safetensors")[f"{name}.weight"].dtype == torch.int16
+    loaded = load_model(describe(folder / "a.safetensors")).model
+    assert torch.equal(loaded.get_parameter(f"{name}.weight"), module.weight)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_integers_with_channels_of_zeros_and_of_all_sizes(transposed):
-    axis, side = (1, 2) if transposed else (0, 3)
+@pytest.mark.parametrize("geometry", [layers.GEOMETRIES[1], layers.GEOMETRIES[5]], ids=lambda geometry: geometry.kind)
+def test_integers_with_channels_of_zeros_and_of_all_sizes(geometry):
+    axis, side = (1, 2) if geometry.transposed else (0, 3)
     k = np.random.default_rng(1).integers(-127, 128, (5, 4, side, side)).astype(np.float32)
     exponents = np.arange(k.shape[axis]) * 9 - 20
-    weight = np.ldexp(k, exponents.reshape([-1 if place == axis else 1 for place in range(4)]))
+    weight = np.ldexp(k, geometry.by_output(exponents))
     np.moveaxis(weight, axis, 0)[2] = 0
-    values, powers = storage._integers(weight)
-    assert values.dtype == powers.dtype == np.int8
-    assert np.array_equal(np.ldexp(values.astype(np.float32), powers.astype(np.int32)), weight)
+    inputs = geometry.inputs(weight.shape)
+    floats = {
+        "a.weight": weight,
+        "a.bias": np.ldexp(np.float32(100_001), exponents),
+        "a.input_scale": np.ldexp(np.float32(1), np.arange(inputs) - 2),
+        "a.limit": np.float32(1000),
+        "b": np.ones(3, np.float32),
+    }
+    stored = layers.to_integers(floats, {"a": geometry})
+    assert {name: value.dtype.name for name, value in stored.items()} == {
+        "a.weight": "int8",
+        "a.bias": "int32",
+        "a.exponent": "int8",
+        "a.input_bits": "int8",
+        "a.limit": "int32",
+        "b": "float32",
+    }
+    again = layers.to_floats(stored, {"a": geometry})
+    assert again.keys() == floats.keys()
+    assert all(np.array_equal(again[name], floats[name]) for name in floats)
+
+
+@pytest.mark.parametrize("geometry", layers.GEOMETRIES, ids=lambda geometry: f"{geometry.kind} {geometry.side}")
+def test_rows_hold_the_weights_of_one_sum(geometry):
+    """Each is what an output is made of: that of a 1 in the input and 0 elsewhere."""
+    shape = (4, 3, geometry.side, geometry.side) if geometry.transposed else (3, 4, geometry.side, geometry.side)
+    if geometry.kind == "depthwise":
+        shape = (4, 1, 3, 3)
+    weight = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+    rows = geometry.rows(weight)
+    assert rows.shape == (geometry.outputs(shape) * geometry.phases, weight.size // len(rows))
+    assert np.array_equal(geometry.weight(rows, shape), weight)
+    functions = torch.nn.functional
+    convolve = functions.conv_transpose2d if geometry.transposed else functions.conv2d
+    groups = {"groups": 4} if geometry.kind == "depthwise" else {}
+    ones = torch.ones(1, 4, 12, 12, dtype=torch.float64)
+    sums = convolve(ones, torch.from_numpy(weight), None, geometry.stride, geometry.padding, **groups)
+    inner = {float(value) for value in sums[0, :, 1:-1, 1:-1].unique()}  # where the window lies inside the picture
+    assert {float(row.sum()) for row in rows} == inner
+
+
+# ---- what a file says of its layers ----------------------------------------------------------------------------------
+
+
+def descriptions(path: Path) -> dict[str, dict]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["layers"])
+
+
+def test_a_file_says_what_each_exact_layer_is(folder, exact, build, tiny):
+    save(exact, folder / "exact.safetensors", {})
+    fields = descriptions(folder / "exact.safetensors")
+    assert set(fields) == {place.name for place in convolutions(exact)}
+    assert fields["g_a.1"] == {"kind": "dense", "stride": 1, "padding": 0}
+    assert fields["h_a.1"] == {"kind": "dense", "stride": 2, "padding": 0}
+    assert fields["h_s.0"] == {"kind": "transposed", "stride": 2, "padding": 0}
+    assert fields["priors.0.before.0.spatial"] == {"kind": "depthwise", "stride": 1, "padding": 1}
+    save(build(tiny), folder / "floating.safetensors", {})
+    assert describe(folder / "floating.safetensors").layers == {}
+
+
+@pytest.mark.parametrize("change", ["kind", "stride", "padding", "missing", "one more", "no names", "nothing"])
+def test_wrong_descriptions_of_layers_are_refused(folder, exact, change):
+    path = folder / "tiny.safetensors"
+    save(exact, path, {})
+    fields = descriptions(path)
+    layer = fields["h_s.0"]
+    expected = r"layer h_s\.0 is described as"
+    if change == "kind":
+        layer["kind"] = "dense"
+    elif change in ("stride", "padding"):
+        layer[change] += 1
+    elif change == "missing":
+        del fields["h_s.0"]
+    elif change == "one more":
+        fields["h_s.10"] = layer
+        expected = r"layer h_s\.10 is described as .*, but in this model it is no exact layer"
+    elif change == "no names":
+        fields, expected = [fields], "instead of names and values"
+    else:
+        fields, expected = {}, "is described as no exact layer"
+    changed(path, layers=json.dumps(fields))
+    with pytest.raises(WeightsError, match=expected):
+        load_model(describe(path))
+
+
+SPOILT = {
+    "a weight of another type": ("priors.0.head.weight", lambda value: value.float()),
+    "weights of another shape": ("priors.0.head.weight", lambda value: value[:, :-1]),
+    "weights of no kernel": ("priors.0.head.weight", lambda value: value.repeat(1, 1, 5, 5)),
+    "a bias for each input": ("priors.0.head.bias", lambda value: value[:-1]),
+    "a bias of 64 bits": ("priors.0.head.bias", lambda value: value.long()),
+    "a bias that float32 rounds": ("g_s.0.bias", lambda value: value * 0 + (1 << 24) + 1),
+    "one exponent for all": ("priors.0.head.exponent", lambda value: value[:1]),
+    "exponents of all sizes": ("priors.0.head.exponent", lambda value: value * 0 - 65),
+    "inputs of all sizes": ("priors.0.head.input_bits", lambda value: value * 0 + 65),
+    "no inputs": ("priors.0.head.limit", lambda value: value * 0),
+    "inputs of 23 bits": ("priors.0.before.0.spatial.limit", lambda value: value * 0 + (1 << 22) + 1),
+    "sums over 24 bits": ("priors.0.head.limit", lambda value: value * 40),
+    "sums over 31 bits": ("g_s.0.limit", lambda value: value * 4),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_spoilt_layers_are_refused(folder, exact, spoilt):
+    path = folder / "tiny.safetensors"
+    save(exact, path, {})
+    name, spoil = SPOILT[spoilt]
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors[name] = spoil(tensors[name]).contiguous()
+    save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match=f"layer {re.escape(name.rpartition('.')[0])} "):
+        load_model(describe(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("z_means", float("nan")),
+        ("z_scales", float("inf")),
+        ("gains.0.knots", 2.0**33),
+        ("y_gain.knots", 0.0),
+        ("y_gain.knots", 2.0**-33),
+        ("z_inverse.knots", -(2.0**33)),
+    ],
+)
+def test_numbers_that_may_lead_to_infinity_are_refused(folder, exact, name, value):
+    with torch.no_grad():
+        exact.get_parameter(name).view(-1)[1] = value
+    save(exact, folder / "tiny.safetensors", {}, half=False)
+    with pytest.raises(WeightsError, match=f"{re.escape(name)} has a number|{name[0]} has a gain"):
+        load_model(describe(folder / "tiny.safetensors"))
+
+
+def test_gains_of_channels_that_a_model_does_not_use(folder, exact):
+    """They lie around zero, on either side."""
+    with torch.no_grad():
+        exact.z_gain.knots[:, 1] = -0.001
+    save(exact, folder / "tiny.safetensors", {})
+    assert float(load_model(describe(folder / "tiny.safetensors")).model.z_gain.knots[0, 1]) < 0
+
+
+def test_a_gain_is_measured_between_the_knots_too(folder, exact):
+    """Here it passes through zero at level 30."""
+    exact.config = replace(exact.config, levels=61)
+    with torch.no_grad():
+        exact.y_gain.knots[2, 0] = -1.0
+        exact.y_gain.knots[3, 0] = 1.0
+    save(exact, folder / "tiny.safetensors", {})
+    with pytest.raises(WeightsError, match="y has a gain"):
+        load_model(describe(folder / "tiny.safetensors"))
 
 
 def test_a_layer_with_hardly_any_weights_is_exact_after_loading(folder, build, tiny):
