@@ -105,6 +105,8 @@ def page(tmp_path_factory) -> Path:
     for name in ("index.html", "app.mjs", "style.css", "ort/ort.wasm", "samples/a.hpcm", "models/index.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"<p>" + name.encode())
+    graphs = [{"structure": {"name": find(name).config["name"]}} for name in ("nano", "lite")]
+    (folder / "graphs.json").write_text(json.dumps(graphs))
     (folder.parent / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(folder.parent / "secret.txt")
     return folder
@@ -750,8 +752,18 @@ def test_the_index_names_what_is_there(served):
         answer = served.get(f"models/{model['file']}")
         assert len(answer.content) == model["bytes"]
         assert {*model} == {"name", "hash", "file", "bytes"}
-        assert storage.unpack(answer.content, model["name"]).graphs
+        assert storage.unpack(answer.content, model["name"]).parameters
     assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
+
+
+def test_only_models_with_graphs_are_offered_to_the_page(models, tmp_path):
+    def index(structures: list[dict]) -> dict:
+        (tmp_path / "graphs.json").write_text(json.dumps([{"structure": each} for each in structures]))
+        return json.loads(site.assets(models, tmp_path)["models/index.json"].read())
+
+    nano = {"M": 192, "analysis": [[3, 128], [0, 192]]}
+    assert [model["name"] for model in index([nano])["models"]] == ["nano-1"]
+    assert index([nano | {"M": 200}]) == index([]) == {"default": None, "models": []}
 
 
 @pytest.mark.parametrize(

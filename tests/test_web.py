@@ -1,5 +1,8 @@
 """The codec in JavaScript against this one: either opens what the other has made, with the very same symbols.
 
+Both compare the symbols that they decode with the checksums in the file. Pixels may differ by one level: the browser's
+sums of g_s are rounded.
+
 Skipped where Node.js 20 or the packages of web/ (`npm ci` there) are missing.
 """
 
@@ -13,9 +16,7 @@ import pytest
 from PIL import Image
 
 import hpcm
-from hpcm.codec import decoder as decoding
 from hpcm.codec.api import codec_for
-from hpcm.core.ans import Decoder
 from hpcm.format.container import pack, unpack
 from hpcm.model.find import find, find_hash
 
@@ -45,15 +46,14 @@ class Node:
         return json.loads(self.process.stdout.readline())
 
     def decode(self, data: bytes, tmp_path: Path, name: str, scale: int = 3, partial: bool = False):
-        """RGBA [H, W, 4] and the symbols, or the code of the error."""
+        """RGBA [H, W, 4], or the code of the error."""
         file, out = tmp_path / "in.hpcm", tmp_path / "out.rgba"
         file.write_bytes(data)
         model = model_of(name)
         answer = self.ask(do="decode", model=model, file=str(file), scale=scale, partial=partial, out=str(out))
         if "error" in answer:
             return answer["error"]
-        rgba = np.frombuffer(out.read_bytes(), np.uint8).reshape(answer["height"], answer["width"], 4)
-        return rgba, np.frombuffer(Path(f"{out}.symbols").read_bytes(), "<i4")
+        return np.frombuffer(out.read_bytes(), np.uint8).reshape(answer["height"], answer["width"], 4)
 
     def encode(self, rgba: np.ndarray, levels: list[int], tmp_path: Path, name: str, **how):
         source, out = tmp_path / "in.rgba", tmp_path / "out.hpcm"
@@ -78,29 +78,12 @@ def model_of(name: str) -> str:
     return str(find(name).path)
 
 
-def decoded(data: bytes, monkeypatch, **how) -> tuple[np.ndarray, np.ndarray]:
-    """The same by this package: RGBA and the symbols."""
-    symbols = []
-
-    class Listening(Decoder):
-        def pop(self, indexes):
-            symbols.append(super().pop(indexes))
-            return symbols[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(decoding, "Decoder", Listening)
-        image = (
-            hpcm.preview(data) if how.get("partial") else codec_for(unpack(data)).decompress(data, scale=how["scale"])
-        )
-    return np.asarray(image.convert("RGBA")), np.concatenate(symbols)
-
-
-def same(node, data: bytes, tmp_path, monkeypatch, scale: int = 3, partial: bool = False) -> None:
+def same(node, data: bytes, tmp_path, scale: int = 3, partial: bool = False) -> None:
     container = unpack(data, partial=partial)
     name = find_hash(container.model, container.model_hash).name
-    theirs, their_symbols = node.decode(data, tmp_path, name, scale, partial)
-    ours, our_symbols = decoded(data, monkeypatch, scale=scale, partial=partial)
-    assert np.array_equal(their_symbols, our_symbols)
+    theirs = node.decode(data, tmp_path, name, scale, partial)
+    image = hpcm.preview(data) if partial else codec_for(container).decompress(data, scale=scale)
+    ours = np.asarray(image.convert("RGBA"))
     assert theirs.shape == ours.shape
     assert np.abs(theirs.astype(int) - ours).max() <= 1
     assert np.array_equal(theirs[..., 3], ours[..., 3])
@@ -113,45 +96,45 @@ def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 @pytest.mark.parametrize("name", ["lite-1", "lite-mse-1", "nano-1", "format"])
-def test_golden_files(node, name, tmp_path, monkeypatch):
-    same(node, (GOLDEN / f"{name}.hpcm").read_bytes(), tmp_path, monkeypatch)
+def test_golden_files(node, name, tmp_path):
+    same(node, (GOLDEN / f"{name}.hpcm").read_bytes(), tmp_path)
 
 
-def test_tiles(node, tmp_path, monkeypatch):
-    same(node, (GOLDEN / "progressive.hpcm").read_bytes(), tmp_path, monkeypatch)
+def test_tiles(node, tmp_path):
+    same(node, (GOLDEN / "progressive.hpcm").read_bytes(), tmp_path)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_scales(node, scale, tmp_path, monkeypatch):
+def test_scales(node, scale, tmp_path):
     """Of one tile: of several, the page fills in what is missing tile by tile, this package with their neighbours."""
     data = hpcm.compress(photo(120, 80), quality=60, model="nano", progressive=True)
-    same(node, data, tmp_path, monkeypatch, scale)
+    same(node, data, tmp_path, scale)
 
 
 @pytest.mark.parametrize("quality", [1, 2, 17, 33, 50, 68, 84, 100])
-def test_levels(node, quality, tmp_path, monkeypatch):
-    same(node, hpcm.compress(photo(120, 80), quality=quality, model="nano"), tmp_path, monkeypatch)
+def test_levels(node, quality, tmp_path):
+    same(node, hpcm.compress(photo(120, 80), quality=quality, model="nano"), tmp_path)
 
 
-def test_escapes(node, tmp_path, monkeypatch):
+def test_escapes(node, tmp_path):
     """Noise at the best level has symbols beyond the tables."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 2, (64, 96, 3), np.uint8) * 255)
-    same(node, hpcm.compress(noise, quality=100, model="nano"), tmp_path, monkeypatch)
+    same(node, hpcm.compress(noise, quality=100, model="nano"), tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
-def test_grey_and_alpha(node, mode, tmp_path, monkeypatch):
+def test_grey_and_alpha(node, mode, tmp_path):
     image = photo(100, 60, mode)
     if mode.endswith("A"):
         image.putalpha(Image.radial_gradient("L").resize(image.size))
-    same(node, hpcm.compress(image, quality=40, model="nano"), tmp_path, monkeypatch)
+    same(node, hpcm.compress(image, quality=40, model="nano"), tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
-def test_files_that_were_cut(node, share, tmp_path, monkeypatch):
+def test_files_that_were_cut(node, share, tmp_path):
     whole = hpcm.compress(photo(240, 160), quality=60, model="nano", progressive=True)
     data = whole[: int(share * len(whole))]
-    same(node, data, tmp_path, monkeypatch, partial=True)
+    same(node, data, tmp_path, partial=True)
     assert node.decode(data, tmp_path, "nano-1") == "truncated"
 
 
@@ -174,7 +157,7 @@ def test_another_model_is_told(node, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "levels"), [("nano-1", [0, 1, 20, 41, 63]), ("lite-1", [30])])
-def test_files_made_in_javascript(node, name, levels, tmp_path, monkeypatch):
+def test_files_made_in_javascript(node, name, levels, tmp_path):
     image = photo(150, 100)
     for level, data in zip(levels, node.encode(np.asarray(image.convert("RGBA")), levels, tmp_path, name), strict=True):
         container = unpack(data)
@@ -182,19 +165,19 @@ def test_files_made_in_javascript(node, name, levels, tmp_path, monkeypatch):
         assert (container.model, container.level, container.colour) == (name, level, "rgb")
         ours = hpcm.compress(image, quality=1 + round(level * 99 / 63), model=name)
         assert unpack(ours).level == level
-        assert abs(len(data) - len(ours)) <= 0.01 * len(ours) + 8  # g_a is in plain floats: a symbol may differ
-        same(node, data, tmp_path, monkeypatch)
+        assert abs(len(data) - len(ours)) <= 0.01 * len(ours) + 8  # the browser rounds sums of g_a: a symbol may differ
+        same(node, data, tmp_path)
 
 
-def test_files_of_tiles_with_alpha_made_in_javascript(node, tmp_path, monkeypatch):
+def test_files_of_tiles_with_alpha_made_in_javascript(node, tmp_path):
     image = photo(300, 200).resize((1100, 40))
     rgba = np.asarray(image.convert("RGBA")).copy()
     rgba[..., 3] = np.arange(1100) % 256
     (data,) = node.encode(rgba, [10], tmp_path, "nano-1", progressive=True)
     assert len(unpack(data).tiles) == 2
     assert unpack(data).passes == 3
-    same(node, data, tmp_path, monkeypatch)
+    same(node, data, tmp_path)
     grey = np.asarray(photo(90, 70, "L").convert("RGBA"))
     (data,) = node.encode(grey, [30], tmp_path, "nano-1")
     assert hpcm.decompress(data).mode == "L"
-    same(node, data, tmp_path, monkeypatch)
+    same(node, data, tmp_path)

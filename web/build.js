@@ -3,6 +3,7 @@
  *
  *     index.html, style.css, app.js, theme.js, rivals-worker.js, offline.js, icon.svg, samples/    the page
  *     hpcm-web.js, worker.js    the module and its worker     hpcm-img.js    the element
+ *     graphs.json               the networks of models, without weights
  *     ort/                      ONNX Runtime, as its package has it
  *
  * The page and the element import hpcm-web.js, so that the module is there once.
@@ -46,6 +47,7 @@ export async function build(out = join(HERE, "dist")) {
   const { size } = await stat(join(out, "ort", RUNTIME[0]));
   await bundles(out, { __ORT_BYTES__: String(size) });
   for (const file of ["index.html", "icon.svg"]) await copyFile(join(PAGE, file), join(out, file));
+  await copyFile(join(HERE, "graphs.json"), join(out, "graphs.json"));
   await cp(join(PAGE, "samples"), join(out, "samples"), { recursive: true });
   await offline(out, version);
   return sizes(out);

@@ -7,8 +7,9 @@
 import { PASSES, pack, progressOf } from "./container.js";
 import { Decoder, Encoder, checksum } from "./entropy.js";
 import { HpcmError, checkAborted, checkRange } from "./errors.js";
+import { graphsOf } from "./graphs.js";
 import { Loop, rint } from "./loop.js";
-import { Networks } from "./networks.js";
+import { Networks, checkSuited } from "./networks.js";
 import { decodeGrey, encodeGrey } from "./png.js";
 import { passEnds } from "./schedule.js";
 import { STRIDE, Tiling } from "./tiles.js";
@@ -31,11 +32,13 @@ export class Codec {
 
   /**
    * @param {Uint8Array} data a weights file
+   * @param {import("./graphs.js").Structures} structures
    * @param {typeof import("onnxruntime-web")} ort
    */
-  static async load(data, ort) {
+  static async load(data, structures, ort) {
     const weights = new Weights(data, await hashOf(data));
-    return new Codec(weights, new Networks(weights, await weights.graphs(), ort));
+    checkSuited(weights);
+    return new Codec(weights, new Networks(weights, await graphsOf(weights, structures), ort));
   }
 
   get levels() {
@@ -123,10 +126,9 @@ export class Codec {
    * @param {import("./container.js").Container} container
    * @param {object} options
    * @param {1|2|3} [options.scale] of a progressive file so many scales are decoded
-   * @param {(symbols: Int32Array) => void} [options.onsymbols] is given every step's symbols
    * @returns {Promise<Pixels>}
    */
-  async decode(container, { scale = PASSES, told = () => {}, signal, onsymbols } = {}) {
+  async decode(container, { scale = PASSES, told = () => {}, signal } = {}) {
     this.#check(container, scale);
     const tiling = new Tiling(this.weights.config, container);
     const latents = [];
@@ -134,7 +136,7 @@ export class Codec {
     for (const [i, box] of tiling.boxes.entries()) {
       checkAborted(signal);
       const tile = container.passes > 1 ? container.tiles[i].slice(0, scale) : container.tiles[i];
-      latents.push(await this.#decoded(container, tile, box, tiling, onsymbols, (share) => told(((i + share) / count) * 0.8)));
+      latents.push(await this.#decoded(container, tile, box, tiling, (share) => told(((i + share) / count) * 0.8)));
     }
     const { width, height } = container;
     const out = { data: new Uint8ClampedArray(4 * width * height).fill(255), width, height };
@@ -163,7 +165,7 @@ export class Codec {
   }
 
   /** y_hat of a tile from the parts that are at hand; every other symbol is 0. */
-  async #decoded(container, tile, box, tiling, onsymbols, told) {
+  async #decoded(container, tile, box, tiling, told) {
     const { tables, config } = this.weights;
     let steps = tile.length ? passEnds(config).slice(-container.passes)[tile.length - 1] : 0;
     const decoder = new Decoder(tables, joined(tile).payload);
@@ -172,7 +174,6 @@ export class Codec {
       if (steps-- <= 0) return new Int32Array(means.length);
       const symbols = decoder.pop(tables.index(scales));
       total = checksum(symbols, total);
-      onsymbols?.(symbols);
       return symbols;
     };
     const size = tiling.padded([box[3] - box[1], box[2] - box[0]]);

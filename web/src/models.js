@@ -7,25 +7,25 @@ const CACHE = "hpcm-models";
 /** @typedef {{name: string, hash: string, file: string, bytes: number}} Entry */
 
 export class Models {
-  /** @param {string} base URL of the folder with index.json @param {typeof import("onnxruntime-web")} ort */
-  constructor(base, ort) {
+  /**
+   * @param {string} base URL of the folder with index.json
+   * @param {string | URL} graphs URL of graphs.json
+   * @param {typeof import("onnxruntime-web")} ort
+   */
+  constructor(base, graphs, ort) {
     this.base = base;
+    this.graphs = graphs;
     this.ort = ort;
     this.codecs = new Map();
   }
 
   /** @returns {Promise<{default: string, models: Entry[]}>} */
   index() {
-    this.listed ??= this.#json().catch((error) => {
+    this.listed ??= json(new URL("index.json", this.base)).catch((error) => {
       this.listed = undefined; // so that a later call tries again
       throw error;
     });
     return this.listed;
-  }
-
-  async #json() {
-    const response = await got(new URL("index.json", this.base));
-    return response.json();
   }
 
   /** The codec of a model by its name: "nano" is the newest of nano-1, nano-2, ... */
@@ -62,7 +62,7 @@ export class Models {
 
   async #load(entry, told = () => {}) {
     const weights = await kept(new URL(entry.file, this.base), entry, told);
-    const codec = await Codec.load(weights, this.ort);
+    const codec = await Codec.load(weights, await json(this.graphs), this.ort);
     if (codec.weights.hash !== entry.hash) {
       if (globalThis.caches) await caches.delete(CACHE);
       throw new HpcmError("model", `the weights of ${entry.name} are damaged: fetch them again`);
@@ -80,6 +80,11 @@ async function kept(url, entry, told) {
   const data = await read(await got(url), entry.bytes, told);
   await cache?.put(key, new Response(data)).catch(() => {}); // a full disk is no reason to stop
   return data;
+}
+
+async function json(url) {
+  const response = await got(url);
+  return response.json();
 }
 
 async function got(url) {

@@ -1,6 +1,7 @@
 /**
  * The networks of an exact model, run by ONNX Runtime Web in WebAssembly on the CPU. Its sums of whole numbers below
  * 2^24 are exact in single precision in any order, which is what makes symbols the same everywhere (docs/exactness.md).
+ * Those of g_a, h_a and g_s may be larger, and so are rounded here: pixels may differ by one level from Python's.
  */
 import { HpcmError } from "./errors.js";
 import { between } from "./loop.js";
@@ -13,10 +14,7 @@ export class Networks {
    * @param {typeof import("onnxruntime-web")} ort
    */
   constructor(weights, graphs, ort) {
-    const { config } = weights;
-    const why = unsuited(config);
-    if (why) throw new HpcmError("model", `${weights.name} can't be run here: ${why}`);
-    this.config = config;
+    this.config = weights.config;
     this.weights = weights;
     this.graphs = graphs;
     this.ort = ort;
@@ -97,7 +95,12 @@ export class Networks {
   }
 }
 
-/** Why a model can't be run here; null if it can. */
+/** Raises an error for a model that can't be run here. */
+export function checkSuited({ name, config }) {
+  const why = unsuited(config);
+  if (why) throw new HpcmError("model", `${name} can't be run here: ${why}`);
+}
+
 function unsuited({ carrier, fusion }) {
   if (!carrier) return "it isn't exact (`hpcm exact` makes it so)";
   if (fusion === "attention") return "it has attention";

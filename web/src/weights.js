@@ -1,12 +1,11 @@
 /**
- * Weights files (safetensors) -> numbers, tables and graphs; the Python package's model/storage.py says how they are stored.
+ * Weights files (safetensors) -> numbers and tables; the Python package's model/storage.py and model/layers.py say how they
+ * are stored.
  */
 import { Tables } from "./entropy.js";
 import { HpcmError } from "./errors.js";
 
-const GRAPH = "graph.";
-const EXPONENT = ".exponent";
-const MAX_GRAPH = 2 ** 24;
+const MAX_INFLATED = 2 ** 24;
 const MAX_HEADER = 2 ** 24;
 const HALF_UNITS = Float64Array.from({ length: 32 }, (_, exponent) => 2 ** (exponent - 25)); // of the fraction
 
@@ -39,6 +38,7 @@ export class Weights {
     this.tensors = tensors;
     try {
       this.config = JSON.parse(metadata.config);
+      this.layers = JSON.parse(metadata.layers ?? "{}"); // exact convolutions: {name: {kind, stride, padding}}
     } catch {
       throw new HpcmError("model", "the weights file doesn't say which model it is");
     }
@@ -50,42 +50,31 @@ export class Weights {
   /** A number as it is stored, in an array of its type. */
   #array(name) {
     const tensor = this.tensors.get(name);
-    const kinds = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array };
+    const kinds = { F32: Float32Array, I32: Int32Array, I16: Int16Array, I8: Int8Array, U8: Uint8Array };
     if (!tensor) throw new HpcmError("model", `the weights don't fit their configuration: no ${name}`);
     if (tensor.type === "F16") return halves(new Uint16Array(tensor.bytes.buffer));
     if (!(tensor.type in kinds)) throw new HpcmError("model", `${name} is stored as ${tensor.type}, which isn't known`);
     return new kinds[tensor.type](tensor.bytes.buffer);
   }
 
-  /** Names of the parameters of a module. */
-  namesOf(module) {
-    const prefix = `${module}.`;
-    return [...this.tensors.keys()].filter((name) => name.startsWith(prefix) && !name.endsWith(EXPONENT));
-  }
-
-  /** A parameter as single-precision numbers, integers with their powers of two. @returns {Float32Array} */
+  /** A parameter as single-precision numbers; of an exact convolution as torch's has it. @returns {Float32Array} */
   floats(name) {
+    const dot = name.lastIndexOf(".");
+    const [layer, part] = [name.slice(0, dot), name.slice(dot + 1)];
+    if (!(layer in this.layers) || part === "limit") return Float32Array.from(this.#array(name));
+    if (part === "input_scale") return Float32Array.from(this.#array(`${layer}.input_bits`), (bits) => 2 ** bits);
+    const units = Float64Array.from(this.#array(`${layer}.exponent`), (exponent) => 2 ** exponent); // of each output
     const values = this.#array(name);
-    if (!this.tensors.has(name + EXPONENT)) return values instanceof Float32Array ? values : Float32Array.from(values);
-    const exponents = this.#array(name + EXPONENT);
-    const [first, second, ...rest] = this.tensors.get(name).shape;
-    const area = rest.reduce((product, side) => product * side, 1);
-    const transposed = this.tensors.get(name + EXPONENT).shape[0] === 1 && first !== 1;
-    const units = Float64Array.from(exponents, (exponent) => 2 ** exponent);
+    if (part === "bias") return Float32Array.from(values, (value, i) => value * units[i]);
+    const [first, second, ...sides] = this.tensors.get(name).shape;
+    const area = sides.reduce((product, side) => product * side, 1);
+    const transposed = this.layers[layer].kind === "transposed"; // [in, out, ...] instead of [out, in / groups, ...]
     const out = new Float32Array(values.length);
     for (let i = 0, row = 0; row < first * second; row++) {
       const unit = units[transposed ? row % second : Math.floor(row / second)];
       for (let k = 0; k < area; k++, i++) out[i] = values[i] * unit;
     }
     return out;
-  }
-
-  /** @returns {Promise<Map<string, Uint8Array>>} */
-  async graphs() {
-    const found = [...this.tensors].filter(([name]) => name.startsWith(GRAPH));
-    if (!found.length) throw new HpcmError("model", `${this.name} has no graphs: make it exact again`);
-    const inflated = await Promise.all(found.map(async ([name, { bytes }]) => [name.slice(GRAPH.length), await inflate(bytes)]));
-    return new Map(inflated);
   }
 }
 
@@ -103,7 +92,7 @@ function halves(values) {
 }
 
 /** What a zlib stream holds, at most `limit` bytes. */
-export async function inflate(bytes, limit = MAX_GRAPH) {
+export async function inflate(bytes, limit = MAX_INFLATED) {
   const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   const pieces = [];
   for (let total = 0; ; ) {

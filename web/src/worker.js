@@ -19,7 +19,7 @@ const calls = {
     ort.env.wasm.wasmPaths = wasm;
     ort.env.wasm.numThreads = threads;
     ort.env.logLevel = "error";
-    models = new Models(base, ort);
+    models = new Models(base, new URL("graphs.json", self.location), ort);
   },
 
   async models() {

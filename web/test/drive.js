@@ -2,7 +2,7 @@
  * Runs the codec in Node for another program's tests: jobs come as lines of JSON on standard input, an answer a line goes
  * to standard output. A model is the path of its weights.
  *
- *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "out": PATH}   RGBA to OUT, symbols to OUT.symbols
+ *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "out": PATH}   RGBA to OUT
  *     {"do": "encode", "model": ..., "image": PATH of RGBA, "width": W, "height": H, "levels": [L, ...], "out": PATH}   to OUT.L
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -13,10 +13,11 @@ import { unpack } from "../src/container.js";
 
 ort.env.wasm.numThreads = 1;
 const bytes = (path) => new Uint8Array(readFileSync(path));
+const structures = JSON.parse(readFileSync(new URL("../graphs.json", import.meta.url)));
 const codecs = new Map();
 
 function opened(weights) {
-  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), ort));
+  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), structures, ort));
   return codecs.get(weights);
 }
 
@@ -24,10 +25,8 @@ const jobs = {
   async decode({ model, file, scale, partial, out }) {
     const container = unpack(bytes(file), { partial });
     const codec = await opened(model);
-    const symbols = [];
-    const picture = await codec.decode(container, { scale, onsymbols: (some) => symbols.push(Buffer.from(some.buffer)) });
+    const picture = await codec.decode(container, { scale });
     writeFileSync(out, picture.data);
-    writeFileSync(`${out}.symbols`, Buffer.concat(symbols));
     return { width: picture.width, height: picture.height };
   },
 

@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
+import { Codec } from "../src/codec.js";
 import { pack, tileBoxes, unpack, unpackHead } from "../src/container.js";
 import { Decoder, Encoder, Tables } from "../src/entropy.js";
 import { between, rint } from "../src/loop.js";
 import { withWeights } from "../src/onnx.js";
 import { decodeGrey, encodeGrey } from "../src/png.js";
 import { Plan, passEnds } from "../src/schedule.js";
-import { readSafetensors } from "../src/weights.js";
+import { Weights, readSafetensors } from "../src/weights.js";
 import { Reader, crc32, varint } from "../src/wire.js";
 
 const golden = (name) => new Uint8Array(readFileSync(new URL(`../../tests/golden/${name}`, import.meta.url)));
@@ -135,6 +136,39 @@ test("weights are written into a graph", () => {
   const expected = [0x08, 9, 0x3a, 15, 0x2a, 13, ...tensor.slice(0, 7), 0x4a, 4, 0, 0, 0x80, 0x3f];
   assert.deepEqual([...filled], expected);
   assert.throws(() => withWeights(graph.subarray(0, 9), () => {}), { code: "model" });
+});
+
+test("an exact layer is made of integers and powers of two", () => {
+  const weights = new Weights(golden("tiny.safetensors"), "");
+  const { tensors, layers } = weights;
+  const integers = (name) => {
+    const { type, bytes } = tensors.get(name);
+    return [...new { I8: Int8Array, I16: Int16Array, I32: Int32Array }[type](bytes.buffer)];
+  };
+  for (const kind of ["dense", "transposed"]) {
+    const name = Object.keys(layers).find((each) => layers[each].kind === kind);
+    const [inputs, outputs] = kind === "dense" ? [1, 0] : [0, 1];
+    const { shape } = tensors.get(`${name}.weight`);
+    const units = integers(`${name}.exponent`).map((exponent) => 2 ** exponent);
+    assert.equal(units.length, shape[outputs]);
+    const floats = weights.floats(`${name}.weight`);
+    const at = [];
+    at[inputs] = shape[inputs] - 1;
+    at[outputs] = 1;
+    const place = (at[0] * shape[1] + at[1]) * shape[2] * shape[3]; // of the first tap from the last input to output 1
+    assert.equal(floats[place], integers(`${name}.weight`)[place] * units[1]);
+    assert.deepEqual([...weights.floats(`${name}.bias`)], integers(`${name}.bias`).map((value, i) => value * units[i]));
+    assert.deepEqual([...weights.floats(`${name}.input_scale`)], integers(`${name}.input_bits`).map((bits) => 2 ** bits));
+    assert.deepEqual([...weights.floats(`${name}.limit`)], integers(`${name}.limit`));
+  }
+});
+
+test("a model of another structure is refused", async () => {
+  const structures = JSON.parse(readFileSync(new URL("../graphs.json", import.meta.url)));
+  await assert.rejects(Codec.load(golden("tiny.safetensors"), structures, null), {
+    code: "model",
+    message: "tiny can't be run here: this page can't run models of this structure yet",
+  });
 });
 
 test("a damaged weights file is told", () => {

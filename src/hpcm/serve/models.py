@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..codec.codec import Codec
-from ..codec.engine import unsuited
 from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
-from ..model.config import Config
 from ..model.file import WeightsFile
 from ..model.find import alias_of, available, find
 
 PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
+
+Structures = Sequence[Mapping[str, Any]]  # fields of the configurations that the page can run
 
 
 class Models:
@@ -80,24 +80,20 @@ class Models:
             for weights in every.values()
         ]
 
-    def in_browsers(self) -> Iterator[WeightsFile]:
+    def in_browsers(self, structures: Structures) -> Iterator[WeightsFile]:
         """The models that the page can run, those that compress first."""
         every = _first_of_each_name([*self.encoders.values(), *self.decoders.values()])
-        return filter(runs_in_browsers, every.values())
+        return (weights for weights in every.values() if _has_one_of(structures, weights))
 
-    def page_default(self) -> str | None:
+    def page_default(self, structures: Structures) -> str | None:
         """The name of the model that the page takes unless another is chosen."""
-        able = list(self.in_browsers())
+        able = list(self.in_browsers(structures))
         wanted = [weights for weights in able if self._page_default in (weights.name, alias_of(weights))]
         return next((weights.name for weights in (*wanted, *able)), None)
 
 
-def runs_in_browsers(weights: WeightsFile) -> bool:
-    """Whether it is a model that the native library can run: the page has the same library."""
-    try:
-        return unsuited(Config.from_dict(weights.config)) is None
-    except (TypeError, ValueError):
-        return False
+def _has_one_of(structures: Structures, weights: WeightsFile) -> bool:
+    return any(all(weights.config.get(field) == value for field, value in each.items()) for each in structures)
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:
