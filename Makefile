@@ -1,5 +1,6 @@
 # make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
 # make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
+# make core       the native library, anew where its sources have changed
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
@@ -25,16 +26,25 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv demo check check-slow check-web coverage docs fuzz page man release format bench clean
+.PHONY: venv core demo check check-slow check-web coverage docs fuzz page man release format bench clean
 
 venv: $(READY)
+
+# Installing the package in place compiles the native library; after that, only a change of its sources does.
+CORE_READY := $(VENV)/.core
+$(CORE_READY): core/build.py $(wildcard core/*.[ch] core/kernels/*.[ch]) | $(READY)
+	$(PIP) install -q -c constraints.txt ziglang
+	$(BIN)/python core/build.py
+	touch $@
+
+core: $(CORE_READY)
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e '.[dev,eval]'
-	touch $@
+	touch $@ $(CORE_READY)
 
 $(BASE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BASE)
@@ -57,7 +67,7 @@ page: $(WEB_READY)
 check-web: $(if $(NPM),page)
 	$(if $(NPM),cd web && npm test,@echo "npm isn't there: the page and its codec are not tested")
 
-check: $(READY) $(BASE_READY) check-web
+check: $(READY) $(CORE_READY) $(BASE_READY) check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -71,7 +81,7 @@ check-slow: $(READY)
 
 CORE := src/hpcm/codec/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 
-coverage: $(READY)
+coverage: $(CORE_READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='$(CORE)' --fail-under=92

@@ -1,12 +1,27 @@
-"""A hook of hatchling: puts the manual page and the completions into the wheel if `make man` has made them."""
+"""A hook of hatchling for wheels and editable installs: compiles libhpcm, and packs what `make man` has made."""
 
+import importlib.util
+import os
+import shutil
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class Share(BuildHookInterface):
+class Native(BuildHookInterface):
+    def dependencies(self) -> list[str]:
+        """A compiler where there is no clang: that of the package `ziglang`."""
+        return [] if os.environ.get("CC") or shutil.which("clang") else ["ziglang>=0.13"]
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        spec = importlib.util.spec_from_file_location("build_core", Path(self.root, "core", "build.py"))
+        assert spec is not None and spec.loader is not None
+        core = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(core)
+        core.build()
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
         made = (file for file in Path(self.root, "share").rglob("*") if file.is_file())
         build_data["shared_data"] |= {str(file): file.relative_to(self.root).as_posix() for file in made}

@@ -20,6 +20,15 @@
 extern "C" {
 #endif
 
+/* What the shared library shows; everything else in it is hidden. */
+#if defined(_WIN32) && defined(HPCM_BUILD)
+#define HPCM_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define HPCM_API __attribute__((visibility("default")))
+#else
+#define HPCM_API
+#endif
+
 #define HPCM_API_VERSION 1
 #define HPCM_STAGES 4        /* of a transform, at most */
 #define HPCM_PARTS 3         /* of a payload: one for each scale */
@@ -75,22 +84,22 @@ typedef struct hpcm_model hpcm_model;
 /* Is called several times a tile, in the thread that called; what isn't 0 ends the work with HPCM_STOPPED. */
 typedef int (*hpcm_check)(void *user);
 
-int hpcm_api_version(void);
+HPCM_API int hpcm_api_version(void);
 
 /* The names of the kernels that this machine can run, best first, separated by spaces. */
-const char *hpcm_kernels(void);
+HPCM_API const char *hpcm_kernels(void);
 
 /* Makes a model of a weights file's arrays, which aren't needed afterwards. It is free'd by hpcm_model_free.
  *
  * tables: `scales` [count], `radius` [count], `frequencies` [sum of 2 * radius + 2] as in the weights file.
  * threads: that compute, 1 or more. No thread is started for 1.
  * message: HPCM_MESSAGE bytes that get the reason of a failure, with the name of the array. */
-hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count, int32_t threads,
-                              hpcm_model **model, char *message);
-void hpcm_model_free(hpcm_model *model);
+HPCM_API hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count,
+                                       int32_t threads, hpcm_model **model, char *message);
+HPCM_API void hpcm_model_free(hpcm_model *model);
 
 /* The name of the kernels that a model uses. */
-const char *hpcm_model_kernels(const hpcm_model *model);
+HPCM_API const char *hpcm_model_kernels(const hpcm_model *model);
 
 /* Pixels of `bytes` 1 (uint8), 2 (uint16) or 4 (float) each, [rows][columns][channels] with channels 1 or 3.
  * Rows begin `stride` bytes apart. x = pixel / peak; the last row and column are repeated up to 16 h x 16 w. */
@@ -102,8 +111,8 @@ typedef struct {
 } hpcm_pixels;
 
 /* g_a: pixels -> y [h][w][M]. */
-hpcm_status hpcm_analyse(hpcm_model *model, const hpcm_pixels *pixels, int32_t h, int32_t w, float *y,
-                         hpcm_check check, void *user);
+HPCM_API hpcm_status hpcm_analyse(hpcm_model *model, const hpcm_pixels *pixels, int32_t h, int32_t w, float *y,
+                                  hpcm_check check, void *user);
 
 /* What encoding a tile gives. `bytes` holds the parts, one after another; free it by hpcm_payload_free. */
 typedef struct {
@@ -112,14 +121,14 @@ typedef struct {
     uint32_t checksums[HPCM_PARTS]; /* CRC-32 of all symbols up to the end of each part */
 } hpcm_payload;
 
-void hpcm_payload_free(hpcm_payload *payload);
+HPCM_API void hpcm_payload_free(hpcm_payload *payload);
 
 /* y [h][w][M] -> payload, and y_hat [h][w][M] unless it is null.
  * z: [h/4][w/4][N], or null: then h_a makes it of y.
  * rows, columns: of y that touch the picture; what lies outside costs nothing and takes its mean. */
-hpcm_status hpcm_encode(hpcm_model *model, const float *y, const float *z, int32_t h, int32_t w, int32_t level,
-                        int32_t rows, int32_t columns, float *y_hat, hpcm_payload *payload, hpcm_check check,
-                        void *user);
+HPCM_API hpcm_status hpcm_encode(hpcm_model *model, const float *y, const float *z, int32_t h, int32_t w, int32_t level,
+                                 int32_t rows, int32_t columns, float *y_hat, hpcm_payload *payload, hpcm_check check,
+                                 void *user);
 
 typedef struct {
     uint32_t checksum; /* CRC-32 of the symbols that were read */
@@ -128,25 +137,25 @@ typedef struct {
 
 /* payload -> y_hat [h][w][M].
  * steps: how many are read, the hyper latent's counted; in the others every symbol is 0. */
-hpcm_status hpcm_decode(hpcm_model *model, const uint8_t *payload, size_t size, int32_t steps, int32_t h, int32_t w,
-                        int32_t level, int32_t rows, int32_t columns, float *y_hat, hpcm_decoded *decoded,
-                        hpcm_check check, void *user);
+HPCM_API hpcm_status hpcm_decode(hpcm_model *model, const uint8_t *payload, size_t size, int32_t steps, int32_t h,
+                                 int32_t w, int32_t level, int32_t rows, int32_t columns, float *y_hat,
+                                 hpcm_decoded *decoded, hpcm_check check, void *user);
 
 /* payload -> what its first steps tell, in units of the quantisation step, not a number where nothing is known:
  * z [h/4][w/4][N], and y on the lattices of scales 1, 2, 3: [h/4][w/4][M], [h/2][w/2][M], [h][w][M] (without hierarchy
  * all [h][w][M]). Lattices of scales that the steps don't reach are left as they are, and may be null. */
-hpcm_status hpcm_decode_known(hpcm_model *model, const uint8_t *payload, size_t size, int32_t steps, int32_t h,
-                              int32_t w, int32_t level, int32_t rows, int32_t columns, float *z, float *const y[3],
-                              hpcm_decoded *decoded, hpcm_check check, void *user);
+HPCM_API hpcm_status hpcm_decode_known(hpcm_model *model, const uint8_t *payload, size_t size, int32_t steps, int32_t h,
+                                       int32_t w, int32_t level, int32_t rows, int32_t columns, float *z,
+                                       float *const y[3], hpcm_decoded *decoded, hpcm_check check, void *user);
 
 /* y_hat [h][w][M] from what is known, as hpcm_decode_known gives it; what isn't takes its mean. */
-hpcm_status hpcm_fill(hpcm_model *model, const float *z, const float *const y[3], int32_t h, int32_t w, int32_t level,
-                      float *y_hat, hpcm_check check, void *user);
+HPCM_API hpcm_status hpcm_fill(hpcm_model *model, const float *z, const float *const y[3], int32_t h, int32_t w,
+                               int32_t level, float *y_hat, hpcm_check check, void *user);
 
 /* g_s: y_hat [h][w][M] -> the pixels of a box (left, top, right, bottom) of the 16 h x 16 w, [rows][columns][channels].
  * bytes: of a sample, 1 or 2. channels: 3, or 1 for the mean of the three. */
-hpcm_status hpcm_synthesise(hpcm_model *model, const float *y_hat, int32_t h, int32_t w, const int32_t box[4],
-                            int32_t bytes, int32_t channels, void *pixels, hpcm_check check, void *user);
+HPCM_API hpcm_status hpcm_synthesise(hpcm_model *model, const float *y_hat, int32_t h, int32_t w, const int32_t box[4],
+                                     int32_t bytes, int32_t channels, void *pixels, hpcm_check check, void *user);
 
 /* ---- the entropy coder by itself ---------------------------------------------------------------------------------- */
 
@@ -155,28 +164,30 @@ typedef struct hpcm_encoder hpcm_encoder;
 typedef struct hpcm_decoder hpcm_decoder;
 
 /* scales are ascending. A table of radius r has 2 r + 2 frequencies, the last for escapes, that add up to 2^16. */
-hpcm_status hpcm_tables_create(const float *scales, const int32_t *radius, int32_t count, const int32_t *frequencies,
-                               size_t total, hpcm_tables **tables);
-void hpcm_tables_free(hpcm_tables *tables);
+HPCM_API hpcm_status hpcm_tables_create(const float *scales, const int32_t *radius, int32_t count,
+                                        const int32_t *frequencies, size_t total, hpcm_tables **tables);
+HPCM_API void hpcm_tables_free(hpcm_tables *tables);
 
 /* A stack: symbols are pushed in the order in which a decoder asks for them, and coded by hpcm_encoder_finish. */
-hpcm_status hpcm_encoder_create(const hpcm_tables *tables, hpcm_encoder **encoder);
-void hpcm_encoder_free(hpcm_encoder *encoder);
-hpcm_status hpcm_encoder_push(hpcm_encoder *encoder, const int32_t *symbols, const uint8_t *indexes, size_t count);
+HPCM_API hpcm_status hpcm_encoder_create(const hpcm_tables *tables, hpcm_encoder **encoder);
+HPCM_API void hpcm_encoder_free(hpcm_encoder *encoder);
+HPCM_API hpcm_status hpcm_encoder_push(hpcm_encoder *encoder, const int32_t *symbols, const uint8_t *indexes,
+                                       size_t count);
 /* A part ends after what was pushed so far. */
-hpcm_status hpcm_encoder_cut(hpcm_encoder *encoder);
+HPCM_API hpcm_status hpcm_encoder_cut(hpcm_encoder *encoder);
 /* The bytes of all parts, one after another, one more than there are cuts; `sizes` has room for as many. They are the
  * encoder's, until it is freed. */
-hpcm_status hpcm_encoder_finish(hpcm_encoder *encoder, const uint8_t **bytes, size_t *sizes);
+HPCM_API hpcm_status hpcm_encoder_finish(hpcm_encoder *encoder, const uint8_t **bytes, size_t *sizes);
 
 /* The payload is copied. */
-hpcm_status hpcm_decoder_create(const hpcm_tables *tables, const uint8_t *payload, size_t size, hpcm_decoder **decoder);
-void hpcm_decoder_free(hpcm_decoder *decoder);
-hpcm_status hpcm_decoder_pop(hpcm_decoder *decoder, const uint8_t *indexes, size_t count, int32_t *symbols);
-size_t hpcm_decoder_words_left(const hpcm_decoder *decoder);
+HPCM_API hpcm_status hpcm_decoder_create(const hpcm_tables *tables, const uint8_t *payload, size_t size,
+                                         hpcm_decoder **decoder);
+HPCM_API void hpcm_decoder_free(hpcm_decoder *decoder);
+HPCM_API hpcm_status hpcm_decoder_pop(hpcm_decoder *decoder, const uint8_t *indexes, size_t count, int32_t *symbols);
+HPCM_API size_t hpcm_decoder_words_left(const hpcm_decoder *decoder);
 
 /* CRC-32 (that of zlib) of symbols as little-endian int32; `start` is that of those before, or 0. */
-uint32_t hpcm_checksum(const int32_t *symbols, size_t count, uint32_t start);
+HPCM_API uint32_t hpcm_checksum(const int32_t *symbols, size_t count, uint32_t start);
 
 #ifdef __cplusplus
 }

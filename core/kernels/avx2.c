@@ -21,6 +21,7 @@ ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const
                                   ptrdiff_t segment_stride, int length, const int16_t *weights, const int32_t *bias,
                                   int32_t *sums) {
     __m256i total[PLACES][2];
+    UNROLL
     for (int p = 0; p < places; p++) {
         total[p][0] = _mm256_loadu_si256((const __m256i *)bias);
         total[p][1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
@@ -30,6 +31,7 @@ ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const
         for (int i = 0; i < length; i += 2, weights += 2 * COLUMNS) {
             __m256i k0 = _mm256_loadu_si256((const __m256i *)weights);
             __m256i k1 = _mm256_loadu_si256((const __m256i *)(weights + 16));
+            UNROLL
             for (int p = 0; p < places; p++) {
                 int32_t pair;
                 memcpy(&pair, m + p * stride + i, sizeof pair);
@@ -39,6 +41,7 @@ ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const
             }
         }
     }
+    UNROLL
     for (int p = 0; p < places; p++) {
         _mm256_storeu_si256((__m256i *)(sums + p * COLUMNS), total[p][0]);
         _mm256_storeu_si256((__m256i *)(sums + p * COLUMNS + 8), total[p][1]);

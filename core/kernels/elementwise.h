@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16") /* so that an array of sums lives in registers */
 
 /* Adding 1.5 * 2^23 leaves no room for a fraction: the processor rounds to the nearest integer, halves to even, which
  * then stands in the low bits. For |v| <= 2^22. */
