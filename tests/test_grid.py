@@ -67,7 +67,8 @@ def recorded(exact):
 
 
 def replay(model, symbols, size=(32, 48)):
-    """A digest of all scales that a decoder computes, and of y_hat, when fed with given symbols."""
+    """A digest of all scales that a decoder computes, of y_hat and of some of its pixels, when fed with given symbols,
+    and of the latents of a small picture."""
     digest, waiting = hashlib.sha256(), iter(symbols)
 
     def pop(scales):
@@ -76,7 +77,10 @@ def replay(model, symbols, size=(32, 48)):
 
     with torch.inference_mode():
         y_hat = model.decode(pop, size, LEVEL)
-    digest.update(y_hat.contiguous().numpy().tobytes())
+        y = model.analyse(photograph("kodim20", (0, 0, 128, 128)))
+        arrays = (y_hat, model.synthesise(y_hat[:, :, :8, :8]), y, model.hyper_analyse(y))
+    for array in arrays:
+        digest.update(array.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
