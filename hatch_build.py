@@ -1,7 +1,7 @@
 """A hook of hatchling for wheels and editable installs: compiles libhpcm, and packs what `make man` has made."""
 
-import importlib.util
 import os
+import runpy
 import shutil
 import sysconfig
 from pathlib import Path
@@ -16,11 +16,7 @@ class Native(BuildHookInterface):
         return [] if os.environ.get("CC") or shutil.which("clang") else ["ziglang>=0.13"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        spec = importlib.util.spec_from_file_location("build_core", Path(self.root, "core", "build.py"))
-        assert spec is not None and spec.loader is not None
-        core = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(core)
-        core.build()
+        runpy.run_path(str(Path(self.root, "core", "build.py")))["build"]()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
         made = (file for file in Path(self.root, "share").rglob("*") if file.is_file())
