@@ -1,7 +1,7 @@
 """Files made once decode for ever: what lies in tests/golden was made on one machine and stays as it is.
 
-Decoding checks the symbols' checksum; coding the decoded symbols again must give the payload's bytes. All of the models'
-arithmetic is exact, so that the pixels are the same, too. tests/golden/make.py made them.
+Decoding checks the symbols' checksum; coding the decoded symbols again must give the payload's bytes. All arithmetic of
+these models is exact, so that the pixels are the same, too. tests/golden/make.py made them.
 """
 
 from dataclasses import fields

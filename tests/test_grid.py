@@ -395,7 +395,7 @@ def test_transforms_are_the_same_bits_everywhere(floats_and_integers):
 
 
 def test_transforms_compute_nearly_the_same(floats_and_integers):
-    floating, exact = floats_and_integers
+    _, exact = floats_and_integers
     with torch.inference_mode():
         y, near = (model.analyse(photograph("kodim20", (0, 0, 256, 256))) for model in floats_and_integers)
         assert float((y - near).square().mean() / y.square().mean()) < 1e-6
@@ -405,7 +405,7 @@ def test_transforms_compute_nearly_the_same(floats_and_integers):
 
 def by_definition(layer, geometry, m):
     """Integer sums of m [in, h, w], one product after another."""
-    inputs, height, width = m.shape
+    height, width = m.shape[1:]
     k, side, stride, padding = layer.weight, geometry.side, geometry.stride, geometry.padding
     if geometry.transposed:
         whole = np.zeros((k.shape[1], (height - 1) * stride + side, (width - 1) * stride + side), np.int64)

@@ -1,10 +1,10 @@
 """How a model's numbers are stored in a weights file.
 
-    tensor                                       stored as
-    parameters in floating point                 float16 where they are finite in it, else float32
-    exact convolutions                           integers; see layers.py
-    what else leads to means and scales          float16 where nothing is lost, else float32
-    tables of the entropy coder                  as they are (tables.scales, tables.radius, tables.frequencies)
+tensor                                       stored as
+parameters in floating point                 float16 where they are finite in it, else float32
+exact convolutions                           integers; see layers.py
+what else leads to means and scales          float16 where nothing is lost, else float32
+tables of the entropy coder                  as they are (tables.scales, tables.radius, tables.frequencies)
 """
 
 from __future__ import annotations
