@@ -1,11 +1,11 @@
-"""The two engines side by side: torch and ONNX Runtime, the same models on the same pictures.
+"""The two engines side by side: torch and the native library, the same models on the same pictures.
 
     python benchmarks/engines.py PICTURES [--threads N] [--repeats N] [--base PYTHON]
 
-Prints a table for each model: milliseconds of every network on a picture of 768 x 512 and whether the bits are equal,
-of compressing and decompressing it (the median of several in turn), pictures per second over the folder in one process,
-and of whole `hpcm` commands, from nothing to the file on the disk. Commands of ONNX Runtime run with PYTHON, the
-interpreter of an environment that may lack torch.
+Prints a table for each model: milliseconds of each of an engine's methods on a picture of 768 x 512 and whether both
+give the same, of compressing and decompressing it (the median of several in turn), pictures per second over the folder
+in one process, and of whole `hpcm` commands, from nothing to the file on the disk. Commands of the native library run
+with PYTHON, the interpreter of an environment that may lack torch.
 """
 
 import argparse
@@ -18,44 +18,28 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from common import heading, pictures_of
 from PIL import Image
 
 import hpcm
+from hpcm.codec.codec import Codec
 from hpcm.util.hardware import cores
 
-ENGINES = ("torch", "onnx")
-LEVEL = 40
+ENGINES = ("torch", "core")
+LEVEL, STEPS, SIZE = 40, 12, (32, 48)  # a quality level, coding steps with the hyper latent's, and a latent's size
 Run = Callable[[], object]
 
 
-class Networks:
-    """The networks of a model under one engine, each with inputs of its own for a picture of 768 x 512."""
-
-    def __init__(self, name: str, engine: str, threads: int) -> None:
-        self.codec = hpcm.load(name, engine=engine, threads=threads)
-        networks = self.codec.networks
-        put, M = networks.arrays.put, networks.config.M
-        rng = np.random.default_rng(0)
-        x, y = (put(rng.random(shape, np.float32)) for shape in ((1, 3, 512, 768), (1, M, 32, 48)))
-        z, level = put(rng.normal(0, 9, (1, networks.config.N, 8, 12)).round().astype(np.float32)), np.array([LEVEL])
-        context = put(rng.normal(0, 3, (1, 2 * M, 32, 48)).astype(np.float32))
-        step = networks.plan((32, 48)).steps[-1]
-        self.runs: dict[str, Run] = {
-            "g_a + h_a": lambda: networks.hyper_analyse(networks.analyse(x)),
-            "h_s": lambda: networks.hyper_synthesise(z),
-            "one step of the finest scale": lambda: networks.parameters_of(step, context, y, put(level)),
-            "g_s": lambda: networks.synthesise(y),
-        }
-
-    def output(self, what: str) -> np.ndarray:
-        with torch.inference_mode(), self.codec.networks.exactly():
-            return self.codec.networks.arrays.get(self.runs[what]())
-
-    def seconds(self, what: str) -> float:
-        with torch.inference_mode():
-            return seconds(self.runs[what])
+def methods(codec: Codec, y: np.ndarray, payload: bytes, y_hat: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    """An engine's methods on a picture of 768 x 512, each with the same inputs for both engines."""
+    engine = codec.engine
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 768, 3), np.uint8)
+    return {
+        "analyse": lambda: engine.analyse(pixels, 255, (512, 768)),
+        "encode": lambda: engine.encode(y, LEVEL).y_hat,
+        "decode": lambda: engine.decode(payload, STEPS, SIZE, LEVEL).y_hat,
+        "synthesise": lambda: engine.synthesise(y_hat, 8, False, (0, 0, 768, 512)),
+    }
 
 
 def seconds(run: Run) -> float:
@@ -78,14 +62,16 @@ def line(what: str, found: list[float], rest: str = "") -> None:
 
 
 def model(name: str, pictures: list[Image.Image], options: argparse.Namespace) -> None:
-    print(f"\n| {name} | torch | ONNX Runtime | ratio | equal bits |\n|---|--:|--:|--:|---|")
-    both = [Networks(name, engine, options.threads) for engine in ENGINES]
-    for what in both[0].runs:
-        one, other = (networks.output(what) for networks in both)
+    print(f"\n| {name} | torch | native library | ratio | equal |\n|---|--:|--:|--:|---|")
+    codecs = [hpcm.load(name, engine=engine, threads=options.threads) for engine in ENGINES]
+    y = np.random.default_rng(1).normal(0, 3, (*SIZE, codecs[0].engine.config.M)).astype(np.float32)
+    encoded = codecs[0].engine.encode(y, LEVEL)
+    both = [methods(codec, y, b"".join(encoded.parts), encoded.y_hat) for codec in codecs]
+    for what in both[0]:
+        one, other = (np.asarray(each[what](), np.float64) for each in both)
         difference = np.abs(one - other).max() / np.abs(one).max()
-        taken = in_turn([lambda n=n, what=what: n.seconds(what) for n in both], options.repeats)
+        taken = in_turn([each[what] for each in both], options.repeats)
         line(what, taken, "yes" if difference == 0 else f"no ({difference:.0e})")
-    codecs = [networks.codec for networks in both]
     data = codecs[0].compress(pictures[0])
     line("compress", in_turn([lambda c=c: c.compress(pictures[0]) for c in codecs], options.repeats))
     line("decompress", in_turn([lambda c=c: c.decompress(data) for c in codecs], options.repeats))
@@ -101,7 +87,7 @@ def model(name: str, pictures: list[Image.Image], options: argparse.Namespace) -
 
 
 def whole(engine: str, command: str, files: list[str], name: str, folder: Path, options: argparse.Namespace) -> None:
-    python = options.base if engine == "onnx" else sys.executable
+    python = options.base if engine == "core" else sys.executable
     rest = ["--engine", engine, "--threads", str(options.threads), "-f", "-o", files[1]]
     rest += ["--model", name] if command == "compress" else []
     subprocess.run([python, "-m", "hpcm", command, files[0], *rest], cwd=folder, check=True, capture_output=True)
@@ -115,7 +101,7 @@ def main() -> None:
     parser.add_argument("--base", default=sys.executable, metavar="PYTHON")
     options = parser.parse_args()
     pictures = pictures_of(options.pictures)
-    print(heading(options.threads, "torch", "onnxruntime"))
+    print(heading(options.threads, "torch"))
     for name in ("nano", "lite"):
         model(name, pictures, options)
 

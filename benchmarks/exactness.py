@@ -55,7 +55,7 @@ def main() -> None:
         change = 100 * np.mean(measured[..., 0].sum(0) / first[..., 0].sum(0) - 1)
         gain = np.mean(measured[..., 1] - first[..., 1])
         times = [median((measured[..., c] / first[..., c]).ravel()) for c in (2, 3)]
-        name = codec.networks.config.carrier or "plain float32"
+        name = codec.engine.config.carrier or "plain float32"
         print(
             f"| {codec.weights.name} | {name} | {change:+.2f}% | {gain:+.3f} dB | x{times[0]:.2f} | x{times[1]:.2f} |"
         )

@@ -22,12 +22,11 @@ from PIL import Image
 
 import hpcm
 from hpcm.convert.official import from_official
-from hpcm.engine.torch import save
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.reference import ReferenceCode
-from hpcm.nn.arrays import Array
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 
 TESTS = Path(__file__).parents[1] / "tests"
 CALIBRATION = ((0, 0, 256, 256), (256, 128, 512, 384), (512, 256, 768, 512))  # of kodim20
@@ -41,7 +40,7 @@ def weights(arch: str) -> HPCM:
     return model.eval().requires_grad_(False)
 
 
-def batches(model: HPCM) -> list[tuple[Array, torch.Tensor]]:
+def batches(model: HPCM) -> list[tuple[torch.Tensor, torch.Tensor]]:
     picture = Image.open(TESTS / "data" / "kodim20.png")
     crops = (np.asarray(picture.crop(box), np.float32) / 255 for box in CALIBRATION)
     return [(torch.from_numpy(crop).permute(2, 0, 1)[None], torch.zeros(1)) for crop in crops]

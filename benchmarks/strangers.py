@@ -59,7 +59,7 @@ def main() -> None:
             codec.decompress(file)
             seconds[name].append(time.perf_counter() - begin)
     unit = median(seconds["honest"]) / SIDE**2
-    multiple = codec.networks.config.multiple
+    multiple = codec.engine.config.multiple
     print(
         f"{codec.weights.name}: {1e6 * unit:.2f} microseconds for each pixel of an honest file; forged, as multiples:"
     )

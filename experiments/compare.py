@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcm.engine.torch import load_model
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.measure import read_pixels
@@ -32,6 +31,7 @@ from hpcm.model import find as weights
 from hpcm.model.config import LITE, MODELS, NANO, Prior
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
+from hpcm.nn.weights import load_model
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 

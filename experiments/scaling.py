@@ -32,12 +32,12 @@ from compare import of_picture
 from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 
-from hpcm.engine.torch import load_model
 from hpcm.eval.bench import kmacs
 from hpcm.eval.report import markdown
 from hpcm.model import find as weights
 from hpcm.model.config import LITE, MODELS, NANO, Config, Prior
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import load_model
 from hpcm.train.data import middles, scan
 from hpcm.train.loop import train
 from hpcm.train.options import Options

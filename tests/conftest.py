@@ -12,7 +12,7 @@ from PIL import Image
 import hpcm
 from hpcm.format.container import pack, unpack
 from hpcm.model.config import B1, BASE, NANO, Config, Prior
-from hpcm.nn.context import Gain
+from hpcm.nn.gains import Gain
 from hpcm.nn.hpcm import HPCM
 
 TINY = replace(

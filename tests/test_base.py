@@ -20,7 +20,7 @@ MODELS = ("lite-1", "lite-mse-1", "nano-1")
 GOLDEN = [HERE / "golden" / f"{name}.hpcm" for name in (*MODELS, "format", "format-grey")]
 BLOCKED = """
 import sys
-for name in ("torch", "onnx"):
+for name in ("torch",):
     sys.modules[name] = None  # so that importing it raises ModuleNotFoundError
 from hpcm.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -91,10 +91,10 @@ def test_nothing_imports_torch():
 import sys, hpcm
 from PIL import Image
 hpcm.decompress(hpcm.compress(Image.open(sys.argv[1])))
-print({"torch", "onnx", "array_api_compat.numpy"} & {*sys.modules})"""
+print("torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code, str(PICTURE)], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "set()", done.stderr
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_the_engine_of_a_bundled_model():
-    assert type(hpcm.load("nano").networks).__name__ == "OnnxNetworks"
+    assert type(hpcm.load("nano").engine).__name__ == "CoreEngine"

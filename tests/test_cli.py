@@ -26,7 +26,6 @@ from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
 from hpcm.codec.info import quality_of
 from hpcm.defaults import MAX_QUALITY
-from hpcm.engine.torch import save
 from hpcm.errors import WeightsError
 from hpcm.format import fields
 from hpcm.format.container import pack, unpack
@@ -34,6 +33,7 @@ from hpcm.image import write as saving
 from hpcm.model import find as weights
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 from hpcm.util import atomic, hardware
 
 BUNDLED = weights.ASSETS
@@ -409,7 +409,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
         ("import a.pth --arhc base -o a", "there is no option --arhc: did you mean --arch?"),
         ("compress a.png -Z", "there is no option -Z"),
         ("compress a.png --xyzzy", "there is no option --xyzzy"),
-        ("compress a.png --engine onxx", "argument --engine: invalid choice: 'onxx': did you mean onnx?"),
+        ("compress a.png --engine croe", "argument --engine: invalid choice: 'croe': did you mean core?"),
         ("info a b", "'b' is one argument too many"),
         ("compress", "the following arguments are required: INPUT"),
         ("compress a.png --quality 0", "argument --quality: '0' is no whole number from 1 to 100"),

@@ -15,7 +15,7 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli
-from hpcm.cli import completion, processes
+from hpcm.cli import completion, processes, version
 from hpcm.cli.commands import parser
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((0, 0, 96, 64))
@@ -98,7 +98,7 @@ def test_quiet_and_verbose(at, capsys):
     assert cli.main(["compress", "in/a.png", "-o", "a.hpcm", "--model", "nano", "--bpp", "0.4", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("in/a.png -> a.hpcm")
-    assert re.match(r"hpcm: debug: nano-1 from .*, computed by hpcm\.engine\.onnx on cpu\n", err)
+    assert re.match(r"hpcm: debug: nano-1 from .*, computed by TorchEngine on cpu\n", err)
     assert len(re.findall(r"^hpcm: debug: level \d+ of 63: \d+ bytes, 1 tiles$", err, re.MULTILINE)) > 3
     assert cli.main(["decompress", "a.hpcm"]) == 0
     assert capsys.readouterr().err == ""
@@ -109,7 +109,7 @@ def test_the_library_logs_and_says_nothing_by_itself(caplog, capsys):
         data = hpcm.load("nano").compress(PHOTO, psnr=30)
         hpcm.decompress(data)
     names = {record.name for record in caplog.records}
-    assert {"hpcm.engine.choice", "hpcm.codec.encoder", "hpcm.codec.decoder"} <= names
+    assert {"hpcm.codec.engine", "hpcm.codec.encoder", "hpcm.codec.decoder"} <= names
     assert any(re.fullmatch(r"level \d+ of 63: \d\d\.\d\d dB", record.getMessage()) for record in caplog.records)
     assert capsys.readouterr() == ("", "")
 
@@ -275,20 +275,15 @@ def read(terminal: int) -> bytes:
 # ---- the command line about itself ----------------------------------------------------------------------------------
 
 
-def test_version(capsys, monkeypatch):
+def test_version(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])
     assert stopped.value.code == 0
     first, engines, models = capsys.readouterr().out.splitlines()
     assert first == f"hpcm {hpcm.__version__}"
-    assert re.search(r"onnxruntime \d+\.\d+", engines)
-    assert "torch 2." in engines
+    assert re.search(r"native library, torch 2\.", engines)
     assert {"lite-1", "lite-mse-1", "nano-1"} <= {*re.findall(r"[\w-]+", models)}
-    monkeypatch.setattr("hpcm.cli.version.ENGINES", ("no-such-engine",))
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-    _, engines, _ = capsys.readouterr().out.splitlines()
-    assert "no no-such-engine, Python 3." in engines
+    assert version.installed("no-such-package") == "no no-such-package"
 
 
 def test_what_is_completed_as_a_file():
@@ -303,7 +298,7 @@ def test_what_is_completed_as_a_file():
         (["comp"], {"compress", "completion"}),
         (["compress", "--qu"], {"--quality", "--quiet"}),
         (["decompress", "in/a"], {"in/a.png"}),
-        (["compress", "--engine", "o"], {"onnx"}),
+        (["compress", "--engine", "c"], {"core"}),
     ],
 )
 def test_bash_completes(at, capsys, words, expected):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcm.codec.entropy import Decoder, Encoder, checksum
+from hpcm.core.ans import Decoder, Encoder, checksum
 from hpcm.errors import CorruptError, WeightsError
 from hpcm.model.tables import (
     DEFAULT_SCALES,

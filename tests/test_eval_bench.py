@@ -8,11 +8,11 @@ import torch
 
 from hpcm import cli
 from hpcm.convert.official import official_names
-from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench, reference
 from hpcm.model.config import BASE, LARGE, NANO
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 
 STAND_IN = '''
 import json

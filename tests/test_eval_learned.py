@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from hpcm import cli
-from hpcm.engine.torch import save
 from hpcm.errors import UsageError
 from hpcm.eval import bench
 from hpcm.eval.learned import LearnedBaseline
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 
 LAYERS = "self.net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 2, stride=2), torch.nn.Conv2d(8, 4, 1))"
 DCAE = f"""

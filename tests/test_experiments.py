@@ -57,14 +57,12 @@ def report(tmp_path):
     codecs = {"jpeg": CodecResult("JPEG", "4:2:0", points=jpeg, **how)}
     for k, bpp in enumerate((0.1, 0.3, 0.9)):
         points = [point(1, bpp, 29 + 4 * k)]
-        codecs[f"base-{k}"] = CodecResult(
-            f"hpcm base-{k}", f"model base-{k}", points=points, engine="onnxruntime", **how
-        )
+        codecs[f"base-{k}"] = CodecResult(f"hpcm base-{k}", f"model base-{k}", points=points, engine="hpcm", **how)
     results = Results(
         date="2026-01-02T03:04:05+00:00",
         commit=None,
         machine=Machine("a processor", cores=2, system="Linux", python="3.11"),
-        versions={"onnxruntime": "1.30"},
+        versions={"hpcm": "0.3"},
         options={},
         timed_with=[TimedWith(jobs=1, threads=2)],
         pictures=[],
@@ -91,10 +89,10 @@ def test_update_docs(script, report):
         )
         assert text.endswith("\n<!-- /results -->\nafter\n")
         assert "Kodak's 24 pictures. Quality is at 0.5 bits per pixel. BD-rate is how many more or fewer bytes" in text
-        assert "2026-01-02, a processor, 2 cores, Python 3.11, onnxruntime 1.30, commit unknown" in text
+        assert "2026-01-02, a processor, 2 cores, Python 3.11, hpcm 0.3, commit unknown" in text
         assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
-    assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, onnxruntime, 2 threads; pillow 13" in text
+    assert "- JPEG: 4:2:0, 2 threads; pillow 13\n- hpcm base-0: model base-0, hpcm, 2 threads; pillow 13" in text
     script("tools/update_docs.py", report)  # again, over its own work
     assert (report / "docs" / "results.md").read_text() == text
     (report / "README.md").write_text("no marks")

@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 
 import hpcm
-from hpcm.engine.torch import load_model, save
 from hpcm.errors import WeightsError
 from hpcm.model.file import describe
+from hpcm.model.tables import make_tables
 from hpcm.nn.drivers import latent_places
+from hpcm.nn.engine import TorchEngine, array_of, tensor_of
 from hpcm.nn.estimating import Estimating
 from hpcm.nn.exact import bound, grid
 from hpcm.nn.exact.make_exact import ENTROPY_PATH, TRANSFORM, Inputs, calibrate, make_exact, make_floating, quantise
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import load_model, save
 
 
 def check(model):
@@ -47,7 +49,7 @@ def photograph(name, box=(0, 0, 768, 512)):
 @pytest.fixture(scope="module")
 def exact():
     """The bundled model."""
-    model = hpcm.load(engine="torch").networks
+    model = hpcm.load(engine="torch").engine.model
     assert model.config.carrier == "float32"
     return model
 
@@ -63,7 +65,12 @@ def recorded(exact):
     """The symbols of a photograph, and y."""
     with torch.inference_mode():
         y = exact.analyse(photograph("kodim23"))
-        return exact.encode(y, LEVEL)[0], y
+        return symbols_of(exact, y, LEVEL)[0], y
+
+
+def symbols_of(model, y, level):
+    """The symbols of a latent [1, M, h, w], and y_hat [h, w, M]."""
+    return TorchEngine(model, make_tables()).record(array_of(y), level)
 
 
 def replay(model, symbols, size=(32, 48)):
@@ -75,12 +82,13 @@ def replay(model, symbols, size=(32, 48)):
         digest.update(np.ascontiguousarray(scales, np.float32).tobytes())
         return next(waiting).values
 
+    y_hat = TorchEngine(model, make_tables()).replay(pop, size, LEVEL)
     with torch.inference_mode():
-        y_hat = model.decode(pop, size, LEVEL)
         y = model.analyse(photograph("kodim20", (0, 0, 128, 128)))
-        arrays = (y_hat, model.synthesise(y_hat[:, :, :8, :8]), y, model.hyper_analyse(y))
+        pixels = model.synthesise(tensor_of(y_hat[:8, :8], torch.device("cpu")))
+        arrays = (y_hat, *(array_of(tensor) for tensor in (pixels, y, model.hyper_analyse(y))))
     for array in arrays:
-        digest.update(array.contiguous().numpy().tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -167,7 +175,7 @@ import hpcm, test_grid
 from hpcm.nn.drivers import StepSymbols
 data = np.load({data!r})
 symbols = [StepSymbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
-print(test_grid.replay(hpcm.load(engine="torch").networks, symbols))
+print(test_grid.replay(hpcm.load(engine="torch").engine.model, symbols))
 """
 
 
@@ -225,17 +233,14 @@ def test_an_exact_model_computes_nearly_the_same(small, kind, carrier, tmp_path)
         assert torch.equal(a.weight, b.weight), name
         assert torch.equal(a.bias, b.bias), name
     with torch.inference_mode():
-        y = loaded.analyse(x)
-        symbols, y_hat = loaded.encode(y, 0)
-        waiting = iter(symbols)
-        assert torch.equal(loaded.decode(lambda scales: next(waiting).values, (16, 16), 0), y_hat)
-        assert replay_small(loaded, symbols) == with_threads(1, lambda: replay_small(permuted(loaded), symbols))
+        symbols, y_hat = symbols_of(loaded, loaded.analyse(x), 0)
+    assert replay_small(loaded, symbols) == y_hat.tobytes()
+    assert replay_small(loaded, symbols) == with_threads(1, lambda: replay_small(permuted(loaded), symbols))
 
 
 def replay_small(model, symbols):
-    with torch.inference_mode():
-        waiting = iter(symbols)
-        return model.decode(lambda scales: next(waiting).values, (16, 16), 0).contiguous().numpy().tobytes()
+    waiting = iter(symbols)
+    return TorchEngine(model, make_tables()).replay(lambda scales: next(waiting).values, (16, 16), 0).tobytes()
 
 
 @pytest.mark.parametrize(("kind", "carrier"), [("nano", "float32"), ("base", "float64")])
@@ -538,7 +543,7 @@ def test_parts_leave_more_bits_to_the_inputs(small, split, monkeypatch):
 
 def test_split_sums_are_the_same_bits_everywhere(split):
     with torch.inference_mode():
-        symbols = split.encode(split.analyse(photograph("kodim20", (0, 0, 256, 256))), 0)[0]
+        symbols = symbols_of(split, split.analyse(photograph("kodim20", (0, 0, 256, 256))), 0)[0]
     ways = [with_threads(n, lambda: replay_small(split, symbols)) for n in (1, 2)]
     assert len({*ways, replay_small(contiguous(split), symbols)}) == 1
 

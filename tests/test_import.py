@@ -18,7 +18,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "modules", ["hpcm", "hpcm.errors, hpcm.format.container", "hpcm.model.tables, hpcm.codec.entropy", "hpcm.cli"]
+    "modules", ["hpcm", "hpcm.errors, hpcm.format.container", "hpcm.model.tables, hpcm.core.ans", "hpcm.cli"]
 )
 def test_import_without_torch(modules):
     done = python("-c", f"import sys, {modules}; print('torch' in sys.modules)")

@@ -7,13 +7,15 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config, receptive_halo
-from hpcm.nn.context import KNOTS, Gain
-from hpcm.nn.gains import pair
+from hpcm.model.tables import make_tables
+from hpcm.nn.engine import TorchEngine, array_of
+from hpcm.nn.gains import KNOTS, Gain, pair
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits, likelihood
 
@@ -113,8 +115,7 @@ VARIANTS = ["psi", "attention", "none", "whole", "whole-attention", "steps", "pl
 
 
 def a_latent(config, side=16):
-    generator = torch.Generator().manual_seed(2)
-    return 3 * torch.randn(1, config.M, side, side, generator=generator)
+    return 3 * np.random.default_rng(2).normal(size=(side, side, config.M)).astype(np.float32)
 
 
 def replay(symbols):
@@ -132,14 +133,14 @@ def replay(symbols):
 @pytest.mark.parametrize("inside", [None, (16, 16), (13, 7), (1, 1)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_decode_gives_what_encode_had(tiny, build, variant, inside):
-    model = build(variants(tiny)[variant])
+    engine = TorchEngine(build(variants(tiny)[variant]), make_tables())
     y = a_latent(tiny)
-    level = min(20, model.config.levels - 1)
-    symbols, y_hat = model.encode(y, level, inside)
+    level = min(20, engine.config.levels - 1)
+    symbols, y_hat = engine.record(y, level, inside)
     pop, pending = replay(symbols)
-    assert torch.equal(model.decode(pop, (16, 16), level, inside), y_hat)
+    assert np.array_equal(engine.replay(pop, (16, 16), level, inside), y_hat)
     assert not list(pending)
-    assert len(symbols) == 1 + sum(model.config.steps)
+    assert len(symbols) == 1 + sum(engine.config.steps)
     rows, columns = inside or (16, 16)
     counts = [len(step.values) for step in symbols]
     assert all(len(step.scales) == len(step.values) for step in symbols)
@@ -150,11 +151,29 @@ def test_decode_gives_what_encode_had(tiny, build, variant, inside):
 
 @pytest.mark.parametrize("config", ["tiny_base", "tiny_1b"])
 def test_decode_gives_what_encode_had_in_the_released_structures(build, config, request):
-    model = build(request.getfixturevalue(config))
-    y = a_latent(model.config)
-    symbols, y_hat = model.encode(y, 0)
-    assert torch.equal(model.decode(replay(symbols)[0], (16, 16), 0), y_hat)
-    assert (y_hat - y).abs().max() <= 0.5 + 1e-5
+    engine = TorchEngine(build(request.getfixturevalue(config)), make_tables())
+    y = a_latent(engine.config)
+    symbols, y_hat = engine.record(y, 0)
+    assert np.array_equal(engine.replay(replay(symbols)[0], (16, 16), 0), y_hat)
+    assert np.abs(y_hat - y).max() <= 0.5 + 1e-5
+
+
+def test_bytes_hold_the_symbols(tiny, build):
+    """What is decoded from all parts, and from the first ones; and what no step asked for is left."""
+    engine = TorchEngine(build(tiny), make_tables())
+    encoded = engine.encode(a_latent(tiny), 20, (13, 7))
+    assert len(encoded.parts) == len(encoded.checksums) == 3
+    y_hat, checksum, left = engine.decode(b"".join(encoded.parts), 12, (16, 16), 20, (13, 7))
+    assert np.array_equal(y_hat, encoded.y_hat)
+    assert (checksum, left) == (encoded.checksums[-1], 0)
+    coarse = engine.decode(encoded.parts[0], 3, (16, 16), 20, (13, 7))
+    assert coarse.checksum == encoded.checksums[0]
+    assert not np.array_equal(coarse.y_hat, y_hat)
+    known, again = engine.decode_known(encoded.parts[0], 3, (16, 16), 20, (13, 7))
+    assert again == encoded.checksums[0]
+    assert [part.shape for part in known] == [(4, 4, tiny.N), (4, 4, tiny.M)]
+    assert engine.decode(b"".join(encoded.parts), 3, (16, 16), 20, (13, 7)).words_left > 0
+    assert engine.decode(b"", 0, (16, 16), 20)[1:] == (0, 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -163,7 +182,8 @@ def test_the_estimate_is_the_information_of_the_symbols(tiny, build, variant):
     x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(3))
     output = model(x)
     assert output["x_hat"].shape == x.shape
-    z, *y = model.encode(model.analyse(x), (model.config.levels - 1) // 2)[0]
+    latent = array_of(model.analyse(x))
+    z, *y = TorchEngine(model, make_tables()).record(latent, (model.config.levels - 1) // 2)[0]
     for name, steps in (("z", [z]), ("y", y)):
         coded = sum(bits(likelihood(torch.from_numpy(s.values).float(), torch.from_numpy(s.scales))) for s in steps)
         assert bits(output["likelihoods"][name]).item() == pytest.approx(coded.item(), rel=1e-5)
@@ -203,7 +223,7 @@ def test_paired_gains_multiply_to_the_same_between_knots():
     gain.knots.data = (1.5 ** torch.arange(KNOTS))[:, None].expand(KNOTS, 2).contiguous()
     inverse.knots.data = torch.tensor([1.0, 0.5]) / gain.knots
     levels = torch.linspace(0, 63, 50)
-    forth, back = pair(gain.knots, inverse.knots, levels, 64, "paired")
+    forth, back = pair(gain, inverse, levels, "paired")
     paired = forth * back
     assert torch.allclose(paired[:, :, 0, 0], torch.tensor([1.0, 0.5]).expand(50, 2))
     separate = gain(levels) * inverse(levels)

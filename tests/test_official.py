@@ -18,13 +18,12 @@ import pytest
 import torch
 
 from hpcm.convert.official import ARCHS, from_official, import_checkpoint, official_names
-from hpcm.engine.torch import load_model
 from hpcm.errors import UsageError, WeightsError
 from hpcm.model import find as weights
-from hpcm.nn.drivers import hyper_places, latent_places
+from hpcm.model.order import table
 from hpcm.nn.estimating import Estimating
 from hpcm.nn.rate import bits, likelihood, likelihood_by_cdf
-from hpcm.nn.schedule import table
+from hpcm.nn.weights import load_model
 
 PARITY = Path(__file__).parent / "parity"
 RECIPE = runpy.run_path(str(PARITY / "recipe.py"))
@@ -85,10 +84,10 @@ def computed(arch, reference):
     with torch.no_grad():
         y = model.analyse(x)
         z, level = model.h_a(y), torch.zeros(1)
-        plan = model.plan((16, 16))
-        drive_z = Guided([z], hyper_places(model.config.N, (4, 4), None, model.arrays), None, [symbols_z])
+        plan, places = model.plan((16, 16)), model.places((16, 16))
+        drive_z = Guided([z], places.hyper, None, [symbols_z])
         hyper = model.hyper_decode(drive_z, (4, 4), level)
-        drive_y = Guided(plan.pyramid(y), latent_places(plan, None), plan, plan.pyramid(symbols_y))
+        drive_y = Guided(plan.pyramid(y), places.latent, plan, plan.pyramid(symbols_y))
         y_hat = model.code_latent(hyper, drive_y, level)
         return SimpleNamespace(
             hyper=hyper,

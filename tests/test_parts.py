@@ -16,6 +16,7 @@ from hpcm.errors import FormatError, HPCMError, MismatchError, TruncatedError, U
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Part
 from hpcm.image.picture import from_image
+from hpcm.model.order import table
 
 DATA, GOLDEN = Path(__file__).parent / "data", Path(__file__).parent / "golden"
 TILE = 256
@@ -196,20 +197,17 @@ def test_a_region_of_a_preview_is_the_crop_of_the_whole_one(codec, file, box, sc
 
 def test_what_is_known_stays_as_it_is(codec, photo):
     """Filling in changes nothing that was decoded."""
-    networks, level, size = codec.networks, 30, (16, 16)
-    y = networks.analyse(networks.arrays.put(cropped(from_image(photo), (0, 0, 256, 256))))
-    symbols, y_hat = networks.encode(y, level)
-
-    def pop():
-        left = iter(symbols)
-        return lambda scales: next(left).values
-
-    assert np.array_equal(networks.fill(networks.decode_known(pop(), size, level), level), y_hat)
-    known, whole = networks.decode_known(pop(), size, level, steps=5), networks.unknown(size)
+    engine, level, size = codec.engine, 30, (16, 16)
+    y = engine.analyse(cropped(from_image(photo), (0, 0, 256, 256)), 255, (256, 256))
+    parts, _, y_hat = engine.encode(y, level)
+    known, _ = engine.decode_known(b"".join(parts), 12, size, level)
+    assert np.array_equal(engine.fill(known, level), y_hat)
+    (known, _), whole = engine.decode_known(b"".join(parts[:2]), 6, size, level), engine.unknown(size)
     assert [part.shape for part in known] == [part.shape for part in whole[:3]]
-    coarse = networks.fill([*known, whole[3]], level)
-    coded = np.asarray(networks.arrays.get(networks.plan(size).inherited[2]))[0]  # by scales 1 and 2
-    assert np.array_equal(coarse[0][coded], y_hat[0][coded])
+    coarse = engine.fill([*known, whole[3]], level)
+    order = np.tile(table(engine.config.steps), (1, 2, 2)).transpose(1, 2, 0)
+    coded = np.repeat(order < 5, engine.config.M // 8, axis=2)  # by scales 1 and 2
+    assert np.array_equal(coarse[coded], y_hat[coded])
     assert not np.array_equal(coarse, y_hat)
 
 
@@ -273,10 +271,8 @@ def test_regions_of_every_kind(codec, photo, mode):
 
 
 def test_only_the_tiles_that_are_needed_are_decoded(codec, file, monkeypatch):
-    decoded, decode = [], codec.networks.decode
-    monkeypatch.setattr(
-        codec.networks, "decode", lambda pop, size, *rest: (decoded.append(size), decode(pop, size, *rest))[1]
-    )
+    decoded, decode = [], codec.engine.decode
+    monkeypatch.setattr(codec.engine, "decode", lambda *given: (decoded.append(given), decode(*given))[1])
     for box, count in (((100, 100, 150, 150), 1), ((200, 100, 250, 110), 2), ((250, 250, 260, 260), 4)):
         decoded.clear()
         codec.decompress(file, box=box)

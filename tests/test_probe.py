@@ -1,5 +1,6 @@
 """The probe of the machine's arithmetic: exact kernels pass, and every inexact kind is found, each emulated here."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +22,7 @@ conv2d, conv_transpose2d = torch.nn.functional.conv2d, torch.nn.functional.conv_
 
 @pytest.fixture(scope="module", params=["nano", "lite"])
 def bundled(request):
-    return hpcm.load(request.param, engine="torch").networks
+    return hpcm.load(request.param, engine="torch").engine.model
 
 
 @pytest.fixture
@@ -282,8 +283,8 @@ def test_tf32_by_force_is_refused(monkeypatch):
 # ---- what a library chooses by the sizes at hand ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_onednn():
+@contextmanager
+def without_onednn():
     """As in a torch that was built without it."""
     before = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = False
@@ -291,19 +292,25 @@ def no_onednn():
     torch.backends.mkldnn.enabled = before
 
 
+@pytest.fixture
+def no_onednn():
+    with without_onednn():
+        yield
+
+
 @pytest.mark.parametrize("name", ["nano", "lite"])
-def test_without_onednn_models_load_and_give_the_same(no_onednn, name):
+def test_without_onednn_models_load_and_give_the_same(name):
     """NNPACK would compute 16 pictures by Winograd or FFT."""
 
-    def hyper() -> np.ndarray:
-        networks = hpcm.load(name, engine="torch").networks
-        z_hat = np.random.default_rng(0).integers(-9, 10, (16, networks.config.N, 2, 2)).astype(np.float32)
-        with networks.undisturbed(), networks.exactly():
-            return networks.hyper_synthesise(torch.from_numpy(z_hat)).numpy()
+    def computed():
+        model = hpcm.load(name, engine="torch").engine.model
+        z_hat = np.random.default_rng(0).integers(-9, 10, (16, model.config.N, 2, 2)).astype(np.float32)
+        with torch.no_grad(), arithmetic(CPU):
+            return model.hyper_synthesise(torch.from_numpy(z_hat)).numpy()
 
-    without = hyper()
-    torch.backends.mkldnn.enabled = True
-    assert np.array_equal(without, hyper())
+    expected = computed()
+    with without_onednn():
+        assert np.array_equal(computed(), expected)
 
 
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="a torch without NNPACK")
@@ -336,11 +343,11 @@ def test_without_onednn_depthwise_sums_are_not_the_librarys(no_onednn, monkeypat
         assert groups == 1
         return conv2d(x, weight, bias, stride, padding, dilation)
 
-    networks = hpcm.load("nano", engine="torch").networks
-    depthwise = [layer for layer in layers_of(networks) if layer.geometry.kind == "depthwise"]
+    model = hpcm.load("nano", engine="torch").engine.model
+    depthwise = [layer for layer in layers_of(model) if layer.geometry.kind == "depthwise"]
     assert depthwise
     monkeypatch.setattr(grid.F, "conv2d", plain)
-    probe(networks, CPU)
+    probe(model, CPU)
 
 
 BY_SIZE = {

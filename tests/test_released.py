@@ -78,7 +78,6 @@ def user(tmp_path, small, monkeypatch):
     monkeypatch.setitem(ARCHS, "tiny", small)
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "catalogue.json")
     monkeypatch.setattr(download, "RETRIES", 0)
-    monkeypatch.setattr(calibration, "unsuited", lambda _: "exporting graphs takes a second each")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     PHOTO.save(tmp_path / "photos" / "photo.png")

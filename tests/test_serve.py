@@ -30,11 +30,11 @@ import hpcm
 from hpcm import cli
 from hpcm.codec import search as effort
 from hpcm.codec.info import file_info
-from hpcm.engine.onnx import OnnxNetworks
 from hpcm.errors import UsageError
 from hpcm.format.container import pack, unpack
 from hpcm.model import storage
 from hpcm.model.find import find
+from hpcm.nn.hpcm import HPCM
 from hpcm.serve import server as serving
 from hpcm.serve import site, work
 from hpcm.serve.hosts import AllowedHosts
@@ -587,7 +587,7 @@ def watched(models, monkeypatch) -> Watched:
     found = Watched(threading.Event(), threading.Event(), [], [])
 
     def watch(name: str) -> None:
-        real = getattr(OnnxNetworks, name)
+        real = getattr(HPCM, name)
 
         def run(self, *args):
             found.runs.append(name)
@@ -595,7 +595,7 @@ def watched(models, monkeypatch) -> Watched:
             assert found.gate.wait(PATIENT)
             return real(self, *args)
 
-        monkeypatch.setattr(OnnxNetworks, name, run)
+        monkeypatch.setattr(HPCM, name, run)
 
     for name in ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "synthesise"):
         watch(name)

@@ -12,12 +12,12 @@ import hpcm
 from hpcm.cli import main
 from hpcm.codec import search
 from hpcm.codec.encoder import Encoding
-from hpcm.engine.torch import save
 from hpcm.errors import MismatchError, ModelNotFoundError, UsageError
 from hpcm.eval.evaluate import Options, codec_specs
 from hpcm.eval.hpcm_codec import HpcmCodec
 from hpcm.format.container import unpack
 from hpcm.model import find as weights
+from hpcm.nn.weights import save
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
 NAMES = [f"rung-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
@@ -233,7 +233,7 @@ def test_a_ladder_is_one_curve(six):
     for quality in (measured.settings[0], measured.settings[-1]):
         data = measured.compress(PHOTO, quality)
         assert data == six.compress(PHOTO, quality=quality)
-        assert 0 < measured.encode_split(data, 1e3).network < 1e3
+        assert 0 < measured.encode_split(1e3).transforms < 1e3
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------

@@ -2,28 +2,25 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec
-from hpcm.engine.onnx import OnnxNetworks
 from hpcm.format.container import pack, unpack
-from hpcm.nn.loop import Loop
-from hpcm.nn.stoppable import Stoppable
+from hpcm.nn.hpcm import HPCM
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((100, 60, 164, 100))
-NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "between_scales", "fuse", "synthesise")
+NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "synthesise")
 
 
 class Enough(Exception):
     pass
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch"])
-def codec(request) -> Codec:
-    return hpcm.load("nano", engine=request.param, threads=1)
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return hpcm.load("nano", engine="torch", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +49,11 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_it_ends_before_the_next_network(codec, file, monkeypatch, way):
-    if way == "effort" and isinstance(codec.networks, OnnxNetworks):
-        pytest.skip("the search is torch's, with either")
     runs, checks = [], []
     for name in NETWORKS:
-        real = getattr(type(codec.networks), name)
+        real = getattr(HPCM, name)
         run = lambda self, *given, real=real, name=name: runs.append(name) or real(self, *given)  # noqa: E731
-        monkeypatch.setattr(type(codec.networks), name, run)
+        monkeypatch.setattr(HPCM, name, run)
     expected = WAYS[way](codec, file, None)
     runs.clear()
     assert WAYS[way](codec, file, lambda: checks.append(len(runs))) == expected
@@ -89,28 +84,3 @@ def test_a_codec_of_several_models_stops_in_its_search():
 
 def enough() -> None:
     raise Enough
-
-
-def test_nothing_of_the_loop_is_left_out():
-    """A method that `Loop` asks of an engine, or lets it replace, is passed on."""
-    asked = {*Loop.__abstractmethods__, "exactly", "undisturbed"}
-    assert asked <= {*vars(Stoppable)}
-    assert {name for name in vars(Loop) if not name.startswith("_")} - asked == {
-        "encode",
-        "decode",
-        "decode_known",
-        "fill",
-        "unknown",
-        "hyper_decode",
-        "code_latent",
-        "plan",
-        "hyper_places",
-        "gains_of",
-    }  # these are the loop itself, which is the same for all engines
-
-
-def test_arrays_stay_where_they_are(codec):
-    networks = Stoppable(codec.networks, lambda: None)
-    assert networks.arrays == codec.networks.arrays
-    means = (each.arrays.get(each.numbers("z_means")) for each in (networks, codec.networks))
-    assert np.array_equal(*means)

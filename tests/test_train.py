@@ -21,7 +21,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import hpcm
-from hpcm.engine.torch import load_model, save
 from hpcm.errors import TrainingError, UsageError, WeightsError
 from hpcm.model import find as weights
 from hpcm.model.config import MODELS
@@ -29,6 +28,7 @@ from hpcm.nn import estimating
 from hpcm.nn.exact.make_exact import make_exact, make_floating
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
+from hpcm.nn.weights import load_model, save
 from hpcm.train import checkpoint, device, run, watch
 from hpcm.train.loop import train
 from hpcm.train.options import Options, config_of, defaults, learning_rate, remembered

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hpcm import cli
-from hpcm.engine.torch import save
 from hpcm.model.config import BASE, NANO
 from hpcm.nn.hpcm import HPCM
+from hpcm.nn.weights import save
 from hpcm.train import loop, watch
 from hpcm.train.options import Options, defaults, remember
 

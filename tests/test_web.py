@@ -15,7 +15,7 @@ from PIL import Image
 import hpcm
 from hpcm.codec import decoder as decoding
 from hpcm.codec.api import codec_for
-from hpcm.codec.entropy import Decoder
+from hpcm.core.ans import Decoder
 from hpcm.format.container import pack, unpack
 from hpcm.model.find import find, find_hash
 

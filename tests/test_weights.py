@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import hpcm
-from hpcm.engine.torch import load_model, save
 from hpcm.errors import ModelNotFoundError, UsageError, WeightsError
 from hpcm.model import find as weights
 from hpcm.model import layers, storage
@@ -27,6 +26,7 @@ from hpcm.model.file import WeightsFile, describe, read
 from hpcm.model.find import RUN_WEIGHTS, find
 from hpcm.nn.exact.grid import convolutions
 from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.weights import load_model, save
 
 ROOT = Path(__file__).parents[1]
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))

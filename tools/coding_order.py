@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from hpcm.model.config import GROUPS, LITE
-from hpcm.nn.schedule import PERIOD, steps_of, table
+from hpcm.model.order import PERIOD, steps_of, table
 from hpcm.util import atomic
 
 CELL, GAP, MARGIN, COLUMNS = 18, 26, 14, 4  # pixels; groups in a row

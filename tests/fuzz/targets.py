@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from hpcm.codec.api import load
 from hpcm.codec.codec import Codec
-from hpcm.codec.entropy import Decoder, Encoder
+from hpcm.core.ans import Decoder, Encoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part
@@ -257,16 +257,7 @@ def _forged(take: Bytes, value: object) -> object:
 
 def _other(take: Bytes, value: np.ndarray) -> np.ndarray:
     """Another tensor."""
-    how = take.number(7)
-    if how == 6:  # of a graph
-        try:
-            graph = bytearray(zlib.decompress(value.tobytes()))
-        except zlib.error:
-            return value
-        for _ in range(take.number(4) if graph else 0):
-            at, given = take.number(len(graph)), take.some(8)
-            graph[at : at + take.number(2) * len(given)] = given
-        return np.frombuffer(zlib.compress(bytes(graph)), np.uint8)
+    how = take.number(6)
     if how == 0:
         given = np.frombuffer(take.some(64), np.uint8)
         flat = np.frombuffer(value.tobytes(), np.uint8).copy()

@@ -17,10 +17,10 @@ from PIL import Image
 
 from hpcm.codec.api import load
 from hpcm.codec.pixels import cropped
-from hpcm.engine.torch import save
 from hpcm.image.metadata.kept import Metadata
 from hpcm.image.picture import from_image
 from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.weights import save
 from hpcm.util import atomic
 
 METADATA = Metadata(  # all that a file can hold

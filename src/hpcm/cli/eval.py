@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
     text = "compare with published curves even if the pictures aren't Kodak's"
     command.add_argument("--published", action="store_true", help=text)
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")
-    text = "what runs the models' networks; auto, the default: ONNX Runtime if possible, else torch"
+    text = "what computes the models; auto, the default: the native library (core) if possible, else torch"
     command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
     text = "CPU threads of each codec, by default 1, so that their times can be compared"
     command.add_argument("--threads", type=types.whole, default=1, metavar="N", help=text)

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 def exact(options: argparse.Namespace) -> None:
     refuse_misnamed(Path(options.output), SUFFIX)
     from ..convert.calibrate import batches_of, exact_of, save_exact
-    from ..engine.torch import load_model
+    from ..nn.weights import load_model
 
     if options.name and not MODEL_NAME.fullmatch(options.name):
         raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")

@@ -13,7 +13,6 @@ from ..errors import HPCMError
 from ..util.notes import OnNote, ignore_note
 from .signals import insist
 
-WITH_TORCH = ("torch", "onnx")  # packages of the extra `torch`
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
 
 
@@ -29,9 +28,9 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
         try:
             return _unless_ended(work) is not False
         except ModuleNotFoundError as error:
-            if error.name not in WITH_TORCH:
+            if error.name != "torch":
                 raise
-            say("error", f"this needs {error.name}: pip install 'hpcm-codec[torch]'", name)
+            say("error", "this needs torch: pip install 'hpcm-codec[torch]'", name)
             return False
         except Exception as error:
             if isinstance(error, BrokenPipeError) or not (isinstance(error, (HPCMError, OSError)) or ran_out(error)):

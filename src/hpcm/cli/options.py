@@ -45,7 +45,7 @@ def add_files(command: Any, source: str, target: str) -> None:
 
 
 def add_engine(command: Any) -> None:
-    text = "what runs the networks; auto, the default: ONNX Runtime if possible, else torch"
+    text = "what computes the model; auto, the default: the native library (core) if possible, else torch"
     command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
     command.add_argument("--threads", type=types.whole, metavar="N", help="CPU threads, by default one for each core")
 

@@ -131,7 +131,7 @@ class Worker:
     """A process with a pipe."""
 
     def __init__(self, make: Make, options: argparse.Namespace) -> None:
-        context = get_context("spawn")  # forked threads of torch and ONNX Runtime would not run
+        context = get_context("spawn")  # forked threads of torch would not run
         self.pipe, end = context.Pipe()
         self.process = context.Process(target=_run, args=(end, make, options), daemon=True)
         self.process.start()

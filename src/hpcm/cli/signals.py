@@ -1,8 +1,8 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is cleared away.
 
 A signal raises an exception wherever the command is at the moment. Where that is a function which a library's compiled
-code calls, the library may make another error of it, or pass over it: ONNX Runtime says that a graph is wrong. So the
-signal is also remembered, and `insist` raises the exception again.
+code calls, the library may make another error of it, or pass over it. So the signal is also remembered, and `insist`
+raises the exception again.
 """
 
 from __future__ import annotations

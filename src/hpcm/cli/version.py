@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 from .. import __version__
 from ..model.find import available
-
-ENGINES = ("onnxruntime", "torch")  # packages
 
 
 class Version(argparse.Action):
@@ -28,10 +27,10 @@ class Version(argparse.Action):
 
 def lines() -> list[str]:
     models = [weights.name for weights in available()]
-    engines = ", ".join(map(installed, ENGINES))
+    core = "the native library" if find_spec("hpcm.core.engine") else "no native library"
     return [
         f"hpcm {__version__}",
-        f"  computes with  {engines}, Python {platform.python_version()}",
+        f"  computes with  {core}, {installed('torch')}, Python {platform.python_version()}",
         f"  models         {', '.join(models) or 'none'}",
     ]
 

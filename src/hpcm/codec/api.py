@@ -1,6 +1,6 @@
 """hpcm.load, compress, decompress and preview: from a model's name to a codec.
 
-    name or path --(model/find.py)--> weights files --(engine/choice.py)--> networks --> Codec
+    name or path --(model/find.py)--> weights files --(codec/engine.py)--> engine --> Codec
 
 `load` gives a codec to keep. The others keep theirs: each model is loaded once per process.
 """
@@ -38,8 +38,8 @@ def load(
 
     Args:
         device: "cpu", or one of torch's, such as "cuda".
-        engine: "onnx" (ONNX Runtime: exact models on the CPU), "torch", or "auto": the first where it can, which starts
-            faster and needs no torch. Files are the same: either opens the other's.
+        engine: "core" (the native library: exact models on the CPU), "torch", or "auto": the first where it can, which
+            starts faster and needs no torch. Files are the same: either opens the other's.
         threads: of the CPU; by default one for each core. Torch's are the whole process's.
         max_pixels: of files that are decoded.
 

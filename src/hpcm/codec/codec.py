@@ -31,7 +31,6 @@ from typing import Any
 from PIL import Image
 
 from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_TILE_SIDE, TILE_SIDE
-from ..engine.choice import Loaded, load_networks
 from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES, TILE_SIDES, Box, Container
@@ -39,12 +38,11 @@ from ..image.picture import from_image, to_image
 from ..image.read import File, Source, bytes_of, image_of
 from ..model.config import Config
 from ..model.file import WeightsFile
-from ..nn.loop import Loop
-from ..nn.stoppable import Check, Stoppable
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
 from .decoder import decode
 from .encoder import Encoding, Refine
+from .engine import Check, Engine, Loaded, load_engine
 from .targets import Level, Trials
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
@@ -68,7 +66,7 @@ class Codec:
     Args:
         models: one, or several of one quality level each, by rising lambda.
         device, engine, threads, max_pixels: as for `hpcm.load`.
-        wrap: gives what is used in place of the networks, such as networks that are timed.
+        wrap: gives what is used in place of an engine, such as one that is timed.
     """
 
     def __init__(
@@ -79,21 +77,21 @@ class Codec:
         engine: str = "auto",
         threads: int | None = None,
         max_pixels: int = MAX_DECODED,
-        wrap: Callable[[Loop], Loop] | None = None,
+        wrap: Callable[[Engine], Engine] | None = None,
     ) -> None:
         """Raises WeightsError, MismatchError, and UsageError for a device, engine or threads that can't be used."""
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
         self.models = tuple(models)
         self.max_pixels = max_pixels
-        self._load = partial(load_networks, engine=engine, device=device, threads=threads, wrap=wrap)
+        self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap)
         self._loaded: dict[int, Loaded] = {}
         self._loading = threading.Lock()
         self._noted: set[str] = set()  # names of models of which it was said that they aren't exact
         self._levels = [Level(model, 0) for model in range(len(self.models))]
         if len(self.models) == 1:
             self.models = (self.weights,)  # as they were read
-            self._levels = [Level(0, level) for level in range(self.networks.config.levels)]
+            self._levels = [Level(0, level) for level in range(self.engine.config.levels)]
 
     @property
     def levels(self) -> int:
@@ -106,9 +104,9 @@ class Codec:
         return self.loaded().weights
 
     @property
-    def networks(self) -> Loop:
-        """The model's networks; of several, those of the first."""
-        return self.loaded().networks
+    def engine(self) -> Engine:
+        """What computes the model; of several, the first."""
+        return self.loaded().engine
 
     def loaded(self, model: int = 0, *, keep: bool = False) -> Loaded:
         """A model, ready to use; unless they are to be kept, the others are given up when it has to be loaded."""
@@ -284,7 +282,7 @@ class Codec:
         box = None if box is None else checked_box(box, size)
         factor = 1 if draft is None else reduction(size, draft)
         loaded = self._model_of(container)
-        check_claims(container, loaded.networks.config, box, self.max_pixels if max_pixels is None else max_pixels)
+        check_claims(container, loaded.engine.config, box, self.max_pixels if max_pixels is None else max_pixels)
         return to_image(decode(_stoppable(loaded, check), container, box, factor, scale))
 
     def _model_of(self, container: Container) -> Loaded:
@@ -301,7 +299,7 @@ class Codec:
     def _note_if_inexact(self, loaded: Loaded, on_note: OnNote) -> None:
         """A note, once, where a model's files may not decode elsewhere."""
         name = loaded.weights.name
-        if loaded.networks.config.carrier or name in self._noted:
+        if loaded.engine.config.carrier or name in self._noted:
             return
         self._noted.add(name)
         on_note(
@@ -312,7 +310,7 @@ class Codec:
 
 def _stoppable(loaded: Loaded, check: Check | None) -> Loaded:
     """The model, whose work ends when `check` raises."""
-    return loaded if check is None else loaded._replace(networks=Stoppable(loaded.networks, check))
+    return loaded if check is None else loaded._replace(engine=loaded.engine.stoppable(check))
 
 
 def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Check | None) -> Refine | None:
@@ -326,7 +324,7 @@ def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Che
     from .search import refined
 
     def between(share: float) -> None:
-        """After each iteration, in which no other networks run than those of the search."""
+        """After each iteration, in which the engine has nothing to do."""
         if check is not None:
             check()
         if on_progress is not None:

@@ -1,6 +1,6 @@
 """One picture by one model -> bytes: at a quality level. Which level meets a target finds codec/targets.py.
 
-picture --(each tile)--> y --(each level)--> symbols --> bytes of the tile --> container
+picture --(each tile)--> y --(each level)--> bytes of the tile --> container
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.coded import Latent
 from ..defaults import TILE_SIDE
-from ..engine.choice import Loaded
 from ..format.container import check_head, pack
 from ..format.fields import PASSES, Box, Container, Part, Tile
 from ..image.picture import Picture, pack_alpha
-from ..nn.arrays import Array
-from ..nn.drivers import StepSymbols
-from ..nn.schedule import pass_ends
 from ..util.metrics import psnr_of_mse
-from .entropy import Encoder, checksum
+from .engine import Loaded
 from .pixels import analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
@@ -33,8 +30,8 @@ PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressi
 class Latents(NamedTuple):
     """What a tile is coded from; without z, h_a makes it of y."""
 
-    y: Array
-    z: Array | None = None
+    y: Latent
+    z: Latent | None = None
 
 
 Refine = Callable[["Encoding", int], Mapping[Box, Latents]]  # to the latents of all tiles at a level
@@ -52,10 +49,10 @@ class Encoding:
         refine: Refine | None = None,
     ) -> None:
         """`refine`: see codec/search.py; without it latents are those of g_a and h_a."""
-        self.networks, self.tables, self.weights = loaded
+        self.engine, self.weights = loaded
         self.picture = picture
-        self.levels = self.networks.config.levels
-        self.tiling = Tiling(self.networks.config, picture.size, tile)
+        self.levels = self.engine.config.levels
+        self.tiling = Tiling(self.engine.config, picture.size, tile)
         self.head = self._head()
         check_head(self.head)  # before work begins
         self.progressive = progressive
@@ -66,19 +63,16 @@ class Encoding:
         """Of a tile; without refinement y as g_a gives it."""
         if box in self._latents:
             return self._latents[box]
-        return Latents(analyse(self.networks, self.tiling, self.picture, box))
+        return Latents(analyse(self.engine, self.tiling, self.picture, box))
 
     def keep_latents(self) -> None:
         """Computes those of all tiles, once for several levels."""
-        if self._latents:
-            return
-        with self.networks.undisturbed():
+        if not self._latents:
             self._latents = {box: self.latents(box) for box in self.tiling}
 
     def file(self, level: int) -> bytes:
         """The file at a level."""
-        with self.networks.undisturbed():
-            tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
+        tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
         progressive = self.progressive
         if progressive is None:
             size = sum(len(part.payload) for tile in tiles for part in tile)
@@ -89,45 +83,32 @@ class Encoding:
         LOG.debug("level %d of %d: %d bytes, %d tiles", level, self.levels - 1, len(data), len(tiles))
         return data
 
-    def coded(self, box: Box, level: int, latents: Latents) -> tuple[Tile, Array]:
+    def coded(self, box: Box, level: int, latents: Latents) -> tuple[Tile, Latent]:
         """A tile in as many parts as there are scales, and its y_hat."""
-        symbols, y_hat = self._symbols(box, level, latents)
-        encoder, total = Encoder(self.tables), 0
-        ends, checksums = pass_ends(self.networks.config), []
-        for i, (values, scales) in enumerate(symbols, 1):
-            encoder.push(values, self.tables.index(scales))
-            total = checksum(values, total)
-            if i in ends:
-                encoder.cut()
-                checksums.append(total)
-        payloads = encoder.finish()  # the last is empty: nothing comes after the last cut
-        short = [total & 0xFFFF for total in checksums[:-1]]
-        return tuple(map(Part, payloads, [*short, checksums[-1]])), y_hat
+        encoded = self.engine.encode(latents.y, level, latents_inside(box), latents.z)
+        *earlier, last = encoded.checksums
+        short = [checksum & 0xFFFF for checksum in earlier]
+        return tuple(map(Part, encoded.parts, [*short, last])), encoded.y_hat
 
     def psnr(self, level: int) -> float:
         """In dB, of what a decoder makes of the file at a level."""
         picture = self.picture
         whole, grey = self.tiling.whole, picture.colour == "grey"
-        y_hats = (self._symbols(box, level, self.latents(box))[1] for box in self.tiling)
-        with self.networks.undisturbed():
-            pieces = synthesise(self.networks, self.tiling, y_hats, whole, picture.bit_depth, grey)
-            decoded = assemble(pieces, whole)
+        y_hats = (self.coded(box, level, self.latents(box))[1] for box in self.tiling)
+        pieces = synthesise(self.engine, self.tiling, y_hats, whole, picture.bit_depth, grey)
+        decoded = assemble(pieces, whole)
         rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
         error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
         psnr = psnr_of_mse(error, picture.peak)
         LOG.debug("level %d of %d: %.2f dB", level, self.levels - 1, psnr)
         return psnr
 
-    def _symbols(self, box: Box, level: int, latents: Latents) -> tuple[list[StepSymbols], Array]:
-        return self.networks.encode(latents.y, level, latents_inside(box), latents.z)
-
     def refined(self, level: int) -> Encoding:
         """The same picture with latents that are refined for a level; without `refine` as it is."""
         if self.refine is None:
             return self
         job = copy(self)
-        with self.networks.undisturbed():
-            job.refine, job._latents = None, self.refine(self, level)
+        job.refine, job._latents = None, self.refine(self, level)
         return job
 
     def _head(self) -> Container:

@@ -13,7 +13,7 @@ transforms reach, so that the result equals that of the whole picture at once:
     synthesise: y_hat of tile after tile -> pieces, each a box and its samples;   assemble: pieces -> picture
 
 Where a picture's side isn't a multiple of the model's own its last rows and columns are repeated.
-Shapes: x [1, 3, H, W] in 0..1; y, y_hat [1, M, h, w]; samples [h, w, 3] or, for grey, [h, w], uint8 or uint16.
+Shapes: y, y_hat [h, w, M]; samples [h, w, 3] or, for grey, [h, w], uint8 or uint16.
 """
 
 from __future__ import annotations
@@ -25,38 +25,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.coded import Latent
 from ..format.fields import Box
 from ..image.picture import Picture
 from ..model.config import LATENT_STRIDE
-from ..nn.arrays import Array, namespace
-from ..nn.loop import Loop
-from .tiles import Tiling, cells_of, extent, overlap, pixels_of, place
+from .engine import Engine, Samples
+from .tiles import Tiling, cells_of, extent, overlap, pixels_of, place, relative
 
-Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Piece = tuple[Box, Samples]  # a box of the picture in pixels, and what is in it
 
 
-def analyse(networks: Loop, tiling: Tiling, picture: Picture, tile: Box) -> Array:
+def analyse(engine: Engine, tiling: Tiling, picture: Picture, tile: Box) -> Latent:
     """y of a tile, padded to the model's multiple."""
     own = tiling.cells(tile)
     outer = tiling.with_halo(own)
-    y = networks.analyse(networks.arrays.put(cropped(picture, pixels_of(outer))))
+    area = pixels_of(outer)
+    y = engine.analyse(cropped(picture, overlap(area, tiling.whole)), picture.peak, extent(area))
     return y[place(own, outer)]
 
 
-def cropped(picture: Picture, box: Box) -> NDArray[np.float32]:
-    """The pixels of a box that may reach beyond the picture, there repeating its edge: [1, 3, h, w] in 0..1."""
-    left, top, right, bottom = box
-    pixels = picture.pixels[top : min(bottom, picture.size[0]), left : min(right, picture.size[1])]
-    planes = pixels if pixels.ndim == 3 else pixels[..., None]
-    x = planes.transpose(2, 0, 1)[None].astype(np.float32, order="C")
-    x /= picture.peak
-    beyond = ((0, 0), (0, 0), (0, bottom - top - x.shape[2]), (0, right - left - x.shape[3]))
-    return np.broadcast_to(np.pad(x, beyond, mode="edge"), (1, 3, bottom - top, right - left))
+def cropped(picture: Picture, box: Box) -> Samples:
+    """The pixels of a box of the picture, [h, w, 3 or 1]."""
+    pixels = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]
+    return pixels[place(box, (0, 0, 0, 0))]
 
 
 def synthesise(
-    networks: Loop, tiling: Tiling, y_hats: Iterable[Array], box: Box, bit_depth: int, grey: bool
+    engine: Engine, tiling: Tiling, y_hats: Iterable[Latent], box: Box, bit_depth: int, grey: bool
 ) -> Iterator[Piece]:
     """The pixels of a box, a piece for each tile that it touches, row by row.
 
@@ -68,7 +63,7 @@ def synthesise(
     """
     needed = tiling.needed_for(box)
     rows = _joined_rows(iter(y_hats), needed)
-    held: list[Array] = []  # rows of tiles, one below the other, [1, M, rows, w]
+    held: list[Latent] = []  # rows of tiles, one below the other, [rows, w, M]
     left, top = needed[0][0] // LATENT_STRIDE, needed[0][1] // LATENT_STRIDE  # where they begin, in latents
     bottom = top
     for _, tiles in groupby(tiling.touching(cells_of(box)), key=lambda tile: tile[1]):
@@ -76,15 +71,14 @@ def synthesise(
         _, first, _, end = tiling.with_halo(cells_of(pieces[0]))  # the rows of latents that all these depend on
         while bottom < end:
             held.append(next(rows))
-            bottom += held[-1].shape[2]
-        while top + held[0].shape[2] <= first:
-            top += held.pop(0).shape[2]
-        band = _joined(held, 2)[:, :, first - top : end - top]
+            bottom += len(held[-1])
+        while top + len(held[0]) <= first:
+            top += len(held.pop(0))
+        band = _joined(held, axis=0)[first - top : end - top]
         for piece in pieces:
             outer = tiling.with_halo(cells_of(piece))
-            x_hat = networks.synthesise(band[:, :, :, outer[0] - left : outer[2] - left])
-            inner = x_hat[place(piece, pixels_of(outer))][0]
-            yield piece, _samples(networks, inner, bit_depth, grey)
+            y_hat = band[:, outer[0] - left : outer[2] - left]
+            yield piece, engine.synthesise(y_hat, bit_depth, grey, relative(piece, pixels_of(outer)))
 
 
 def assemble(
@@ -114,27 +108,15 @@ def assemble(
     return pixels
 
 
-def _samples(networks: Loop, x_hat: Array, bit_depth: int, grey: bool) -> Samples:
-    """x_hat [3, h, w] as whole numbers, [h, w, 3] or [h, w]."""
-    xp, peak = namespace(x_hat), 2**bit_depth - 1
-    x_hat = xp.mean(x_hat, axis=0) if grey else xp.permute_dims(x_hat, (1, 2, 0))
-    values = xp.clip(xp.round(x_hat * peak), 0, peak)
-    values = xp.where(xp.isnan(values), xp.zeros_like(values), values)  # a forged file may give anything
-    samples = networks.arrays.get(values)
-    return samples.astype(np.uint8) if bit_depth == 8 else samples.astype(np.uint16)
-
-
-def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
+def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None = None) -> NDArray[np.float64]:
     """The mean of each `factor` x `factor` pixels [h, w, ...], at the right and the bottom edge of those there are.
 
     With `alpha` [h, w] pixels count by it, since the colour of a transparent one isn't seen; where all are transparent
-    they count alike.
+    they count alike. Sums are those of integers, so that only the division rounds: means are the same everywhere.
     """
-    weights: NDArray[np.float32]
-    if alpha is None:
-        weights = np.ones(pixels.shape[:2], np.float32)
-    else:
-        weights = alpha.astype(np.float32)
+    weights: NDArray[np.uint32] = np.ones(pixels.shape[:2], np.uint32)
+    if alpha is not None:
+        weights *= alpha
         hidden: NDArray[np.bool_] = _block_sums(weights, factor) == 0
         hidden = hidden.repeat(factor, axis=0).repeat(factor, axis=1)  # back to [h, w], and a little beyond its edge
         weights += hidden[: len(weights), : weights.shape[1]]
@@ -144,18 +126,20 @@ def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None =
     return sums / counts.reshape(counts.shape + over_channels)
 
 
-def _block_sums(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+def _block_sums(values: NDArray[Any], factor: int) -> NDArray[np.int64]:
+    """At most 2^16 samples of 16 bits, times an alpha of 8: 40 bits."""
     for axis in (0, 1):
-        values = np.add.reduceat(values, np.arange(0, values.shape[axis], factor), axis=axis)
+        starts = np.arange(0, values.shape[axis], factor)
+        values = np.add.reduceat(values, starts, axis=axis, dtype=np.int64)
     return values
 
 
-def _joined_rows(y_hats: Iterator[Array], tiles: Sequence[Box]) -> Iterator[Array]:
-    """The latents of one row of tiles after the other, [1, M, rows, w]; `tiles` are those that y_hats are of."""
+def _joined_rows(y_hats: Iterator[Latent], tiles: Sequence[Box]) -> Iterator[Latent]:
+    """The latents of one row of tiles after the other, [rows, w, M]; `tiles` are those that y_hats are of."""
     columns = len({left for left, _, _, _ in tiles})
     for _ in range(len(tiles) // columns):
-        yield _joined(list(islice(y_hats, columns)), 3)
+        yield _joined(list(islice(y_hats, columns)), axis=1)
 
 
-def _joined(arrays: Sequence[Array], axis: int) -> Array:
-    return namespace(arrays[0]).concat(arrays, axis=axis) if len(arrays) > 1 else arrays[0]
+def _joined(arrays: Sequence[Latent], axis: int) -> Latent:
+    return np.concatenate(arrays, axis) if len(arrays) > 1 else arrays[0]

@@ -20,25 +20,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from types import EllipsisType
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine.torch import load_model
+from ..core.coded import Latent
 from ..errors import WeightsError
 from ..format.fields import Box
 from ..model.config import LATENT_STRIDE
 from ..model.find import find
-from ..nn.arrays import Array
+from ..model.order import Step
 from ..nn.distortion import distortion
-from ..nn.drivers import Places, latent_places
+from ..nn.drivers import Places
+from ..nn.engine import TorchEngine, array_of, picture_tensor, tensor_of
 from ..nn.exact.make_exact import make_floating
-from ..nn.hpcm import HPCM
+from ..nn.hpcm import HPCM, undisturbed
 from ..nn.rate import bits, likelihood
-from ..nn.schedule import Step
-from ..nn.stoppable import unwrapped
+from ..nn.weights import load_model
 from ..util.metrics import SMALLEST
 from .encoder import Encoding, Latents
 from .pixels import cropped
@@ -84,7 +83,7 @@ class Annealing:
         places = self.places[step.index]
         values = self.mixed(places.pick(self.pyramid[step.scale]) - places.pick(means))
         self.bits = self.bits + bits(likelihood(values, places.pick(scales)))
-        return cast(Tensor, places.decoded(values, means))
+        return places.decoded(values, means)
 
     def mixed(self, x: Tensor) -> Tensor:
         """x [n] -> between floor(x) and floor(x) + 1, by the difference of two Gumbel variables (a logistic one)."""
@@ -108,11 +107,16 @@ def refined(job: Encoding, level: int, *, effort: int, on_progress: OnProgress) 
     def of_tile(share: float) -> None:
         on_progress((len(result) + share) / len(boxes))
 
-    with torch.inference_mode(False), torch.no_grad():
+    with undisturbed(device_of(job)):
         refiner = _Refiner(job, level, EFFORTS[effort])
         for box in boxes:
             result[box] = refiner.tile(box, of_tile)
     return result
+
+
+def device_of(job: Encoding) -> torch.device:
+    """Where the search computes: where the engine does, if that is torch."""
+    return job.engine.model.device if isinstance(job.engine, TorchEngine) else torch.device("cpu")
 
 
 @lru_cache(maxsize=2)
@@ -146,12 +150,12 @@ class _Window:
     def with_tile(self, seen: Tensor, y_hat: Tensor) -> Tensor:
         """The latents that g_s sees [1, M, h, w], with the tile's own in their place."""
         latents = seen.clone()
-        latents[place(self.own, self.seen)] = y_hat
+        latents[_place(self.own, self.seen)] = y_hat
         return latents
 
     def compared(self, x_hat: Tensor) -> Tensor:
         """Of g_s's result [1, 3, 16h, 16w] what is compared with the original: [1, 3, H, W]."""
-        return x_hat[place(self.area, pixels_of(self.seen))]
+        return x_hat[_place(self.area, pixels_of(self.seen))]
 
 
 @dataclass(frozen=True)
@@ -172,9 +176,10 @@ class _Refiner:
 
     def __init__(self, job: Encoding, level: int, search: Search) -> None:
         self.job, self.level, self.search = job, level, search
-        self.device = getattr(job.networks.arrays, "device", torch.device("cpu"))
-        file, networks = job.weights, unwrapped(job.networks)
-        self.model = make_floating(networks) if isinstance(networks, HPCM) else _floating(file.path, file.digest)
+        file, engine = job.weights, job.engine
+        own = engine.model if isinstance(engine, TorchEngine) else None
+        self.model = _floating(file.path, file.digest) if own is None else make_floating(own)
+        self.device = device_of(job)
         self.levels = torch.tensor([level], device=self.device)
         self.gain_y, self.gain_z = (self.model.gains_of(latent, self.levels)[0] for latent in "yz")
         self.loss = str(job.weights.provenance.get("loss", "mse"))
@@ -195,9 +200,9 @@ class _Refiner:
         return latents
 
     def _refined(
-        self, start: Array, around: _Surroundings, inside: tuple[int, int], on_progress: OnProgress
+        self, start: Latent, around: _Surroundings, inside: tuple[int, int], on_progress: OnProgress
     ) -> Latents:
-        """The search: start is g_a's y [1, M, h, w]."""
+        """The search: start is g_a's y."""
         search, random = self.search, torch.Generator(self.device).manual_seed(0)
         y = self._tensor(start)
         z = self.gain_z * self.model.hyper_analyse(y)
@@ -213,18 +218,17 @@ class _Refiner:
             adam.step()
             on_progress((i + 1) / search.iterations)
         y, z = (y / self.gain_y).detach(), (z / self.gain_z).detach()
-        return Latents(*(self.job.networks.arrays.put(latent.cpu().numpy()) for latent in (y, z)))
+        return Latents(array_of(y), array_of(z))
 
     def _mixed(
         self, y: Tensor, z: Tensor, inside: tuple[int, int], temperature: float, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """y_hat of one throw of the dice, and its bits."""
-        model, size, hyper_size = self.model, (y.shape[2], y.shape[3]), (z.shape[2], z.shape[3])
-        drive_z = Annealing([z], model.hyper_places(size, inside), temperature, random)
-        hyper = model.hyper_decode(drive_z, hyper_size, self.levels)
-        plan = model.plan(size)
-        drive_y = Annealing(plan.pyramid(y), latent_places(plan, inside), temperature, random)
-        y_hat = model.code_latent(hyper, drive_y, self.levels)
+        model, size = self.model, (y.shape[2], y.shape[3])
+        places, plan = model.places(size, inside), model.plan(size)
+        drive_z = Annealing([z], places.hyper, temperature, random)
+        drive_y = Annealing(plan.pyramid(y), places.latent, temperature, random)
+        y_hat = model.code(drive_z, drive_y, size, self.levels)
         return y_hat, drive_y.bits + drive_z.bits
 
     def _distortion(self, around: _Surroundings, y_hat: Tensor) -> Tensor:
@@ -243,8 +247,8 @@ class _Refiner:
 
     def _measured(self, box: Box, latents: Latents, around: _Surroundings) -> tuple[float, Tensor]:
         """The loss in bits, with the symbols that will be coded, and y_hat."""
-        tile, y_hat = self.job.coded(box, self.level, latents)
-        y_hat = self._tensor(y_hat)
+        tile, decoded = self.job.coded(box, self.level, latents)
+        y_hat = self._tensor(decoded)
         return 8 * sum(len(part.payload) for part in tile) + float(self._distortion(around, y_hat)), y_hat
 
     def _surroundings(self, box: Box) -> _Surroundings:
@@ -256,8 +260,8 @@ class _Refiner:
         for other in window.neighbours:
             cells = tiling.cells(other)
             common = overlap(cells, window.seen)
-            seen[place(common, window.seen)] = self._y_hat(other)[place(common, cells)]
-        pixels = torch.from_numpy(cropped(picture, window.area).copy()).to(self.device)
+            seen[_place(common, window.seen)] = self._y_hat(other)[_place(common, cells)]
+        pixels = picture_tensor(cropped(picture, window.area), picture.peak, extent(window.area), self.device)
         return _Surroundings(window, seen, pixels[:, :1] if picture.colour == "grey" else pixels)
 
     def _y_hat(self, box: Box) -> Tensor:
@@ -266,6 +270,11 @@ class _Refiner:
             self.decoded[box] = self._tensor(self.job.coded(box, self.level, self.job.latents(box))[1])
         return self.decoded[box]
 
-    def _tensor(self, array: Array) -> Tensor:
-        """An engine's array as the floating model takes it."""
-        return torch.from_numpy(np.array(self.job.networks.arrays.get(array))).to(self.device)
+    def _tensor(self, latent: Latent) -> Tensor:
+        """An engine's latent as the floating model takes it."""
+        return tensor_of(latent, self.device)
+
+
+def _place(box: Box, inside: Box) -> tuple[EllipsisType, slice, slice]:
+    """Where a box lies in a tensor [1, C, h, w] of another one."""
+    return ..., *place(box, inside)

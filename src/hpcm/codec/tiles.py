@@ -85,12 +85,18 @@ def latents_inside(tile: Box) -> tuple[int, int]:
     return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
 
 
-def place(box: Box, inside: Box, stride: int = 1) -> tuple[slice, ...]:
-    """Where a box lies in an array [1, C, h, w] of another one, of which one value stands for `stride` x `stride`."""
+def place(box: Box, inside: Box, stride: int = 1) -> tuple[slice, slice]:
+    """Where a box lies in an array [h, w, C] of another one, of which one value stands for `stride` x `stride`."""
     left, top, right, bottom = box
     rows = slice((top - inside[1]) // stride, (bottom - inside[1]) // stride)
     columns = slice((left - inside[0]) // stride, (right - inside[0]) // stride)
-    return slice(None), slice(None), rows, columns
+    return rows, columns
+
+
+def relative(box: Box, inside: Box) -> Box:
+    """A box as it lies in another one."""
+    left, top, right, bottom = box
+    return left - inside[0], top - inside[1], right - inside[0], bottom - inside[1]
 
 
 def overlap(one: Box, other: Box) -> Box:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from ..codec.pixels import cropped
-from ..engine.torch import load_model, save
+from ..codec.tiles import extent
 from ..errors import PictureError
 from ..image.picture import from_image
 from ..image.read import open_picture
 from ..model.file import describe
+from ..nn.engine import picture_tensor
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits
+from ..nn.weights import load_model, save
 from ..util.notes import ignore_note
 
 SIDE = 512  # pixels of the crops that a model is calibrated on, at most
@@ -37,7 +39,8 @@ def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
         if min(sides) == 0:
             raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")
         top, left = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
-        x = model.arrays.put(cropped(picture, (left, top, left + sides[1], top + sides[0])))
+        box = (left, top, left + sides[1], top + sides[0])
+        x = picture_tensor(cropped(picture, box), picture.peak, extent(box), model.device)
         batches += [(x, level[None]) for level in levels]
     return batches
 

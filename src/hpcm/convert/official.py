@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from ..defaults import ARCHITECTURES
-from ..engine.torch import save
 from ..errors import UsageError, WeightsError
 from ..format.fields import MODEL_NAME
 from ..model.config import MODELS, Config, Stages
 from ..nn.hpcm import HPCM
 from ..nn.layers import PConvRB
+from ..nn.weights import save
 
 ARCHS = {name: replace(MODELS[name], hyper_placement="released", likelihood="cdf") for name in ARCHITECTURES}
 PREFIX = "module."  # of names in checkpoints of distributed training

@@ -32,11 +32,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec.api import load
 from ..codec.codec import Codec
-from ..engine.torch import load_model, save
 from ..errors import ModelNotFoundError, UsageError
 from ..model.config import MODELS, Config
 from ..model.find import find
+from ..nn.engine import TorchEngine
 from ..nn.hpcm import HPCM
+from ..nn.weights import load_model, save
 from ..util.hardware import cores, matrix_speed
 from .learned import KNOWN, LearnedBaseline, LearnedCost, kind
 from .reference import ReferenceCode
@@ -167,9 +168,8 @@ def bench(
     threads = threads or cores()
     torch.set_num_threads(threads)
     with opened(model, device, engine, threads) as codec:
-        networks = codec.networks
-        count, groups = cost(networks.config)
-        used = "torch" if isinstance(networks, HPCM) else "onnx"
+        count, groups = cost(codec.engine.config)
+        used = "torch" if isinstance(codec.engine, TorchEngine) else "core"
         reference, baselines = _checkouts(against, codec, device)
         peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
         started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))

@@ -1,8 +1,7 @@
-"""A model of hpcm behind the two methods of a codec, with its time split into network, entropy coding and file."""
+"""A model of hpcm behind the two methods of a codec, with its time split into transforms, entropy coding and file."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
@@ -10,13 +9,10 @@ from PIL import Image
 
 from ..codec.codec import Codec
 from ..defaults import MAX_QUALITY
-from ..format.container import pack, unpack
 from ..model.find import find_all
-from ..nn.hpcm import HPCM
-from ..nn.loop import Loop
-from ..nn.stoppable import unwrapped
+from ..nn.engine import TorchEngine
 from .protocol import Setting, TimeSplit
-from .timing import Stopwatch, TimedNetworks
+from .timing import Stopwatch
 
 MEASURED = (1, 10, 25, 40, 55, 70, 85, 100)  # qualities of a model with several levels
 
@@ -25,18 +21,17 @@ class HpcmCodec:
     """A model by name or weights file; its settings are qualities, of which a model with one level has only one.
 
     Args:
-        engine: what computes the networks, as for `hpcm.load`.
-        threads: torch's are the whole process's. They are set even where ONNX Runtime computes, because the search of
-            an effort takes torch.
+        engine: what computes the model, as for `hpcm.load`.
+        threads: torch's are the whole process's. They are set even where the native library computes, because the
+            search of an effort takes torch.
     """
 
     def __init__(
         self, path: str, device: str = "cpu", effort: int = 0, *, engine: str = "auto", threads: int = 1
     ) -> None:
         torch.set_num_threads(threads)
-        on_gpu = device.startswith("cuda")
-        self._watch = Stopwatch((lambda: torch.cuda.synchronize(device)) if on_gpu else (lambda: None))
-        self.codec = Codec(find_all(path), device, engine=engine, threads=threads, wrap=self._timed)
+        self._watch = Stopwatch()
+        self.codec = Codec(find_all(path), device, engine=engine, threads=threads, wrap=self._watch.timed)
         self.threads, self.effort = threads, effort
         self.engine = engine_of(self.codec)
         self.libraries = _libraries(self.engine, effort)
@@ -56,32 +51,22 @@ class HpcmCodec:
         self._watch.reset()
         return self.codec.decompress(data)
 
-    def encode_split(self, data: bytes, seconds: float) -> TimeSplit | None:
-        """Where the `seconds` of the last compress() went; None for an effort, whose search runs other networks.
-
-        Packing the file is timed by doing it once more. What remains is the entropy coder's.
-        """
-        if self.effort:
-            return None
-        container = unpack(data)
-        start = time.perf_counter()
-        pack(container)
-        file = time.perf_counter() - start
-        network = self._watch.seconds["network"]
-        return TimeSplit(network=network, entropy=seconds - network - file, file=file)
+    def encode_split(self, seconds: float) -> TimeSplit | None:
+        """Where the `seconds` of the last compress() went; None for an effort, whose search runs other networks."""
+        return None if self.effort else self._split(seconds)
 
     def decode_split(self, seconds: float) -> TimeSplit:
-        """Where the `seconds` of the last decompress() went. What remains is the file's."""
-        network, entropy = self._watch.seconds["network"], self._watch.seconds["entropy"]
-        return TimeSplit(network=network, entropy=entropy, file=seconds - network - entropy)
+        """Where the `seconds` of the last decompress() went."""
+        return self._split(seconds)
 
-    def _timed(self, networks: Loop) -> Loop:
-        return TimedNetworks(networks, self._watch)
+    def _split(self, seconds: float) -> TimeSplit:
+        transforms, entropy = self._watch.seconds["transforms"], self._watch.seconds["entropy"]
+        return TimeSplit(transforms=transforms, entropy=entropy, file=seconds - transforms - entropy)
 
 
 def engine_of(codec: Codec) -> str:
-    """The package that computes a codec's networks."""
-    return "torch" if isinstance(unwrapped(codec.networks), HPCM) else "onnxruntime"
+    """The package that computes a codec's model: the native library is hpcm's own."""
+    return "torch" if isinstance(codec.engine, TorchEngine) else "hpcm"
 
 
 def _libraries(engine: str, effort: int) -> Sequence[str]:

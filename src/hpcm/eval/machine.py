@@ -16,7 +16,7 @@ from ..util.hardware import cores
 from .baselines import program_version
 
 PACKAGES = (
-    *("torch", "onnxruntime", "numpy", "pillow", "constriction"),
+    *("torch", "numpy", "pillow", "constriction"),
     *("bjontegaard", "imagecodecs", "pillow_heif", "lpips", "ssimulacra2"),
 )
 PACKAGE = Path(__file__).resolve().parents[1]

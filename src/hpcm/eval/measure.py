@@ -198,7 +198,7 @@ def _measured(task: Task, jobs: int) -> Measurement:
     codec, original = open_codec(task.codec), read_pixels(task.source.path)
     image = Image.fromarray(original)
     data, encode_s, encode_cpu_s = timed(partial(codec.compress, image, task.setting))
-    encode_split = codec.encode_split(data, encode_s) if isinstance(codec, LearnedCodec) else None
+    encode_split = codec.encode_split(encode_s) if isinstance(codec, LearnedCodec) else None
     decoded, decode_s, decode_cpu_s = timed(partial(codec.decompress, data))
     decode_split = codec.decode_split(decode_s) if isinstance(codec, LearnedCodec) else None
     pixels = np.asarray(decoded)

@@ -15,9 +15,9 @@ Setting = int | float  # a codec's own: a quality, a quantiser, a distance
 class TimeSplit:
     """Where the seconds of compressing or decompressing went."""
 
-    network: float
-    entropy: float  # the coder and looking up its tables
-    file: float  # the container, and making the picture of the tensor
+    transforms: float  # between pixels and latents
+    entropy: float  # the entropy model and the entropy coder
+    file: float  # what remains: the container, and making the picture
 
 
 class Codec(Protocol):
@@ -49,10 +49,10 @@ class Codec(Protocol):
 class LearnedCodec(Codec, Protocol):
     """A codec of networks, whose time can be split."""
 
-    engine: str  # the package that computes the networks
+    engine: str  # the package that computes the model
 
-    def encode_split(self, data: bytes, seconds: float) -> TimeSplit | None:
-        """Where the `seconds` of the last compress(), which gave `data`, went."""
+    def encode_split(self, seconds: float) -> TimeSplit | None:
+        """Where the `seconds` of the last compress() went."""
 
     def decode_split(self, seconds: float) -> TimeSplit | None:
         """Where the `seconds` of the last decompress() went."""

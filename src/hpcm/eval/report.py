@@ -177,7 +177,7 @@ def saving(found: Delta | None) -> str:
 
 def memory_and_times(results: Results) -> Table:
     """Of the setting in the middle of each codec's; a model's also split into parts."""
-    parts = "network / entropy / file"
+    parts = "transforms / entropy / file"
     rows = []
     for codec in results.codecs.values():
         point = codec.points[len(codec.points) // 2]
@@ -202,7 +202,7 @@ def milliseconds(seconds: float) -> str:
 def split_in_parts(split: TimeSplit | None) -> str:
     if split is None:
         return ""
-    return f"{1000 * split.network:.1f} / {1000 * split.entropy:.1f} / {1000 * split.file:.1f} ms"
+    return f"{1000 * split.transforms:.1f} / {1000 * split.entropy:.1f} / {1000 * split.file:.1f} ms"
 
 
 def per_picture(results: Results) -> Table:

@@ -111,7 +111,7 @@ class CodecResult:
     points: list[Point]
     weights_sha256: str | None = None  # of models, as the next two
     device: str | None = None
-    engine: str | None = None  # the package that computes the networks
+    engine: str | None = None  # the package that computes the model
     peak_mib: float | None = None
 
     @property
@@ -263,7 +263,7 @@ def _median_split(splits: Iterable[TimeSplit | None]) -> TimeSplit | None:
     if not known or len(known) < len(found):
         return None
     return TimeSplit(
-        network=statistics.median(split.network for split in known),
+        transforms=statistics.median(split.transforms for split in known),
         entropy=statistics.median(split.entropy for split in known),
         file=statistics.median(split.file for split in known),
     )

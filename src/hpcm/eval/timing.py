@@ -1,76 +1,45 @@
-"""Where the time of a model goes: its networks, timed apart from what is called in between."""
+"""Where the time of a model goes: its transforms, and what codes its latents."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-import numpy as np
+from ..codec.engine import Engine
 
-from ..nn.arrays import Array
-from ..nn.drivers import Pop, StepSymbols
-from ..nn.loop import Loop
-from ..nn.stoppable import Stoppable
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PARTS = {  # an engine's methods, and what their time counts as
+    "analyse": "transforms",
+    "synthesise": "transforms",
+    "encode": "entropy",
+    "decode": "entropy",
+}
 
 
 class Stopwatch:
-    """Seconds of parts of a work. A part may begin inside another one, which stands still meanwhile.
+    """Seconds of parts of a work. Engines give numpy's arrays, so that no device is still at work when they return."""
 
-    Args:
-        wait: returns when a device has done what it was given; called before each look at the clock.
-    """
-
-    def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._wait = wait
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        already = sum(self.seconds.values())
-        begin = self._now()
-        yield
-        elapsed = self._now() - begin
-        inside = sum(self.seconds.values()) - already  # of parts that began and ended in this one
-        self.seconds[name] += elapsed - inside
+    def timed(self, engine: Engine) -> Engine:
+        """The same engine, whose methods are timed from now on."""
+        for name, part in PARTS.items():
+            setattr(engine, name, self._timed(getattr(engine, name), part))
+        return engine
 
     def reset(self) -> None:
         self.seconds.clear()
 
-    def _now(self) -> float:
-        self._wait()
-        return time.perf_counter()
-
-
-class TimedNetworks(Stoppable):
-    """The networks of an engine; their work counts as "network", the entropy decoder that they call as "entropy"."""
-
-    def __init__(self, networks: Loop, watch: Stopwatch) -> None:
-        super().__init__(networks, check=lambda: None)  # it is never stopped
-        self._watch = watch
-
-    def analyse(self, x: Array) -> Array:
-        with self._watch.part("network"):
-            return self.networks.analyse(x)
-
-    def encode(
-        self, y: Array, level: int, inside: tuple[int, int] | None = None, z: Array | None = None
-    ) -> tuple[list[StepSymbols], Array]:
-        with self._watch.part("network"):
-            return self.networks.encode(y, level, inside, z)
-
-    def decode(self, pop: Pop, size: tuple[int, int], level: int, inside: tuple[int, int] | None = None) -> Array:
-        with self._watch.part("network"):
-            return self.networks.decode(self._timed(pop), size, level, inside)
-
-    def synthesise(self, y_hat: Array) -> Array:
-        with self._watch.part("network"):
-            return self.networks.synthesise(y_hat)
-
-    def _timed(self, pop: Pop) -> Pop:
-        def timed(scales: np.ndarray) -> np.ndarray:
-            with self._watch.part("entropy"):
-                return pop(scales)
+    def _timed(self, work: Callable[P, R], part: str) -> Callable[P, R]:
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            start = time.perf_counter()
+            result = work(*args, **kwargs)
+            self.seconds[part] += time.perf_counter() - start
+            return result
 
         return timed

@@ -69,10 +69,10 @@ each of its parts:
 
 Parts. Pass by pass, in each pass in the order of the table; the last CRC ends the file. For each part:
 
-    length   the entropy coder's bytes (codec/entropy.py). A tile's parts, one behind the other, are one stream
+    length   the entropy coder's bytes (core/ans.py). A tile's parts, one behind the other, are one stream
     2 or 4   CRC of the head followed by the tile's parts up to this one; of the last part 4 bytes, of others the low 2
 
-What is coded (nn/loop.py): the hyper latent and the steps of scale 1 in the first pass, those of scale 2 and of
+What is coded (nn/hpcm.py): the hyper latent and the steps of scale 1 in the first pass, those of scale 2 and of
 scale 3 in the other two; with one pass, all of that. Latents that touch only padding are left out.
 
 Every file has a tile and every tile's CRC covers the head, so the head needs no CRC of its own: four bytes saved. The

@@ -1,1 +1,1 @@
-"""The networks: the coding loop, for numpy and torch alike, and layers, transforms, rate and exact forms in torch."""
+"""The networks in torch: layers, transforms, the coding loop, rate and exact forms, and the engine made of them."""

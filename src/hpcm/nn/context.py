@@ -11,21 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.config import Config, Prior
-from .gains import KNOTS, between
 from .layers import dwconv_blocks
-
-
-class Gain(nn.Module):
-    """Learned per-channel factors, one set or a set that depends on the quality level; see nn/gains.py."""
-
-    def __init__(self, levels: int, channels: int) -> None:
-        super().__init__()
-        self.levels = levels
-        self.knots = nn.Parameter(torch.ones(KNOTS if levels > 1 else 1, channels))
-
-    def forward(self, level: Tensor) -> Tensor:
-        """level [B] in 0..levels-1 -> factors [B, C, 1, 1]."""
-        return between(self.knots, level, self.levels)
 
 
 class Adaptor(nn.Sequential):

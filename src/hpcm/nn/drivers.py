@@ -17,11 +17,13 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from .arrays import Array, Arrays, namespace
-from .schedule import PLANS, Plan, Step
+from ..model.order import Step
+from .schedule import PLANS, Plan
 
-Driver = Callable[[Step, Array, Array], Array]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
+Driver = Callable[[Step, Tensor, Tensor], Tensor]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
 
 
 class StepSymbols(NamedTuple):
@@ -38,44 +40,44 @@ Pop = Callable[[np.ndarray], np.ndarray]  # scales float32 [n] -> symbols int32 
 class Places:
     """Where a step codes: a mask [1, C, h, w] and those of its places that touch the picture, [1, C or 1, h, w]."""
 
-    arrays: Arrays
-    mask: Array
-    inside: np.ndarray | None = None
+    mask: Tensor
+    inside: Tensor | None = None
 
     @cached_property
-    def index(self) -> Array:
-        """Positions of the coded places in the raveled [C, h, w] array, int64 [n], in the order of the symbols."""
-        coded = self.arrays.get(self.mask)[0]
-        if self.inside is not None:
-            coded = coded & self.inside[0]
-        channels, height, width = coded.shape
-        found = np.flatnonzero(coded.transpose(1, 2, 0))
-        return self.arrays.put(found % channels * (height * width) + found // channels)
+    def index(self) -> Tensor:
+        """Positions of the coded places in the raveled [h, w, C] array, int64 [n]: the order of the symbols."""
+        coded = self.mask if self.inside is None else self.mask & self.inside
+        return _raveled(coded).nonzero()[:, 0]
 
-    def pick(self, x: Array) -> Array:
+    def pick(self, x: Tensor) -> Tensor:
         """The values of x [1, C, h, w] at the coded places, [n]."""
-        return namespace(x).take(x.reshape(-1), self.index, axis=0)
+        return _raveled(x).index_select(0, self.index)
 
-    def decoded(self, values: Array, means: Array) -> Array:
+    def decoded(self, values: Tensor, means: Tensor) -> Tensor:
         """symbol + mean at the step's places; where a place isn't coded the symbol is 0, so that it takes its mean."""
-        xp = namespace(means)
-        latent = xp.zeros_like(means).reshape(-1)
+        _, channels, height, width = means.shape
+        latent = means.new_zeros(means.numel())
         latent[self.index] = values
-        return (latent.reshape(means.shape) + means) * self.mask
+        latent = latent.reshape(1, height, width, channels).permute(0, 3, 1, 2)
+        return (latent + means) * self.mask
+
+
+def _raveled(x: Tensor) -> Tensor:
+    """[1, C, h, w] -> [h * w * C]; no copy of a tensor that is channels-last."""
+    return x.permute(0, 2, 3, 1).reshape(-1)
 
 
 class Recording:
-    """Rounds the latent at hand and keeps the symbols, step by step."""
+    """Rounds a latent and keeps the symbols, step by step."""
 
-    def __init__(self, pyramid: Sequence[Array], places: Sequence[Places]) -> None:
+    def __init__(self, pyramid: Sequence[Tensor], places: Sequence[Places]) -> None:
         self.pyramid, self.places = pyramid, places
         self.symbols: list[StepSymbols] = []
 
-    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places, y = self.places[step.index], self.pyramid[step.scale]
-        values = namespace(y).round(places.pick(y) - places.pick(means))
-        get = places.arrays.get
-        self.symbols.append(StepSymbols(get(values).astype(np.int32), get(places.pick(scales))))
+        values = (places.pick(y) - places.pick(means)).round()
+        self.symbols.append(StepSymbols(values.int().cpu().numpy(), places.pick(scales).cpu().numpy()))
         return places.decoded(values, means)
 
 
@@ -85,10 +87,10 @@ class Replaying:
     def __init__(self, pop: Pop, places: Sequence[Places]) -> None:
         self.pop, self.places = pop, places
 
-    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places = self.places[step.index]
-        values = self.pop(places.arrays.get(places.pick(scales)))
-        return places.decoded(places.arrays.put(values.astype(np.float32)), means)
+        values = self.pop(places.pick(scales).cpu().numpy())
+        return places.decoded(torch.from_numpy(values).to(means), means)
 
 
 class Keeping:
@@ -96,46 +98,61 @@ class Keeping:
 
     def __init__(self, drive: Driver, places: Sequence[Places]) -> None:
         self.drive, self.places = drive, places
-        self.latents: dict[int, Array] = {}  # by scale, in units of the quantisation step
+        self.latents: dict[int, Tensor] = {}  # by scale, in units of the quantisation step
 
-    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
-        latent, xp = self.drive(step, means, scales), namespace(means)
-        before = self.latents.get(step.scale, xp.full_like(means, float("nan")))
-        self.latents[step.scale] = xp.where(self.places[step.index].mask, latent, before)
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
+        latent = self.drive(step, means, scales)
+        before = self.latents.get(step.scale, torch.full_like(means, torch.nan))
+        self.latents[step.scale] = torch.where(self.places[step.index].mask, latent, before)
         return latent
 
 
 class Filling:
     """Gives what was kept; where that is not a number, the mean."""
 
-    def __init__(self, latents: Mapping[int, Array], places: Sequence[Places]) -> None:
+    def __init__(self, latents: Mapping[int, Tensor], places: Sequence[Places]) -> None:
         self.latents, self.places = latents, places
 
-    def __call__(self, step: Step, means: Array, scales: Array) -> Array:
-        xp, kept = namespace(means), self.latents[step.scale]
-        return xp.where(xp.isnan(kept), means, kept) * self.places[step.index].mask
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
+        kept = self.latents[step.scale]
+        return torch.where(kept.isnan(), means, kept) * self.places[step.index].mask
 
 
-def inside_mask(size: tuple[int, int], inside: tuple[int, int]) -> np.ndarray:
+class Checking:
+    """Gives what another driver does, unless `check` raises: so work ends between two steps."""
+
+    def __init__(self, drive: Driver, check: Callable[[], None]) -> None:
+        self.drive, self.check = drive, check
+
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
+        self.check()
+        return self.drive(step, means, scales)
+
+
+def inside_mask(size: tuple[int, int], inside: tuple[int, int], device: torch.device) -> Tensor:
     """True for the first `inside` rows and columns, [1, 1, h, w]."""
-    mask = np.zeros((1, 1, *size), bool)
+    mask = torch.zeros((1, 1, *size), dtype=torch.bool, device=device)
     mask[:, :, : inside[0], : inside[1]] = True
     return mask
 
 
 @lru_cache(maxsize=PLANS)
+@torch.inference_mode(False)  # as for plans
 def latent_places(plan: Plan, inside: tuple[int, int] | None) -> list[Places]:
     """The places of every step; `inside`: rows and columns of y that touch the picture (all of them if None)."""
     if inside is None or inside == plan.sizes[-1]:
-        return [Places(plan.arrays, mask) for mask in plan.masks]
+        return [Places(mask) for mask in plan.masks]
     shape = (1, plan.config.M, *plan.sizes[-1])
-    whole = np.broadcast_to(inside_mask(plan.sizes[-1], inside), shape).astype(np.float32)
-    touching = [plan.arrays.get(level) > 0 for level in plan.pyramid(plan.arrays.put(whole))]
-    return [Places(plan.arrays, mask, touching[step.scale]) for step, mask in zip(plan.steps, plan.masks, strict=True)]
+    whole = inside_mask(plan.sizes[-1], inside, plan.device).float().expand(shape)
+    touching = [level > 0 for level in plan.pyramid(whole)]
+    return [Places(mask, touching[step.scale]) for step, mask in zip(plan.steps, plan.masks, strict=True)]
 
 
 @lru_cache(maxsize=PLANS)
-def hyper_places(channels: int, size: tuple[int, int], inside: tuple[int, int] | None, arrays: Arrays) -> list[Places]:
+@torch.inference_mode(False)
+def hyper_places(
+    channels: int, size: tuple[int, int], inside: tuple[int, int] | None, device: torch.device
+) -> list[Places]:
     """The one step of the hyper latent."""
-    mask = arrays.put(np.ones((1, channels, *size), bool))
-    return [Places(arrays, mask, None if inside is None else inside_mask(size, inside))]
+    mask = torch.ones((1, channels, *size), dtype=torch.bool, device=device)
+    return [Places(mask, None if inside is None else inside_mask(size, inside, device))]

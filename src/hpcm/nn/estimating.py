@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..model.order import Step
 from .drivers import Places
 from .rate import likelihood, likelihood_by_cdf, round_through, uniform_noise
-from .schedule import Plan, Step
+from .schedule import Plan
 
 
 class Estimating:

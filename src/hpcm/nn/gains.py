@@ -7,31 +7,44 @@ Shapes: knots [KNOTS or 1, C]; level [B] in 0..levels-1; factors [B, C, 1, 1].
 
 from __future__ import annotations
 
-from .arrays import Array, namespace
+import torch
+from torch import Tensor, nn
 
 KNOTS = 6
 
 
-def between(knots: Array, level: Array, levels: int) -> Array:
+class Gain(nn.Module):
+    """Learned factors of C channels, one set or a set that depends on the quality level."""
+
+    def __init__(self, levels: int, channels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.knots = nn.Parameter(torch.ones(KNOTS if levels > 1 else 1, channels))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """level [B] in 0..levels-1 -> factors [B, C, 1, 1]."""
+        return between(self.knots, level, self.levels)
+
+
+def between(knots: Tensor, level: Tensor, levels: int) -> Tensor:
     """The factors at `level`; one set of knots serves them all."""
     if levels == 1:
         return knots[:, :, None, None]
-    xp = namespace(knots)
-    place = xp.astype(level, knots.dtype) * ((KNOTS - 1) / (levels - 1))
-    low = xp.clip(xp.floor(place), 0, KNOTS - 2)
+    place = level.to(knots.dtype) * ((KNOTS - 1) / (levels - 1))
+    low = place.floor().clamp(0, KNOTS - 2)
     share = (place - low)[:, None]
-    index = xp.astype(low, xp.int64)
-    lower, upper = xp.take(knots, index, axis=0), xp.take(knots, index + 1, axis=0)
+    index = low.long()
+    lower, upper = knots.index_select(0, index), knots.index_select(0, index + 1)
     return (lower * (1 - share) + upper * share)[:, :, None, None]
 
 
-def pair(gain: Array, inverse: Array, level: Array, levels: int, interpolation: str) -> tuple[Array, Array]:
+def pair(gain: Gain, inverse: Gain, level: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
     """A gain and its learned inverse at `level`.
 
     `interpolation` "separate": of both by themselves, by which the two multiply to several percent more between the
     knots than at them; "paired": of the gain and of the product of both.
     """
-    factor = between(gain, level, levels)
+    factor = gain(level)
     if interpolation == "paired":
-        return factor, between(inverse * gain, level, levels) / factor
-    return factor, between(inverse, level, levels)
+        return factor, between(inverse.knots * gain.knots, level, gain.levels) / factor
+    return factor, inverse(level)

@@ -1,29 +1,52 @@
-"""The networks in torch, any HPCM model on any device, and forward for training. The loop is nn/loop.py's."""
+"""HPCM in torch: the networks, of any model on any device, and THE loop over coding steps.
+
+    x --g_a--> y --h_a--> z --(code)--> z_hat --h_s--> hyper --(code_latent: step by step)--> y_hat --g_s--> x_hat
+
+What y is at each step the loop asks a driver: `Recording` rounds a y and keeps the symbols, `Replaying` takes them from
+a bitstream, `Estimating` (in training) adds up bits. So learning, encoding and decoding are the same lines.
+
+Shapes: x [B, 3, H, W] in 0..1 with H, W multiples of `config.multiple`; y [B, M, H/16, W/16]; z [B, N, H/64, W/64];
+hyper, context, psi [B, 2M, ...] (scales first, then means); level [B].
+
+Units: with several quality levels the networks see y in the same units at every level. Only for rounding it is
+multiplied by the level's gain; the rounded values are multiplied by a learned inverse of the gain right away.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.config import Config
+from ..model.config import HYPER_STRIDE, LATENT_STRIDE, Config
 from ..model.layers import TRANSFORMS
-from .context import Adaptor, Gain, ParameterNet, WindowAttention
-from .drivers import latent_places
+from ..model.order import Step, steps_of
+from .context import Adaptor, ParameterNet, WindowAttention
+from .drivers import Driver, Places, hyper_places, latent_places
 from .estimating import Estimating
 from .exact import grid
 from .exact.torch_switches import arithmetic
-from .loop import Loop
-from .schedule import Step, steps_of
-from .torch_arrays import TorchArrays
+from .gains import Gain, pair
+from .schedule import Plan, plan_for
 from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
 
+HYPER_STEP = Step(index=0, scale=0, turn=0)
+LATENTS_PER_HYPER = HYPER_STRIDE // LATENT_STRIDE
 
-class HPCM(nn.Module, Loop):
-    """An HPCM model of any size; `config` decides. See `nn.loop` for shapes."""
+
+class AllPlaces(NamedTuple):
+    """Of a latent's steps: that of z, and those of y."""
+
+    hyper: list[Places]
+    latent: list[Places]
+
+
+class HPCM(nn.Module):
+    """An HPCM model of any size; `config` decides."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -66,6 +89,10 @@ class HPCM(nn.Module, Loop):
         """All parameters and buffers, float32."""
         return {name: value.detach().cpu().float().numpy() for name, value in self.state_dict().items()}
 
+    @property
+    def device(self) -> torch.device:
+        return self.z_means.device
+
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> dict[str, Tensor | dict[str, Tensor]]:
@@ -87,33 +114,32 @@ class HPCM(nn.Module, Loop):
             level = torch.full((x.shape[0],), (self.config.levels - 1) // 2, device=x.device)
         y = self.analyse(x)
         z = self.gains_of("z", level)[0] * self.hyper_analyse(y)
-        size, hyper_size = (y.shape[2], y.shape[3]), (z.shape[2], z.shape[3])
-        estimate_z = Estimating([z], self.hyper_places(size, None))
-        hyper = self.hyper_decode(estimate_z, hyper_size, level)
-        plan = self.plan(size)
-        estimate_y = Estimating(plan.pyramid(self.gains_of("y", level)[0] * y), latent_places(plan, None), plan)
-        y_hat = self.code_latent(hyper, estimate_y, level)
+        size = (y.shape[2], y.shape[3])
+        places, plan = self.places(size), self.plan(size)
+        estimate_z = Estimating([z], places.hyper)
+        estimate_y = Estimating(plan.pyramid(self.gains_of("y", level)[0] * y), places.latent, plan)
+        y_hat = self.code(estimate_z, estimate_y, size, level)
         estimates = {"y": estimate_y, "z": estimate_z}
         formula = self.config.likelihood
         likelihoods = {key: estimate.likelihoods(self.training, formula) for key, estimate in estimates.items()}
         return {"x_hat": self.synthesise(y_hat), "likelihoods": likelihoods}
 
-    # ---- what the loop asks for -------------------------------------------------------------------------------------
-
-    @property
-    def arrays(self) -> TorchArrays:
-        return TorchArrays(self.z_means.device)
+    # ---- the networks -----------------------------------------------------------------------------------------------
 
     def analyse(self, x: Tensor) -> Tensor:
+        """g_a: x [B, 3, 16h, 16w] in 0..1 -> y [B, M, h, w], float32."""
         return self.g_a(x).float()
 
     def hyper_analyse(self, y: Tensor) -> Tensor:
+        """h_a: y [B, M, h, w] -> z [B, N, h/4, w/4], float32."""
         return self.h_a(y).float()
 
     def hyper_synthesise(self, z_hat: Tensor) -> Tensor:
+        """h_s: z_hat [B, N, h/4, w/4] -> hyper [B, 2M, h, w], float32."""
         return self.h_s(z_hat).float()
 
     def parameters_of(self, step: Step, context: Tensor, y_hat: Tensor, level: Tensor) -> Tensor:
+        """psi [B, 2M, ...] of a step after the first, from the context and what is decoded so far."""
         later = step.index - 1
         adapted = self.adaptors[later](torch.cat((context, y_hat), 1))
         prior = self.priors[-1 if step.scale == 2 else 0]
@@ -121,26 +147,100 @@ class HPCM(nn.Module, Loop):
         return context + psi if self.config.refine else psi
 
     def between_scales(self, scale: int, context: Tensor) -> Tensor:
+        """The context that was brought to `scale`, 1 or 2, on its way into the next step."""
         return self.context_nets[scale - 1](context).float()
 
     def fuse(self, step: Step, psi: Tensor, context: Tensor) -> Tensor:
-        return self.fusions[step.scale](psi, context).float()
+        """Progressive context fusion: the context of the next step."""
+        if self.config.fusion == "attention":
+            return self.fusions[step.scale](psi, context).float()
+        return psi if self.config.fusion == "psi" else context
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
+        """g_s: y_hat [B, M, h, w] -> x_hat [B, 3, 16h, 16w], float32, not clamped."""
         return self.g_s(y_hat).float()
 
-    def numbers(self, name: str) -> Tensor:
-        value = getattr(self, name)
-        return value.knots if isinstance(value, Gain) else value
+    def gains_of(self, latent: str, level: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The gain of "y" or "z" at `level`, and its learned inverse, [B, C, 1, 1] each."""
+        if self.config.levels == 1:
+            return 1.0, 1.0
+        gain, inverse = getattr(self, f"{latent}_gain"), getattr(self, f"{latent}_inverse")
+        return pair(gain, inverse, level, self.config.interpolation)
 
-    def exactly(self) -> contextlib.AbstractContextManager[None]:
-        return arithmetic(self.z_means.device) if self.config.carrier else contextlib.nullcontext()
+    # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Without gradients, and without an autocast that the caller may have switched on: it changes the numbers.
+    def plan(self, size: tuple[int, int]) -> Plan:
+        """The coding schedule for latents of (h, w)."""
+        return plan_for(self.config, *size, self.device)
 
-        Nor is it an inference mode, whoever set it: masks that are made here are cached for training too.
+    def places(self, size: tuple[int, int], inside: tuple[int, int] | None = None) -> AllPlaces:
+        """What is coded of latents of (h, w), of which `inside` rows and columns touch the picture (None: all)."""
+        cells = None if inside is None else hyper_size(inside)
+        hyper = hyper_places(self.config.N, hyper_size(size), cells, self.device)
+        return AllPlaces(hyper, latent_places(self.plan(size), inside))
+
+    def code(
+        self, drive_z: Driver, drive_y: Driver, size: tuple[int, int], level: Tensor, steps: int | None = None
+    ) -> Tensor:
+        """Goes through all that is coded of latents of (h, w), and returns y_hat; for `steps` see `code_latent`."""
+        hyper = self.hyper_decode(drive_z, hyper_size(size), level)
+        return self.code_latent(hyper, drive_y, level, steps)
+
+    def hyper_decode(self, drive: Driver, size: tuple[int, int], level: Tensor) -> Tensor:
+        """Codes z of `size` in one step and gives the hyper parameters, [B, 2M, h, w]."""
+        gain, inverse = self.gains_of("z", level)
+        shape = (level.shape[0], self.config.N, *size)
+        means, scales = ((values * gain).expand(shape) for values in (self.z_means, self.z_scales))
+        with self._exactly():
+            return self.hyper_synthesise(drive(HYPER_STEP, means, scales) * inverse)
+
+    def code_latent(self, hyper: Tensor, drive: Driver, level: Tensor, steps: int | None = None) -> Tensor:
+        """Goes through the coding steps, coarse to fine, and returns y_hat (paper, section 3.2 and figure 3).
+
+        Args:
+            hyper: [B, 2M, h, w], scales and means.
+            drive: gives the latent at each step, in units of the quantisation step.
+            level: [B].
+            steps: how many are gone through, by default all. After fewer, y_hat is on the lattice of the last one.
         """
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.z_means.device.type, enabled=False):
-            yield
+        with self._exactly():
+            return self._code_latent(self.plan((hyper.shape[2], hyper.shape[3])), hyper, drive, level, steps)
+
+    def _code_latent(self, plan: Plan, hyper: Tensor, drive: Driver, level: Tensor, steps: int | None) -> Tensor:
+        M = self.config.M
+        hypers = plan.hyper_pyramid(hyper)
+        gain, inverse = self.gains_of("y", level)
+        context = hypers[0]
+        y_hat = torch.zeros_like(context[:, :M])
+        for step in plan.steps[:steps]:
+            if step.turn == 0 and step.scale > 0:
+                y_hat = plan.scatter(y_hat, torch.zeros_like(hypers[step.scale][:, :M]), step.scale)
+                context = plan.scatter(context, hypers[step.scale], step.scale)
+                if self.config.context_net:
+                    context = self.between_scales(step.scale, context)
+            psi = self.parameters_of(step, context, y_hat, level) if step.index else context
+            scales, means = psi[:, :M], psi[:, M:]
+            y_hat = y_hat + drive(step, means * gain, scales * gain) * inverse
+            if step.index and step is not plan.steps[-1]:
+                context = self.fuse(step, psi, context)
+        return y_hat
+
+    def _exactly(self) -> contextlib.AbstractContextManager[None]:
+        """What has to hold while parameters are computed, so that their bits are the same everywhere."""
+        return arithmetic(self.device) if self.config.carrier else contextlib.nullcontext()
+
+
+def hyper_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of z for those of y, or for those of y that touch the picture."""
+    return -(-size[0] // LATENTS_PER_HYPER), -(-size[1] // LATENTS_PER_HYPER)
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Pictures are coded in here, whatever the caller has set up in his process.
+
+    That is without gradients, and without an autocast that he may have switched on: it changes the numbers. Nor is it
+    an inference mode: masks that are made here are cached for training too.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codec.codec import Codec
+from ..codec.engine import unsuited
 from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
@@ -92,12 +93,11 @@ class Models:
 
 
 def runs_in_browsers(weights: WeightsFile) -> bool:
-    """Whether all of a model is computed in integers: exact in float32, its transforms too, without attention."""
+    """Whether it is a model that the native library can run: the page has the same library."""
     try:
-        config = Config.from_dict(weights.config)
+        return unsuited(Config.from_dict(weights.config)) is None
     except (TypeError, ValueError):
         return False
-    return config.carrier == "float32" and config.transforms == "int32" and config.fusion != "attention"
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..codec.engine import Check
 from ..codec.info import file_info
 from ..defaults import MIME_TYPE
 from ..errors import PictureError, UsageError
@@ -16,7 +17,6 @@ from ..format import container as format_
 from ..format.fields import Box, Container
 from ..image.write import draft_of, fitted, save_picture
 from ..model.file import WeightsFile
-from ..nn.stoppable import Check
 from ..util.notes import OnNote
 from .limits import Limits
 from .models import Models
@@ -66,7 +66,7 @@ class Worker:
         weights = self.models.decoder(container)
         codec = self.models.codec(weights)
         check_box(container, box)
-        check_file(container, codec.networks.config, box, self.limits.max_pixels)
+        check_file(container, codec.engine.config, box, self.limits.max_pixels)
         image = codec.decompress(
             container,
             box=box,

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..model.config import CELL, GROUPS, Config
-from ..nn.context import Gain, ParameterNet
+from ..nn.context import ParameterNet
+from ..nn.gains import Gain
 from ..nn.hpcm import HPCM
 from ..nn.layers import DWConvRB, PConvRB
 from .start import SCALE_SHARE, UNIT, components, knot_steps

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from ..engine.torch import load_model, save
 from ..errors import TrainingError, UsageError
 from ..model import find as weights
 from ..model.config import Config
 from ..nn.exact.make_exact import make_floating
 from ..nn.hpcm import HPCM
 from ..nn.layers import DWConvRB, PConvRB
+from ..nn.weights import load_model, save
 from . import checkpoint, fsdp
 from .checkpoint import State
 from .data import Photographs

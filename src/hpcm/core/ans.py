@@ -42,8 +42,8 @@ import numpy as np
 from constriction import stream
 from numpy.typing import NDArray
 
-from hpcm.errors import CorruptError
-from hpcm.model.tables import Tables
+from ..errors import CorruptError
+from ..model.tables import Tables
 
 WORD_BYTES = 4
 WORDS_AT_HAND = 2  # of the state
@@ -151,10 +151,14 @@ class Decoder:
         symbols[order] = grouped
         return symbols
 
+    @property
+    def words_left(self) -> int:
+        """Words that no symbol has needed so far, among them what the state holds; 0 after the last symbol."""
+        return int(self._coder.num_words())
+
     def finish(self) -> None:
         """Raise CorruptError if anything is left: the data hold more than was asked for, or are damaged."""
-        if not self._coder.is_empty():
-            left = self._coder.num_words()
+        if left := self.words_left:
             raise CorruptError(f"entropy-coded data go on after the last symbol: {left} words of 4 bytes are left")
 
     def _pop_excess(self, grouped: Symbols, escapes: NDArray[np.int64]) -> None:

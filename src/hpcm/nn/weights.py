@@ -1,25 +1,24 @@
-"""The torch engine: `HPCM` models from weights files, and weights files from them."""
+"""`HPCM` models from weights files, and weights files from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import UsageError, WeightsError
 from ..model import layers, storage
 from ..model.config import Config
-from ..model.file import FORMAT, WeightsFile
+from ..model.file import FORMAT, WeightsFile, read
 from ..model.tables import Tables
-from ..nn.exact.bound import check
-from ..nn.exact.grid import exact_networks, geometries, probe, stored_numbers
-from ..nn.exact.probe import cases
-from ..nn.hpcm import HPCM
 from ..util import atomic
-from .choice import load_networks
+from .exact.bound import check
+from .exact.grid import exact_networks, geometries, probe, stored_numbers
+from .exact.probe import cases
+from .hpcm import HPCM
 
 
 class LoadedModel(NamedTuple):
@@ -31,13 +30,25 @@ class LoadedModel(NamedTuple):
 
 
 def load_model(weights: WeightsFile, device: str = "cpu") -> LoadedModel:
-    """A network in evaluation mode, float32 and channels-last; see `engine.choice.load_networks`, which raises."""
-    networks, tables, weights = load_networks(weights, "torch", device)
-    return LoadedModel(cast(HPCM, networks), tables, weights)
+    """A model in evaluation mode, float32 and channels-last; raises as `build`.
+
+    The file is read once: what is hashed is what is loaded, also while a training run writes it anew.
+    """
+    weights, data = read(weights)
+    stored = storage.unpack(data, str(weights.path))
+    return LoadedModel(build(weights, stored.parameters, device), stored.tables, weights)
 
 
 def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, threads: int | None = None) -> HPCM:
-    """A model from the numbers of its weights file. For the arguments and errors see `engine.choice.load_networks`."""
+    """A model from the numbers of its weights file, float32 and channels-last, to evaluate.
+
+    Args:
+        device: one of torch's.
+        threads: of the CPU, the whole process's; by default as they are.
+
+    Raises UsageError where the device can't be used, WeightsError where the file doesn't hold what its configuration
+    asks for or an exact model's bounds don't hold, and MismatchError where this machine's arithmetic isn't exact.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     _check_device(device)

@@ -1,0 +1,1 @@
+"""Integers: the entropy coder, and what an engine gives to the codec."""

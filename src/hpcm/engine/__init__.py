@@ -1,1 +1,0 @@
-"""What computes the networks: torch."""
