@@ -94,9 +94,9 @@ def test_damaged_exif_and_comments_do_not_stop_a_picture():
 
 def test_exponents_cannot_blow_weights_up(forge):
     side = 100_000  # 40 GB as float32, of 200 kB
-    with pytest.raises(WeightsError, match=r"layer g_s\.0 has weights of the shape \(100000, 1\)"):
+    with pytest.raises(WeightsError, match=r"g_s\.0\.weight has another shape"):
         load(forge({"g_s.0.weight": np.ones((side, 1), np.int8), "g_s.0.exponent": np.zeros((1, side), np.int8)}))
-    with pytest.raises(WeightsError, match=r"layer g_s\.0 has .* powers .* that don't fit weights"):
+    with pytest.raises(WeightsError, match=r"g_s\.0\.exponent has another shape"):
         load(forge({"g_s.0.exponent": np.zeros((1, side), np.int8)}))
 
 
