@@ -28,6 +28,7 @@ from hpcm.model.config import HYPER_STRIDE, LATENT_STRIDE, Config, Prior
 from hpcm.model.find import find
 from hpcm.model.layers import INT16_MAX, MAX_LIMIT, to_floats
 from hpcm.model.order import steps_of
+from hpcm.model.structure import geometries as expected_geometries
 from hpcm.model.tables import make_tables
 from hpcm.nn.engine import TorchEngine
 from hpcm.nn.exact.grid import geometries, stored_numbers
@@ -148,6 +149,14 @@ STRUCTURES = {
 def test_every_structure_is_computed_as_by_its_twin(structure: str) -> None:
     config = STRUCTURES[structure]
     assert_alike(pair_of(exact_model(config)), (150, 250), sorted({0, config.levels // 2, config.levels - 1}))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("transforms", ["int32", "float"])
+def test_layers_are_those_of_the_twin(structure: str, transforms: str) -> None:
+    config = replace(STRUCTURES[structure], carrier="float32", transforms=transforms)
+    with torch.device("meta"):
+        assert expected_geometries(config) == geometries(HPCM(config))
 
 
 @st.composite
