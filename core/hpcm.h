@@ -91,7 +91,8 @@ HPCM_API const char *hpcm_kernels(void);
 
 /* Makes a model of a weights file's arrays, which aren't needed afterwards. It is free'd by hpcm_model_free.
  *
- * tables: `scales` [count], `radius` [count], `frequencies` [sum of 2 * radius + 2] as in the weights file.
+ * arrays: the parameters, by name as in the weights file, and the entropy coder's `tables.scales` [count],
+ *   `tables.radius` [count] and `tables.frequencies` [sum of 2 * radius + 2].
  * threads: that compute, 1 or more. No thread is started for 1.
  * message: HPCM_MESSAGE bytes that get the reason of a failure, with the name of the array. */
 HPCM_API hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count,

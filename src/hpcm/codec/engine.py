@@ -183,7 +183,7 @@ def unsuited(config: Config) -> str | None:
     if config.fusion == "attention":
         return "it has attention"
     if config.carrier != "float32":
-        return f"its sums are of the kind {config.carrier}, which only PyTorch computes"
+        return f"its sums are of the kind {config.carrier}, which only torch computes"
     if config.transforms != "int32":
         return "its transforms are in floating point (`hpcm exact` makes them integers)"
     return None
