@@ -98,7 +98,7 @@ def test_quiet_and_verbose(at, capsys):
     assert cli.main(["compress", "in/a.png", "-o", "a.hpcm", "--model", "nano", "--bpp", "0.4", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("in/a.png -> a.hpcm")
-    assert re.match(r"hpcm: debug: nano-1 from .*, computed by TorchEngine on cpu\n", err)
+    assert re.match(r"hpcm: debug: nano-1 from .*, computed by CoreEngine on cpu\n", err)
     assert len(re.findall(r"^hpcm: debug: level \d+ of 63: \d+ bytes, 1 tiles$", err, re.MULTILINE)) > 3
     assert cli.main(["decompress", "a.hpcm"]) == 0
     assert capsys.readouterr().err == ""
@@ -281,7 +281,7 @@ def test_version(capsys):
     assert stopped.value.code == 0
     first, engines, models = capsys.readouterr().out.splitlines()
     assert first == f"hpcm {hpcm.__version__}"
-    assert re.search(r"native library, torch 2\.", engines)
+    assert re.search(r"the native library \((avx512|avx2|generic)\), torch 2\.", engines)
     assert {"lite-1", "lite-mse-1", "nano-1"} <= {*re.findall(r"[\w-]+", models)}
     assert version.installed("no-such-package") == "no no-such-package"
 
