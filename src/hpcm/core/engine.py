@@ -166,9 +166,9 @@ class _Model:
 
 
 def _described(name: str, array: np.ndarray) -> c.Array:
-    if array.dtype not in c.TYPES or array.ndim > 4:
+    if array.dtype.name not in c.TYPES or array.ndim > 4:
         raise WeightsError(f"{name} is {array.dtype} with {array.ndim} dimensions, which no weights file holds")
-    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES[array.dtype])
+    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES.index(array.dtype.name))
 
 
 def _config_of(config: Config) -> c.Config:
