@@ -710,7 +710,8 @@ def test_import(run, at, monkeypatch, capsys):
 
 @pytest.mark.parametrize("line", [["models"], ["info", "photo.hpcm"], ["compress", "--help"], ["--version"], []])
 def test_without_torch_and_pillow(run, line):
-    code = "import sys, atexit; atexit.register(lambda: print({'torch', 'PIL', 'rich', 'numpy'} & {*sys.modules}))"
+    heavy = {"torch", "PIL", "rich", "numpy", "multiprocessing"}
+    code = f"import sys, atexit; atexit.register(lambda: print({heavy} & {{*sys.modules}}))"
     done = python("-c", f"{code}; sys.argv[1:] = {line}; from hpcm.__main__ import main; main()")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == b"set()"
