@@ -55,7 +55,8 @@ FLAGS = [
 ]
 SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FUZZER = "-fsanitize=fuzzer"
-ZIG_IS_MISSING = "`pip install ziglang` brings a compiler"
+ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
+ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 PROBE = "#include <math.h>\n#include <pthread.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
 
 
@@ -89,13 +90,20 @@ def library_name(target: str) -> str:
 
 
 def this_platform() -> str:
-    """The tag of a wheel for this machine; it may lack in TARGETS."""
+    """The tag of a wheel for this machine; TARGETS may lack it."""
     machine = platform.machine()  # x86_64 or aarch64, on macOS arm64, on Windows AMD64 or ARM64
     if sys.platform == "win32":
         return f"win_{machine.lower()}"
     if sys.platform == "darwin":
         return f"macosx_11_0_{machine}"
     return f"manylinux_2_17_{machine}" if platform.libc_ver()[0] == "glibc" else f"musllinux_1_2_{machine}"
+
+
+def needs_zig(target: str | None = None) -> bool:
+    """Whether a build should get the package `ziglang`: for another platform, and where neither CC nor clang is there."""
+    if target:
+        return True
+    return not os.environ.get("CC") and this_platform() in TARGETS and not _works(["clang"])
 
 
 def build(
@@ -146,7 +154,7 @@ def find_compiler(flags: Sequence[str] = ()) -> list[str]:
             candidates.insert(1, zig(this_platform()))
     for compiler in candidates:
         line = [*compiler, *_apple_flags(compiler)]
-        if shutil.which(line[0]) and _works(line, flags):
+        if _works(line, flags):
             return line
     tried = ", ".join(compiler[0] for compiler in candidates)
     raise FileNotFoundError(f"there is no C compiler that works ({tried} tried): {ZIG_IS_MISSING}")
@@ -159,8 +167,10 @@ def zig(target: str) -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], "-fno-sanitize=all"]
 
 
-def _works(compiler: Sequence[str], flags: Sequence[str]) -> bool:
+def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
     """Whether it makes a program: macOS has a clang that only says how to get one, and headers may lack."""
+    if not shutil.which(compiler[0]):
+        return False
     with TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
