@@ -4,7 +4,7 @@
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
-# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux; findings lie in build/fuzz
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux and gcc or clang; findings lie in build/fuzz*
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
 # make release    wheel and source distribution in dist/, checked and tried; needs Node.js 20 for the page
@@ -33,7 +33,6 @@ venv: $(READY)
 # Installing the package in place compiles the native library; after that, only a change of its sources does.
 CORE_READY := $(VENV)/.core
 $(CORE_READY): core/build.py $(wildcard core/*.[ch] core/kernels/*.[ch]) | $(READY)
-	$(PIP) install -q -c constraints.txt ziglang
 	$(BIN)/python core/build.py
 	touch $@
 
@@ -109,10 +108,12 @@ docs: $(READY)
 	cp build/site/README.html build/site/index.html
 
 MINUTES ?= 60
-fuzz: $(READY)
+fuzz: $(CORE_READY)
 	$(PIP) install -q -c constraints.txt atheris
-	mkdir -p build/fuzz
-	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 60 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
+	mkdir -p build/fuzz build/fuzz-core
+	$(BIN)/python core/build.py --fuzz
+	build/fuzz_payload -max_total_time=$$(( 30 * $(MINUTES) )) -artifact_prefix=build/fuzz-core/ build/fuzz-core
+	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
 		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 format: $(READY)

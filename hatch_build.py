@@ -3,12 +3,12 @@
 HPCM_TARGET chooses another platform by the tag of its wheels (TARGETS in core/build.py): HPCM_TARGET=win_amd64.
 """
 
-import importlib.util
 import os
 import re
+import runpy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -45,12 +45,8 @@ def _target() -> str | None:
     return os.environ.get("HPCM_TARGET")
 
 
-def _core(root: str) -> ModuleType:
-    """core/build.py."""
-    spec = importlib.util.spec_from_file_location("hpcm_core_build", Path(root, "core", "build.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _core(root: str) -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(Path(root, "core", "build.py"))))
 
 
 def _local(platform: str) -> str:

@@ -116,7 +116,7 @@ def build(
     compiler = zig(target) if target else find_compiler(flags)
     sources = [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *(file.resolve() for file in program)]
     linking = [] if program else ["-shared"]
-    if not flags:
+    if "-g" not in flags:
         linking += _stripping(target or this_platform())
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def test_quiet_and_verbose(at, capsys):
     assert cli.main(["compress", "in/a.png", "-o", "a.hpcm", "--model", "nano", "--bpp", "0.4", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("in/a.png -> a.hpcm")
-    assert re.match(r"hpcm: debug: nano-1 from .*, computed by TorchEngine on cpu\n", err)
+    assert re.match(r"hpcm: debug: nano-1 from .*, computed by CoreEngine on cpu\n", err)
     assert len(re.findall(r"^hpcm: debug: level \d+ of 63: \d+ bytes, 1 tiles$", err, re.MULTILINE)) > 3
     assert cli.main(["decompress", "a.hpcm"]) == 0
     assert capsys.readouterr().err == ""

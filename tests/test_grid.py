@@ -77,14 +77,22 @@ def symbols_of(model, y, level):
 
 
 def replay(model, symbols):
-    """A digest of all scales that a decoder computes, and of y_hat, when fed with given symbols."""
+    """A digest of all scales that a decoder computes, of y_hat and of some of its pixels, when fed with given symbols,
+    and of the latents of a small picture."""
     digest, waiting = hashlib.sha256(), iter(symbols)
 
     def pop(scales):
         digest.update(np.ascontiguousarray(scales, np.float32).tobytes())
         return next(waiting).values
 
-    digest.update(TorchEngine(model, make_tables()).replay(pop, SIZE, LEVEL).tobytes())
+    y_hat = TorchEngine(model, make_tables()).replay(pop, SIZE, LEVEL)
+    digest.update(y_hat.tobytes())
+    with torch.inference_mode():
+        y = model.analyse(photograph("kodim20", (0, 0, 128, 128)))
+        x_hat = model.synthesise(torch.from_numpy(y_hat[:8, :8].copy()).permute(2, 0, 1)[None])
+        arrays = (x_hat, y, model.hyper_analyse(y))
+    for array in arrays:
+        digest.update(array.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -145,13 +145,15 @@ def calibrate(model: HPCM, names: Iterable[str], batches: Iterable[tuple[Tensor,
         batches: pictures x [B, 3, H, W] and levels [B].
     """
     largest: dict[str, Tensor] = {}
-    squares: dict[str, list[Tensor]] = {}
-    shifts: list[Tensor] = []
+    squares: dict[str, Tensor] = {}  # sums of each batch's mean
+    shifts: list[float] = []
 
     def note(name: str, values: Tensor) -> None:
-        magnitude = values.abs().amax((0, 2, 3))
-        largest[name] = torch.maximum(largest[name], magnitude) if name in largest else magnitude
-        squares.setdefault(name, []).append(values.square().mean((0, 2, 3)))
+        channels = values.shape[1]
+        seen = largest.setdefault(name, values.new_zeros(channels))
+        # In place: small tensors that are made among large ones, and kept, keep the allocator from giving memory back.
+        torch.maximum(seen, values.abs().amax((0, 2, 3)), out=seen)
+        squares.setdefault(name, values.new_zeros(channels)).add_(values.square().mean((0, 2, 3)))
 
     def note_input(name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
         note(name, inputs[0])
@@ -167,11 +169,11 @@ def calibrate(model: HPCM, names: Iterable[str], batches: Iterable[tuple[Tensor,
                 handles.append(getattr(module, key).register_forward_hook(hook))
     for x, level in batches:
         x_hat = cast(Tensor, model(x, level)["x_hat"])
-        shifts.append((x - x_hat.clamp(0, 1)).mean())
+        shifts.append(float((x - x_hat.clamp(0, 1)).mean()))
     for handle in handles:
         handle.remove()
-    inputs = {name: Inputs(largest[name], torch.stack(squares[name]).mean(0)) for name in largest}
-    return Calibration(inputs, float(torch.stack(shifts).median()))
+    inputs = {name: Inputs(largest[name], squares[name] / len(shifts)) for name in largest}
+    return Calibration(inputs, float(np.median(shifts)))
 
 
 def correct_mean(model: HPCM, shift: float) -> None:
