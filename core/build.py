@@ -4,7 +4,7 @@
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
-    --fuzz            core/test/fuzz_payload.c with the sanitizers, and with libFuzzer if the compiler has it, into build/
+    --fuzz            core/test/fuzz_payload.c with the sanitizers, and libFuzzer if the compiler has it, into build/
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
 With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones more than 4 times (core/test/bench.c).
@@ -100,15 +100,13 @@ def this_platform() -> str:
 
 
 def needs_zig(target: str | None = None) -> bool:
-    """Whether a build should get the package `ziglang`: for another platform, and where neither CC nor clang is there."""
+    """Whether a build should get the package `ziglang`: for another platform, and where CC and clang are missing."""
     if target:
         return True
     return not os.environ.get("CC") and this_platform() in TARGETS and not _works(["clang"])
 
 
-def build(
-    output: Path, target: str | None = None, *, program: Sequence[Path] = (), flags: Sequence[str] = ()
-) -> None:
+def build(output: Path, target: str | None = None, *, program: Sequence[Path] = (), flags: Sequence[str] = ()) -> None:
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.

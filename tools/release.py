@@ -3,8 +3,8 @@
     python tools/release.py     what `make release` runs, after `make page` and `make man`
 
 All wheels are built here, of the source distribution: zig compiles the native library for every platform. This
-machine's wheel is tried in an empty environment and an empty folder, far from the checkout: `hpcm --version`, a photograph
-there and back on the command line and in Python, and tests/test_base.py.
+machine's wheel is tried in an empty environment and an empty folder, far from the checkout: `hpcm --version`, a
+photograph there and back on the command line and in Python, and tests/test_base.py.
 """
 
 import os
