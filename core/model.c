@@ -306,7 +306,10 @@ static hpcm_operation *append(sequence *s, hpcm_kind kind, char name[NAME]) {
         s->status = refuse(s->b, "%s has too many layers", s->name);
         return 0;
     }
-    snprintf(name, NAME, "%s.%d", s->name, (int)s->network->count);
+    if (snprintf(name, NAME, "%s.%d", s->name, (int)s->network->count) >= NAME) {
+        s->status = refuse(s->b, "%s is too long a name", s->name);
+        return 0;
+    }
     hpcm_operation *operation = &s->network->operations[s->network->count++];
     operation->kind = kind;
     return operation;

@@ -1,7 +1,7 @@
 """Engines: what computes a model's networks and codes its latents, behind one boundary.
 
-    "core"     the native library: exact models without attention, on the CPU        core/engine.py
-    "torch"    any model on any device                                               nn/engine.py
+    "core"     the native library, on the CPU: exact models, but for those that `unsuited` names        core/engine.py
+    "torch"    any model on any device                                                                  nn/engine.py
     "auto"     the first where it can, else the second
 
 Files are the same: either opens the other's.
