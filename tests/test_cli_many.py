@@ -281,7 +281,7 @@ def test_version(capsys):
     assert stopped.value.code == 0
     first, engines, models = capsys.readouterr().out.splitlines()
     assert first == f"hpcm {hpcm.__version__}"
-    assert re.search(r"native library, torch 2\.", engines)
+    assert re.search(r"the native library \((avx512|avx2|generic)\), torch 2\.", engines)
     assert {"lite-1", "lite-mse-1", "nano-1"} <= {*re.findall(r"[\w-]+", models)}
     assert version.installed("no-such-package") == "no no-such-package"
 

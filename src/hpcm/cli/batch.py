@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..util.hardware import keep_pages
-from .jobs import Job
+from .jobs import Job, Work
 from .messages import attempt, log_to_stderr, printable, write_stderr
-from .processes import Result, Work, run_parallel
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
+    from .processes import Result
 
 OnProgress = Callable[[float], None]  # is called with the share of a search that is done, 0 to 1
 
@@ -86,6 +86,8 @@ def _convert(jobs: Sequence[Job], make_work: Callable[..., Work], options: argpa
     with progress(jobs, search=search, shown=not options.quiet) as (remaining, on_progress):
         work = make_work(options, on_progress)  # also if parallel: so a model that can't be loaded is one error
         if parallel:
+            from .processes import run_parallel  # here, because importing multiprocessing takes a while
+
             with closing(run_parallel(jobs, make_work, options)) as results:
                 return sum(_print_result(result) for _, result in zip(remaining, results, strict=True))
         return sum(attempt(partial(work, job), job.name) for job in remaining)

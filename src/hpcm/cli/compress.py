@@ -11,12 +11,11 @@ from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
 from . import types
 from .batch import OnProgress, load, run_jobs, save
 from .folders import describe
-from .jobs import Job, plan
+from .jobs import Job, Work, plan
 from .messages import note_printer, say
 from .options import EFFORTS, add_files, add_target, engine_options
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
-from .processes import Work
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec

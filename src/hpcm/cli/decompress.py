@@ -13,11 +13,10 @@ from ..format.fields import PASSES
 from ..util.hardware import keep_pages
 from . import types
 from .batch import OnProgress, load, run_jobs, save
-from .jobs import Job, plan
+from .jobs import Job, Work, plan
 from .messages import note_printer
 from .options import add_files, engine_options
 from .parsing import Commands, add_command
-from .processes import Work
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec

@@ -19,7 +19,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -130,6 +130,9 @@ class Job:
 class Plan(NamedTuple):
     jobs: list[Job]
     skipped: dict[str, Counter[str]]  # folder -> numbers of files that aren't converted, by kind
+
+
+Work = Callable[[Job], None]  # converts a file
 
 
 def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> Plan:

@@ -24,11 +24,10 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ..util.hardware import cores, end_with_parent
-from .jobs import Job
+from .jobs import Job, Work
 from .messages import attempt, line, log_to_stderr
 from .signals import STOPS
 
-Work = Callable[[Job], None]
 MakeWork = Callable[[argparse.Namespace], Work]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from .. import __version__
+from ..errors import UsageError
 from ..model.find import available
 
 
@@ -27,16 +27,30 @@ class Version(argparse.Action):
 
 def lines() -> list[str]:
     models = [weights.name for weights in available()]
-    core = "the native library" if find_spec("hpcm.core.engine") else "no native library"
     return [
         f"hpcm {__version__}",
-        f"  computes with  {core}, {installed('torch')}, Python {platform.python_version()}",
+        f"  computes with  {native_library()}, {installed('torch')}, Python {platform.python_version()}",
         f"  models         {', '.join(models) or 'none'}",
     ]
 
 
+def native_library() -> str:
+    """Whether it can be used here, and with which of its kernels."""
+    from ..core.library import library
+
+    try:
+        best, *_ = library().hpcm_kernels().decode().split()
+    except UsageError:
+        return "no native library"
+    return f"the native library ({best})"
+
+
 def installed(package: str) -> str:
     """A package and its version; it isn't imported."""
+    if not find_spec(package):
+        return f"no {package}"
+    from importlib.metadata import PackageNotFoundError, version  # here, because importing it takes a while
+
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:

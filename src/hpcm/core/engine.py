@@ -152,7 +152,7 @@ class _Model:
     def __init__(
         self, config: Config, parameters: Mapping[str, np.ndarray], tables: Tables, threads: int, what: str
     ) -> None:
-        arrays = {name: np.asarray(value, order="C") for name, value in parameters.items()}
+        arrays = {name: np.require(value, requirements=["C", "ALIGNED"]) for name, value in parameters.items()}
         arrays |= {f"tables.{key}": getattr(tables, key) for key in ("scales", "radius", "frequencies")}
         described = (c.Array * len(arrays))(*(_described(name, array) for name, array in arrays.items()))
         message, self.handle = create_string_buffer(c.MESSAGE_BYTES), c_void_p()
@@ -166,9 +166,9 @@ class _Model:
 
 
 def _described(name: str, array: np.ndarray) -> c.Array:
-    if array.dtype not in c.TYPES or array.ndim > 4:
+    if array.dtype.name not in c.TYPES or array.ndim > 4:
         raise WeightsError(f"{name} is {array.dtype} with {array.ndim} dimensions, which no weights file holds")
-    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES[array.dtype])
+    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES.index(array.dtype.name))
 
 
 def _config_of(config: Config) -> c.Config:

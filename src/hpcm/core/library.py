@@ -7,11 +7,12 @@ import sys
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 API_VERSION = 1
 STAGES, TRANSFORMS, PARTS = 4, 4, 3
@@ -21,7 +22,7 @@ PATH = Path(__file__).with_name(NAMES.get(sys.platform, "libhpcm.so"))
 HOW_TO_BUILD = "`pip install .` in a checkout builds it, or `python core/build.py`"
 
 OK, STOPPED, NO_MEMORY, BAD_ARGUMENT, BAD_MODEL, BAD_PAYLOAD, BAD_KERNELS = range(7)  # hpcm_status
-TYPES = {np.dtype(name): number for number, name in enumerate(("int8", "int16", "int32", "float16", "float32"))}
+TYPES = ("int8", "int16", "int32", "float16", "float32")  # hpcm_type, as numpy names them
 
 Check = ctypes.CFUNCTYPE(c_int, c_void_p)
 
@@ -132,12 +133,14 @@ def library() -> Any:
         raise UsageError(f"the native library {PATH.name} is missing: {HOW_TO_BUILD}")
     try:
         loaded = ctypes.CDLL(str(PATH))
-        for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(loaded, name)
-            function.restype, function.argtypes = result, arguments
+        version = loaded.hpcm_api_version()  # first: another version may lack functions
+        if version == API_VERSION:
+            for name, (result, arguments) in FUNCTIONS.items():
+                function = getattr(loaded, name)
+                function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
-        raise UsageError(f"the native library {PATH} can't be loaded ({error}): {HOW_TO_BUILD}") from error
-    version = loaded.hpcm_api_version()
+        reason = str(error).removeprefix(f"{PATH}: ")
+        raise UsageError(f"the native library {PATH} can't be loaded ({reason}): {HOW_TO_BUILD}") from error
     if version != API_VERSION:
         raise UsageError(f"the native library {PATH} has version {version} instead of {API_VERSION}: {HOW_TO_BUILD}")
     return loaded
