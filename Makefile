@@ -112,7 +112,8 @@ fuzz: $(CORE_READY)
 	$(PIP) install -q -c constraints.txt atheris
 	mkdir -p build/fuzz build/fuzz-core
 	$(BIN)/python core/build.py --fuzz
-	build/fuzz_payload -max_total_time=$$(( 30 * $(MINUTES) )) -artifact_prefix=build/fuzz-core/ build/fuzz-core
+	build/fuzz_payload -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -len_control=0 -timeout=20 \
+		-artifact_prefix=build/fuzz-core/ build/fuzz-core
 	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
 		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 

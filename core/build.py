@@ -7,7 +7,7 @@
     --fuzz            core/test/fuzz_payload.c with the sanitizers, and libFuzzer if the compiler has it, into build/
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
-With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones more than 4 times (core/test/bench.c).
+With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones 4.5 times (core/test/bench.c).
 
 The library runs on every processor of its kind: it has kernels for several and chooses among them. Its bytes depend on
 the sources and the compiler, not on the folder and the time.

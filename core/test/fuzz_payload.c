@@ -2,8 +2,9 @@
  *
  *     python core/build.py --fuzz && build/fuzz_payload -max_total_time=60 FOLDER
  *
- * The functions may refuse anything; they may not crash, hang, or give a latent that isn't finite. The models are random
- * (forge.h), one for each structure that the loop knows. The first bytes choose a model and the arguments. */
+ * The functions may refuse payloads; they may not crash, hang, give a latent that isn't finite, or decode other latents
+ * than they encoded, whatever floats those were. The models are random (forge.h) and differ in structure, threads and
+ * kernels. The first bytes choose a model and the arguments. */
 #include <math.h>
 
 #include "forge.h"
@@ -47,7 +48,10 @@ static void make_models(void) {
     configs[3].steps[1] = 1;
     configs[3].steps[2] = 12;
     configs[3].paired_gains = 0;
-    for (int i = 0; i < MODELS; i++) models[i] = forge_model(&configs[i], 1 + i % 2, 7 + (uint32_t)i);
+    for (int i = 0; i < MODELS; i++) {
+        if (i == 2) setenv("HPCM_KERNELS", "generic", 1);
+        models[i] = forge_model(&configs[i], 1 + i % 2, 7 + (uint32_t)i);
+    }
 }
 
 static void expect(int truth, const char *what) {
@@ -98,7 +102,38 @@ static void decode(const uint8_t *head, const uint8_t *payload, size_t size) {
     free(z);
 }
 
-/* Encodes the bytes as y, and decodes what comes out. */
+/* Numbers of moderate size, or any floats, also those that are none. */
+static void fill(float *values, size_t count, const uint8_t *head, const uint8_t *bytes, size_t size) {
+    memset(values, 0, count * sizeof *values);
+    if (head[1] & 1) {
+        memcpy(values, bytes, size < count * sizeof *values ? size : count * sizeof *values);
+        return;
+    }
+    for (size_t i = 0; i < count && size; i++) values[i] = (float)(int8_t)bytes[i % size] * (float)(1 + head[7]) / 8;
+}
+
+/* Pixels -> y -> pixels; the results are any, but inside their bounds. */
+static void transform(const uint8_t *head, const uint8_t *bytes, size_t size) {
+    enum { SIDE = 4, PIXELS = 16 * SIDE * 16 * SIDE * 3 };
+    const int32_t box[4] = {head[2] % 8, head[3] % 8, 16 * SIDE - head[4] % 8, 16 * SIDE - head[5] % 8};
+    int which = head[0] % MODELS, channels = head[6] % 2 ? 3 : 1;
+    size_t latents = SIDE * SIDE * (size_t)configs[which].M;
+    float *pixels = room(PIXELS, sizeof *pixels), *y = room(latents, sizeof *y);
+    size_t count = (size_t)(box[2] - box[0]) * (size_t)(box[3] - box[1]) * (size_t)channels;
+    uint8_t *result = room(count, 1);
+    fill(pixels, PIXELS, head, bytes, size);
+    const hpcm_pixels picture = {pixels, 16 * SIDE * channels * 4, 4, 16 * SIDE, 16 * SIDE, channels, 255};
+    expect(hpcm_analyse(models[which], &picture, SIDE, SIDE, y, 0, 0) == HPCM_OK, "hpcm_analyse fails");
+    expect_finite(y, latents);
+    fill(y, latents, head, bytes, size);
+    expect(hpcm_synthesise(models[which], y, SIDE, SIDE, box, 1, channels, result, 0, 0) == HPCM_OK,
+           "hpcm_synthesise fails");
+    free(pixels);
+    free(y);
+    free(result);
+}
+
+/* y -> payload -> y_hat. */
 static void there_and_back(const uint8_t *head, const uint8_t *bytes, size_t size) {
     enum { SIDE = 4 };
     int which = head[0] % MODELS;
@@ -108,7 +143,7 @@ static void there_and_back(const uint8_t *head, const uint8_t *bytes, size_t siz
     float *y = room(latents, sizeof *y), *encoded = room(latents, sizeof *y), *back = room(latents, sizeof *y);
     hpcm_payload payload;
     hpcm_decoded decoded;
-    for (size_t i = 0; i < latents; i++) y[i] = (float)(int8_t)(size ? bytes[i % size] : 0) * (float)(1 + head[7]) / 8;
+    fill(y, latents, head, bytes, size);
     hpcm_status status = hpcm_encode(models[which], y, 0, SIDE, SIDE, level, SIDE, SIDE, encoded, &payload, 0, 0);
     expect(status == HPCM_OK, "hpcm_encode fails");
     size_t total = payload.sizes[0] + payload.sizes[1] + payload.sizes[2];
@@ -131,7 +166,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(head, data, taken);
     size -= taken;
     if (head[7] != 255) size -= size % 4; /* other payloads are refused at once */
-    if (head[0] & 0x80) there_and_back(head, data + taken, size);
+    if ((head[0] & 0xC0) == 0xC0) transform(head, data + taken, size);
+    else if (head[0] & 0x80) there_and_back(head, data + taken, size);
     else decode(head, data + taken, size);
     return 0;
 }
