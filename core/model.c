@@ -301,7 +301,7 @@ static hpcm_operation *append(sequence *s, hpcm_kind kind, char name[NAME]) {
         s->status = refuse(s->b, "%s has too many layers", s->name);
         return 0;
     }
-    snprintf(name, NAME, "%s.%d", s->name, (int)s->network->count);
+    snprintf(name, NAME, "%.*s.%d", NAME - 16, s->name, (int)s->network->count); /* 16: of the number, at most */
     hpcm_operation *operation = &s->network->operations[s->network->count++];
     operation->kind = kind;
     return operation;

@@ -48,6 +48,13 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static hpcm_runtime *all;
 
+#ifdef _WIN32 /* has no fork */
+
+static void register_at_fork(void) {
+}
+
+#else
+
 static void before_fork(void) {
     pthread_mutex_lock(&all_lock);
 }
@@ -70,6 +77,8 @@ static void in_child(void) {
 static void register_at_fork(void) {
     pthread_atfork(before_fork, after_fork, in_child);
 }
+
+#endif
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------- */
 
