@@ -190,7 +190,9 @@ def _stripping(target: str) -> list[str]:
 
 def _run(line: Sequence[str]) -> None:
     environment = {
-        "HOME": str(Path.home()),  # zig has its cache there
+        "ZIG_GLOBAL_CACHE_DIR": str(
+            BUILD / "zig"
+        ),  # by default it is in the home folder, where zig hangs if it can't write
         **os.environ,
         "SOURCE_DATE_EPOCH": "0",  # otherwise libraries for Windows contain the time
     }
