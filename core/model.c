@@ -232,7 +232,10 @@ static hpcm_status make_dense(const builder *b, const geometry *g, hpcm_dense *d
     HPCM_TRY(powers(b, g->name, "input_bits", g->inputs, dense->scale));
     for (int32_t o = 0; o < dense->outputs; o++) {
         dense->unit[o] = dense->unit[o % g->outputs];
-        dense->bias[o] = (int32_t)number(bias, (size_t)(o % g->outputs));
+        double own_bias = number(bias, (size_t)(o % g->outputs));
+        dense->bias[o] = (int32_t)own_bias;
+        if ((double)(float)own_bias != own_bias) /* other engines have it so */
+            return refuse(b, "%s.bias has a number that float32 doesn't hold", g->name);
         HPCM_TRY(pack_output(b, g, weight, dense, o));
     }
     return HPCM_OK;

@@ -440,6 +440,14 @@ def test_weights_that_are_missing_are_refused_by_name(name: str) -> None:
         CoreEngine(tiny_pair().core.config, numbers, TABLES)
 
 
+def test_a_bias_that_float32_does_not_hold_is_refused() -> None:
+    """The twin would compute with another one."""
+    numbers = changed("g_a.1.bias", lambda b: np.full_like(b, (1 << 24) + 1))
+    numbers["g_a.1.weight"] = np.zeros_like(numbers["g_a.1.weight"])
+    with pytest.raises(WeightsError, match=r"g_a\.1\.bias"):
+        CoreEngine(tiny_pair().core.config, numbers, TABLES)
+
+
 @pytest.mark.parametrize("name", ["extra", "h_s.0.weight.", "h_s.0.weight\0"])
 def test_arrays_that_the_configuration_does_not_ask_for_are_refused(name: str) -> None:
     numbers = tiny_pair().numbers | {name: np.zeros(1, np.float32)}
