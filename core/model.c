@@ -26,6 +26,7 @@ typedef struct {
     hpcm_model *model;
     const hpcm_array *arrays;
     size_t count;
+    size_t *used; /* how many of the arrays a layer or network has taken */
     char *message;
 } builder;
 
@@ -101,6 +102,7 @@ static hpcm_status find(const builder *b, const char *name, const char *part, in
         if (!fits) return refuse(b, "%s has another shape than the configuration asks for", whole);
         if (!(integers ? is_integer : is_float)(array)) return refuse(b, "%s has a wrong type", whole);
         *found = array;
+        ++*b->used;
         return HPCM_OK;
     }
     return refuse(b, "there is no %s", whole);
@@ -230,7 +232,10 @@ static hpcm_status make_dense(const builder *b, const geometry *g, hpcm_dense *d
     HPCM_TRY(powers(b, g->name, "input_bits", g->inputs, dense->scale));
     for (int32_t o = 0; o < dense->outputs; o++) {
         dense->unit[o] = dense->unit[o % g->outputs];
-        dense->bias[o] = (int32_t)number(bias, (size_t)(o % g->outputs));
+        double own_bias = number(bias, (size_t)(o % g->outputs));
+        dense->bias[o] = (int32_t)own_bias;
+        if ((double)(float)own_bias != own_bias) /* other engines have it so */
+            return refuse(b, "%s.bias has a number that float32 doesn't hold", g->name);
         HPCM_TRY(pack_output(b, g, weight, dense, o));
     }
     return HPCM_OK;
@@ -573,6 +578,7 @@ static hpcm_status make_tables(const builder *b) {
         for (size_t a = 0; a < b->count; a++)
             if (!strcmp(b->arrays[a].name, names[i])) found[i] = &b->arrays[a];
         if (!found[i]) return refuse(b, "there is no %s", names[i]);
+        ++*b->used;
         if (found[i]->dimensions != 1 || found[i]->type != types[i]) return refuse(b, "%s has a wrong type", names[i]);
     }
     int64_t count = found[0]->shape[0];
@@ -603,7 +609,8 @@ static hpcm_status make_all(const builder *b) {
         const geometry g = {name, 2 * c->M, 2 * c->M, 1, 1, 0, 0, PARAMETER_BOUND};
         HPCM_TRY(make_dense(b, &g, &m->context_nets[i]));
     }
-    return HPCM_OK;
+    /* Each array is asked for once. */
+    return *b->used == b->count ? HPCM_OK : refuse(b, "there are arrays that the configuration doesn't ask for");
 }
 
 hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count, int32_t threads,
@@ -619,7 +626,8 @@ hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *array
     model->config = *config;
     model->kernels = kernels;
     model->runtime = hpcm_runtime_create(threads);
-    const builder b = {model, arrays, count, message};
+    size_t used = 0;
+    const builder b = {model, arrays, count, &used, message};
     uint64_t arithmetic = hpcm_enter_arithmetic(); /* gains are interpolated */
     hpcm_status status = model->runtime ? make_all(&b) : HPCM_NO_MEMORY;
     hpcm_leave_arithmetic(arithmetic);

@@ -239,6 +239,32 @@ def test_layers_whose_inputs_need_more_than_16_bits() -> None:
     assert_alike(pair_of(model, numbers), (64, 128), [40])
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("limit", [INT16_MAX, MAX_LIMIT])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_may_reach_their_bound(kernels: str, limit: int, sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All products of a sum are as large as they can be, and of one sign."""
+    monkeypatch.setenv("HPCM_KERNELS", kernels)
+    model = exact_model(TINY)
+    numbers, structure = stored_numbers(model), geometries(model)
+    bound = (1 << 31) - 1
+    for name, geometry in structure.items():
+        if not name.startswith("g_s"):
+            continue
+        weight = numbers[f"{name}.weight"]
+        products = geometry.rows(weight).shape[1]
+        k = min(bound // (limit * products), INT16_MAX)
+        bias = bound - k * limit * products & ~0xFF  # which float32 holds
+        numbers[f"{name}.weight"] = np.full(weight.shape, k, np.int16)
+        numbers[f"{name}.bias"] = np.full_like(numbers[f"{name}.bias"], sign * bias)
+        numbers[f"{name}.limit"] = np.array(limit, np.int32)
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in to_floats(numbers, structure).items()})
+    core, twin, _ = pair_of(model, numbers)
+    y_hat = np.full((2, 3, core.config.M), sign * np.inf, np.float32)
+    pixels = core.synthesise(y_hat, 16, False, (0, 0, 48, 32))
+    assert np.array_equal(pixels, twin.synthesise(y_hat, 16, False, (0, 0, 48, 32)))
+
+
 # ---- the bundled models ----------------------------------------------------------------------------------------------
 
 
@@ -420,6 +446,21 @@ def test_weights_that_are_missing_are_refused_by_name(name: str) -> None:
     numbers = dict(tiny_pair().numbers)
     del numbers[name]
     with pytest.raises(WeightsError, match=name):
+        CoreEngine(tiny_pair().core.config, numbers, TABLES)
+
+
+def test_a_bias_that_float32_does_not_hold_is_refused() -> None:
+    """The twin would compute with another one."""
+    numbers = changed("g_a.1.bias", lambda b: np.full_like(b, (1 << 24) + 1))
+    numbers["g_a.1.weight"] = np.zeros_like(numbers["g_a.1.weight"])
+    with pytest.raises(WeightsError, match=r"g_a\.1\.bias"):
+        CoreEngine(tiny_pair().core.config, numbers, TABLES)
+
+
+@pytest.mark.parametrize("name", ["extra", "h_s.0.weight.", "h_s.0.weight\0"])
+def test_arrays_that_the_configuration_does_not_ask_for_are_refused(name: str) -> None:
+    numbers = tiny_pair().numbers | {name: np.zeros(1, np.float32)}
+    with pytest.raises(WeightsError, match=r"ask for|called"):
         CoreEngine(tiny_pair().core.config, numbers, TABLES)
 
 

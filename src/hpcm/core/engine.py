@@ -166,6 +166,8 @@ class _Model:
 
 
 def _described(name: str, array: np.ndarray) -> c.Array:
+    if "\0" in name:
+        raise WeightsError(f"a tensor is called {name!r}, which no weights file holds")
     if array.dtype.name not in c.TYPES or array.ndim > 4:
         raise WeightsError(f"{name} is {array.dtype} with {array.ndim} dimensions, which no weights file holds")
     return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES.index(array.dtype.name))
