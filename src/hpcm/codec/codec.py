@@ -46,7 +46,7 @@ from .engine import Check, Engine, Loaded, load_engine
 from .targets import Level, Trials
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
-MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
+MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
 
 
 class Codec:
@@ -172,7 +172,7 @@ class Codec:
             return trials.smaller_than(bpp)
         if psnr is not None:
             return trials.reaching(psnr)
-        return encoding(level.model).refined(level.level).file(level.level)
+        return encoding(level.model).refined(level.model_level).file(level.model_level)
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
