@@ -1,10 +1,13 @@
 # make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
 # make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
+# make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour; CI runs
+#                 them every night; needs Linux and gcc
 # make core       the native library, anew where its sources have changed
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
-# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux and gcc or clang; findings lie in build/fuzz*
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers, three fuzzers at once; needs Linux and gcc or clang;
+#                 findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
 # make release    source distribution and wheels for all platforms in dist/, checked and tried; needs Node.js 20 for the page
@@ -27,7 +30,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-web coverage docs fuzz page man release format bench clean
+.PHONY: venv core demo check check-slow check-sanitized check-web coverage docs fuzz fuzz-python fuzz-payload fuzz-model page man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -78,6 +81,14 @@ check: $(CORE_READY) $(BASE_READY) check-web
 check-slow: $(CORE_READY)
 	$(BIN)/pytest -m slow
 
+# Python isn't compiled with the sanitizers, so their runtime, which comes with gcc, is loaded before it.
+SANITIZED := build/sanitized/libhpcm.so
+check-sanitized: $(CORE_READY)
+	mkdir -p $(dir $(SANITIZED))
+	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
+	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
+
 CORE := src/hpcm/codec/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 
 coverage: $(CORE_READY)
@@ -108,14 +119,20 @@ docs: $(READY)
 	cp build/site/README.html build/site/index.html
 
 MINUTES ?= 60
-fuzz: $(CORE_READY)
+FUZZ = -max_total_time=$$(( 60 * $(MINUTES) )) -rss_limit_mb=4000 -artifact_prefix=build/fuzz/
+fuzz:
+	$(MAKE) --jobs=3 fuzz-python fuzz-payload fuzz-model
+
+fuzz-python: $(READY)
 	$(PIP) install -q -c constraints.txt atheris
-	mkdir -p build/fuzz build/fuzz-core
-	$(BIN)/python core/build.py --fuzz
-	build/fuzz_payload -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -len_control=0 -timeout=20 \
-		-artifact_prefix=build/fuzz-core/ build/fuzz-core
-	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
-		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
+	mkdir -p build/fuzz/python
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ) -max_len=4096 -timeout=20 build/fuzz/python tests/fuzz/corpus
+
+# The native library, by core/test/fuzz_*.c. Inputs are short, and comparisons say little about them.
+fuzz-payload fuzz-model: fuzz-%: $(CORE_READY)
+	mkdir -p build/fuzz/$*
+	$(BIN)/python core/build.py --fuzz $*
+	build/fuzz_$* $(FUZZ) -max_len=1024 -timeout=60 -len_control=0 build/fuzz/$*
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,7 @@
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
-    --fuzz            core/test/fuzz_payload.c with the sanitizers, and libFuzzer if the compiler has it, into build/
+    --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
 With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones 4.5 times (core/test/bench.c).
@@ -55,6 +55,7 @@ FLAGS = [
 ]
 SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FUZZER = "-fsanitize=fuzzer"
+FUZZERS = ("payload", "model")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 PROBE = "#include <math.h>\n#include <pthread.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
@@ -66,12 +67,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--program", type=Path)
-    parser.add_argument("--fuzz", action="store_true")
+    parser.add_argument("--fuzz", choices=FUZZERS)
     options = parser.parse_args()
     flags = SANITIZE if options.sanitize else []
     try:
         if options.fuzz:
-            build_fuzzer(options.output or BUILD / "fuzz_payload")
+            build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
         elif options.program:
             build(options.output or BUILD / options.program.stem, program=[options.program], flags=flags)
         else:
@@ -133,13 +134,13 @@ def build(output: Path, target: str | None = None, *, program: Sequence[Path] = 
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
-def build_fuzzer(output: Path) -> None:
-    """The fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
+def build_fuzzer(name: str, output: Path) -> None:
+    """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
     test = CORE / "test"
     try:
-        build(output, program=[test / "fuzz_payload.c"], flags=[*SANITIZE, FUZZER])
+        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, FUZZER])
     except FileNotFoundError:
-        build(output, program=[test / "fuzz_payload.c", test / "fuzz_loop.c"], flags=SANITIZE)
+        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE)
 
 
 def find_compiler(flags: Sequence[str] = ()) -> list[str]:
@@ -148,7 +149,8 @@ def find_compiler(flags: Sequence[str] = ()) -> list[str]:
         candidates = [shlex.split(named)]
     else:
         candidates = [["clang"], ["cc"], ["gcc"]]
-        if importlib.util.find_spec("ziglang") and this_platform() in TARGETS:
+        sanitized = "-fno-sanitize-recover=all" in flags  # zig has no runtime for that
+        if importlib.util.find_spec("ziglang") and this_platform() in TARGETS and not sanitized:
             candidates.insert(1, zig(this_platform()))
     for compiler in candidates:
         line = [*compiler, *_apple_flags(compiler)]
@@ -190,7 +192,8 @@ def _stripping(target: str) -> list[str]:
 
 def _run(line: Sequence[str]) -> None:
     environment = {
-        "HOME": str(Path.home()),  # zig has its cache there
+        # By default zig's cache is in the home folder, and zig hangs if it can't write there.
+        "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"),
         **os.environ,
         "SOURCE_DATE_EPOCH": "0",  # otherwise libraries for Windows contain the time
     }

@@ -263,6 +263,21 @@ def test_bundled_models_are_computed_as_by_their_twins_at_all_levels(name: str) 
         assert np.array_equal(one, other)
 
 
+def test_tables_are_chosen_as_by_the_twin() -> None:
+    """Scales at the edges of each table's range, and beyond all of them."""
+    edges = TABLES.scales
+    extremes = np.array([0, -0.0, -1, 1e-45, 1e-38, 2**-32, 2**32], np.float32)
+    scales = [edges, np.nextafter(edges, np.float32(0)), np.nextafter(edges, np.float32(1e9)), extremes]
+    z_scales = np.concatenate(scales).reshape(1, -1, 1, 1)
+    N = z_scales.shape[1]
+    model = exact_model(replace(TINY, N=N, hyper_analysis=((0, 16), (0, 8)), levels=1))
+    model.z_scales.data.copy_(torch.from_numpy(z_scales))
+    core, twin, _ = pair_of(model, stored_numbers(model) | {"z_scales": z_scales})
+    y = core.analyse(picture((64, 128)), 255, (64, 128))
+    z = np.random.default_rng(0).normal(0, 3, (1, 2, N)).astype(np.float32)
+    assert_coded_alike(core.encode(y, 0, z=z), twin.encode(y, 0, z=z))
+
+
 # ---- kernels and threads ---------------------------------------------------------------------------------------------
 
 

@@ -371,6 +371,25 @@ def test_plain_twin_decodes_the_same(parts: list[Push]) -> None:
     assert (plain.state, plain.words) == (0, [])
 
 
+word = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 255, 2**24 - 1, 2**31, 2**32 - 1])  # ones are escapes
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(word, max_size=30), st.lists(st.lists(st.integers(0, 59), max_size=20), min_size=1, max_size=3))
+def test_plain_twin_decodes_any_words_the_same(words: list[int], pops: list[list[int]]) -> None:
+    """Also those that no encoder writes, and beyond the last: so a checksum fails everywhere or nowhere."""
+    data = np.array([1, *words], "<u4").tobytes()  # the first word is never 0
+    decoder, plain = Decoder(TABLES, data), PlainDecoder(data)
+    for indexes in pops:
+        expected = plain.pop_push(indexes)
+        if not all(SMALLEST <= symbol <= LARGEST for symbol in expected):
+            with pytest.raises(CorruptError, match="damaged"):
+                decoder.pop(np.array(indexes, np.uint8))
+            break
+        assert decoder.pop(np.array(indexes, np.uint8)).tolist() == expected
+        assert decoder.words_left == len(plain.words) + (plain.state > 0) + (plain.state >= 1 << 32)
+
+
 # --- damaged streams
 
 
@@ -449,6 +468,37 @@ def test_a_long_stream_is_constrictions(spread: float) -> None:
         coder.cut()
         coder.push(symbols[:10], TABLES.index(scales[:10]))
     assert encoder.finish() == reference.finish()
+
+
+def strange_tables(count: int, seed: int) -> Tables:
+    """Tables that `make_tables` doesn't make: uneven, without symmetry, of radius 0 and of the largest one."""
+    rng = np.random.default_rng(seed)
+    radius = rng.choice([0, 0, 1, 3, 50], count).astype(np.int32)
+    radius[rng.integers(count)] = TOTAL // 2 - 1
+    frequencies = []
+    for size in 2 * radius + 2:
+        shares = rng.exponential(size=size) ** 8
+        frequencies.append(1 + rng.multinomial(TOTAL - size, shares / shares.sum()))
+    scales = np.sort(rng.choice(10_000, count, replace=False)).astype(np.float32) / 100 + np.float32(0.01)
+    return Tables(scales, radius, np.concatenate(frequencies).astype(np.int32))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from([1, 2, 9, 256]), st.integers(0, 2**32 - 1), pushes())
+def test_the_stream_is_constrictions_with_any_tables(count: int, seed: int, parts: list[Push]) -> None:
+    tables = strange_tables(count, seed)
+    tables.check()
+    rng = np.random.default_rng(seed)
+    parts = [(symbols, (5 * indexes.astype(int) % count).astype(np.uint8)) for symbols, indexes in parts]
+    near = rng.integers(0, count, 300).astype(np.uint8)
+    parts.append((rng.integers(-tables.radius[near] - 1, tables.radius[near] + 2).astype(np.int32), near))
+    reference = ReferenceEncoder(tables)
+    for symbols, indexes in parts:
+        reference.push(symbols, indexes)
+    data = encode(parts, tables)
+    assert data == b"".join(reference.finish())
+    for (symbols, _), decoded in zip(parts, decode(data, [indexes for _, indexes in parts], tables), strict=True):
+        assert np.array_equal(decoded, symbols)
 
 
 # --- the information bound

@@ -223,10 +223,8 @@ static void forge_tables(forge *f) {
     }
 }
 
-/* A model of this configuration, the same for the same seed (not 0). It ends the program if there is none. */
-static hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint32_t seed) {
-    char message[HPCM_MESSAGE];
-    hpcm_model *model;
+/* All arrays of a model of this configuration. forge_free frees them. */
+static forge *forge_arrays(const hpcm_config *config, uint32_t seed) {
     forge *f = calloc(1, sizeof *f);
     if (!f) abort();
     f->random = seed;
@@ -234,12 +232,24 @@ static hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint3
     forge_parameters(f, config);
     forge_gains(f, config);
     forge_tables(f);
-    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, &model, message);
+    return f;
+}
+
+static void forge_free(forge *f) {
     for (size_t i = 0; i < f->count; i++) {
         free((void *)f->arrays[i].name);
         free((void *)f->arrays[i].data);
     }
     free(f);
+}
+
+/* A model of this configuration, the same for the same seed (not 0). It ends the program if there is none. */
+static inline hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint32_t seed) {
+    char message[HPCM_MESSAGE];
+    hpcm_model *model;
+    forge *f = forge_arrays(config, seed);
+    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, &model, message);
+    forge_free(f);
     if (status == HPCM_OK) return model;
     fprintf(stderr, "the model is refused (status %d): %s\n", (int)status, message);
     abort();
