@@ -379,7 +379,7 @@ word = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 255, 2**24 - 1, 2**31,
 def test_plain_twin_decodes_any_words_the_same(words: list[int], pops: list[list[int]]) -> None:
     """Also those that no encoder writes, and beyond the last: so a checksum fails everywhere or nowhere."""
     data = np.array([1, *words], "<u4").tobytes()  # the first word is never 0
-    decoder, plain = Decoder(TABLES, data), PlainDecoder(data)
+    decoder, plain = SymbolDecoder(TABLES, data), PlainDecoder(data)
     for indexes in pops:
         expected = plain.pop_push(indexes)
         if not all(SMALLEST <= symbol <= LARGEST for symbol in expected):
