@@ -26,7 +26,7 @@ from ..image.metadata.record import Metadata
 from ..image.picture import Picture, mode_of, unpack_alpha
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends
-from .engine import Engine, Loaded, Size
+from .engine import Engine, LoadedEngine, Size
 from .pixels import assemble, reduced, synthesise
 from .tiles import Tiling, extent, latents_inside, overlap, slices_of
 
@@ -35,7 +35,7 @@ MARGIN = PERIOD  # latents around a tile that tell what its missing ones are; mo
 
 
 def decode(
-    loaded: Loaded, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
+    loaded: LoadedEngine, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
 ) -> Picture:
     """The picture of a file, or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`.
 

@@ -19,7 +19,7 @@ from ..format.container import check_head, pack
 from ..format.fields import PASSES, Box, Container, Part, Tile
 from ..image.picture import Picture, pack_alpha
 from ..util.metrics import psnr_of_mse
-from .engine import Loaded
+from .engine import LoadedEngine
 from .pixels import analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
@@ -42,7 +42,7 @@ class Encoding:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedEngine,
         picture: Picture,
         tile: int = TILE_SIDE,
         progressive: bool | None = None,

@@ -1,6 +1,6 @@
 """The search for smaller files (`effort`): one picture's latents are refined before they are coded.
 
-g_a and h_a are trained for all pictures at once and miss what is best for the one at hand. Here y and z themselves
+g_a and h_a are trained for all pictures at once and miss what is best for a single one. Here y and z themselves
 descend the gradient of the loss, lambda * distortion + bits, through the whole coding loop and g_s. Rounding has no
 gradient, so that it is replaced by stochastic Gumbel annealing: each latent is a random mixture of the two whole
 numbers around it, at first of any, then more and more surely of the nearer one (Yang, Bamler and Mandt, "Improving
@@ -154,7 +154,7 @@ class _Window:
         return latents
 
     def compared(self, x_hat: Tensor) -> Tensor:
-        """Of g_s's result [1, 3, 16h, 16w] what is compared with the original: [1, 3, H, W]."""
+        """The pixels [1, 3, H, W] of g_s's result [1, 3, 16h, 16w] that are compared with the original."""
         return x_hat[_slices_of(self.area, pixels_of(self.seen))]
 
 
@@ -252,7 +252,7 @@ class _Refiner:
         return 8 * sum(len(part.payload) for part in tile) + float(self._distortion(around, y_hat)), y_hat
 
     def _surroundings(self, box: Box) -> _Surroundings:
-        """Of a tile, with its neighbours as they are at the moment."""
+        """The surroundings of a tile, with its neighbours as they are at the moment."""
         picture, tiling = self.job.picture, self.job.tiling
         window = _Window(tiling, box)
         rows, columns = extent(window.seen)
