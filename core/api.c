@@ -6,7 +6,7 @@
 #include "arithmetic.h"
 #include "loop.h"
 
-enum { LATENTS_PER_Z = 4, PICTURE_CHANNELS = 3 };
+enum { PICTURE_CHANNELS = 3 };
 
 /* ---- a call ----------------------------------------------------------------------------------------------------------- */
 
@@ -35,7 +35,7 @@ static int size_fits(int32_t h, int32_t w) {
 static int coding_fits(const hpcm_model *model, int32_t h, int32_t w, int32_t level, int32_t rows, int32_t columns) {
     enum { MOST = 1 << 30 }; /* numbers of a latent, so that their counts fit int32 */
     int64_t places = (int64_t)h * w;
-    int scheduled = size_fits(h, w) && h % LATENTS_PER_Z == 0 && w % LATENTS_PER_Z == 0;
+    int scheduled = size_fits(h, w) && h % HPCM_LATENTS_PER_Z == 0 && w % HPCM_LATENTS_PER_Z == 0;
     if (!scheduled || places * model->config.M > MOST || places * model->config.N > MOST) return 0;
     return level >= 0 && level < model->config.levels && rows > 0 && rows <= h && columns > 0 &&
            columns <= w;

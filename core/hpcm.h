@@ -93,7 +93,7 @@ HPCM_API int hpcm_api_version(void);
 /* The names of the kernels that this machine can run, best first, separated by spaces. */
 HPCM_API const char *hpcm_kernels(void);
 
-/* Makes a model of a weights file's arrays, which aren't needed afterwards. It is free'd by hpcm_model_free.
+/* Makes a model of a weights file's arrays, which aren't needed afterwards. hpcm_model_free frees it.
  *
  * arrays: the parameters, by name as in the weights file, and the entropy coder's `tables.scales` [count],
  *   `tables.radius` [count] and `tables.frequencies` [sum of 2 * radius + 2].

@@ -1,5 +1,6 @@
 /* The loop (paper, section 3.2 and figure 3): z in one step, then y, coarse to fine. Each step's scales and means follow
- * from the context and from what is decoded so far. */
+ * from the context and from what is decoded so far. `step` counts all steps, that of z as 0; `index` counts those of y,
+ * as schedule.h does. */
 #include "loop.h"
 
 #include <math.h>
@@ -25,6 +26,7 @@ typedef struct {
 /* A latent's lattice at a step, and the arrays on it. */
 typedef struct {
     const hpcm_lattice *lattice;
+    int32_t index;            /* what the lattice's order has at the places of this step */
     int32_t groups, channels; /* channels: of all groups */
     int32_t rows, columns;    /* of the latent itself that touch the picture */
     int32_t source_columns;   /* of the latent itself */
@@ -35,14 +37,14 @@ typedef struct {
 } latent;
 
 /* The runs of a step, in the order of its symbols. */
-static int32_t list_runs(const latent *l, int32_t step, run *runs, int32_t *symbols) {
+static int32_t list_runs(const latent *l, run *runs, int32_t *symbols) {
     const hpcm_lattice *lattice = l->lattice;
     int32_t count = 0, size = l->channels / l->groups;
     *symbols = 0;
     for (int32_t i = 0; i < lattice->rows; i++)
         for (int32_t j = 0; j < lattice->columns; j++)
             for (int32_t g = 0; g < l->groups; g++) {
-                if (lattice->order[g][i % lattice->period][j % lattice->period] != step) continue;
+                if (lattice->order[g][i % lattice->period][j % lattice->period] != l->index) continue;
                 int32_t row = lattice->stride * i + lattice->phase[g][0];
                 int32_t column = lattice->stride * j + lattice->phase[g][1];
                 int inside = row < l->rows && column < l->columns;
@@ -133,12 +135,12 @@ static void fill_in(const void *step, const run *r) {
 }
 
 /* The symbols of a step are coded, or come from the payload, or are zeros. */
-static hpcm_status code_symbols(hpcm_driver *driver, step_runs *s, size_t coded, int32_t number) {
+static hpcm_status code_symbols(hpcm_driver *driver, step_runs *s, size_t coded, int32_t step) {
     if (driver->mode == HPCM_RECORD) {
         for_each_run(s, round_latent);
         for_each_run(s, choose_tables);
         HPCM_TRY(hpcm_encoder_push(driver->encoder, s->symbols, s->indexes, coded));
-    } else if (number < driver->to_read) {
+    } else if (step < driver->to_read) {
         for_each_run(s, choose_tables);
         HPCM_TRY(hpcm_decoder_pop(driver->decoder, s->indexes, coded, s->symbols));
     } else {
@@ -149,8 +151,8 @@ static hpcm_status code_symbols(hpcm_driver *driver, step_runs *s, size_t coded,
     return HPCM_OK;
 }
 
-/* One step of a latent: `number` counts the hyper latent's as 0, `step` is the one on the lattice. */
-static hpcm_status drive(const hpcm_call *call, hpcm_driver *driver, const latent *l, const parameters *p, int32_t number,
+/* One step. */
+static hpcm_status drive(const hpcm_call *call, hpcm_driver *driver, const latent *l, const parameters *p,
                          int32_t step) {
     size_t mark = hpcm_mark(call->scratch);
     uint64_t places = (uint64_t)l->lattice->rows * (uint64_t)l->lattice->columns;
@@ -158,14 +160,14 @@ static hpcm_status drive(const hpcm_call *call, hpcm_driver *driver, const laten
     if (!runs) return HPCM_NO_MEMORY;
     step_runs s = {.model = call->model, .l = l, .p = p, .runs = runs, .size = l->channels / l->groups};
     int32_t coded;
-    s.count = list_runs(l, step, runs, &coded);
+    s.count = list_runs(l, runs, &coded);
     if (driver->mode == HPCM_FILL) {
         for_each_run(&s, fill_in);
     } else {
         s.symbols = hpcm_take(call->scratch, (uint64_t)coded, sizeof *s.symbols);
         s.indexes = hpcm_take(call->scratch, (uint64_t)coded, sizeof *s.indexes);
         if (!s.symbols || !s.indexes) return HPCM_NO_MEMORY;
-        HPCM_TRY(code_symbols(driver, &s, (size_t)coded, number));
+        HPCM_TRY(code_symbols(driver, &s, (size_t)coded, step));
         for_each_run(&s, reconstruct);
     }
     hpcm_release(call->scratch, mark);
@@ -173,12 +175,12 @@ static hpcm_status drive(const hpcm_call *call, hpcm_driver *driver, const laten
 }
 
 /* After a step, a part of the payload may end. */
-static hpcm_status end_part(const hpcm_call *call, hpcm_driver *driver, int32_t done) {
+static hpcm_status end_part(const hpcm_call *call, hpcm_driver *driver, int32_t step) {
     int32_t ends[HPCM_PARTS];
     if (driver->mode != HPCM_RECORD) return HPCM_OK;
     hpcm_part_ends(&call->model->config, ends);
     for (int part = 0; part < HPCM_PARTS; part++)
-        if (done == ends[part]) {
+        if (step + 1 == ends[part]) {
             driver->checksums[part] = driver->checksum;
             if (part + 1 < HPCM_PARTS) HPCM_TRY(hpcm_encoder_cut(driver->encoder));
         }
@@ -194,18 +196,18 @@ static void forget(float *values, uint64_t count) {
 
 /* Codes z in one step; hyper [h][w][2M]. */
 static hpcm_status code_hyper(const hpcm_call *call, hpcm_driver *driver, int32_t h, int32_t w, hpcm_map *hyper) {
-    enum { PLACES_PER_Z = 4 };
     const hpcm_model *model = call->model;
     int32_t N = model->config.N, level = driver->level;
-    hpcm_lattice lattice = {.rows = h / PLACES_PER_Z, .columns = w / PLACES_PER_Z, .period = 1, .stride = 1};
-    HPCM_TRY(hpcm_new_map(call, lattice.rows, lattice.columns, N, hyper));
+    int32_t rows = h / HPCM_LATENTS_PER_Z, columns = w / HPCM_LATENTS_PER_Z;
+    hpcm_lattice lattice = {.rows = rows, .columns = columns, .period = 1, .stride = 1};
+    HPCM_TRY(hpcm_new_map(call, rows, columns, N, hyper));
     const latent l = {
         .lattice = &lattice,
         .groups = 1,
         .channels = N,
-        .rows = (driver->rows + PLACES_PER_Z - 1) / PLACES_PER_Z,
-        .columns = (driver->columns + PLACES_PER_Z - 1) / PLACES_PER_Z,
-        .source_columns = lattice.columns,
+        .rows = (driver->rows + HPCM_LATENTS_PER_Z - 1) / HPCM_LATENTS_PER_Z,
+        .columns = (driver->columns + HPCM_LATENTS_PER_Z - 1) / HPCM_LATENTS_PER_Z,
+        .source_columns = columns,
         .source = driver->z,
         .keep = driver->keep_z,
         .known = driver->known_z,
@@ -213,7 +215,7 @@ static hpcm_status code_hyper(const hpcm_call *call, hpcm_driver *driver, int32_
     };
     const parameters p = {model->z_scales, model->z_means, 0, model->z_gain + (ptrdiff_t)level * N,
                           model->z_inverse + (ptrdiff_t)level * N};
-    HPCM_TRY(drive(call, driver, &l, &p, 0, 0));
+    HPCM_TRY(drive(call, driver, &l, &p, 0));
     return hpcm_apply(call, &model->hyper_synthesis, hyper);
 }
 
@@ -224,8 +226,9 @@ static void place_on(const hpcm_lattice *coarse, const hpcm_lattice *fine, int g
     for (int axis = 0; axis < 2; axis++) place[axis] = (coarse->phase[g][axis] - fine->phase[g][axis]) / fine->stride;
 }
 
-static int parts_of(const hpcm_map *map, const hpcm_config *config) {
-    return map->channels / config->M; /* M channels, or scales and means */
+/* 1 for y_hat, of M channels; 2 for scales and means. */
+static int tensors_of(const hpcm_map *map, const hpcm_config *config) {
+    return map->channels / config->M;
 }
 
 /* From a lattice to the coarser one. */
@@ -237,8 +240,8 @@ static void gather(const hpcm_config *config, const hpcm_lattice *fine, const hp
         place_on(coarse, fine, g, phase);
         for (int32_t i = 0; i < coarse->rows; i++)
             for (int32_t j = 0; j < coarse->columns; j++)
-                for (int part = 0; part < parts_of(from, config); part++) {
-                    ptrdiff_t channel = part * config->M + g * size;
+                for (int t = 0; t < tensors_of(from, config); t++) {
+                    ptrdiff_t channel = t * config->M + g * size;
                     ptrdiff_t source = (ptrdiff_t)(times * i + phase[0]) * fine->columns + times * j + phase[1];
                     ptrdiff_t target = (ptrdiff_t)i * coarse->columns + j;
                     memcpy(to->values + target * to->channels + channel, from->values + source * from->channels + channel,
@@ -257,8 +260,8 @@ static void scatter(const hpcm_config *config, const hpcm_lattice *coarse, const
                 int seen = fine->order[g][i % fine->period][j % fine->period] < fine->first;
                 ptrdiff_t target = ((ptrdiff_t)i * fine->columns + j) * to->channels + g * size;
                 ptrdiff_t source = ((ptrdiff_t)(i / times) * coarse->columns + j / times) * from->channels + g * size;
-                for (int part = 0; part < parts_of(to, config); part++) {
-                    ptrdiff_t shift = part * config->M;
+                for (int t = 0; t < tensors_of(to, config); t++) {
+                    ptrdiff_t shift = t * config->M;
                     float *values = to->values + target + shift;
                     size_t bytes = (size_t)size * sizeof *values;
                     if (seen) memcpy(values, from->values + source + shift, bytes);
@@ -284,8 +287,8 @@ static void misplace(const hpcm_config *config, const hpcm_lattice *lattice, con
             while (source / lattice->columns % 2 == RELEASED_CODED[g][0] &&
                    source % lattice->columns % 2 == RELEASED_CODED[g][1])
                 source++;
-            for (int part = 0; part < 2; part++) {
-                ptrdiff_t channel = part * config->M + g * size;
+            for (int t = 0; t < 2; t++) {
+                ptrdiff_t channel = t * config->M + g * size;
                 memcpy(to->values + (ptrdiff_t)target * to->channels + channel,
                        from->values + (ptrdiff_t)source * from->channels + channel, (size_t)size * sizeof(float));
             }
@@ -347,9 +350,10 @@ static hpcm_status enter_scale(const hpcm_call *call, const hpcm_lattice lattice
 }
 
 static latent latent_on(const hpcm_config *config, const hpcm_driver *driver, const hpcm_lattice lattices[3], int scale,
-                        int32_t w, const state *s) {
+                        int32_t index, int32_t w, const state *s) {
     return (latent){
         .lattice = &lattices[scale],
+        .index = index,
         .groups = HPCM_GROUPS,
         .channels = config->M,
         .rows = driver->rows,
@@ -371,24 +375,25 @@ static hpcm_status code_latent(const hpcm_call *call, hpcm_driver *driver, int32
     hpcm_map pyramid[3];
     hpcm_make_lattices(config, h, w, lattices);
     HPCM_TRY(hyper_pyramid(call, lattices, hyper, pyramid));
-    for (int32_t step = 0; step < model->step_count && step + 1 < driver->steps; step++) {
-        int scale = hpcm_scale_of_step(config, step);
+    for (int32_t step = 1; step <= model->step_count && step < driver->steps; step++) {
+        int32_t index = step - 1;
+        int scale = hpcm_scale_of_step(config, index);
         const hpcm_map *psi = &s->context;
-        if (step == lattices[scale].first) {
+        if (index == lattices[scale].first) {
             HPCM_TRY(enter_scale(call, lattices, scale, &pyramid[scale], s));
             forget(driver->keep_y[scale],
                    (uint64_t)lattices[scale].rows * (uint64_t)lattices[scale].columns * (uint64_t)M);
         }
-        if (step) {
-            HPCM_TRY(hpcm_parameters(call, step, scale, level, &s->context, &s->y_hat, &s->other));
+        if (index) { /* the first one takes the hyper parameters themselves */
+            HPCM_TRY(hpcm_parameters(call, index, scale, level, &s->context, &s->y_hat, &s->other));
             psi = &s->other;
         }
-        const latent l = latent_on(config, driver, lattices, scale, w, s);
+        const latent l = latent_on(config, driver, lattices, scale, index, w, s);
         const parameters p = {psi->values, psi->values + M, 2 * M, model->y_gain + (ptrdiff_t)level * M,
                               model->y_inverse + (ptrdiff_t)level * M};
-        HPCM_TRY(drive(call, driver, &l, &p, step + 1, step));
-        HPCM_TRY(end_part(call, driver, step + 2));
-        if (step && config->psi_is_context) {
+        HPCM_TRY(drive(call, driver, &l, &p, step));
+        HPCM_TRY(end_part(call, driver, step));
+        if (index && config->psi_is_context) {
             hpcm_map context = s->other;
             s->other = s->context;
             s->context = context;
@@ -400,7 +405,8 @@ static hpcm_status code_latent(const hpcm_call *call, hpcm_driver *driver, int32
 hpcm_status hpcm_code(const hpcm_call *call, hpcm_driver *driver, int32_t h, int32_t w, float *y_hat) {
     hpcm_map hyper;
     state s = {{0}, {0}, {0}};
-    forget(driver->keep_z, (uint64_t)(h / 4) * (uint64_t)(w / 4) * (uint64_t)call->model->config.N);
+    uint64_t z_places = (uint64_t)(h / HPCM_LATENTS_PER_Z) * (uint64_t)(w / HPCM_LATENTS_PER_Z);
+    forget(driver->keep_z, z_places * (uint64_t)call->model->config.N);
     HPCM_TRY(code_hyper(call, driver, h, w, &hyper));
     HPCM_TRY(code_latent(call, driver, h, w, &hyper, &s));
     if (y_hat) memcpy(y_hat, s.y_hat.values, (size_t)h * (size_t)w * (size_t)call->model->config.M * sizeof *y_hat);

@@ -7,7 +7,10 @@
 #include "kernels/kernels.h"
 #include "threads.h"
 
-enum { HPCM_GROUPS = 8, HPCM_MAX_STEPS = 20, HPCM_CELL = 8, HPCM_LATENT_STRIDE = 16 };
+enum { HPCM_GROUPS = 8, HPCM_MAX_STEPS = 20, HPCM_CELL = 8 };
+
+/* Pixels for each place of y, and places of y for each of z, in either direction. */
+enum { HPCM_LATENT_STRIDE = 16, HPCM_LATENTS_PER_Z = 4 };
 
 /* A dense convolution: what of an input place goes into which sums; see kernels/kernels.h. */
 typedef struct {
@@ -17,10 +20,12 @@ typedef struct {
     int32_t segments, length;
     int16_t *weights; /* in blocks */
     int32_t *bias;    /* [outputs, filled up to whole blocks] */
-    float *unit;      /* [outputs] */
-    float *scale;     /* [inputs] */
+    float *unit;      /* [outputs] 2^exponent */
+    float *scale;     /* [inputs] 2^input_bits */
     float limit;
-    int wide; /* inputs don't fit 16 bits: they are split into low and high halves, whose sums are put together */
+    /* Inputs don't fit int16: they are split into low and high halves, whose sums are put together. A weights file may
+     * ask for it, though `hpcm exact` makes no such layers for this library. */
+    int wide;
 } hpcm_dense;
 
 typedef struct {

@@ -59,10 +59,10 @@ static hpcm_status new_whole(const hpcm_call *call, const hpcm_dense *dense, uin
 }
 
 /* Floats to a layer's inputs; `first`: the input channel that x begins with. */
-static void quantise(const hpcm_model *model, const hpcm_dense *dense, const float *x, ptrdiff_t stride, int32_t first,
-                     int32_t channels, int32_t places, whole to) {
-    model->kernels->quantise(x, stride, dense->scale + first, dense->limit, places, channels, to.low + first,
-                             to.high ? to.high + first : 0, to.stride);
+static void round_inputs(const hpcm_model *model, const hpcm_dense *dense, const float *x, ptrdiff_t stride,
+                         int32_t first, int32_t channels, int32_t places, whole to) {
+    model->kernels->round_inputs(x, stride, dense->scale + first, dense->limit, places, channels, to.low + first,
+                                 to.high ? to.high + first : 0, to.stride);
 }
 
 static void add_high(int32_t *sums, const int32_t *high, int count) {
@@ -128,10 +128,10 @@ static void pointwise_run(void *context, int index, int thread) {
     int32_t places = all - from < PLACES_AT_ONCE ? all - from : PLACES_AT_ONCE;
     int32_t channels = job->first->channels;
     whole inputs = whole_at(job->inputs, (ptrdiff_t)thread * PLACES_AT_ONCE);
-    quantise(job->model, job->dense, place_of(job->first, 0, from), channels, 0, channels, places, inputs);
+    round_inputs(job->model, job->dense, place_of(job->first, 0, from), channels, 0, channels, places, inputs);
     if (job->second)
-        quantise(job->model, job->dense, place_of(job->second, 0, from), job->second->channels, channels,
-                 job->second->channels, places, inputs);
+        round_inputs(job->model, job->dense, place_of(job->second, 0, from), job->second->channels, channels,
+                     job->second->channels, places, inputs);
     hpcm_finish finish = to_floats(place_of(result, 0, from), result->channels);
     if (job->added) {
         finish.added = place_of(job->added, 0, from);
@@ -185,8 +185,8 @@ static void round_row(void *context, int index, int thread) {
     }
     clear_places(job->inputs, begin, job->padding);
     clear_places(job->inputs, begin + job->padding + columns, job->padding);
-    quantise(job->model, job->dense, place_of(job->map, row, 0), job->map->channels, 0, job->dense->inputs, columns,
-             whole_at(job->inputs, begin + job->padding));
+    round_inputs(job->model, job->dense, place_of(job->map, row, 0), job->map->channels, 0, job->dense->inputs, columns,
+                 whole_at(job->inputs, begin + job->padding));
 }
 
 static hpcm_status round_all(const hpcm_call *call, const hpcm_dense *dense, const hpcm_map *map, rounding *made) {
@@ -309,8 +309,8 @@ static void spatial_row(const residual *job, int32_t row, whole to) {
     }
     convolve_row(&job->dense_inputs, row, columns, to_whole(next, to, 0));
     if (convolved < block->width)
-        quantise(job->model, next, place_of(map, row, 0) + convolved, map->channels, convolved, block->width - convolved,
-                 columns, to);
+        round_inputs(job->model, next, place_of(map, row, 0) + convolved, map->channels, convolved,
+                     block->width - convolved, columns, to);
 }
 
 static void residual_rows(void *context, int index, int thread) {

@@ -39,7 +39,7 @@ struct hpcm_runtime {
     atomic_int next;
     hpcm_scratch *kept[KEPT];
     int kept_count;
-    hpcm_runtime *following, **place; /* on the list of all */
+    hpcm_runtime *following, **link; /* on the list of all; link: what points here */
 };
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */
@@ -168,8 +168,8 @@ hpcm_runtime *hpcm_runtime_create(int threads) {
     pthread_once(&once, register_at_fork);
     pthread_mutex_lock(&all_lock);
     runtime->following = all;
-    runtime->place = &all;
-    if (all) all->place = &runtime->following;
+    runtime->link = &all;
+    if (all) all->link = &runtime->following;
     all = runtime;
     pthread_mutex_unlock(&all_lock);
     return runtime;
@@ -191,8 +191,8 @@ static void free_scratch(hpcm_scratch *scratch) {
 void hpcm_runtime_free(hpcm_runtime *runtime) {
     if (!runtime) return;
     pthread_mutex_lock(&all_lock);
-    *runtime->place = runtime->following;
-    if (runtime->following) runtime->following->place = runtime->place;
+    *runtime->link = runtime->following;
+    if (runtime->following) runtime->following->link = runtime->link;
     pthread_mutex_unlock(&all_lock);
     pthread_mutex_lock(&runtime->lock);
     runtime->ending = 1;

@@ -30,7 +30,7 @@ class ReferenceEncoder:
         self._cuts: list[int] = []  # the number of runs before each
 
     def push(self, symbols: Symbols, indexes: Indexes) -> None:
-        """Add symbols (int32 [n]) with their tables' numbers (uint8 [n]), as one later `Decoder.pop` will ask for them.
+        """Add symbols (int32 [n]) with their tables' numbers (uint8 [n]), as one later `pop` will ask for them.
 
         Raises ValueError for other types or shapes, or for a table that doesn't exist.
         """

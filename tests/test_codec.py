@@ -712,7 +712,7 @@ def test_forged_symbols_are_just_wrong_pixels(codec):
         words_left = 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "Decoder", Huge)
+        patch.setattr(engines, "SymbolDecoder", Huge)
         patch.setattr(engines, "checksum", lambda values, start: 0)
         decoded = codec.decompress(pack(replace(container, tiles=((Part(b"", 0),),))))
     assert decoded.size == (40, 30)

@@ -28,10 +28,10 @@ from hpcm.model.config import HYPER_STRIDE, LATENT_STRIDE, Config, Prior
 from hpcm.model.find import find
 from hpcm.model.layers import INT16_MAX, MAX_LIMIT, to_floats
 from hpcm.model.order import steps_of
-from hpcm.model.structure import geometries as expected_geometries
+from hpcm.model.structure import geometries
 from hpcm.model.tables import make_tables
 from hpcm.nn.engine import TorchEngine
-from hpcm.nn.exact.grid import geometries, stored_numbers
+from hpcm.nn.exact.grid import geometries_of, stored_numbers
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
 
@@ -156,7 +156,7 @@ def test_every_structure_is_computed_as_by_its_twin(structure: str) -> None:
 def test_layers_are_those_of_the_twin(structure: str, transforms: str) -> None:
     config = replace(STRUCTURES[structure], carrier="float32", transforms=transforms)
     with torch.device("meta"):
-        assert expected_geometries(config) == geometries(HPCM(config))
+        assert geometries(config) == geometries_of(HPCM(config))
 
 
 @st.composite
@@ -223,7 +223,7 @@ def test_transforms_of_any_size(size: Size) -> None:
 def test_layers_whose_inputs_need_more_than_16_bits() -> None:
     model = exact_model(TINY)
     numbers = stored_numbers(model)
-    structure = geometries(model)
+    structure = geometries_of(model)
     wide = 0
     for name, geometry in structure.items():
         transform = name.startswith(("g_a", "h_a", "g_s"))

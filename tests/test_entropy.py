@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constriction_reference import ReferenceEncoder
-from hpcm.core.ans import Decoder, Encoder, checksum
+from hpcm.core.ans import SymbolDecoder, SymbolEncoder, checksum
 from hpcm.errors import CorruptError, WeightsError
 from hpcm.model.tables import (
     DEFAULT_SCALES,
@@ -31,7 +31,7 @@ Push = tuple[np.ndarray, np.ndarray]  # int32 symbols, uint8 indexes
 
 def encode(pushes: list[Push], tables: Tables = TABLES) -> bytes:
     """All pushes as bytes."""
-    encoder = Encoder(tables)
+    encoder = SymbolEncoder(tables)
     for symbols, indexes in pushes:
         encoder.push(symbols, indexes)
     return b"".join(encoder.finish())
@@ -39,7 +39,7 @@ def encode(pushes: list[Push], tables: Tables = TABLES) -> bytes:
 
 def decode(data: bytes, indexes: list[np.ndarray], tables: Tables = TABLES) -> list[np.ndarray]:
     """The symbols of all pushes."""
-    decoder = Decoder(tables, data)
+    decoder = SymbolDecoder(tables, data)
     symbols = [decoder.pop(part) for part in indexes]
     decoder.finish()
     return symbols
@@ -239,7 +239,7 @@ def test_strided_arrays_and_read_only_data() -> None:
 
 def test_arrays_may_change_after_a_push() -> None:
     symbols, indexes = make_push([1, 2, 3], [20, 30, 40])
-    encoder = Encoder(TABLES)
+    encoder = SymbolEncoder(TABLES)
     encoder.push(symbols, indexes)
     symbols[:] = 0
     assert decode(b"".join(encoder.finish()), [indexes])[0].tolist() == [1, 2, 3]
@@ -258,7 +258,7 @@ def test_arrays_may_change_after_a_push() -> None:
 )
 def test_wrong_arguments_are_refused(symbols: np.ndarray, indexes: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must"):
-        Encoder(TABLES).push(symbols, indexes)
+        SymbolEncoder(TABLES).push(symbols, indexes)
 
 
 def test_golden_bytes() -> None:
@@ -290,7 +290,7 @@ def test_checksum_runs_over_arrays() -> None:
 @given(pushes())
 def test_the_first_parts_are_the_first_symbols(parts: list[Push]) -> None:
     """A cut after each push: whatever follows isn't needed, and cuts cost nothing."""
-    encoder = Encoder(TABLES)
+    encoder = SymbolEncoder(TABLES)
     for symbols, indexes in parts:
         encoder.push(symbols, indexes)
         encoder.cut()
@@ -298,7 +298,7 @@ def test_the_first_parts_are_the_first_symbols(parts: list[Push]) -> None:
     assert len(pieces) == len(parts) + 1
     assert b"".join(pieces) == encode(parts)
     for count in range(len(parts) + 1):
-        decoder = Decoder(TABLES, b"".join(pieces[:count]))
+        decoder = SymbolDecoder(TABLES, b"".join(pieces[:count]))
         for symbols, indexes in parts[:count]:
             assert np.array_equal(decoder.pop(indexes), symbols)
     assert not pieces[-1]
@@ -307,7 +307,7 @@ def test_the_first_parts_are_the_first_symbols(parts: list[Push]) -> None:
 def test_a_part_is_no_longer_than_it_must_be() -> None:
     """But for the two words of the state, a part holds what its own symbols are worth."""
     symbols, indexes = np.tile(np.arange(-3, 4, dtype=np.int32), 1000), np.full(7000, 25, np.uint8)
-    encoder = Encoder(TABLES)
+    encoder = SymbolEncoder(TABLES)
     for _ in range(3):
         encoder.push(symbols, indexes)
         encoder.cut()
@@ -379,7 +379,7 @@ word = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 255, 2**24 - 1, 2**31,
 def test_plain_twin_decodes_any_words_the_same(words: list[int], pops: list[list[int]]) -> None:
     """Also those that no encoder writes, and beyond the last: so a checksum fails everywhere or nowhere."""
     data = np.array([1, *words], "<u4").tobytes()  # the first word is never 0
-    decoder, plain = Decoder(TABLES, data), PlainDecoder(data)
+    decoder, plain = SymbolDecoder(TABLES, data), PlainDecoder(data)
     for indexes in pops:
         expected = plain.pop_push(indexes)
         if not all(SMALLEST <= symbol <= LARGEST for symbol in expected):
@@ -396,12 +396,12 @@ def test_plain_twin_decodes_any_words_the_same(words: list[int], pops: list[list
 @pytest.mark.parametrize("data", [b"\0", b"abcde", b"\0\0\0\0", b"\0\0\0\0\1\0\0\0"])
 def test_impossible_data_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptError, match="entropy-coded data"):
-        Decoder(TABLES, data)
+        SymbolDecoder(TABLES, data)
 
 
 def test_left_over_data_are_refused() -> None:
     push = make_push([1, 2, 3], [30, 40, 50])
-    decoder = Decoder(TABLES, encode([push, push]))
+    decoder = SymbolDecoder(TABLES, encode([push, push]))
     decoder.pop(push[1])
     with pytest.raises(CorruptError, match="after the last symbol"):
         decoder.finish()
@@ -438,7 +438,7 @@ def test_a_symbol_beyond_32_bits_is_refused() -> None:
     encoder._runs = encoder._runs[:1]
     encoder._push_excess(np.array([2 * (2**31 - radius)], np.int64))
     with pytest.raises(CorruptError, match="damaged"):
-        Decoder(TABLES, b"".join(encoder.finish())).pop(np.array([3], np.uint8))
+        SymbolDecoder(TABLES, b"".join(encoder.finish())).pop(np.array([3], np.uint8))
 
 
 # --- the stream
@@ -447,7 +447,7 @@ def test_a_symbol_beyond_32_bits_is_refused() -> None:
 @settings(deadline=None, max_examples=200)
 @given(pushes(), st.integers(0, 5))
 def test_the_stream_is_constrictions(parts: list[Push], cut: int) -> None:
-    encoder, reference = Encoder(TABLES), ReferenceEncoder(TABLES)
+    encoder, reference = SymbolEncoder(TABLES), ReferenceEncoder(TABLES)
     for number, (symbols, indexes) in enumerate(parts):
         encoder.push(symbols, indexes)
         reference.push(symbols, indexes)
@@ -461,7 +461,7 @@ def test_the_stream_is_constrictions(parts: list[Push], cut: int) -> None:
 def test_a_long_stream_is_constrictions(spread: float) -> None:
     symbols, scales = draw(100_000, 1.0, spread)
     symbols[::1000] *= 1000  # escapes
-    encoder, reference = Encoder(TABLES), ReferenceEncoder(TABLES)
+    encoder, reference = SymbolEncoder(TABLES), ReferenceEncoder(TABLES)
     for coder in (encoder, reference):
         coder.push(symbols, TABLES.index(scales))
         coder.cut()

@@ -14,7 +14,7 @@ from PIL import Image
 import hpcm
 from hpcm.codec.api import load
 from hpcm.codec.tiles import Tiling, extent, latents_inside
-from hpcm.core.ans import Decoder, Encoder
+from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.format.container import pack, unpack
 from hpcm.image.metadata.record import Metadata
 from hpcm.model.find import ASSETS, alias_of, available, default, find
@@ -91,7 +91,7 @@ def coded_again(codec, data):
     tiling = Tiling(engine.config, (container.height, container.width), container.tile_side)
     (box,), (tile,) = list(tiling), container.tiles
     payload = b"".join(part.payload for part in tile)
-    decoder, encoder = Decoder(tables, payload), Encoder(tables)
+    decoder, encoder = SymbolDecoder(tables, payload), SymbolEncoder(tables)
 
     def pop(scales):
         indexes = tables.index(scales)

@@ -25,7 +25,7 @@ from hpcm.nn.weights import load_model, save
 
 
 def check(model):
-    return bound.check(grid.stored_numbers(model), grid.geometries(model), model.config)
+    return bound.check(grid.stored_numbers(model), grid.geometries_of(model), model.config)
 
 
 LEVEL = 40

@@ -10,7 +10,7 @@ import torch
 
 import hpcm
 from hpcm.errors import MismatchError
-from hpcm.model.layers import layers
+from hpcm.model.layers import exact_layers
 from hpcm.nn.exact import grid
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.exact.probe import cases, sizes
@@ -45,11 +45,11 @@ def cases_of(model):
 
 
 def layers_of(model):
-    return layers(grid.stored_numbers(model), grid.geometries(model), model.config)
+    return exact_layers(grid.stored_numbers(model), grid.geometries_of(model), model.config)
 
 
 def probe(model, device):
-    grid.probe(model, cases_of(model), device)
+    grid.run_probe(model, cases_of(model), device)
 
 
 def shortened(x: torch.Tensor, bits: int) -> torch.Tensor:

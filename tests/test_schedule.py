@@ -66,7 +66,7 @@ def test_every_place_is_coded_once(tiny, steps, hierarchy):
     assert [step.index for step in plan.steps] == list(range(sum(steps))) == [s.index for s in steps_of(config)]
     times = torch.zeros_like(plan.masks[0].float())
     for step, mask in zip(plan.steps, plan.masks, strict=True):
-        if step.turn == 0 and step.scale > 0:
+        if step.begins_scale and step.scale > 0:
             times = plan.scatter(times, torch.zeros_like(mask.float()), step.scale)
         assert mask.any()
         times = times + mask.float()

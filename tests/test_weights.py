@@ -291,7 +291,7 @@ def test_exact_layers_are_integers_and_come_back_to_the_bit(folder, exact):
     save(exact, path, {})
     stored = load_file(path)
     names = [place.name for place in convolutions(exact)]
-    types = {part: {stored[f"{name}.{part}"].dtype for name in names} for part in layers.PARTS}
+    types = {part: {stored[f"{name}.{part}"].dtype for name in names} for part in layers.TENSORS}
     assert types.pop("weight") == {torch.int8, torch.int16}
     assert types == {
         "bias": {torch.int32},

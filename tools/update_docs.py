@@ -81,7 +81,7 @@ def details(results: Results, times: Results) -> list[str]:
     parts.append("### Quality at other rates")
     parts += [markdown(*tables.qualities(results, metric)) for metric in metrics]
     for metric in metrics:
-        parts.append(f"### BD-rate by {METRICS[metric]}")
+        parts.append(f"### BD-rate by {METRICS[metric].name}")
         if metric == metrics[0]:
             parts.append("Of the row's codec against the column's; \\* as published.")
         parts.append(markdown(*tables.matrix(results, metric)))

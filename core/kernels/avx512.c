@@ -66,8 +66,9 @@ static void sums_of(const int16_t *inputs, ptrdiff_t stride, int places, int seg
     }
 }
 
-const hpcm_kernel_set hpcm_avx512_kernels = {"avx512", COLUMNS, PLACES, sums_of, finish, quantise, round_to_floats,
-                                             depthwise};
+const hpcm_kernel_set hpcm_avx512_kernels = {
+    "avx512", COLUMNS, PLACES, sums_of, finish, round_inputs, round_to_floats, depthwise,
+};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,12 +1,13 @@
 /* Which kernels this machine can run. cpuid is read here: __builtin_cpu_supports finds nothing in some static builds. */
 #include "kernels.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../hpcm.h"
 
-enum { SETS = 3 };
+enum { MOST_SETS = 3 }; /* of one architecture */
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -35,7 +36,7 @@ static void detect(int *avx2, int *avx512) {
 }
 
 /* Best first. */
-static int available(const hpcm_kernel_set *sets[SETS]) {
+static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
     int count = 0, avx2, avx512;
     detect(&avx2, &avx512);
     if (avx512) sets[count++] = &hpcm_avx512_kernels;
@@ -44,9 +45,18 @@ static int available(const hpcm_kernel_set *sets[SETS]) {
     return count;
 }
 
+#elif defined(__aarch64__)
+
+/* There are none for ARM yet; they go before the generic ones. */
+static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
+    int count = 0;
+    sets[count++] = &hpcm_generic_kernels;
+    return count;
+}
+
 #else
 
-static int available(const hpcm_kernel_set *sets[SETS]) {
+static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
     sets[0] = &hpcm_generic_kernels;
     return 1;
 }
@@ -54,7 +64,7 @@ static int available(const hpcm_kernel_set *sets[SETS]) {
 #endif
 
 const hpcm_kernel_set *hpcm_choose_kernels(void) {
-    const hpcm_kernel_set *sets[SETS];
+    const hpcm_kernel_set *sets[MOST_SETS];
     int count = available(sets);
     const char *wanted = getenv("HPCM_KERNELS");
     if (!wanted || !*wanted) return sets[0];
@@ -63,11 +73,20 @@ const hpcm_kernel_set *hpcm_choose_kernels(void) {
     return 0;
 }
 
-const char *hpcm_kernels(void) {
-    const hpcm_kernel_set *sets[SETS];
-    switch (available(sets)) {
-    case 3: return "avx512 avx2 generic";
-    case 2: return "avx2 generic";
-    default: return "generic";
+enum { LONGEST_NAME = 16 };
+static char names[MOST_SETS * (LONGEST_NAME + 1)];
+
+static void list_names(void) {
+    const hpcm_kernel_set *sets[MOST_SETS];
+    int count = available(sets);
+    for (int i = 0; i < count; i++) {
+        if (i) strcat(names, " ");
+        strncat(names, sets[i]->name, LONGEST_NAME);
     }
+}
+
+const char *hpcm_kernels(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, list_names);
+    return names;
 }

@@ -26,8 +26,8 @@ static inline int32_t rounded(float v) {
 
 enum { HIGH_SHIFT = 15, LOW_MASK = 0x7FFF };
 
-ALWAYS_INLINE void quantise_row(const float *restrict x, const float *restrict scale, float limit, int channels,
-                                int16_t *restrict whole, int16_t *restrict high) {
+ALWAYS_INLINE void round_channels(const float *restrict x, const float *restrict scale, float limit, int channels,
+                                  int16_t *restrict whole, int16_t *restrict high) {
     if (!high) {
         for (int c = 0; c < channels; c++) whole[c] = (int16_t)rounded(clamped(x[c] * scale[c], limit));
         return;
@@ -39,11 +39,11 @@ ALWAYS_INLINE void quantise_row(const float *restrict x, const float *restrict s
     }
 }
 
-static void quantise(const float *x, ptrdiff_t stride, const float *scale, float limit, int places, int channels,
-                     int16_t *whole, int16_t *high, ptrdiff_t whole_stride) {
+static void round_inputs(const float *x, ptrdiff_t stride, const float *scale, float limit, int places, int channels,
+                         int16_t *whole, int16_t *high, ptrdiff_t whole_stride) {
     for (int p = 0; p < places; p++)
-        quantise_row(x + p * stride, scale, limit, channels, whole + p * whole_stride,
-                     high ? high + p * whole_stride : 0);
+        round_channels(x + p * stride, scale, limit, channels, whole + p * whole_stride,
+                       high ? high + p * whole_stride : 0);
 }
 
 static void round_to_floats(const float *x, const float *scale, float limit, int places, int channels, float *out) {
@@ -68,8 +68,8 @@ ALWAYS_INLINE void finish_outputs(const int32_t *sums, int places, const int out
         }
         if (f->floats) memcpy(f->floats + p * f->floats_stride, y, (size_t)outputs * sizeof *y);
         if (f->whole)
-            quantise_row(y, f->scale, f->limit, outputs, f->whole + p * f->whole_stride,
-                         f->high ? f->high + p * f->whole_stride : 0);
+            round_channels(y, f->scale, f->limit, outputs, f->whole + p * f->whole_stride,
+                           f->high ? f->high + p * f->whole_stride : 0);
     }
 }
 
@@ -106,7 +106,7 @@ static void depthwise(const float *const rows[3], const float *weights, const fl
             ptrdiff_t begin = (ptrdiff_t)p * channels;
             depthwise_place(rows[0] + begin, rows[1] + begin, rows[2] + begin, weights, bias, unit, channels, first, count,
                             y);
-            quantise_row(y, scale + first, limit, count, whole + p * whole_stride + first,
-                         high ? high + p * whole_stride + first : 0);
+            round_channels(y, scale + first, limit, count, whole + p * whole_stride + first,
+                           high ? high + p * whole_stride + first : 0);
         }
 }

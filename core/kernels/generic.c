@@ -20,5 +20,6 @@ static void sums_of(const int16_t *inputs, ptrdiff_t stride, int places, int seg
     }
 }
 
-const hpcm_kernel_set hpcm_generic_kernels = {"generic", COLUMNS, PLACES, sums_of, finish, quantise, round_to_floats,
-                                              depthwise};
+const hpcm_kernel_set hpcm_generic_kernels = {
+    "generic", COLUMNS, PLACES, sums_of, finish, round_inputs, round_to_floats, depthwise,
+};

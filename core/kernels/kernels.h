@@ -41,12 +41,13 @@ typedef struct {
     void (*sums)(const int16_t *inputs, ptrdiff_t stride, int places, int segments, ptrdiff_t segment_stride, int length,
                  const int16_t *weights, const int32_t *bias, int32_t *sums);
 
-    /* What `finish` says to the first `outputs` sums of each place. Its arrays begin at the block's first output. */
-    void (*finish)(const int32_t *sums, int places, int outputs, const hpcm_finish *finish);
+    /* Does to the first `outputs` sums of each place what `how` says. Its arrays begin at the block's first output. */
+    void (*finish)(const int32_t *sums, int places, int outputs, const hpcm_finish *how);
 
-    /* round(x * scale), clamped to limit: x [places][stride] -> whole [places][whole_stride], and high or null. */
-    void (*quantise)(const float *x, ptrdiff_t stride, const float *scale, float limit, int places, int channels,
-                     int16_t *whole, int16_t *high, ptrdiff_t whole_stride);
+    /* The inputs of a dense layer, round(x * scale) clamped to limit: x [places][stride] -> whole
+     * [places][whole_stride], and high or null. */
+    void (*round_inputs)(const float *x, ptrdiff_t stride, const float *scale, float limit, int places, int channels,
+                         int16_t *whole, int16_t *high, ptrdiff_t whole_stride);
 
     /* The same to floats, for depthwise layers. */
     void (*round)(const float *x, const float *scale, float limit, int places, int channels, float *rounded);

@@ -48,7 +48,7 @@ _ROOMS = {"official": "convert.official", "archive": "archive"}
 
 
 def models() -> "list[WeightsFile]":
-    """The models at hand: the bundled ones and those of the user's weights folder. Loads none."""
+    """The installed models: the bundled ones and those of the user's weights folder. Loads none."""
     from .model.find import available
 
     return list(available())

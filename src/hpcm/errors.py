@@ -42,7 +42,7 @@ class MismatchError(HPCMError):
 
 
 class ModelNotFoundError(HPCMError):
-    """No model of the wanted name, or none with the wanted hash, is at hand; the message names both."""
+    """No model of the wanted name, or none with the wanted hash, is installed; the message names both."""
 
 
 class WeightsError(HPCMError):

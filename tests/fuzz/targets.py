@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from hpcm.codec.api import load
 from hpcm.codec.codec import Codec
-from hpcm.core.ans import Decoder, Encoder
+from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part
@@ -186,14 +186,14 @@ def tables(data: bytes) -> None:
         return
     indexes = found.index(np.frombuffer(take.take(64).ljust(64, b"\0"), np.float32))
     try:
-        decoder = Decoder(found, take.rest())
+        decoder = SymbolDecoder(found, take.rest())
         symbols = [decoder.pop(indexes) for _ in range(3)]
     except CorruptError:
         return
-    encoder = Encoder(found)
+    encoder = SymbolEncoder(found)
     for step in symbols:
         encoder.push(step, indexes)
-    again = Decoder(found, b"".join(encoder.finish()))
+    again = SymbolDecoder(found, b"".join(encoder.finish()))
     assert all((again.pop(indexes) == step).all() for step in symbols)
     again.finish()
 

@@ -42,11 +42,11 @@ from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
 from .decoder import decode
 from .encoder import Encoding, Refine
-from .engine import Check, Engine, Loaded, load_engine
+from .engine import Check, Engine, LoadedEngine, load_engine
 from .targets import Level, Trials
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
-MAX_NARROW = 1 << 22  # pixels that a narrow picture may count as, however few are allowed
+MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
 
 
 class Codec:
@@ -85,7 +85,7 @@ class Codec:
         self.models = tuple(models)
         self.max_pixels = max_pixels
         self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap)
-        self._loaded: dict[int, Loaded] = {}
+        self._loaded: dict[int, LoadedEngine] = {}
         self._loading = threading.Lock()
         self._noted: set[str] = set()  # names of models of which it was said that they aren't exact
         self._levels = [Level(model, 0) for model in range(len(self.models))]
@@ -108,7 +108,7 @@ class Codec:
         """What computes the model; of several, the first."""
         return self.loaded().engine
 
-    def loaded(self, model: int = 0, *, keep: bool = False) -> Loaded:
+    def loaded(self, model: int = 0, *, keep: bool = False) -> LoadedEngine:
         """A model, ready to use; unless they are to be kept, the others are given up when it has to be loaded."""
         with self._loading:
             if model not in self._loaded:
@@ -172,7 +172,7 @@ class Codec:
             return trials.smaller_than(bpp)
         if psnr is not None:
             return trials.reaching(psnr)
-        return encoding(level.model).refined(level.level).file(level.level)
+        return encoding(level.model).refined(level.model_level).file(level.model_level)
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -285,7 +285,7 @@ class Codec:
         check_claims(container, loaded.engine.config, box, self.max_pixels if max_pixels is None else max_pixels)
         return to_image(decode(_stoppable(loaded, check), container, box, factor, scale))
 
-    def _model_of(self, container: Container) -> Loaded:
+    def _model_of(self, container: Container) -> LoadedEngine:
         """The model that a file was made with. Raises MismatchError."""
         by_name = sorted(enumerate(self.models), key=lambda model: model[1].name != container.model)
         for index, weights in by_name:  # the one of that name first: hashing takes time
@@ -296,7 +296,7 @@ class Codec:
             raise MismatchError(f"{made_with}, this is {self.weights.name!r} of hash {self.weights.hash.hex()}")
         raise MismatchError(f"{made_with}, which is none of {', '.join(model.name for model in self.models)}")
 
-    def _note_if_inexact(self, loaded: Loaded, on_note: OnNote) -> None:
+    def _note_if_inexact(self, loaded: LoadedEngine, on_note: OnNote) -> None:
         """A note, once, where a model's files may not decode elsewhere."""
         name = loaded.weights.name
         if loaded.engine.config.carrier or name in self._noted:
@@ -308,7 +308,7 @@ class Codec:
         )
 
 
-def _stoppable(loaded: Loaded, check: Check | None) -> Loaded:
+def _stoppable(loaded: LoadedEngine, check: Check | None) -> LoadedEngine:
     """The model, whose work ends when `check` raises."""
     return loaded if check is None else loaded._replace(engine=loaded.engine.stoppable(check))
 

@@ -26,16 +26,16 @@ from ..image.metadata.record import Metadata
 from ..image.picture import Picture, mode_of, unpack_alpha
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends
-from .engine import Engine, Loaded, Size
+from .engine import Engine, LoadedEngine, Size
 from .pixels import assemble, reduced, synthesise
-from .tiles import Tiling, extent, latents_inside, overlap, place
+from .tiles import Tiling, extent, latents_inside, overlap, slices_of
 
 LOG = logging.getLogger(__name__)
 MARGIN = PERIOD  # latents around a tile that tell what its missing ones are; more change nothing (docs/log.md)
 
 
 def decode(
-    loaded: Loaded, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
+    loaded: LoadedEngine, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
 ) -> Picture:
     """The picture of a file, or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`.
 
@@ -123,9 +123,9 @@ class TileDecoder:
             for known, target in zip(self._known(box), whole, strict=False):  # fine scales may be missing
                 stride = (bottom - top) // len(target)
                 common = overlap(there, around)
-                target[place(common, around, stride)] = known[place(common, there, stride)]
+                target[slices_of(common, around, stride)] = known[slices_of(common, there, stride)]
         self._kept = {box: known for box, known in self._kept.items() if self.tiling.cells(box)[3] > top}
-        return self.engine.fill(whole, self.container.level)[place(own, around)]
+        return self.engine.fill(whole, self.container.level)[slices_of(own, around)]
 
     def _known(self, box: Box) -> list[Latent]:
         """What the parts of a tile tell, as `Engine.decode_known` gives it; nothing of a tile without parts."""

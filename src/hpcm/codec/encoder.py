@@ -1,4 +1,4 @@
-"""One picture by one model -> bytes: at a quality level. Which level meets a target finds codec/targets.py.
+"""One picture by one model -> bytes: at a quality level. codec/targets.py finds which level meets a target.
 
 picture --(each tile)--> y --(each level)--> bytes of the tile --> container
 """
@@ -19,7 +19,7 @@ from ..format.container import check_head, pack
 from ..format.fields import PASSES, Box, Container, Part, Tile
 from ..image.picture import Picture, pack_alpha
 from ..util.metrics import psnr_of_mse
-from .engine import Loaded
+from .engine import LoadedEngine
 from .pixels import analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
@@ -42,7 +42,7 @@ class Encoding:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedEngine,
         picture: Picture,
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
@@ -60,13 +60,13 @@ class Encoding:
         self._latents: Mapping[Box, Latents] = {}
 
     def latents(self, box: Box) -> Latents:
-        """Of a tile; without refinement y as g_a gives it."""
+        """What a tile is coded from; without refinement y as g_a gives it."""
         if box in self._latents:
             return self._latents[box]
         return Latents(analyse(self.engine, self.tiling, self.picture, box))
 
     def keep_latents(self) -> None:
-        """Computes those of all tiles, once for several levels."""
+        """Computes the latents of all tiles, once for several levels."""
         if not self._latents:
             self._latents = {box: self.latents(box) for box in self.tiling}
 
@@ -91,7 +91,7 @@ class Encoding:
         return tuple(map(Part, encoded.parts, [*short, last])), encoded.y_hat
 
     def psnr(self, level: int) -> float:
-        """In dB, of what a decoder makes of the file at a level."""
+        """The PSNR in dB of what a decoder makes of the file at a level."""
         picture = self.picture
         whole, grey = self.tiling.whole, picture.colour == "grey"
         y_hats = (self.coded(box, level, self.latents(box))[1] for box in self.tiling)

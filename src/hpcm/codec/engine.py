@@ -86,7 +86,7 @@ class Engine(Protocol):
         ...
 
     def unknown(self, size: Size) -> list[Latent]:
-        """As `decode_known` gives it for y of (h, w) where nothing is known: z and all three scales."""
+        """What `decode_known` gives for y of (h, w) where nothing is known: z and all three scales."""
         ...
 
     def fill(self, known: Sequence[Latent], level: int) -> Latent:
@@ -107,7 +107,7 @@ class Engine(Protocol):
         ...
 
 
-class Loaded(NamedTuple):
+class LoadedEngine(NamedTuple):
     """A model that is ready to use; `weights` describes the very bytes that it was made of."""
 
     engine: Engine
@@ -120,7 +120,7 @@ def load_engine(
     device: str = "cpu",
     threads: int | None = None,
     wrap: Callable[[Engine], Engine] | None = None,
-) -> Loaded:
+) -> LoadedEngine:
     """A model, ready to use.
 
     Args:
@@ -146,7 +146,7 @@ def load_engine(
     else:
         made = _core_engine(weights, stored, config, threads)
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(made).__name__, device)
-    return Loaded(wrap(made) if wrap else made, weights)
+    return LoadedEngine(wrap(made) if wrap else made, weights)
 
 
 def _config(weights: WeightsFile) -> Config:

@@ -30,7 +30,7 @@ from ..format.fields import Box
 from ..image.picture import Picture
 from ..model.config import LATENT_STRIDE
 from .engine import Engine, Samples
-from .tiles import Tiling, cells_of, extent, overlap, pixels_of, place, relative
+from .tiles import Tiling, cells_of, extent, overlap, pixels_of, relative, slices_of
 
 Piece = tuple[Box, Samples]  # a box of the picture in pixels, and what is in it
 
@@ -41,13 +41,13 @@ def analyse(engine: Engine, tiling: Tiling, picture: Picture, tile: Box) -> Late
     outer = tiling.with_halo(own)
     area = pixels_of(outer)
     y = engine.analyse(cropped(picture, overlap(area, tiling.whole)), picture.peak, extent(area))
-    return y[place(own, outer)]
+    return y[slices_of(own, outer)]
 
 
 def cropped(picture: Picture, box: Box) -> Samples:
     """The pixels of a box of the picture, [h, w, 3 or 1]."""
     pixels = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]
-    return pixels[place(box, (0, 0, 0, 0))]
+    return pixels[slices_of(box, (0, 0, 0, 0))]
 
 
 def synthesise(
@@ -127,7 +127,10 @@ def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None =
 
 
 def _block_sums(values: NDArray[Any], factor: int) -> NDArray[np.int64]:
-    """At most 2^16 samples of 16 bits, times an alpha of 8: 40 bits."""
+    """The sum of each `factor` x `factor` block of values [h, w, ...]; at the right and bottom edge of those there are.
+
+    It takes at most 40 bits: 2^16 samples of 16 bits, times an alpha of 8.
+    """
     for axis in (0, 1):
         starts = np.arange(0, values.shape[axis], factor)
         values = np.add.reduceat(values, starts, axis=axis, dtype=np.int64)

@@ -1,6 +1,6 @@
 """The search for smaller files (`effort`): one picture's latents are refined before they are coded.
 
-g_a and h_a are trained for all pictures at once and miss what is best for the one at hand. Here y and z themselves
+g_a and h_a are trained for all pictures at once and miss what is best for a single one. Here y and z themselves
 descend the gradient of the loss, lambda * distortion + bits, through the whole coding loop and g_s. Rounding has no
 gradient, so that it is replaced by stochastic Gumbel annealing: each latent is a random mixture of the two whole
 numbers around it, at first of any, then more and more surely of the nearer one (Yang, Bamler and Mandt, "Improving
@@ -41,7 +41,7 @@ from ..nn.weights import load_model
 from ..util.metrics import SMALLEST
 from .encoder import Encoding, Latents
 from .pixels import cropped
-from .tiles import Tiling, extent, latents_inside, overlap, pixels_of, place
+from .tiles import Tiling, extent, latents_inside, overlap, pixels_of, slices_of
 
 EDGE = 1e-5  # a latent is at least so far from a whole number, where atanh ends
 OnProgress = Callable[[float], None]  # is called with the share of the work that is done, 0 to 1
@@ -150,12 +150,12 @@ class _Window:
     def with_tile(self, seen: Tensor, y_hat: Tensor) -> Tensor:
         """The latents that g_s sees [1, M, h, w], with the tile's own in their place."""
         latents = seen.clone()
-        latents[_place(self.own, self.seen)] = y_hat
+        latents[_slices_of(self.own, self.seen)] = y_hat
         return latents
 
     def compared(self, x_hat: Tensor) -> Tensor:
-        """Of g_s's result [1, 3, 16h, 16w] what is compared with the original: [1, 3, H, W]."""
-        return x_hat[_place(self.area, pixels_of(self.seen))]
+        """The pixels [1, 3, H, W] of g_s's result [1, 3, 16h, 16w] that are compared with the original."""
+        return x_hat[_slices_of(self.area, pixels_of(self.seen))]
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class _Refiner:
         return 8 * sum(len(part.payload) for part in tile) + float(self._distortion(around, y_hat)), y_hat
 
     def _surroundings(self, box: Box) -> _Surroundings:
-        """Of a tile, with its neighbours as they are at the moment."""
+        """The surroundings of a tile, with its neighbours as they are at the moment."""
         picture, tiling = self.job.picture, self.job.tiling
         window = _Window(tiling, box)
         rows, columns = extent(window.seen)
@@ -260,7 +260,7 @@ class _Refiner:
         for other in window.neighbours:
             cells = tiling.cells(other)
             common = overlap(cells, window.seen)
-            seen[_place(common, window.seen)] = self._y_hat(other)[_place(common, cells)]
+            seen[_slices_of(common, window.seen)] = self._y_hat(other)[_slices_of(common, cells)]
         pixels = picture_tensor(cropped(picture, window.area), picture.peak, extent(window.area), self.device)
         return _Surroundings(window, seen, pixels[:, :1] if picture.colour == "grey" else pixels)
 
@@ -275,6 +275,6 @@ class _Refiner:
         return tensor_of(latent, self.device)
 
 
-def _place(box: Box, inside: Box) -> tuple[EllipsisType, slice, slice]:
-    """Where a box lies in a tensor [1, C, h, w] of another one."""
-    return ..., *place(box, inside)
+def _slices_of(box: Box, inside: Box) -> tuple[EllipsisType, slice, slice]:
+    """The rows and columns of a box in a tensor [1, C, h, w] of another one."""
+    return ..., *slices_of(box, inside)

@@ -23,8 +23,8 @@ KEPT = 16  # files of levels that are kept while levels are tried: more than are
 class Level(NamedTuple):
     """A quality level of a codec: one of the levels of one of its models."""
 
-    model: int
-    level: int
+    model: int  # among the codec's
+    model_level: int  # among that model's
 
 
 class Trials:
@@ -51,31 +51,32 @@ class Trials:
         self._encoding = lru_cache(maxsize=1)(encoding)  # with its latents: those of one model are in memory
         self.file = lru_cache(KEPT)(self._file)
         several_models = levels[0].model != levels[-1].model
-        self._size_falls = math.inf if several_models else SIZE_FALLS  # of models that were trained apart: by any
+        # Of models that were trained apart, a higher level may have a file that is smaller by any number of bytes.
+        self._size_falls = math.inf if several_models else SIZE_FALLS
 
-    # ---- at a level, counted from 0, the worst ----------------------------------------------------------------------
+    # ---- at a level of the codec, from 0, the worst ------------------------------------------------------------------
 
     def encoding(self, level: int) -> Encoding:
-        """By the model that a level belongs to."""
+        """The picture encoded by the model that a level belongs to."""
         job = self._encoding(self.levels[level].model)
         job.keep_latents()
         return job
 
     def _file(self, level: int) -> bytes:
         """The file at a level, without refinement."""
-        return self.encoding(level).file(self.levels[level].level)
+        return self.encoding(level).file(self.levels[level].model_level)
 
     def psnr(self, level: int) -> float:
-        """In dB, of what is decoded from `file`."""
-        return self.encoding(level).psnr(self.levels[level].level)
+        """The PSNR in dB of what is decoded from `file`."""
+        return self.encoding(level).psnr(self.levels[level].model_level)
 
     def refined(self, level: int) -> Encoding:
-        """With latents that are refined for a level."""
-        return self.encoding(level).refined(self.levels[level].level)
+        """`encoding` with latents that are refined for the level."""
+        return self.encoding(level).refined(self.levels[level].model_level)
 
     def refined_file(self, level: int) -> bytes:
         """The file at a level with latents that are refined for it."""
-        return self.refined(level).file(self.levels[level].level)
+        return self.refined(level).file(self.levels[level].model_level)
 
     # ---- targets ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ class Trials:
         return file
 
     def _refined_within(self, limit: float, best: int, sizes: Mapping[int, int]) -> bytes:
-        """Of `best`, the highest level that fits, or of a higher one that is expected to fit when it is refined."""
+        """The refined file of `best`, the highest level that fits, or of a higher one that is expected to fit."""
         plain = self.file(best)
         refined = min(self.refined_file(best), plain, key=len)
         expected = len(refined) / len(plain)
@@ -114,7 +115,7 @@ class Trials:
         return self._best(psnr, tried)
 
     def _smallest(self, levels: Sequence[int]) -> int:
-        """Of rising levels the one with the smallest file."""
+        """The one of rising levels with the smallest file."""
         best = levels[0]
         for level in levels[1:]:
             size, smallest = len(self.file(level)), len(self.file(best))
@@ -128,10 +129,10 @@ class Trials:
         """Refined files that reach `psnr`: from `level` downwards as long as they do, or upwards until one does."""
         direction = 0
         while self.refines and 0 <= level < len(self.levels):
-            job, own_level = self.refined(level), self.levels[level].level
-            reached = job.psnr(own_level) >= psnr
+            job, model_level = self.refined(level), self.levels[level].model_level
+            reached = job.psnr(model_level) >= psnr
             if reached:
-                yield job.file(own_level)
+                yield job.file(model_level)
             if direction == (1 if reached else -1):
                 return
             direction = -1 if reached else 1
@@ -140,16 +141,16 @@ class Trials:
     def _best(self, psnr: float, tried: Mapping[int, float]) -> bytes:
         """The file with the highest PSNR where without refinement none of those that were tried reaches `psnr`."""
         level = max(tried, key=lambda level: (tried[level], -level))
-        own_level = self.levels[level].level
+        model_level = self.levels[level].model_level
         job, best = self.encoding(level), tried[level]
         if self.refines:
             refined = self.refined(level)
-            value = refined.psnr(own_level)
+            value = refined.psnr(model_level)
             job, best = (refined, value) if value > best else (job, best)
         if best < psnr:
             used = f"the best one, {best:.2f} dB, was used"
             self.on_note(f"no level of {job.weights.name} reaches {psnr:g} dB on this picture: {used}")
-        return job.file(own_level)
+        return job.file(model_level)
 
 
 def explored(order: Sequence[int], value: Callable[[int], float], target: float) -> dict[int, float]:

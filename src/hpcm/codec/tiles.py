@@ -85,8 +85,8 @@ def latents_inside(tile: Box) -> tuple[int, int]:
     return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
 
 
-def place(box: Box, inside: Box, stride: int = 1) -> tuple[slice, slice]:
-    """Where a box lies in an array [h, w, C] of another one, of which one value stands for `stride` x `stride`."""
+def slices_of(box: Box, inside: Box, stride: int = 1) -> tuple[slice, slice]:
+    """The rows and columns of a box in an array [h, w, C] of another one; a value stands for `stride` x `stride`."""
     left, top, right, bottom = box
     rows = slice((top - inside[1]) // stride, (bottom - inside[1]) // stride)
     columns = slice((left - inside[0]) // stride, (right - inside[0]) // stride)

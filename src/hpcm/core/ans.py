@@ -1,9 +1,9 @@
 """Symbols and table indexes <-> bytes, by libhpcm; core/ans.c describes the stream.
 
-A stack of asymmetric numeral systems is last in, first out, so `Encoder.push` only collects, in the order in which the
-decoder will ask, and `Encoder.finish` codes everything from the last symbol to the first. A beginning of the bytes
-decodes to a beginning of the symbols: `Encoder.cut` marks where a *part* ends, and the bytes that a decoder has taken
-by then are the parts so far. Any int32 is codable.
+A stack of asymmetric numeral systems is last in, first out, so `SymbolEncoder.push` only collects, in the order in
+which the decoder will ask, and `finish` codes everything from the last symbol to the first. A beginning of the bytes
+decodes to a beginning of the symbols: `cut` marks where a *part* ends, and the bytes that a decoder has taken by then
+are the parts so far. Any int32 is codable.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _tables(tables: Tables) -> _Owned:
     return _Owned("hpcm_tables_create", "hpcm_tables_free", *numbers)
 
 
-class Encoder:
+class SymbolEncoder:
     """Collects symbols in decoding order; `finish` turns them into bytes."""
 
     def __init__(self, tables: Tables) -> None:
@@ -54,7 +54,7 @@ class Encoder:
         self._cuts = 0
 
     def push(self, symbols: Symbols, indexes: Indexes) -> None:
-        """Add symbols (int32 [n]) with their tables' numbers (uint8 [n]), as one later `Decoder.pop` will ask for them.
+        """Add symbols (int32 [n]) with their tables' numbers (uint8 [n]), as one later `pop` will ask for them.
 
         Raises ValueError for other types or shapes, or for a table that doesn't exist.
         """
@@ -78,7 +78,7 @@ class Encoder:
         return [whole[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
-class Decoder:
+class SymbolDecoder:
     """Gives symbols back in the order in which they were pushed. The first parts alone give their symbols.
 
     Damaged data gives wrong symbols or CorruptError, nothing else, and memory in proportion to the symbols asked for.
@@ -95,7 +95,7 @@ class Decoder:
         self._coder = _Owned("hpcm_decoder_create", "hpcm_decoder_free", self._tables.handle, bytes(data), len(data))
 
     def pop(self, indexes: Indexes) -> Symbols:
-        """The next symbols (int32 [n]) for their tables' numbers (uint8 [n]); asks as one `Encoder.push` was made.
+        """The next symbols (int32 [n]) for their tables' numbers (uint8 [n]); asks as one `push` was made.
 
         Raises CorruptError when damaged data gives a number that is no int32, ValueError for wrong indexes.
         """

@@ -14,18 +14,15 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from ..model import order
-from ..model.config import Config
+from ..model.config import LATENT_STRIDE, LATENTS_PER_Z, Config
 from ..model.tables import Tables
 from ..util.hardware import cores
 from . import library as c
 from .coded import Decoded, Encoded, Latent
-from .library import check_status, library, pointer
 
 Size = tuple[int, int]  # rows and columns
-STEMS = ("conv4", "conv2", "unshuffle8")
+STEM_NUMBERS = {"conv4": 0, "conv2": 1, "unshuffle8": 2}  # hpcm_stem
 COARSENING = (4, 2, 1)  # of y on scales 1, 2, 3
-PLACES_PER_Z = 4
-PIXELS_PER_PLACE = 16
 
 
 class CoreEngine:
@@ -50,8 +47,8 @@ class CoreEngine:
 
     @property
     def kernels(self) -> str:
-        """The name of the inner loops that this machine runs: "avx512", "avx2" or "generic"."""
-        return str(library().hpcm_model_kernels(self._model.handle).decode())
+        """The name of the set of kernels that the model uses: a file of core/kernels."""
+        return str(c.library().hpcm_model_kernels(self._model.handle).decode())
 
     def stoppable(self, check: Callable[[], None]) -> CoreEngine:
         engine = copy(self)  # of the same model
@@ -61,10 +58,10 @@ class CoreEngine:
     def analyse(self, pixels: NDArray[Any], peak: int, size: Size) -> Latent:
         pixels = _rows_of(pixels)
         rows, columns, channels = pixels.shape
-        h, w = size[0] // PIXELS_PER_PLACE, size[1] // PIXELS_PER_PLACE
+        h, w = size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE
         y = np.empty((h, w, self.config.M), np.float32)
-        data = c.Pixels(pointer(pixels), pixels.strides[0], pixels.itemsize, rows, columns, channels, peak)
-        self._call("hpcm_analyse", byref(data), h, w, pointer(y))
+        data = c.Pixels(c.pointer(pixels), pixels.strides[0], pixels.itemsize, rows, columns, channels, peak)
+        self._call("hpcm_analyse", byref(data), h, w, c.pointer(y))
         return y
 
     def synthesise(
@@ -77,7 +74,7 @@ class CoreEngine:
         dtype = np.uint8 if bit_depth == 8 else np.uint16
         pixels = np.empty((bottom - top, right - left, channels), dtype)
         box = (c_int32 * 4)(*crop)
-        self._call("hpcm_synthesise", pointer(y_hat), h, w, box, pixels.itemsize, channels, pointer(pixels))
+        self._call("hpcm_synthesise", c.pointer(y_hat), h, w, box, pixels.itemsize, channels, c.pointer(pixels))
         return pixels[..., 0] if grey else pixels
 
     def encode(self, y: Latent, level: int, inside: Size | None = None, z: Latent | None = None) -> Encoded:
@@ -87,21 +84,21 @@ class CoreEngine:
         y_hat, payload = np.empty_like(y), c.Payload()
         self._call(
             "hpcm_encode",
-            pointer(y),
-            None if z is None else pointer(z),
+            c.pointer(y),
+            None if z is None else c.pointer(z),
             *(h, w, level, *(inside or (h, w))),
-            pointer(y_hat),
+            c.pointer(y_hat),
             byref(payload),
         )
         data = string_at(payload.bytes, sum(payload.sizes))
-        library().hpcm_payload_free(byref(payload))
+        c.library().hpcm_payload_free(byref(payload))
         parts = [data[begin:end] for begin, end in pairwise(accumulate(payload.sizes, initial=0))]
         return Encoded(parts, list(payload.checksums), y_hat)
 
     def decode(self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None) -> Decoded:
         y_hat, decoded = np.empty((*size, self.config.M), np.float32), c.Decoded()
         coding = (payload, len(payload), steps, *size, level, *(inside or size))
-        self._call("hpcm_decode", *coding, pointer(y_hat), byref(decoded))
+        self._call("hpcm_decode", *coding, c.pointer(y_hat), byref(decoded))
         return Decoded(y_hat, decoded.checksum, decoded.words_left)
 
     def decode_known(
@@ -109,15 +106,15 @@ class CoreEngine:
     ) -> tuple[list[Latent], int]:
         z, *scales = self.unknown(size)
         begun = {step.scale for step in order.steps_of(self.config)[: steps - 1]}
-        pointers = (c_void_p * 3)(*map(pointer, scales))
+        pointers = (c_void_p * 3)(*map(c.pointer, scales))
         coding, decoded = (payload, len(payload), steps, *size, level, *(inside or size)), c.Decoded()
-        self._call("hpcm_decode_known", *coding, pointer(z), pointers, byref(decoded))
+        self._call("hpcm_decode_known", *coding, c.pointer(z), pointers, byref(decoded))
         return [z, *(y for scale, y in enumerate(scales) if scale in begun)], decoded.checksum
 
     def unknown(self, size: Size) -> list[Latent]:
         h, w = size
         coarsening = COARSENING if self.config.hierarchy else (1, 1, 1)
-        shapes = [(h // PLACES_PER_Z, w // PLACES_PER_Z, self.config.N)]
+        shapes = [(h // LATENTS_PER_Z, w // LATENTS_PER_Z, self.config.N)]
         shapes += [(h // times, w // times, self.config.M) for times in coarsening]
         return [np.full(shape, np.nan, np.float32) for shape in shapes]
 
@@ -125,7 +122,7 @@ class CoreEngine:
         z, *scales = map(_contiguous, known)
         h, w, _ = scales[-1].shape
         y_hat = np.empty((h, w, self.config.M), np.float32)
-        self._call("hpcm_fill", pointer(z), (c_void_p * 3)(*map(pointer, scales)), h, w, level, pointer(y_hat))
+        self._call("hpcm_fill", c.pointer(z), (c_void_p * 3)(*map(c.pointer, scales)), h, w, level, c.pointer(y_hat))
         return y_hat
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -140,10 +137,10 @@ class CoreEngine:
                 raised.append(error)
             return len(raised)
 
-        status = getattr(library(), name)(self._model.handle, *arguments, c.Check(check), None)
+        status = getattr(c.library(), name)(self._model.handle, *arguments, c.Check(check), None)
         if raised:
             raise raised[0]
-        check_status(status)
+        c.check_status(status)
 
 
 class _Model:
@@ -156,13 +153,13 @@ class _Model:
         arrays |= {f"tables.{key}": getattr(tables, key) for key in ("scales", "radius", "frequencies")}
         described = (c.Array * len(arrays))(*(_described(name, array) for name, array in arrays.items()))
         message, self.handle = create_string_buffer(c.MESSAGE_BYTES), c_void_p()
-        status = library().hpcm_model_create(
+        status = c.library().hpcm_model_create(
             byref(_config_of(config)), described, len(arrays), threads, byref(self.handle), message
         )
         if status == c.BAD_MODEL:
             raise WeightsError(f"{what}: the weights don't fit their configuration: {message.value.decode()}")
-        check_status(status)
-        weakref.finalize(self, library().hpcm_model_free, self.handle)
+        c.check_status(status)
+        weakref.finalize(self, c.library().hpcm_model_free, self.handle)
 
 
 def _described(name: str, array: np.ndarray) -> c.Array:
@@ -170,7 +167,7 @@ def _described(name: str, array: np.ndarray) -> c.Array:
         raise WeightsError(f"a tensor is called {name!r}, which no weights file holds")
     if array.dtype.name not in c.TYPES or array.ndim > 4:
         raise WeightsError(f"{name} is {array.dtype} with {array.ndim} dimensions, which no weights file holds")
-    return c.Array(name.encode(), pointer(array), tuple(array.shape), array.ndim, c.TYPES.index(array.dtype.name))
+    return c.Array(name.encode(), c.pointer(array), tuple(array.shape), array.ndim, c.TYPES.index(array.dtype.name))
 
 
 def _config_of(config: Config) -> c.Config:
@@ -178,7 +175,7 @@ def _config_of(config: Config) -> c.Config:
     made = c.Config(
         M=config.M,
         N=config.N,
-        stem=STEMS.index(config.stem),
+        stem=STEM_NUMBERS[config.stem],
         partial=config.partial,
         ratio=config.ratio,
         prior_width=config.prior_width,

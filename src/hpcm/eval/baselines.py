@@ -213,7 +213,7 @@ BASELINES: dict[str, Callable[..., Codec]] = {  # each takes `threads`, by defau
     "jpeg": Jpeg,
     "mozjpeg": MozJpeg,
     "webp": WebP,
-    "avif": partial(Avif, "AVIF", "4:4:4", "psnr"),
+    "avif": partial(Avif, "AVIF, tuned for PSNR", "4:4:4", "psnr"),
     "avif-slow": partial(Avif, "AVIF speed 0", "4:4:4", "psnr", 0),
     "avif-420": partial(Avif, "AVIF 4:2:0", "4:2:0", "psnr"),
     "avif-ssim": partial(Avif, "AVIF tune=ssim", "4:4:4", "ssim"),

@@ -9,9 +9,8 @@ from typing import Any
 
 from ..errors import UsageError
 from .bdrate import MAX_BPP, points_of
-from .results import Results
+from .results import METRICS, Results
 
-AXES = {"psnr": "PSNR in dB, mean over pictures", "ms_ssim_db": "MS-SSIM in dB", "ssimulacra2": "SSIMULACRA 2"}
 MODELS = ("#c8102e", "#e8590c", "#9c36b5", "#5f3dc4")  # colours
 BASELINES = ("#495057", "#1971c2", "#2f9e44", "#f08c00", "#0c8599", "#6741d9", "#845ef7", "#66a80f", "#868e96")
 STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2)), (0, (2, 2)), (0, (8, 3)))  # of published curves
@@ -33,7 +32,7 @@ def plot(results: Results, metric: str) -> Any | None:
     axes = figure.add_subplot()
     _draw_published(axes, results, metric, right)
     _draw_measured(axes, results, curves)
-    axes.set(xlabel="bits per pixel, of whole files", ylabel=AXES[metric], xlim=(0, right))
+    axes.set(xlabel="bits per pixel, of whole files", ylabel=METRICS[metric].axis, xlim=(0, right))
     axes.grid(color="#e9ecef")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,8 +18,6 @@ PAGE = "page.html"  # a template of Jinja
 RATES = (0.25, 0.5, 1.0)  # bits per pixel at which tables show a quality
 SUMMARY_RATE = 0.5
 ANCHORS = ("avif-iq", "avif", "jpeg")  # the first one that was measured is what the summary compares with
-UNITS = {"psnr": " dB", "ms_ssim_db": " dB", "ssimulacra2": ""}
-DIGITS = {"psnr": 2, "ms_ssim_db": 2, "ssimulacra2": 1}
 STRONGEST = 60  # percent: the BD-rate that has the strongest colour
 
 
@@ -46,7 +44,7 @@ def write_report(results: Results, compared: Sequence[SideBySide], folder: Path)
         summary=summary(results),
         summary_note=summary_note(results),
         figures=figures,
-        matrices=[(METRICS[metric], matrix(results, metric), shades(results, metric)) for metric in with_bd_rates],
+        matrices=[(METRICS[metric].name, matrix(results, metric), shades(results, metric)) for metric in with_bd_rates],
         memory_and_times=memory_and_times(results),
         pictures=per_picture(results),
         points=[(codec.label, all_points(codec)) for codec in results.codecs.values()],
@@ -128,9 +126,9 @@ def summary(results: Results, times: Results | None = None) -> Table:
             row += [percent(results, metric, anchor, name) or "-" for metric in metrics]
         timed = (times or results).codecs[name]
         rows.append([*row, f"{timed.median_time('encode_s'):.3f} s", f"{timed.median_time('decode_s'):.3f} s"])
-    heads = ["codec", *_first_with([METRICS[metric] for metric in metrics], after=f" at {SUMMARY_RATE:g} bpp")]
+    heads = ["codec", *_first_with([METRICS[metric].name for metric in metrics], after=f" at {SUMMARY_RATE:g} bpp")]
     if anchor:
-        heads += _first_with([f"by {METRICS[metric]}" for metric in metrics], before="BD-rate ")
+        heads += _first_with([f"by {METRICS[metric].name}" for metric in metrics], before="BD-rate ")
     return Table([*heads, "encode", "decode"], rows)
 
 
@@ -141,14 +139,15 @@ def _first_with(heads: list[str], before: str = "", after: str = "") -> list[str
 
 def qualities(results: Results, metric: str) -> Table:
     """The qualities at RATES."""
-    heads = ["codec", *(f"{METRICS[metric]} at {rate:g} bpp" for rate in RATES)]
+    heads = ["codec", *(f"{METRICS[metric].name} at {rate:g} bpp" for rate in RATES)]
     rows = [[c.label, *(quality(c, rate, metric) for rate in RATES)] for c in results.codecs.values()]
     return Table(heads, rows)
 
 
 def quality(codec: CodecResult, rate: float, metric: str) -> str:
     value = codec.quality_at(rate, metric)
-    return "-" if value is None else f"{value:.{DIGITS[metric]}f}{UNITS[metric]}"
+    shown = METRICS[metric]
+    return "-" if value is None else f"{value:.{shown.digits}f}{shown.unit}"
 
 
 def matrix(results: Results, metric: str) -> Table:

@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..util import atomic
@@ -28,7 +28,22 @@ from .metrics import decibels
 from .protocol import Setting, TimeSplit
 
 FILE = "results.json"
-METRICS = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA 2"}  # with BD-rates; attributes of Point
+
+
+class Metric(NamedTuple):
+    """How a metric is shown."""
+
+    name: str
+    unit: str  # behind a value
+    digits: int  # behind the point
+    axis: str  # of a plot
+
+
+METRICS = {  # with BD-rates, a plot and columns in the tables; by the attribute of Point
+    "psnr": Metric("PSNR", unit=" dB", digits=2, axis="PSNR in dB, mean over pictures"),
+    "ms_ssim_db": Metric("MS-SSIM", unit=" dB", digits=2, axis="MS-SSIM in dB"),
+    "ssimulacra2": Metric("SSIMULACRA 2", unit="", digits=1, axis="SSIMULACRA 2"),
+}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ PICTURE_CHANNELS = 3
 CELL = 8  # side in pixels of the cells of the "unshuffle8" stem
 LATENT_STRIDE = 16  # pixels between neighbours of y
 HYPER_STRIDE = 64  # pixels between neighbours of z
+LATENTS_PER_Z = HYPER_STRIDE // LATENT_STRIDE  # rows, or columns, of y for one of z
 STEMS = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}  # their strides
 STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
 MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)

@@ -114,7 +114,7 @@ def read(weights: WeightsFile) -> tuple[WeightsFile, bytes]:
 
 
 def sha256(file: BinaryIO) -> bytes:
-    """Of an open file, 32 bytes."""
+    """The SHA-256 of an open file, 32 bytes."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

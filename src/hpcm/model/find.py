@@ -97,7 +97,7 @@ def _at(path: Path) -> WeightsFile:
 
 
 def _of_name(models: list[WeightsFile], name: str) -> list[WeightsFile]:
-    """The model of this very name, or in a file of it; none, or one."""
+    """A list of the model that has this name, or whose file has it; empty if there is none."""
     return [weights for weights in models if name in (weights.name, weights.path.stem)][:1]
 
 

@@ -16,6 +16,12 @@ A weights file holds, for each convolution NAME,
 and in its metadata, under "layers", the `Geometry` of each. The modules in torch hold the same numbers as float32:
 
     NAME.weight = k * 2^exponent      NAME.bias = bias * 2^exponent      NAME.input_scale = 2^input_bits      NAME.limit
+
+The two powers of two have other names elsewhere:
+
+    here          for each          docs/core.md    nn/exact/grid.py    torch                 core/model.h
+    input_bits    input channel     b               b                   input_scale = 2^b     scale = 2^b
+    exponent      output channel    e               -a                  in weight and bias    unit = 2^e
 """
 
 from __future__ import annotations
@@ -31,14 +37,14 @@ import numpy as np
 from ..errors import WeightsError
 from .config import Config
 
-PARTS = ("weight", "bias", "exponent", "input_bits", "limit")  # of a convolution in a weights file
-FLOAT_PARTS = ("weight", "bias", "input_scale", "limit")  # and in torch
+TENSORS = ("weight", "bias", "exponent", "input_bits", "limit")  # of a convolution in a weights file
+FLOAT_TENSORS = ("weight", "bias", "input_scale", "limit")  # and in torch
 TRANSFORMS = ("g_a", "h_a", "g_s")  # networks that may be exact, but needn't be: no symbol is decoded with them
 CARRIER_BITS = {"float32": 24, "split": 24, "float64": 53}  # of the mantissa, the leading one among them
 TRANSFORM_BITS = 31  # of the sums of transforms, which are int32
 MAX_POWER = 64  # of two, in either direction
 MAX_LIMIT = 1 << 22  # of |m|; up to here float32 has halves to round
-PART = 640  # products of a part of a sum, about, where sums are split
+PART = 640  # products, about, of each part of a sum that is split
 INT8_MAX, INT16_MAX = 127, 32767
 
 
@@ -130,12 +136,12 @@ class Layer:
 
     @property
     def bits(self) -> int:
-        """What its sums may take."""
+        """Bits that its sums may take, the sign not among them."""
         return TRANSFORM_BITS if self.is_transform else CARRIER_BITS[self.carrier]
 
     @property
     def room(self) -> int:
-        """The largest magnitude that a sum may have. 2^31 itself is no int32."""
+        """The largest magnitude that a sum is allowed to have. 2^31 itself is no int32."""
         return 2**self.bits - 1 if self.is_transform else 2**self.bits
 
     @property
@@ -160,17 +166,17 @@ class Layer:
 
     @cached_property
     def parts(self) -> list[slice]:
-        """See `parts`."""
+        """The input channels whose products are summed exactly, part by part; one part unless sums are split."""
         return parts(self.weight.shape, self.geometry, self.carrier == "split" and not self.is_transform)
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """How large the sum of each row, or its largest part, can get, float64 [rows]."""
+        """The largest magnitude that the sum of each row, or its largest part, can have, float64 [rows]."""
         return row_weights(self.rows, self.parts) * float(self.limit) + np.abs(self.row_biases)
 
     @property
     def share(self) -> float:
-        """Of what its sums may take, how much they can take."""
+        """How large its sums can get, as a share of `room`."""
         return float(self.reach.max() / self.room)
 
 
@@ -195,11 +201,11 @@ def row_weights(k: np.ndarray, parts: list[slice]) -> np.ndarray:
 # ---- in weights files ------------------------------------------------------------------------------------------------
 
 
-def layers(parameters: Mapping[str, np.ndarray], geometries: Geometries, config: Config) -> Iterator[Layer]:
-    """The exact convolutions of a weights file. Raises KeyError where a part of one is missing."""
+def exact_layers(parameters: Mapping[str, np.ndarray], geometries: Geometries, config: Config) -> Iterator[Layer]:
+    """The exact convolutions of a weights file. Raises KeyError where a tensor is missing."""
     for name, geometry in geometries.items():
-        numbers = {part: parameters[f"{name}.{part}"] for part in PARTS}
-        yield Layer(name=name, geometry=geometry, carrier=config.carrier, **numbers)
+        tensors = {tensor: parameters[f"{name}.{tensor}"] for tensor in TENSORS}
+        yield Layer(name=name, geometry=geometry, carrier=config.carrier, **tensors)
 
 
 def to_json(geometries: Geometries) -> str:
@@ -225,7 +231,7 @@ def to_integers(parameters: Mapping[str, np.ndarray], geometries: Geometries) ->
     """The parameters of a model in torch as they are stored. Raises WeightsError where integers don't hold them."""
     stored = dict(parameters)
     for name, geometry in geometries.items():
-        weight, bias, scale, limit = (stored.pop(f"{name}.{part}").astype(np.float64) for part in FLOAT_PARTS)
+        weight, bias, scale, limit = (stored.pop(f"{name}.{tensor}").astype(np.float64) for tensor in FLOAT_TENSORS)
         mantissa, power = np.frexp(scale)
         weights_finite = np.isfinite(weight).all() and np.isfinite(bias).all()
         if not (weights_finite and (mantissa == 0.5).all() and limit == np.round(limit)):
@@ -234,13 +240,13 @@ def to_integers(parameters: Mapping[str, np.ndarray], geometries: Geometries) ->
         k = np.ldexp(weight, -geometry.by_output(exponent))
         values = (k, np.ldexp(bias, -exponent), exponent, power - 1, limit)
         fitting = (("int8", "int16"), ("int32", "int64"), ("int8",), ("int8",), ("int32",))
-        for part, value, dtypes in zip(PARTS, values, fitting, strict=True):
-            stored[f"{name}.{part}"] = _narrowed(name, part, value, dtypes)
+        for tensor, value, dtypes in zip(TENSORS, values, fitting, strict=True):
+            stored[f"{name}.{tensor}"] = _narrowed(name, tensor, value, dtypes)
     return stored
 
 
 def _exponents(weight: np.ndarray, bias: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """For each output channel, of the largest power of two that divides its weights and its bias; of zeros, 0."""
+    """The exponents [out] of the largest powers of two that divide each output channel's weights and bias; 0 for zeros."""
     output = 1 if geometry.transposed else 0
     weights = np.moveaxis(weight, output, 0).reshape(len(bias), -1)
     mantissa, power = np.frexp(np.concatenate((weights, bias[:, None]), 1))
@@ -251,12 +257,12 @@ def _exponents(weight: np.ndarray, bias: np.ndarray, geometry: Geometry) -> np.n
     return np.where(exponents == zero, 0, exponents)
 
 
-def _narrowed(name: str, part: str, values: np.ndarray, dtypes: tuple[str, ...]) -> np.ndarray:
+def _narrowed(name: str, tensor: str, values: np.ndarray, dtypes: tuple[str, ...]) -> np.ndarray:
     """Integers in the narrowest of the types. Raises WeightsError where none holds them."""
     for dtype in dtypes:
         if np.abs(values).max(initial=0) <= np.iinfo(dtype).max:
             return values.astype(dtype)
-    raise _inexact(name, f"its {part} doesn't fit {dtypes[-1]}")
+    raise _inexact(name, f"its {tensor} doesn't fit {dtypes[-1]}")
 
 
 def _inexact(name: str, why: str) -> WeightsError:
@@ -267,7 +273,7 @@ def to_floats(parameters: Mapping[str, np.ndarray], geometries: Geometries) -> d
     """The parameters of a weights file as a model in torch has them, float32. Raises KeyError."""
     floats = dict(parameters)
     for name, geometry in geometries.items():
-        k, bias, exponent, input_bits, limit = (floats.pop(f"{name}.{part}") for part in PARTS)
+        k, bias, exponent, input_bits, limit = (floats.pop(f"{name}.{tensor}") for tensor in TENSORS)
         power = exponent.astype(np.int32)
         floats[f"{name}.weight"] = np.ldexp(k.astype(np.float32), geometry.by_output(power))
         floats[f"{name}.bias"] = np.ldexp(bias.astype(np.float32), power)

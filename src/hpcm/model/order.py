@@ -27,9 +27,9 @@ PERIOD = 8  # the table repeats every 8 places
 QUADS = ((0, 0), (0, 1), (1, 0), (1, 1))
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # of a group's half-resolution lattice, by g % 4
 SUBPHASES = QUADS  # of a group's quarter-resolution lattice inside that one, by g // 2
-SCALE2_ORDER = ((3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))  # [step][g // 2]: which of QUADS is coded
-# Scale 3 codes 4x4 patterns of two positions; pattern ORDER[k][g] at turn k (turns 0 and 1 are scales 1 and 2).
-PATTERNS = (
+# A *turn* codes one pattern of each group: scale 2 has three turns, scale 3 six. A scale's steps share them out.
+SCALE2_ORDER = ((3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))  # [turn][g // 2]: which of QUADS is coded
+PATTERNS = (  # of scale 3: two positions in a cell of 4x4
     ((0, 0), (2, 2)),
     ((0, 2), (2, 0)),
     ((1, 1), (3, 3)),
@@ -39,9 +39,7 @@ PATTERNS = (
     ((1, 0), (3, 2)),
     ((1, 2), (3, 0)),
 )
-ORDER = (
-    (0, 2, 4, 6, 1, 3, 5, 7),
-    (1, 3, 5, 7, 0, 2, 4, 6),
+SCALE3_ORDER = (  # [turn][g]: which of PATTERNS is coded
     (2, 4, 6, 0, 3, 5, 7, 1),
     (3, 5, 7, 1, 2, 4, 6, 0),
     (4, 6, 0, 2, 5, 7, 1, 3),
@@ -53,16 +51,17 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Step:
-    """One coding step: its number, its scale (0, 1, 2) and its number on that scale."""
+    """One coding step of y."""
 
-    index: int
-    scale: int
-    turn: int
+    index: int  # among all steps of y, from 0
+    scale: int  # index of its scale: 0, 1, 2 for scales 1, 2, 3
+    begins_scale: bool  # whether it is the first one there
 
 
 def steps_of(config: Config) -> list[Step]:
-    counts = [(scale, turn) for scale, count in enumerate(config.steps) for turn in range(count)]
-    return [Step(index, scale, turn) for index, (scale, turn) in enumerate(counts)]
+    """The coding steps of y in their order."""
+    numbers = [(scale, number) for scale, count in enumerate(config.steps) for number in range(count)]
+    return [Step(index, scale, begins_scale=number == 0) for index, (scale, number) in enumerate(numbers)]
 
 
 def pass_ends(config: Config) -> list[int]:
@@ -81,17 +80,17 @@ def table(steps: tuple[int, int, int]) -> np.ndarray:
     coarse, middle, fine = steps
     order = np.full((GROUPS, PERIOD, PERIOD), -1)
     for g in range(GROUPS):
-        for turn in range(2, 8):
-            for half, (i, j) in enumerate(PATTERNS[ORDER[turn][g]]):
-                slot = 2 * (turn - 2) + half  # twelve half turns, shared out over the steps
-                order[g, i::4, j::4] = coarse + middle + slot * fine // 12
+        for turn in range(6):
+            for half, (i, j) in enumerate(PATTERNS[SCALE3_ORDER[turn][g]]):
+                half_turn = 2 * turn + half  # of twelve, which the steps share out
+                order[g, i::4, j::4] = coarse + middle + half_turn * fine // 12
         (pi, pj), (qi, qj) = PHASES[g % 4], SUBPHASES[g // 2]
         lattice = order[g, pi::2, pj::2]  # 4x4, a view
         for turn in range(3):
             i, j = QUADS[SCALE2_ORDER[turn][g // 2]]
             lattice[i::2, j::2] = coarse + turn * middle // 3
         for r, c in QUADS:  # the quarter lattice has period 2
-            turn = (2 * ((r + c + g // 4) % 2) + r) * coarse // 4
-            lattice[qi + 2 * r, qj + 2 * c] = turn
+            phase = 2 * ((r + c + g // 4) % 2) + r  # of four, which the steps share out
+            lattice[qi + 2 * r, qj + 2 * c] = phase * coarse // 4
     order.setflags(write=False)
     return order

@@ -6,7 +6,7 @@
     what else leads to means and scales          float16 where nothing is lost, else float32
     tables of the entropy coder                  as they are (tables.scales, tables.radius, tables.frequencies)
 
-Nothing else is in a weights file but its metadata; file.py reads those.
+A weights file has no other tensors. file.py reads its metadata.
 """
 
 from __future__ import annotations

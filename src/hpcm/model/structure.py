@@ -17,7 +17,7 @@ PARTIAL = Geometry("dense", side=3, stride=1, padding=1)
 DEPTHWISE = Geometry("depthwise", side=3, stride=1, padding=1)
 DOWN = Geometry("dense", side=2, stride=2, padding=0)
 UP = Geometry("transposed", side=2, stride=2, padding=0)
-STEMS = {  # first layer of g_a, last layer of g_s
+STEM_LAYERS = {  # first layer of g_a, last layer of g_s
     "conv4": (
         Geometry("dense", side=4, stride=2, padding=1),
         Geometry("transposed", side=4, stride=2, padding=1),
@@ -58,7 +58,7 @@ def _prior(name: str, prior: Prior) -> Iterator[tuple[str, Geometry]]:
 
 
 def _transforms(config: Config) -> Iterator[tuple[str, Geometry]]:
-    first, last = STEMS[config.stem]
+    first, last = STEM_LAYERS[config.stem]
     moved = int(config.stem == UNSHUFFLED)  # numbers of modules begin behind the one that moves pixels
     yield from _named("g_a", [first, *_between(config.analysis, DOWN)], PARTIAL, moved)
     narrowed: Modules = []

@@ -1,9 +1,11 @@
 """The drivers of the coding loop: what the latent is at each step.
 
 A driver is called once per step with the step's means and scales on its lattice and returns the decoded latent at the
-step's places, zero elsewhere. The two below, and `estimating.Estimating`, differ only in where the symbol comes
-from, so that estimate, encoder and decoder can't drift apart. The hyper latent z is coded by the same drivers, in one
-step.
+step's places, zero elsewhere. `Recording` and `Replaying`, and `estimating.Estimating`, differ only in where the symbol
+comes from, so that estimate, encoder and decoder can't drift apart. The hyper latent z is coded by the same drivers, in
+one step.
+
+A *place* here is a single number of a latent: a row, a column and a channel.
 
 Shapes: means, scales and the result [1, C, h, w] on the lattice of the step's scale; the symbols of a step are one
 vector in the order row, column, channel of that lattice. Latents are in units of their quantisation step.

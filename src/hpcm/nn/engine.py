@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.ans import Decoder, Encoder, checksum
+from ..core.ans import SymbolDecoder, SymbolEncoder, checksum
 from ..core.coded import Decoded, Encoded, Latent
 from ..model.order import pass_ends
 from ..model.tables import Tables
@@ -60,16 +60,16 @@ class TorchEngine:
 
     def encode(self, y: Latent, level: int, inside: Size | None = None, z: Latent | None = None) -> Encoded:
         symbols, y_hat = self.record(y, level, inside, z)
-        encoder, total = Encoder(self.tables), 0
+        encoder, total = SymbolEncoder(self.tables), 0
         ends, checksums = pass_ends(self.config), []
         for step, (values, scales) in enumerate(symbols, 1):
             encoder.push(values, self.tables.index(scales))
             total = checksum(values, total)
             if step in ends:
-                encoder.cut()
                 checksums.append(total)
-        *parts, _ = encoder.finish()  # nothing comes after the last cut
-        return Encoded(parts, checksums, y_hat)
+                if step != ends[-1]:
+                    encoder.cut()
+        return Encoded(encoder.finish(), checksums, y_hat)
 
     def decode(self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None) -> Decoded:
         source = _Source(self.tables, payload, steps)
@@ -140,7 +140,7 @@ class _Source:
 
     def __init__(self, tables: Tables, payload: bytes, steps: int) -> None:
         self.tables, self.steps = tables, steps
-        self.decoder = Decoder(tables, payload)
+        self.decoder = SymbolDecoder(tables, payload)
         self.checksum = 0
 
     def pop(self, scales: NDArray[np.float32]) -> NDArray[np.int32]:

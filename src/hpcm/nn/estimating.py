@@ -33,7 +33,7 @@ class Estimating:
         return (round_through(self.pyramid[step.scale] - means) + means) * mask
 
     def likelihoods(self, noise: bool, formula: str) -> Tensor:
-        """Of every place, [B, C, h, w]: with uniform noise for training, of the rounded latent otherwise.
+        """The likelihoods of all places, [B, C, h, w]: with uniform noise for training, else of the rounded latent.
 
         `formula`: `Config.likelihood`.
         """

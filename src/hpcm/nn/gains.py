@@ -27,7 +27,7 @@ class Gain(nn.Module):
 
 
 def between(knots: Tensor, level: Tensor, levels: int) -> Tensor:
-    """The factors at `level`; one set of knots serves them all."""
+    """The factors at `level`; with one level they are the one set of knots."""
     if levels == 1:
         return knots[:, :, None, None]
     place = level.to(knots.dtype) * ((KNOTS - 1) / (levels - 1))
@@ -41,8 +41,10 @@ def between(knots: Tensor, level: Tensor, levels: int) -> Tensor:
 def pair(gain: Gain, inverse: Gain, level: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
     """A gain and its learned inverse at `level`.
 
-    `interpolation` "separate": of both by themselves, by which the two multiply to several percent more between the
-    knots than at them; "paired": of the gain and of the product of both.
+    Args:
+        interpolation: "separate" interpolates gain and inverse each by itself, so that between knots their product is
+            several percent larger than at them; "paired" interpolates the gain and the product, and the inverse is
+            their ratio.
     """
     factor = gain(level)
     if interpolation == "paired":

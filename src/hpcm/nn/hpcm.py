@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.config import HYPER_STRIDE, LATENT_STRIDE, Config
+from ..model.config import LATENTS_PER_Z, Config
 from ..model.layers import TRANSFORMS
 from ..model.order import Step, steps_of
 from .context import Adaptor, ParameterNet, WindowAttention
@@ -34,12 +34,11 @@ from .gains import Gain, pair
 from .schedule import Plan, plan_for
 from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
 
-HYPER_STEP = Step(index=0, scale=0, turn=0)
-LATENTS_PER_HYPER = HYPER_STRIDE // LATENT_STRIDE
+HYPER_STEP = Step(index=0, scale=0, begins_scale=True)  # what z is coded in
 
 
 class AllPlaces(NamedTuple):
-    """Of a latent's steps: that of z, and those of y."""
+    """What the steps of a latent code: the one of z, and those of y."""
 
     hyper: list[Places]
     latent: list[Places]
@@ -142,16 +141,16 @@ class HPCM(nn.Module):
         """psi [B, 2M, ...] of a step after the first, from the context and what is decoded so far."""
         later = step.index - 1
         adapted = self.adaptors[later](torch.cat((context, y_hat), 1))
-        prior = self.priors[-1 if step.scale == 2 else 0]
+        prior = self.priors[-1 if step.scale == 2 else 0]  # scale 3, which may have one of its own
         psi: Tensor = prior(adapted, self.gains[later](level)).float()
         return context + psi if self.config.refine else psi
 
     def between_scales(self, scale: int, context: Tensor) -> Tensor:
-        """The context that was brought to `scale`, 1 or 2, on its way into the next step."""
+        """The context that was brought to the scale of index 1 or 2, on its way into the next step."""
         return self.context_nets[scale - 1](context).float()
 
     def fuse(self, step: Step, psi: Tensor, context: Tensor) -> Tensor:
-        """Progressive context fusion: the context of the next step."""
+        """The context of the next step (the paper's progressive context fusion)."""
         if self.config.fusion == "attention":
             return self.fusions[step.scale](psi, context).float()
         return psi if self.config.fusion == "psi" else context
@@ -213,7 +212,7 @@ class HPCM(nn.Module):
         context = hypers[0]
         y_hat = torch.zeros_like(context[:, :M])
         for step in plan.steps[:steps]:
-            if step.turn == 0 and step.scale > 0:
+            if step.begins_scale and step.scale > 0:
                 y_hat = plan.scatter(y_hat, torch.zeros_like(hypers[step.scale][:, :M]), step.scale)
                 context = plan.scatter(context, hypers[step.scale], step.scale)
                 if self.config.context_net:
@@ -232,7 +231,7 @@ class HPCM(nn.Module):
 
 def hyper_size(size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of z for those of y, or for those of y that touch the picture."""
-    return -(-size[0] // LATENTS_PER_HYPER), -(-size[1] // LATENTS_PER_HYPER)
+    return -(-size[0] // LATENTS_PER_Z), -(-size[1] // LATENTS_PER_Z)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ A *lattice* is what a scale sees of y: on scale 2 the places phase(g)::2 of each
 those. `Plan` holds the table's masks for one size of y, computed once and cached: `gather` goes from a lattice to the
 coarser one, `scatter` puts coarse values to their places on the finer lattice.
 
-Shapes: y [B, M, h, w]; lattice of scale s [B, M, h / stride, w / stride]; masks [1, M, ...], bool.
+In code a `scale` is an index: 0, 1, 2 for scales 1, 2, 3.
+Shapes: y [B, M, h, w]; lattice of a scale [B, M, h / stride, w / stride]; masks [1, M, ...], bool.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Plan:
             coded = self.tables[step.scale] == step.index
             self.masks.append(self._spread(coded, self.sizes[step.scale]))
         firsts = [0, config.steps[0], config.steps[0] + config.steps[1]]  # step of each scale
-        self.inherited = []  # by scale s: the places of its lattice that the coarser scale s - 1 sees
+        self.inherited = []  # by scale: the places of its lattice that the next coarser one sees
         for order, first, size in zip(self.tables, firsts, self.sizes, strict=True):
             self.inherited.append(self._spread(order < first, size))
         self.misplaced = None
@@ -79,7 +80,7 @@ class Plan:
         return mask if times == 1 else torch.cat([mask] * times, 1)
 
     def gather(self, x: Tensor, scale: int) -> Tensor:
-        """From the lattice of `scale` to that of `scale - 1`; x has M or 2M channels.
+        """From the lattice of `scale`, 1 or 2, to that of `scale - 1`; x has M or 2M channels.
 
         The coarse lattice holds one of each 2x2 cell: a sum over the cell with the other three at zero is exact.
         """

@@ -16,7 +16,7 @@ from ..model.file import FORMAT, WeightsFile, read
 from ..model.tables import Tables
 from ..util import atomic
 from .exact.bound import check
-from .exact.grid import exact_networks, geometries, probe, stored_numbers
+from .exact.grid import exact_networks, geometries_of, run_probe, stored_numbers
 from .exact.probe import cases
 from .hpcm import HPCM
 
@@ -56,7 +56,7 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, thre
         with torch.device("meta"):  # takes no memory for parameters that are replaced
             model = HPCM(Config.from_dict(weights.config))
         exact_layers = _checked_layers(model, parameters, weights)
-        state = layers.to_floats(parameters, geometries(model))
+        state = layers.to_floats(parameters, geometries_of(model))
         model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
@@ -67,15 +67,15 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, thre
     if model.config.carrier:
         on_cpu = torch.device(device).type == "cpu"
         probed = [layer for layer in exact_layers if on_cpu or not layer.is_transform]
-        probe(model, cases(probed), torch.device(device))
+        run_probe(model, cases(probed), torch.device(device))
     return model
 
 
 def _checked_layers(model: HPCM, parameters: Mapping[str, Any], weights: WeightsFile) -> list[layers.Layer]:
     """The exact layers of a weights file, as a model of its configuration has them. Raises KeyError, WeightsError."""
-    structure = geometries(model)
-    layers.check_description(weights.layers, structure)
-    return check(parameters, structure, model.config) if structure else []
+    geometries = geometries_of(model)
+    layers.check_description(weights.layers, geometries)
+    return check(parameters, geometries, model.config) if geometries else []
 
 
 def _check_device(device: str) -> None:
@@ -103,13 +103,13 @@ def save(
 
     Raises WeightsError for an exact model whose numbers aren't on their grids.
     """
-    structure = geometries(model)
+    geometries = geometries_of(model)
     metadata = {"hpcm": FORMAT, "config": json.dumps(model.config.to_dict()), "provenance": json.dumps(provenance)}
     metadata |= {"name": name} if name else {}
-    metadata |= {"layers": layers.to_json(structure)} if structure else {}
+    metadata |= {"layers": layers.to_json(geometries)} if geometries else {}
     parameters = stored_numbers(model)
     exact: set[str] = set()
-    if structure:
-        parts = tuple(f"{part}." for part, _ in exact_networks(model))
-        exact = {key for key in parameters if key.startswith(parts)}
+    if geometries:
+        prefixes = tuple(f"{name}." for name, _ in exact_networks(model))
+        exact = {key for key in parameters if key.startswith(prefixes)}
     atomic.write(path, storage.pack(parameters, metadata, exact=exact, half=half))

@@ -13,7 +13,7 @@ import torch
 
 from ...errors import WeightsError
 from ...model.config import Config
-from ...model.layers import CARRIER_BITS, GEOMETRIES, MAX_LIMIT, MAX_POWER, Geometries, Layer, layers
+from ...model.layers import CARRIER_BITS, GEOMETRIES, MAX_LIMIT, MAX_POWER, Geometries, Layer, exact_layers
 from ..gains import KNOTS, Gain, pair
 
 GREATEST = 2.0**32  # magnitude of parameters in floating point, gains among them
@@ -31,7 +31,7 @@ def check(parameters: Mapping[str, np.ndarray], geometries: Geometries, config: 
 
     Raises WeightsError with the layer's or the parameter's name, and KeyError for a missing one.
     """
-    convolutions = list(layers(parameters, geometries, config))
+    convolutions = list(exact_layers(parameters, geometries, config))
     for layer in convolutions:
         _check_types(layer)
         _check_shapes(layer)
@@ -55,10 +55,10 @@ def _check_types(layer: Layer) -> None:
         "input_bits": ("int8",),
         "limit": ("int32",),
     }
-    for part, dtypes in allowed.items():
-        dtype = getattr(layer, part).dtype.name
+    for tensor, dtypes in allowed.items():
+        dtype = getattr(layer, tensor).dtype.name
         if dtype not in dtypes:
-            raise WeightsError(f"layer {layer.name} has a {part} of type {dtype} instead of {' or '.join(dtypes)}")
+            raise WeightsError(f"layer {layer.name} has a {tensor} of type {dtype} instead of {' or '.join(dtypes)}")
 
 
 def _check_shapes(layer: Layer) -> None:
@@ -90,16 +90,16 @@ def _check_sums(layer: Layer) -> None:
 
 
 def _check_size(name: str, value: np.ndarray) -> None:
-    """Of a parameter in floating point."""
+    """Refuses a parameter in floating point that is too large, or NaN."""
     if np.issubdtype(value.dtype, np.floating):
         with np.errstate(invalid="ignore"):
             fits = bool((np.abs(value.astype(np.float64)) <= GREATEST).all())  # NaN doesn't
         if not fits:
-            raise WeightsError(f"{name} has a number that is over {GREATEST:.3g} or none")
+            raise WeightsError(f"{name} has a number that is over {GREATEST:.3g} or NaN")
 
 
 def _check_gains(parameters: Mapping[str, np.ndarray], config: Config) -> None:
-    """Those of all quality levels, as the coding loop interpolates them.
+    """Checks the gains of all quality levels, as the coding loop interpolates them.
 
     The sign doesn't matter: channels that a model doesn't use have gains around zero, of either sign. A gain of zero
     would be divided by.
@@ -123,7 +123,7 @@ def _gain(knots: np.ndarray, levels: int) -> Gain:
 
 
 def _check_attention(name: str, parameters: Mapping[str, np.ndarray], config: Config) -> None:
-    """Scales are powers of two, and the table of the exponential falls from EXP_ONE in integers.
+    """Checks that scales are powers of two, and that the table of the exponential falls from EXP_ONE in integers.
 
     Sums then stay below 2^53: of d = 2M / heads products of 21 bits each, and of window^2 products of them.
     """
@@ -138,7 +138,7 @@ def _check_attention(name: str, parameters: Mapping[str, np.ndarray], config: Co
 
 
 def _is_exponential(table: np.ndarray) -> bool:
-    """Whether these are as many integers as exp(-t) has, which fall from EXP_ONE and aren't negative."""
+    """Whether a table has the right number of integers, which fall from EXP_ONE and aren't negative."""
     if table.shape != (EXP_STEPS * EXP_END + 1,) or table[0] != EXP_ONE:
         return False
     falls = table[1:] <= table[:-1]

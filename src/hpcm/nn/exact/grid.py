@@ -50,13 +50,13 @@ each its own operation on float32. IEEE 754 fixes their results. A float64 carri
 the exact sum is rounded to float32 once, so that a model whose sums fit float32 gives the same bits with either
 carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
 
-**What is assumed**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a convolution
-as sums of products of its inputs. torch_switches.py switches off those that don't; bound.py checks the bound of
-every layer when a model is loaded; nn/exact/probe.py then runs the model's hardest layers and compares with integers.
+**What is assumed of torch**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a
+convolution as sums of products of its inputs. torch_switches.py switches off those that don't; bound.py checks the
+bound of every layer when a model is loaded; probe.py then runs the model's hardest layers and compares with integers.
 
 **g_a, h_a and g_s** lead to no mean or scale. In plain floating point ("float" in `Config.transforms`) the encoder may
 choose other symbols elsewhere, and pixels may differ in the last bit, but the decoded latents may not. With "int32"
-pixels are the same everywhere, too: inputs have up to 15 bits, weights up to 15, and the sums stay below 2^31. On the
+pixels are the same everywhere, too: inputs and weights are int16, 15 bits and a sign, and sums stay below 2^31. On the
 CPU torch computes them in float64, which holds them, and rounds each once to float32; other devices compute in float32,
 which rounds more often, so that pixels may differ by one level there.
 """
@@ -114,7 +114,7 @@ class _OnGrid:
         return cast(Tensor, total)
 
     def _sums(self: Any, m: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Of all given channels at once."""
+        """The sums over all given channels at once."""
         if isinstance(self, nn.ConvTranspose2d):
             return F.conv_transpose2d(m, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
         if self.groups > 1 and (m.dtype == torch.float64 or (m.device.type == "cpu" and not has_onednn())):
@@ -188,7 +188,7 @@ class Model(Protocol):
     def arrays_by_name(self) -> dict[str, np.ndarray]: ...
 
 
-class Place(NamedTuple):
+class Site(NamedTuple):
     """Where a convolution is in a model."""
 
     name: str
@@ -197,14 +197,14 @@ class Place(NamedTuple):
     convolution: Convolution
 
 
-def convolutions(model: Model) -> Iterator[Place]:
+def convolutions(model: Model) -> Iterator[Site]:
     """The convolutions that an exact model of this configuration has on grids: those of the entropy path and, where
     they are exact too, of the transforms."""
-    for part, network in exact_networks(model):
-        for name, parent in network.named_modules(prefix=part):
+    for network_name, network in exact_networks(model):
+        for name, parent in network.named_modules(prefix=network_name):
             for child_name, child in parent.named_children():
                 if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
-                    yield Place(f"{name}.{child_name}", parent, child_name, child)
+                    yield Site(f"{name}.{child_name}", parent, child_name, child)
 
 
 def exact_networks(model: Model) -> Iterator[tuple[str, nn.Module]]:
@@ -214,16 +214,16 @@ def exact_networks(model: Model) -> Iterator[tuple[str, nn.Module]]:
         yield from model.transforms()
 
 
-def geometries(model: Model) -> dict[str, Geometry]:
-    """Of all exact convolutions, by name. A model that isn't exact has none."""
+def geometries_of(model: Model) -> dict[str, Geometry]:
+    """The geometries of all exact convolutions, by name. A model that isn't exact has none."""
     if not model.config.carrier:
         return {}
-    return {place.name: geometry_of(place.convolution) for place in convolutions(model)}
+    return {site.name: geometry_of(site.convolution) for site in convolutions(model)}
 
 
 def stored_numbers(model: Model) -> dict[str, np.ndarray]:
     """A model's parameters as a weights file holds them. Raises WeightsError where they aren't on their grids."""
-    return layers.to_integers(model.arrays_by_name(), geometries(model))
+    return layers.to_integers(model.arrays_by_name(), geometries_of(model))
 
 
 class GridAttention(WindowAttention):
@@ -273,10 +273,10 @@ def attach(model: Model) -> None:
         for name, child in list(network.named_children()):
             if isinstance(child, WindowAttention):
                 setattr(network, name, GridAttention(child))
-    for place in list(convolutions(model)):
-        carrier = "int32" if place.name.startswith(layers.TRANSFORMS) else model.config.carrier
-        kind = GridConv2d if isinstance(place.convolution, nn.Conv2d) else GridConvTranspose2d
-        setattr(place.parent, place.name_in_parent, kind(place.convolution, carrier))  # type: ignore[arg-type]
+    for site in list(convolutions(model)):
+        carrier = "int32" if site.name.startswith(layers.TRANSFORMS) else model.config.carrier
+        kind = GridConv2d if isinstance(site.convolution, nn.Conv2d) else GridConvTranspose2d
+        setattr(site.parent, site.name_in_parent, kind(site.convolution, carrier))  # type: ignore[arg-type]
 
 
 def by_input(convolution: Any, values: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ def by_input(convolution: Any, values: Tensor) -> Tensor:
     return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
 
 
-def probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
+def run_probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:
     """Runs the cases on a model's device. Raises MismatchError where a sum isn't exact."""
 
     def run(case: Case) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Making a trained model exact: quantisation after training, with calibration; see grid.py for what that means.
 
-Weights become integers times a power of two per output channel: of 8 bits (float32 carrier, whole or split) or 16 bits
-(float64) where they lead to means and scales, of up to 16 bits in transforms. The grid of each layer's inputs is the
+Weights become integers times a power of two per output channel: int8 (float32 carrier, whole or split) or int16
+(float64) where they lead to means and scales, int16 or narrower in transforms. The grid of each layer's inputs is the
 finest that its own bound allows for the largest input seen in calibration; in transforms, where weights and inputs
 share 31 bits, it is the combination with the least expected error. Input channels with large weights and small values
 are scaled up beforehand, by powers of two, and those with small weights and large values down, so that both keep their
@@ -30,12 +30,12 @@ from ...model.layers import CARRIER_BITS, INT16_MAX, MAX_LIMIT, PART, TRANSFORM_
 from ..context import WindowAttention
 from ..hpcm import HPCM
 from .bound import check
-from .grid import GridAttention, GridConv2d, by_input, convolutions, geometries, geometry_of, stored_numbers
+from .grid import GridAttention, GridConv2d, by_input, convolutions, geometries_of, geometry_of, stored_numbers
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Of an exact convolution's numbers."""
+    """How many bits an exact convolution's numbers get."""
 
     sum_bits: int
     weight_bits: tuple[int, ...]  # of k, sign included; the best is taken
@@ -44,8 +44,8 @@ class Precision:
     limit: int  # of |m| at most
 
 
-# With 24 bits the bound leaves about 10 to the inputs. Twice the largest input always fits 16 bits. Clamping is what
-# costs most in a transform, so that four times as much as was seen has to fit there.
+# With sums of 24 bits the bound leaves about 10 to the inputs. In sums of 31 bits they get 13 bits at most, so that
+# four times the largest input that was seen fits an int16: in a transform it is clamping that costs most.
 ENTROPY_PATH = {
     "float32": Precision(CARRIER_BITS["float32"], (8,), 14, 1, INT16_MAX),
     "split": Precision(CARRIER_BITS["split"], (8,), 14, 1, INT16_MAX),
@@ -55,7 +55,7 @@ TRANSFORM = Precision(TRANSFORM_BITS, tuple(range(8, 17)), 13, 4, INT16_MAX)
 # Weights aren't stored finer than 2^-24. The sums of a channel whose weights are all near zero would else be in units
 # so small that the bias alone fills the carrier, and all channels' inputs would have to be coarser for it.
 FINEST_WEIGHTS = 24
-COARSEST_INPUTS = -39  # b at least: inputs of 2^39 become 1, and no sound model has larger ones
+COARSEST_INPUTS = -39  # of input_bits: inputs of 2^39 become 1, and no sound model has larger ones
 MAX_SHARE = 6  # bits by which an input channel is scaled up or down before rounding
 ATTENTION_BITS = 20  # of q, k and v, sign not included
 MAX_ATTENTION_POWER = 32  # of the powers of two that they are multiplied by
@@ -64,7 +64,7 @@ TINY = 2.0**-20  # what zeros count as where a logarithm is taken
 
 
 class Inputs(NamedTuple):
-    """Of a convolution, as seen in calibration, for each channel [in]."""
+    """A convolution's inputs as calibration has seen them, for each channel [in]."""
 
     largest: Tensor  # magnitude
     mean_square: Tensor
@@ -90,9 +90,9 @@ def make_floating(model: HPCM) -> HPCM:
     floating.load_state_dict(values, assign=True)
     floating.eval().requires_grad_(False)
     if model.config.carrier:
-        for place in convolutions(model):
-            ours = cast(nn.Conv2d, floating.get_submodule(place.name))
-            ours.weight.mul_(by_input(ours, cast(GridConv2d, place.convolution).input_scale))
+        for site in convolutions(model):
+            ours = cast(nn.Conv2d, floating.get_submodule(site.name))
+            ours.weight.mul_(by_input(ours, cast(GridConv2d, site.convolution).input_scale))
     return floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -113,20 +113,20 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
     floating = make_floating(model)
     transforms = "int32" if carrier == "float32" else "float"
     exact = HPCM(replace(floating.config, carrier=carrier, transforms=transforms)).eval()
-    calibration = calibrate(floating, [place.name for place in convolutions(exact)], batches)
+    calibration = calibrate(floating, [site.name for site in convolutions(exact)], batches)
     exact.load_state_dict(floating.state_dict(), strict=False, assign=True)  # shared: they are 4 GB of a 1B model
     correct_mean(exact, calibration.shift)
-    for place in convolutions(exact):
-        grid = cast(GridConv2d, place.convolution)
+    for site in convolutions(exact):
+        grid = cast(GridConv2d, site.convolution)
         precision = TRANSFORM if grid.carrier == "int32" else ENTROPY_PATH[carrier]
-        quantise(grid, calibration.inputs[place.name], precision)
+        quantise(grid, calibration.inputs[site.name], precision)
     for name, module in exact.named_modules():
         if isinstance(module, GridAttention):
             for key in ("q", "k", "v"):
                 largest = max(float(calibration.inputs[f"{name}.{key}>"].largest.max()), TINY)
                 power = ATTENTION_BITS - np.ceil(np.log2(largest))
                 getattr(module, f"{key}_scale").fill_(2.0 ** min(power, MAX_ATTENTION_POWER))
-    check(stored_numbers(exact), geometries(exact), exact.config)
+    check(stored_numbers(exact), geometries_of(exact), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -183,7 +183,7 @@ def correct_mean(model: HPCM, shift: float) -> None:
 
 
 def _input_shares(convolution: Any, ranges: Tensor) -> Tensor:
-    """By what each input channel is scaled before all are rounded alike, powers of two [in]."""
+    """Powers of two [in] by which the input channels are scaled before all are rounded alike."""
     values = ranges.double().clamp(min=TINY)
     if convolution.groups > 1:  # each has an output, and so a power of two for its weights, of its own
         bias = convolution.bias.detach().double().abs()
@@ -227,18 +227,23 @@ def quantise(convolution: Any, inputs: Inputs, precision: Precision) -> None:
 
 
 class _Grid(NamedTuple):
-    """Of a convolution, whose input channels are scaled alike."""
+    """The integers of a convolution whose input channels have one power of two, 2^input_bits, in common."""
 
-    k: np.ndarray  # integers [rows, fan in], weights in units of 2^-a
-    exponent: np.ndarray  # a [rows]
-    input_bits: int  # b
-    limit: int  # of |m|, as large as the bound and 16 bits allow
-    bias: np.ndarray  # integers [rows], in units of 2^-(a + b)
+    k: np.ndarray  # integers [rows, fan in]: round(weight * 2^weight_power)
+    weight_power: np.ndarray  # [rows]
+    input_bits: int
+    limit: int  # of |m|, as large as the bound and `Precision.limit` allow
+    bias: np.ndarray  # integers [rows], in units of 2^exponent
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """That of the sums [rows], as model/layers.py defines it."""
+        return -(self.weight_power + self.input_bits)
 
     @property
     def unit(self) -> np.ndarray:
-        """Of the products k * m and the bias, for each row."""
-        return 2.0 ** -(self.exponent + self.input_bits)
+        """The unit 2^exponent of the sums and the bias, [rows]."""
+        return 2.0**self.exponent
 
 
 def _grid(
@@ -250,29 +255,29 @@ def _grid(
         weights, bias: [rows, fan in], [rows], in floating point.
         largest: input that calibration has seen.
     """
-    exponent = _weight_exponents(weights, geometry_of(convolution).phases, weight_bits)
-    k = np.round(weights * 2.0 ** exponent[:, None])
+    weight_power = _weight_powers(weights, geometry_of(convolution).phases, weight_bits)
+    k = np.round(weights * 2.0 ** weight_power[:, None])
     room = 2.0**precision.sum_bits - 1
     sums = np.maximum(row_weights(k, convolution.parts), 1)  # [rows]; 1 where all weights are rounded to zero
     finest = precision.input_bits - int(np.ceil(np.log2(max(largest, TINY))))
     for bits in range(finest, COARSEST_INPUTS - 1, -1):
         # A bias is a float32 in torch, which has 24 bits of the 31 that sums of transforms have.
-        whole_bias = np.round(bias * 2.0 ** (exponent + bits)).astype(np.float32).astype(np.float64)
+        whole_bias = np.round(bias * 2.0 ** (weight_power + bits)).astype(np.float32).astype(np.float64)
         limit = np.floor(((room - np.abs(whole_bias)) / sums).min())
         if limit >= max(precision.headroom * largest * 2.0**bits, 1):
-            return _Grid(k, exponent, bits, min(int(limit), precision.limit), whole_bias)
+            return _Grid(k, weight_power, bits, min(int(limit), precision.limit), whole_bias)
     return None
 
 
-def _weight_exponents(weights: np.ndarray, phases: int, bits: int) -> np.ndarray:
-    """The largest a of each row [rows] for which |k| = |weight * 2^a| fits so many bits, the sign among them.
+def _weight_powers(weights: np.ndarray, phases: int, bits: int) -> np.ndarray:
+    """The largest p of each row [rows] for which |k| = |weight * 2^p| fits so many bits, the sign among them.
 
     One for each output channel: its rows share it.
     """
     peak = 2 ** (bits - 1) - 1
     largest = np.abs(weights).max(1).reshape(-1, phases).max(1)  # of output channels
-    exponent = np.floor(np.log2(peak / np.maximum(largest, TINY)))
-    return np.repeat(np.minimum(exponent, FINEST_WEIGHTS), phases)
+    power = np.floor(np.log2(peak / np.maximum(largest, TINY)))
+    return np.repeat(np.minimum(power, FINEST_WEIGHTS), phases)
 
 
 def _error(grid: _Grid, weights: np.ndarray, mean_square: np.ndarray) -> float:
@@ -282,6 +287,6 @@ def _error(grid: _Grid, weights: np.ndarray, mean_square: np.ndarray) -> float:
         weights: [rows, fan in], in floating point.
         mean_square: of the input that each weight acts on, in a shape that multiplies the weights.
     """
-    of_weights = (grid.k * 2.0 ** -grid.exponent[:, None] - weights) ** 2 * mean_square
-    of_inputs = 4.0**-grid.input_bits / 12 * weights**2  # a number rounded to multiples of 2^-b
+    of_weights = (grid.k * 2.0 ** -grid.weight_power[:, None] - weights) ** 2 * mean_square
+    of_inputs = 4.0**-grid.input_bits / 12 * weights**2  # a number rounded to multiples of 2^-input_bits
     return float(of_weights.sum() + of_inputs.sum())
