@@ -2,10 +2,12 @@
 
     python tools/release.py     what `make release` runs, after `make page` and `make man`
 
-The wheel is tried in an empty environment and an empty folder, far from the checkout: `hpcm --version`, a photograph
-there and back on the command line and in Python, and tests/test_base.py.
+The native library is compiled by zig, for Linux with glibc 2.17 or macOS 11 and later: PyPI takes no wheel that is for
+this machine's system alone. The wheel is tried in an empty environment and an empty folder, far from the checkout:
+`hpcm --version`, a photograph there and back on the command line and in Python, and tests/test_base.py.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,14 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 MOST_BYTES = 60_000_000  # of the wheel
-IN_THE_WHEEL = ("py.typed", "serve/page/index.html", "man1/hpcm.1", "completions/hpcm", "lite-1.safetensors")
+IN_THE_WHEEL = (
+    "py.typed",
+    "core/libhpcm.",
+    "serve/page/index.html",
+    "man1/hpcm.1",
+    "completions/hpcm",
+    "lite-1.safetensors",
+)
 THERE_AND_BACK = """
 import hpcm
 data = hpcm.compress("data/kodim23.png", quality=50)
@@ -32,6 +41,7 @@ def run(*line: object, folder: Path = ROOT) -> None:
 
 def build() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
+    os.environ["CC"] = "ziglang"  # see core/build.py
     run(sys.executable, "-m", "build", "--outdir", DIST, ROOT)
 
 
@@ -40,6 +50,8 @@ def check() -> None:
     built = wheel()
     run(sys.executable, "-m", "twine", "check", "--strict", *files)
     run(sys.executable, "-m", "check_wheel_contents", built)
+    if "-linux_" in built.name:
+        sys.exit(f"{built.name} is for this machine alone: was there no package ziglang?")
     for file in files:
         print(f"{file.name}  {file.stat().st_size:,} bytes")
     if (size := built.stat().st_size) > MOST_BYTES:
