@@ -4,10 +4,10 @@
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
-# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux; findings lie in build/fuzz
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers; needs Linux and gcc or clang; findings lie in build/fuzz*
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
-# make release    wheel and source distribution in dist/, checked and tried; needs Node.js 20 for the page
+# make release    source distribution and wheels for all platforms in dist/, checked and tried; needs Node.js 20 for the page
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 
@@ -18,6 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BASE_PIP := $(BASE)/bin/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
+CORE_READY := $(VENV)/.core
 BASE_READY := $(BASE)/.ready
 RELEASE_READY := $(VENV)/.release
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hpcm/__init__.py)
@@ -28,15 +29,13 @@ NPM := $(shell command -v npm)
 .DEFAULT_GOAL := check
 .PHONY: venv core demo check check-slow check-web coverage docs fuzz page man release format bench clean
 
-venv: $(READY)
+venv: $(CORE_READY)
 
-# Installing the package in place compiles the native library; after that, only a change of its sources does. Make has
-# looked at the time of $(CORE_READY) before $(READY) touches it, so the recipe looks again.
-CORE_READY := $(VENV)/.core
+# Installing the package in place compiles the native library; after that, only a change of its sources does.
 CORE_SOURCES := core/build.py $(wildcard core/*.[ch] core/kernels/*.[ch])
 $(CORE_READY): $(CORE_SOURCES) | $(READY)
-	if [ ! -e $@ ] || [ -n "$$(find $(CORE_SOURCES) -newer $@)" ]; then \
-		$(PIP) install -q -c constraints.txt ziglang && $(BIN)/python core/build.py && touch $@; fi
+	$(BIN)/python core/build.py
+	touch $@
 
 core: $(CORE_READY)
 
@@ -68,7 +67,7 @@ page: $(WEB_READY)
 check-web: $(if $(NPM),page)
 	$(if $(NPM),cd web && npm test,@echo "npm isn't there: the page and its codec are not tested")
 
-check: $(READY) $(CORE_READY) $(BASE_READY) check-web
+check: $(CORE_READY) $(BASE_READY) check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -77,7 +76,7 @@ check: $(READY) $(CORE_READY) $(BASE_READY) check-web
 	$(BASE_PIP) install -q -c constraints.txt pytest
 	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
 
-check-slow: $(READY)
+check-slow: $(CORE_READY)
 	$(BIN)/pytest -m slow
 
 COVERED := src/hpcm/codec/*,src/hpcm/core/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
@@ -110,17 +109,20 @@ docs: $(READY)
 	cp build/site/README.html build/site/index.html
 
 MINUTES ?= 60
-fuzz: $(READY)
+fuzz: $(CORE_READY)
 	$(PIP) install -q -c constraints.txt atheris
-	mkdir -p build/fuzz
-	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 60 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
+	mkdir -p build/fuzz build/fuzz-core
+	$(BIN)/python core/build.py --fuzz
+	build/fuzz_payload -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -len_control=0 -timeout=20 \
+		-artifact_prefix=build/fuzz-core/ build/fuzz-core
+	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$$(( 30 * $(MINUTES) )) -max_len=4096 -timeout=20 -rss_limit_mb=4000 \
 		-artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)
+bench: $(CORE_READY)
 	$(if $(KODAK),,$(error say where the pictures are: make bench KODAK=folder/of/kodak))
 	$(BIN)/hpcm eval $(KODAK) --ssimulacra2 -o build/kodak
 

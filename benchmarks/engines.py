@@ -1,107 +1,179 @@
-"""The two engines side by side: torch and the native library, the same models on the same pictures.
+"""How fast the native library is: beside another checkout of hpcm, torch and AVIF, on the same picture, in turn.
 
-    python benchmarks/engines.py PICTURES [--threads N] [--repeats N] [--base PYTHON]
+    python benchmarks/engines.py PICTURE [--before CHECKOUT] [--threads 1 2] [--repeats N] [--torch]
 
-Prints a table for each model: milliseconds of each of an engine's methods on a picture of 768 x 512 and whether both
-give the same, of compressing and decompressing it (the median of several in turn), pictures per second over the folder
-in one process, and of whole `hpcm` commands, from nothing to the file on the disk. Commands of the native library run
-with PYTHON, the interpreter of an environment that may lack torch.
+Prints a table for each model and number of threads: the median milliseconds of compressing and decompressing in a
+process that has loaded the model, of whole `hpcm` commands, and the ratio to the other checkout. Each row's
+alternatives take turns. Then the peak memory of a whole `hpcm decompress` of 12 megapixels. Both checkouts run with
+this interpreter, which must have what each needs.
 """
 
+from __future__ import annotations
+
 import argparse
+import io
+import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
-from common import heading, pictures_of
+from common import heading
 from PIL import Image
 
-import hpcm
-from hpcm.codec.codec import Codec
-from hpcm.util.hardware import cores
-
-ENGINES = ("torch", "core")
-LEVEL, STEPS, SIZE = 40, 12, (32, 48)  # a quality level, coding steps with the hyper latent's, and a latent's size
-Run = Callable[[], object]
+HERE = Path(__file__).resolve()
+ROOT = HERE.parents[1]
+MODELS = ("nano", "lite")
+LARGE = (4096, 3072)  # pixels of the picture whose memory is measured
+AVIF_QUALITY = 60
 
 
-def methods(codec: Codec, y: np.ndarray, payload: bytes, y_hat: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
-    """An engine's methods on a picture of 768 x 512, each with the same inputs for both engines."""
-    engine = codec.engine
-    pixels = np.random.default_rng(0).integers(0, 256, (512, 768, 3), np.uint8)
-    return {
-        "analyse": lambda: engine.analyse(pixels, 255, (512, 768)),
-        "encode": lambda: engine.encode(y, LEVEL).y_hat,
-        "decode": lambda: engine.decode(payload, STEPS, SIZE, LEVEL).y_hat,
-        "synthesise": lambda: engine.synthesise(y_hat, 8, False, (0, 0, 768, 512)),
-    }
+class Worker:
+    """A process that runs a checkout's hpcm, and is asked by lines of JSON."""
+
+    def __init__(self, checkout: Path, engine: str, threads: int) -> None:
+        line = [sys.executable, str(HERE), "--worker", engine, str(threads)]
+        self.process = subprocess.Popen(
+            line, env=environment(checkout), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, action: str, model: str, file: Path) -> float:
+        """What an action takes: "compress" or "decompress"."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([action, model, str(file)]) + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.communicate()
 
 
-def seconds(run: Run) -> float:
+def work(engine: str, threads: int) -> None:
+    """The other end of a Worker."""
+    import hpcm
+
+    codecs: dict[str, Any] = {}
+    for line in sys.stdin:
+        action, model, file = json.loads(line)
+        if model not in codecs:
+            codecs[model] = hpcm.load(model, engine=engine, threads=threads)
+        picture = Image.open(file).convert("RGB") if action == "compress" else Path(file).read_bytes()
+        begin = time.perf_counter()
+        getattr(codecs[model], action)(picture)
+        print(time.perf_counter() - begin, flush=True)
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout / "src")}
+
+
+def whole_command(checkout: Path, threads: int, line: list[str]) -> float:
     begin = time.perf_counter()
-    run()
+    command(checkout, threads, line)
     return time.perf_counter() - begin
 
 
-def in_turn(runs: list[Run], repeats: int) -> list[float]:
-    """The medians of several, after one of each to warm up."""
-    taken = [[seconds(run) for run in runs] for _ in range(repeats + 1)][1:]
-    return [median(column) for column in zip(*taken, strict=True)]
+def command(checkout: Path, threads: int, line: list[str]) -> None:
+    whole = [sys.executable, "-m", "hpcm", *line, "-f", "-q", "--threads", str(threads)]
+    subprocess.run(whole, env=environment(checkout), check=True)
 
 
-def line(what: str, medians: list[float], rest: str = "") -> None:
-    one, other = medians  # seconds
-    print(f"| {what} | {1000 * one:,.1f} ms | {1000 * other:,.1f} ms | {other / one:.2f} | {rest} |", flush=True)
+def in_turn(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Median seconds, after one run of each to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for trial in range(repeats + 1):
+        for name, run in runs.items():
+            seconds = run()
+            if trial:
+                taken[name].append(seconds)
+    return {name: median(seconds) for name, seconds in taken.items()}
 
 
-def model(name: str, pictures: list[Image.Image], options: argparse.Namespace) -> None:
-    print(f"\n| {name} | torch | native library | ratio | equal |\n|---|--:|--:|--:|---|")
-    codecs = [hpcm.load(name, engine=engine, threads=options.threads) for engine in ENGINES]
-    y = np.random.default_rng(1).normal(0, 3, (*SIZE, codecs[0].engine.config.M)).astype(np.float32)
-    encoded = codecs[0].engine.encode(y, LEVEL)
-    both = [methods(codec, y, b"".join(encoded.parts), encoded.y_hat) for codec in codecs]
-    for what in both[0]:
-        one, other = (np.asarray(each[what](), np.float64) for each in both)
-        difference = np.abs(one - other).max() / np.abs(one).max()
-        taken = in_turn([each[what] for each in both], options.repeats)
-        line(what, taken, "yes" if difference == 0 else f"no ({difference:.0e})")
-    data = codecs[0].compress(pictures[0])
-    line("compress", in_turn([lambda c=c: c.compress(pictures[0]) for c in codecs], options.repeats))
-    line("decompress", in_turn([lambda c=c: c.decompress(data) for c in codecs], options.repeats))
-    folder = in_turn([lambda c=c: [c.decompress(c.compress(p)) for p in pictures] for c in codecs], 1)
-    line(f"{len(pictures)} pictures there and back", folder)
-    with TemporaryDirectory() as temporary:
-        here = Path(temporary)
-        pictures[0].save(here / "a.png")
-        (here / "a.hpcm").write_bytes(data)
-        for command, *files in (("compress", "a.png", "b.hpcm"), ("decompress", "a.hpcm", "b.png")):
-            runs = [lambda e=e, c=command, f=files: whole(e, c, f, name, here, options) for e in ENGINES]
-            line(f"`hpcm {command}`, the whole command", in_turn(runs, options.repeats))
+def avif_seconds(data: bytes) -> float:
+    begin = time.perf_counter()
+    Image.open(io.BytesIO(data)).load()
+    return time.perf_counter() - begin
 
 
-def whole(engine: str, command: str, files: list[str], name: str, folder: Path, options: argparse.Namespace) -> None:
-    python = options.base if engine == "core" else sys.executable
-    rest = ["--engine", engine, "--threads", str(options.threads), "-f", "-o", files[1]]
-    rest += ["--model", name] if command == "compress" else []
-    subprocess.run([python, "-m", "hpcm", command, files[0], *rest], cwd=folder, check=True, capture_output=True)
+def table(model: str, threads: int, options: argparse.Namespace, folder: Path) -> None:
+    trees = {"now": ROOT} | ({"before": options.before} if options.before else {})
+    workers = {name: Worker(tree, "auto", threads) for name, tree in trees.items()}
+    if options.torch:
+        workers["torch"] = Worker(ROOT, "torch", threads)
+    print(f"\n{model}, {threads} thread{'s' if threads > 1 else ''}: milliseconds\n")
+    print(f"| | {' | '.join(workers)} | now / before |\n|---|{'--:|' * (len(workers) + 1)}", flush=True)
+    files = {name: folder / f"{name}.hpcm" for name in trees}
+    for name, tree in trees.items():
+        command(tree, threads, ["compress", str(options.picture), "--model", model, "-o", str(files[name])])
+    for action in ("compress", "decompress"):
+        sources = dict.fromkeys(workers, options.picture) if action == "compress" else {**files, "torch": files["now"]}
+        runs = {name: partial(worker.seconds, action, model, sources[name]) for name, worker in workers.items()}
+        print_row(action, in_turn(runs, options.repeats))
+    for worker in workers.values():
+        worker.close()
+    lines = {
+        "compress": ["compress", str(options.picture), "--model", model, "-o", str(folder / "again.hpcm")],
+        "decompress": ["decompress", "", "-o", str(folder / "again.png")],
+    }
+    for action, line in lines.items():
+        runs = {}
+        for name, tree in trees.items():
+            source = str(options.picture if action == "compress" else files[name])
+            runs[name] = partial(whole_command, tree, threads, [action, source, *line[2:]])
+        print_row(f"`hpcm {action}`, the whole command", in_turn(runs, options.repeats))
+
+
+def print_row(what: str, seconds: dict[str, float]) -> None:
+    cells = [f"{1000 * value:.1f}" for value in seconds.values()]
+    ratio = f"{seconds['now'] / seconds['before']:.2f}" if "before" in seconds else ""
+    print(f"| {what} | {' | '.join(cells)} | {ratio} |", flush=True)
+
+
+def peak_memory(tree: Path, model: str, picture: Path, folder: Path) -> float:
+    """Megabytes of a process that decompresses a large picture."""
+    file = folder / "large.hpcm"
+    command(tree, 1, ["compress", str(picture), "--model", model, "-o", str(file)])
+    code = "import sys, resource, hpcm.__main__ as m; c = m.main(); "
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(c)"
+    line = [sys.executable, "-c", code, "decompress", str(file), "-o", str(folder / "large.png"), "-f", "-q"]
+    done = subprocess.run([*line, "--threads", "1"], env=environment(tree), check=True, capture_output=True, text=True)
+    return int(done.stderr.split()[-1]) / 1024
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        work(sys.argv[2], int(sys.argv[3]))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--base", default=sys.executable, metavar="PYTHON")
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
-    pictures = pictures_of(options.pictures)
-    print(heading(options.threads, "torch"))
-    for name in ("nano", "lite"):
-        model(name, pictures, options)
+    options.picture = options.picture.resolve()
+    print(heading(max(options.threads), "torch"))
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for model in MODELS:
+            for threads in options.threads:
+                table(model, threads, options, folder)
+        picture = Image.open(options.picture).convert("RGB")
+        file = io.BytesIO()
+        picture.save(file, "AVIF", quality=AVIF_QUALITY, max_threads=1)
+        decoding = in_turn({"avif": lambda: avif_seconds(file.getvalue())}, options.repeats)
+        print(f"\nAVIF (Pillow, dav1d), quality {AVIF_QUALITY}: decoded in {1000 * decoding['avif']:.1f} ms\n")
+        picture.resize(LARGE).save(folder / "large.png")
+        for name, tree in {"now": ROOT, **({"before": options.before} if options.before else {})}.items():
+            peaks = [f"{model} {peak_memory(tree, model, folder / 'large.png', folder):.0f} MB" for model in MODELS]
+            print(f"Peak memory of decompressing {LARGE[0]} x {LARGE[1]}, {name}: {', '.join(peaks)}", flush=True)
 
 
 if __name__ == "__main__":

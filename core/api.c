@@ -3,51 +3,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arithmetic.h"
 #include "loop.h"
-
-#if defined(__x86_64__) || defined(_M_X64)
-#include <immintrin.h>
-#endif
 
 enum { LATENTS_PER_Z = 4, PICTURE_CHANNELS = 3 };
 
 /* ---- a call ----------------------------------------------------------------------------------------------------------- */
 
-/* Rounding to nearest and no flush to zero, whatever the caller has set up; it is restored afterwards. Our own threads
- * begin with it. */
-static unsigned enter_arithmetic(void) {
-#if defined(__x86_64__) || defined(_M_X64)
-    enum { DEFAULT = 0x1F80 };
-    unsigned before = _mm_getcsr();
-    _mm_setcsr(DEFAULT);
-    return before;
-#else
-    return 0;
-#endif
-}
-
-static void leave_arithmetic(unsigned before) {
-#if defined(__x86_64__) || defined(_M_X64)
-    _mm_setcsr(before);
-#else
-    (void)before;
-#endif
-}
-
 typedef struct {
     hpcm_call call;
-    unsigned arithmetic;
+    uint64_t arithmetic; /* the caller's */
 } session;
 
 static hpcm_status open_session(const hpcm_model *model, hpcm_check check, void *user, session *s) {
     *s = (session){{model, hpcm_scratch_get(model->runtime), check, user}, 0};
     if (!s->call.scratch) return HPCM_NO_MEMORY;
-    s->arithmetic = enter_arithmetic();
+    s->arithmetic = hpcm_enter_arithmetic();
     return HPCM_OK;
 }
 
 static hpcm_status close_session(session *s, hpcm_status status) {
-    leave_arithmetic(s->arithmetic);
+    hpcm_leave_arithmetic(s->arithmetic);
     hpcm_scratch_put(s->call.model->runtime, s->call.scratch);
     return status;
 }
@@ -72,10 +48,17 @@ typedef struct {
     const hpcm_map *map;
 } reading;
 
+/* Rows begin anywhere, so samples needn't be aligned. */
 static float sample(const hpcm_pixels *pixels, const unsigned char *row, ptrdiff_t place) {
+    uint16_t whole;
+    float real;
     if (pixels->bytes == 1) return (float)row[place];
-    if (pixels->bytes == 2) return (float)((const uint16_t *)row)[place];
-    return ((const float *)row)[place];
+    if (pixels->bytes == 2) {
+        memcpy(&whole, row + place * (ptrdiff_t)sizeof whole, sizeof whole);
+        return (float)whole;
+    }
+    memcpy(&real, row + place * (ptrdiff_t)sizeof real, sizeof real);
+    return real;
 }
 
 /* NaN is 0, and what is far out is no picture: sums stay bounded. */

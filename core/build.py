@@ -1,11 +1,16 @@
 """Compiles libhpcm into the package: python core/build.py
 
+    --target TAG      for another platform, by the tag of its wheels (win_amd64); needs the package `ziglang`
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
-    --program FILE.c  a program of core/test with the library's sources, instead of the library
+    --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
+    --fuzz            core/test/fuzz_payload.c with the sanitizers, and libFuzzer if the compiler has it, into build/
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
-CC=ziglang stands for that package. gcc 12 keeps fewer sums in registers, and its AVX2 kernels take 1.5 times as long.
+With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones 4.5 times (core/test/bench.c).
+
+The library runs on every processor of its kind: it has kernels for several and chooses among them. Its bytes depend on
+the sources and the compiler, not on the folder and the time.
 """
 
 from __future__ import annotations
@@ -18,13 +23,24 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 CORE = Path(__file__).resolve().parent
-NAMES = {"darwin": "libhpcm.dylib", "win32": "hpcm.dll"}
-LIBRARY = CORE.parent / "src" / "hpcm" / "core" / NAMES.get(sys.platform, "libhpcm.so")
+PACKAGE = CORE.parent / "src" / "hpcm" / "core"
+BUILD = CORE.parent / "build"
+TARGETS = {  # the tag of a wheel: zig's name of the platform. They are the oldest systems that the library runs on
+    "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
+    "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
+    "musllinux_1_2_x86_64": "x86_64-linux-musl",
+    "musllinux_1_2_aarch64": "aarch64-linux-musl",
+    "macosx_11_0_x86_64": "x86_64-macos.11.0",
+    "macosx_11_0_arm64": "aarch64-macos.11.0",
+    "win_amd64": "x86_64-windows-gnu",
+    "win_arm64": "aarch64-windows-gnu",
+}
 FLAGS = [
     "-std=gnu11",
     "-O3",
@@ -35,105 +51,153 @@ FLAGS = [
     "-fvisibility=hidden",
     "-fno-math-errno",
     "-ffp-contract=off",  # a product and a sum are two operations, each rounded
-    f"-ffile-prefix-map={CORE.parent}=.",  # no path of the builder's
     "-DHPCM_BUILD",
 ]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
-OLDEST_GLIBC = "2.17"  # that a library of zig's runs with; other compilers take this machine's
-OLDEST_MACOS = "11.0"  # the first for both processors
-ZIG = "ziglang"  # the package
-ZIG_CACHE = CORE.parent / "build" / "zig"  # by default it is in the home folder, where zig hangs if it can't write
-PROCESSORS = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}  # as zig names them
+SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FUZZER = "-fsanitize=fuzzer"
+ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
+ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
+PROBE = "#include <math.h>\n#include <pthread.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--program", type=Path)
+    parser.add_argument("--fuzz", action="store_true")
     options = parser.parse_args()
-    output = options.output or (options.program.with_suffix("") if options.program else LIBRARY)
-    build(output, sanitize=options.sanitize, program=options.program)
+    flags = SANITIZE if options.sanitize else []
+    try:
+        if options.fuzz:
+            build_fuzzer(options.output or BUILD / "fuzz_payload")
+        elif options.program:
+            build(options.output or BUILD / options.program.stem, program=[options.program], flags=flags)
+        else:
+            output = options.output or PACKAGE / library_name(options.target or this_platform())
+            build(output, options.target, flags=flags)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"the compiler failed (status {error.returncode})")
 
 
-def build(output: Path = LIBRARY, *, sanitize: bool = False, program: Path | None = None) -> None:
-    """Raises CalledProcessError where it can't be compiled, FileNotFoundError without a compiler."""
-    output = output.resolve()
-    sources = [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *([program.resolve()] if program else [])]
-    # The sanitizers' runtime comes with gcc; a sanitized library is for tests, and needn't be fast.
-    line = [*(["gcc"] if sanitize else compiler()), *FLAGS]
-    line += SANITIZE if sanitize else []
-    line += [] if program else ["-shared"]
-    line += [f"-I{CORE}", *map(str, sources), *system_flags(sanitize)]
-    # In a folder of its own: another process may be reading the library, and linkers leave more beside it on Windows.
-    # From within it, because macOS's linker writes the path of the output into the library.
-    environment = {"ZIG_GLOBAL_CACHE_DIR": str(ZIG_CACHE), **os.environ}
-    with TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
-        subprocess.run([*line, "-o", output.name], cwd=folder, env=environment, check=True)
-        Path(folder, output.name).replace(output)
+def library_name(target: str) -> str:
+    if target.startswith("win"):
+        return "hpcm.dll"
+    return "libhpcm.dylib" if target.startswith("macosx") else "libhpcm.so"
 
 
-def system_flags(debug: bool = False) -> list[str]:
-    """Libraries, and what goes into the file, on this system."""
-    if sys.platform == "darwin":
-        return [f"-mmacosx-version-min={OLDEST_MACOS}"]
-    strip = [] if debug else ["-Wl,-s"]
-    return strip if sys.platform == "win32" else [*strip, "-lm", "-lpthread"]
-
-
-def compiler() -> list[str]:
-    """The compiler's command line. Raises FileNotFoundError."""
-    if own := own_compiler():
-        return own
-    if importlib.util.find_spec(ZIG):
-        return [sys.executable, "-m", ZIG, "cc", *zig_target(), "-fno-sanitize=all"]
-    if system := shutil.which("cc") or shutil.which("gcc"):
-        return [system]
-    raise FileNotFoundError(f"there is no C compiler: `pip install {ZIG}` brings one")
-
-
-def own_compiler() -> list[str] | None:
-    """The compiler that CC names, or clang; None where it should be zig's."""
-    named = os.environ.get("CC")
-    if named:
-        return None if named == ZIG else shlex.split(named)
-    clang = shutil.which("clang")
-    if not clang or sys.platform == "win32":  # there, clang has no POSIX threads
-        return None
-    works = subprocess.run([clang, "--version"], capture_output=True).returncode == 0  # macOS has an empty one
-    return [clang] if works else None
-
-
-def zig_target() -> list[str]:
-    """For zig, which would compile for this very machine."""
-    processor = PROCESSORS.get(machine())
-    if not processor:
-        return ["-mcpu=baseline"]
-    if sys.platform == "darwin":
-        return ["-target", f"{processor}-macos.{OLDEST_MACOS}"]
+def this_platform() -> str:
+    """The tag of a wheel for this machine; TARGETS may lack it."""
+    machine = platform.machine()  # x86_64 or aarch64, on macOS arm64, on Windows AMD64 or ARM64
     if sys.platform == "win32":
-        return ["-target", f"{processor}-windows-gnu"]
-    return ["-target", f"{processor}-linux-gnu.{OLDEST_GLIBC}" if has_glibc() else f"{processor}-linux-musl"]
-
-
-def machine() -> str:
-    """The processor that this Python runs on, such as x86_64 or arm64."""
-    # On macOS sysconfig may say universal2, elsewhere `platform` may mean the processor below an emulation.
-    return platform.machine() if sys.platform == "darwin" else sysconfig.get_platform().rpartition("-")[2]
-
-
-def has_glibc() -> bool:
-    return platform.libc_ver()[0] == "glibc"
-
-
-def wheel_platform() -> str:
-    """What a wheel with the library runs on, in the words of its file name."""
-    name = sysconfig.get_platform()
+        return f"win_{machine.lower()}"
     if sys.platform == "darwin":
-        name = f"macosx_{OLDEST_MACOS}_{machine()}"
-    elif sys.platform == "linux" and has_glibc() and ZIG in compiler() and machine() in PROCESSORS:
-        name = f"manylinux_{OLDEST_GLIBC}_{machine()}"
-    return name.replace("-", "_").replace(".", "_")
+        return f"macosx_11_0_{machine}"
+    return f"manylinux_2_17_{machine}" if platform.libc_ver()[0] == "glibc" else f"musllinux_1_2_{machine}"
+
+
+def needs_zig(target: str | None = None) -> bool:
+    """Whether a build should get the package `ziglang`: for another platform, and where CC and clang are missing."""
+    if target:
+        return True
+    return not os.environ.get("CC") and this_platform() in TARGETS and not _works(["clang"])
+
+
+def build(output: Path, target: str | None = None, *, program: Sequence[Path] = (), flags: Sequence[str] = ()) -> None:
+    """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
+
+    Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
+    """
+    compiler = zig(target) if target else find_compiler(flags)
+    sources = [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *(file.resolve() for file in program)]
+    linking = [] if program else ["-shared"]
+    if "-g" not in flags:
+        linking += _stripping(target or this_platform())
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
+
+        def compiled(source: Path) -> str:
+            made = Path(folder, f"{source.stem}.o")
+            # Names relative to the folder of the sources: the compiler may write them into what it makes.
+            _run([*compiler, *FLAGS, *flags, "-I.", "-c", os.path.relpath(source, CORE), "-o", str(made)])
+            return str(made)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, sources))
+        linked = Path(folder, output.name)
+        _run([*compiler, *flags, *linking, *objects, "-o", str(linked), "-pthread", "-lm"])
+        linked.replace(output)  # as a whole: another process may have the old one open
+
+
+def build_fuzzer(output: Path) -> None:
+    """The fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
+    test = CORE / "test"
+    try:
+        build(output, program=[test / "fuzz_payload.c"], flags=[*SANITIZE, FUZZER])
+    except FileNotFoundError:
+        build(output, program=[test / "fuzz_payload.c", test / "fuzz_loop.c"], flags=SANITIZE)
+
+
+def find_compiler(flags: Sequence[str] = ()) -> list[str]:
+    """The command line of a compiler for this machine that knows these flags. Raises FileNotFoundError."""
+    if named := os.environ.get("CC"):
+        candidates = [shlex.split(named)]
+    else:
+        candidates = [["clang"], ["cc"], ["gcc"]]
+        if importlib.util.find_spec("ziglang") and this_platform() in TARGETS:
+            candidates.insert(1, zig(this_platform()))
+    for compiler in candidates:
+        line = [*compiler, *_apple_flags(compiler)]
+        if _works(line, flags):
+            return line
+    tried = ", ".join(compiler[0] for compiler in candidates)
+    raise FileNotFoundError(f"there is no C compiler that works ({tried} tried): {ZIG_IS_MISSING}")
+
+
+def zig(target: str) -> list[str]:
+    """Zig's clang. Unless it is given a target it would compile for this very processor. Raises FileNotFoundError."""
+    if not importlib.util.find_spec("ziglang"):
+        raise FileNotFoundError(ZIG_IS_MISSING)
+    return [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], "-fno-sanitize=all"]
+
+
+def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
+    """Whether it makes a program: macOS has a clang that only says how to get one, and headers may lack."""
+    if not shutil.which(compiler[0]):
+        return False
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
+        line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), "-pthread", "-lm"]
+        return subprocess.run(line, env=_environment(), capture_output=True).returncode == 0
+
+
+def _apple_flags(compiler: Sequence[str]) -> list[str]:
+    """For the architecture that Python runs as, and the oldest macOS."""
+    if sys.platform != "darwin" or "ziglang" in compiler:
+        return []
+    return ["-arch", platform.machine(), "-mmacosx-version-min=11.0"]
+
+
+def _stripping(target: str) -> list[str]:
+    """Keeps names and paths of the builder's machine out of the library."""
+    return [f"-Wl,-install_name,@rpath/{library_name(target)}"] if target.startswith("macosx") else ["-s"]
+
+
+def _run(line: Sequence[str]) -> None:
+    subprocess.run(line, cwd=CORE, env=_environment(), check=True)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"),  # by default in the home folder, where zig hangs if it can't write
+        **os.environ,
+        "SOURCE_DATE_EPOCH": "0",  # otherwise libraries for Windows contain the time
+    }
 
 
 if __name__ == "__main__":

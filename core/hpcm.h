@@ -9,6 +9,10 @@
  * pixels, z [h/4][w/4][N] one for 64 x 64. Where z takes part h and w must be multiples of 4.
  *
  * A model may be used by several threads at once. Every function that can fail gives a status.
+ *
+ * Any bytes may be a payload, and any numbers a model's arrays or configuration: they are refused, or give results that
+ * are the same everywhere. So do any floats as pixels or latents. Pixels / peak are clamped to -65536 to 65536; NaN is 0.
+ * Symbols to be encoded are clamped to -2^30 to 2^30, and what layers read to their limits; NaN is the lowest of them.
  */
 #ifndef HPCM_H
 #define HPCM_H
@@ -50,7 +54,7 @@ typedef enum { HPCM_INT8, HPCM_INT16, HPCM_INT32, HPCM_FLOAT16, HPCM_FLOAT32 } h
 /* An array as it stands in a weights file. */
 typedef struct {
     const char *name;
-    const void *data;
+    const void *data; /* as many numbers as the shape has, aligned for their type */
     int64_t shape[4];
     int32_t dimensions; /* 0 to 4 */
     int32_t type;       /* an hpcm_type */
@@ -91,7 +95,8 @@ HPCM_API const char *hpcm_kernels(void);
 
 /* Makes a model of a weights file's arrays, which aren't needed afterwards. It is free'd by hpcm_model_free.
  *
- * tables: `scales` [count], `radius` [count], `frequencies` [sum of 2 * radius + 2] as in the weights file.
+ * arrays: the parameters, by name as in the weights file, and the entropy coder's `tables.scales` [count],
+ *   `tables.radius` [count] and `tables.frequencies` [sum of 2 * radius + 2].
  * threads: that compute, 1 or more. No thread is started for 1.
  * message: HPCM_MESSAGE bytes that get the reason of a failure, with the name of the array. */
 HPCM_API hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count,

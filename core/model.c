@@ -1,5 +1,6 @@
 /* From a weights file's arrays to layers that are ready for the kernels. Nothing of the file is trusted: every shape and
  * every bound is checked before memory is taken. */
+#include "arithmetic.h"
 #include "model.h"
 #include "schedule.h"
 
@@ -83,6 +84,10 @@ static int is_integer(const hpcm_array *array) {
     return array->type == HPCM_INT8 || array->type == HPCM_INT16 || array->type == HPCM_INT32;
 }
 
+static int is_float(const hpcm_array *array) {
+    return array->type == HPCM_FLOAT16 || array->type == HPCM_FLOAT32;
+}
+
 /* The array NAME.PART, or NAME where part is null, of exactly this shape. */
 static hpcm_status find(const builder *b, const char *name, const char *part, int dimensions, const int64_t *shape,
                         int integers, const hpcm_array **found) {
@@ -94,7 +99,7 @@ static hpcm_status find(const builder *b, const char *name, const char *part, in
         int fits = array->dimensions == dimensions;
         for (int d = 0; fits && d < dimensions; d++) fits = array->shape[d] == shape[d];
         if (!fits) return refuse(b, "%s has another shape than the configuration asks for", whole);
-        if (is_integer(array) != integers) return refuse(b, "%s has a wrong type", whole);
+        if (!(integers ? is_integer : is_float)(array)) return refuse(b, "%s has a wrong type", whole);
         *found = array;
         return HPCM_OK;
     }
@@ -301,7 +306,10 @@ static hpcm_operation *append(sequence *s, hpcm_kind kind, char name[NAME]) {
         s->status = refuse(s->b, "%s has too many layers", s->name);
         return 0;
     }
-    snprintf(name, NAME, "%.*s.%d", NAME - 16, s->name, (int)s->network->count); /* 16: of the number, at most */
+    if (snprintf(name, NAME, "%s.%d", s->name, (int)s->network->count) >= NAME) {
+        s->status = refuse(s->b, "%s is too long a name", s->name);
+        return 0;
+    }
     hpcm_operation *operation = &s->network->operations[s->network->count++];
     operation->kind = kind;
     return operation;
@@ -612,7 +620,9 @@ hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *array
     model->kernels = kernels;
     model->runtime = hpcm_runtime_create(threads);
     const builder b = {model, arrays, count, message};
+    uint64_t arithmetic = hpcm_enter_arithmetic(); /* gains are interpolated */
     hpcm_status status = model->runtime ? make_all(&b) : HPCM_NO_MEMORY;
+    hpcm_leave_arithmetic(arithmetic);
     if (status != HPCM_OK) {
         hpcm_model_free(model);
         return status;

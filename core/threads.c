@@ -48,10 +48,9 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static hpcm_runtime *all;
 
-#ifdef _WIN32 /* has no fork */
+#ifdef _WIN32
 
-static void register_at_fork(void) {
-}
+static void register_at_fork(void) {} /* Windows has no fork */
 
 #else
 

@@ -48,7 +48,7 @@ CONTENTS = {  # of the sidebar
     "Use": "commands python pictures effort archives serving browser ../web/README",
     "Format": "format format-policy exactness ../SECURITY",
     "Models": "../MODEL_CARD released results complexity training scaling",
-    "Project": "../CONTRIBUTING ../CHANGELOG log",
+    "Project": "../CONTRIBUTING core ../CHANGELOG log",
 }
 PYTHON = {  # the headings of docs/python.md
     "Pictures": ("function compress", "function decompress", "function preview"),

@@ -675,10 +675,14 @@ def test_exact_gives_a_name(run, at, material, capsys):
         patch.setattr(weights, "ASSETS", BUNDLED)
         assert run("exact", "tiny", "photo.png", "--name", "nano-1", "-o", "mine.safetensors") == 1
     assert "nano-1 is a released model, which never changes: name yours with" in capsys.readouterr().err
+    capsys.readouterr()
     assert run("exact", "tiny", "photo.png", "--name", "mine-1", "-o", "mine.safetensors") == 0
+    assert capsys.readouterr().out == "tiny -> mine.safetensors  (engine on the CPU: core)\n"
     assert weights.find("mine.safetensors").name == "mine-1"
     assert run("compress", "photo.png", "-o", "c.hpcm", "--model", "./mine.safetensors") == 0
     assert unpack((at / "c.hpcm").read_bytes()).model == "mine-1"
+    assert run("exact", "tiny", "photo.png", "--carrier", "split", "-o", "split.safetensors") == 0
+    assert "(engine on the CPU: torch, because its sums are of the kind split" in capsys.readouterr().out
 
 
 def test_import(run, at, monkeypatch, capsys):

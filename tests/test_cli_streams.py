@@ -216,7 +216,7 @@ def test_signals_within_a_process():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("error", [WeightsError("the graph is wrong"), RuntimeError("initialization failed"), None])
+@pytest.mark.parametrize("error", [WeightsError("the weights are wrong"), RuntimeError("initialization failed"), None])
 def test_no_library_turns_a_signal_into_another_error(capsys, number, error):
     """Compiled code that calls Python may take KeyboardInterrupt for a failure of its own, or pass over it."""
 

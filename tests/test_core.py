@@ -28,6 +28,7 @@ from hpcm.model.config import HYPER_STRIDE, LATENT_STRIDE, Config, Prior
 from hpcm.model.find import find
 from hpcm.model.layers import INT16_MAX, MAX_LIMIT, to_floats
 from hpcm.model.order import steps_of
+from hpcm.model.structure import geometries as expected_geometries
 from hpcm.model.tables import make_tables
 from hpcm.nn.engine import TorchEngine
 from hpcm.nn.exact.grid import geometries, stored_numbers
@@ -148,6 +149,14 @@ STRUCTURES = {
 def test_every_structure_is_computed_as_by_its_twin(structure: str) -> None:
     config = STRUCTURES[structure]
     assert_alike(pair_of(exact_model(config)), (150, 250), sorted({0, config.levels // 2, config.levels - 1}))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("transforms", ["int32", "float"])
+def test_layers_are_those_of_the_twin(structure: str, transforms: str) -> None:
+    config = replace(STRUCTURES[structure], carrier="float32", transforms=transforms)
+    with torch.device("meta"):
+        assert expected_geometries(config) == geometries(HPCM(config))
 
 
 @st.composite
@@ -325,11 +334,12 @@ def test_the_callers_rounding_mode_has_no_influence(upward: int) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("the modes have other numbers here")
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
-    expected = everything(tiny_pair().core)
+    pair = tiny_pair()
+    expected = everything(pair.core)
     before = libm.fegetround()
     try:
         libm.fesetround(upward)
-        result = everything(tiny_pair().core)
+        result = everything(CoreEngine(pair.core.config, pair.numbers, TABLES))
         assert libm.fegetround() == upward
     finally:
         libm.fesetround(before)
@@ -396,6 +406,105 @@ def test_weights_that_are_missing_are_refused_by_name(name: str) -> None:
     del numbers[name]
     with pytest.raises(WeightsError, match=name):
         CoreEngine(tiny_pair().core.config, numbers, TABLES)
+
+
+def misaligned(array: np.ndarray) -> np.ndarray:
+    """The same numbers, one byte beyond where a processor would like them."""
+    room = np.zeros(array.nbytes + 1, np.uint8)
+    room[1:] = np.frombuffer(array.tobytes(), np.uint8)
+    return room[1:].view(array.dtype).reshape(array.shape)
+
+
+def test_arrays_may_lie_anywhere() -> None:
+    """Only with the sanitizers can this fail on each processor."""
+    pair, pixels = tiny_pair(), PICTURE.astype(np.uint16)
+    y = pair.core.analyse(pixels, 255, padded(PICTURE.shape[:2]))
+    engine = CoreEngine(pair.core.config, {name: misaligned(value) for name, value in pair.numbers.items()}, TABLES)
+    for dtype in (np.uint16, np.float32):
+        assert np.array_equal(engine.analyse(misaligned(PICTURE.astype(dtype)), 255, padded(PICTURE.shape[:2])), y)
+
+
+def test_a_type_that_the_library_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might read beyond the array."""
+    monkeypatch.setattr(library, "TYPES", ("int8", "int16", "int32", "", "float32", "", "", "float16"))
+    numbers = changed("z_means", lambda z: z.astype(np.float16))
+    with pytest.raises(WeightsError, match="z_means has a wrong type"):
+        CoreEngine(tiny_pair().core.config, numbers, TABLES)
+
+
+# ---- floats that are no pictures or latents --------------------------------------------------------------------------
+
+
+def wild(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Numbers among which are NaN, infinities, very large and very small ones."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(0, 4, shape).astype(np.float32)
+    extremes = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, -0.0], np.float32)
+    return np.where(rng.random(shape) < 0.1, rng.choice(extremes, shape), numbers)
+
+
+def with_nan_as(value: float, numbers: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(numbers), np.float32(value), numbers)
+
+
+def test_pixels_are_clamped_and_nan_is_black() -> None:
+    engine, pixels = tiny_pair().core, wild((64, 128, 3))
+    expected = np.clip(with_nan_as(0, pixels) / np.float32(255), -65536, 65536) * np.float32(255)
+    y = engine.analyse(pixels, 255, (64, 128))
+    assert np.array_equal(y, engine.analyse(expected, 255, (64, 128)))
+    assert np.isfinite(y).all()
+
+
+def test_latents_are_clamped_to_the_limits_of_layers() -> None:
+    core, twin, _ = tiny_pair()
+    y_hat, crop = wild((4, 8, core.config.M)), (0, 0, 128, 64)
+    infinite = with_nan_as(-np.inf, y_hat)
+    pixels = core.synthesise(infinite, 16, False, crop)
+    assert np.array_equal(core.synthesise(y_hat, 16, False, crop), pixels)
+    assert np.array_equal(twin.synthesise(infinite, 16, False, crop), pixels)
+
+
+def test_symbols_are_clamped() -> None:
+    engine, bound = tiny_pair().core, 2.0**30
+    y, z = wild((4, 8, engine.config.M)), wild((1, 2, engine.config.N))
+    for hyper in (None, z):
+        coded = engine.encode(y, 40, z=hyper)
+        infinite = None if hyper is None else with_nan_as(-np.inf, hyper)
+        assert_coded_alike(coded, engine.encode(with_nan_as(-np.inf, y), 40, z=infinite))
+        decoded = engine.decode(b"".join(coded.parts), len(steps_of(engine.config)) + 1, (4, 8), 40)
+        assert np.array_equal(decoded.y_hat, coded.y_hat)
+        assert (decoded.checksum, decoded.words_left) == (coded.checksums[-1], 0)
+        known, _ = engine.decode_known(b"".join(coded.parts), len(steps_of(engine.config)) + 1, (4, 8), 40)
+        assert np.nanmax(np.abs(known[-1])) == pytest.approx(bound)
+
+
+def test_large_numbers_are_coded_as_by_the_twin() -> None:
+    core, twin, _ = tiny_pair()
+    y = np.clip(np.nan_to_num(wild((4, 8, core.config.M))), -1e6, 1e6)
+    z = np.clip(np.nan_to_num(wild((1, 2, core.config.N))), -1e6, 1e6)
+    assert_coded_alike(core.encode(y, 40), twin.encode(y, 40))
+    assert_coded_alike(core.encode(y, 40, z=z), twin.encode(y, 40, z=z))
+
+
+def test_what_is_known_may_be_any_number() -> None:
+    core, twin, _ = tiny_pair()
+    known = [wild(latent.shape, seed) for seed, latent in enumerate(core.unknown((4, 8)))]
+    assert not np.isnan(core.fill(known, 40)).any()
+    finite = [np.where(np.isinf(latent), 0, latent) for latent in known]
+    assert np.array_equal(core.fill(finite, 40), twin.fill(finite, 40))
+
+
+def test_wild_numbers_give_the_same_with_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for name in KERNELS:
+        monkeypatch.setenv("HPCM_KERNELS", name)
+        engine = core_of("nano")
+        y = engine.analyse(wild((64, 128, 3)), 255, (64, 128))
+        coded = engine.encode(wild((4, 8, engine.config.M)), 40)
+        known = [wild(latent.shape) for latent in engine.unknown((4, 8))]
+        pixels = engine.synthesise(wild((4, 8, engine.config.M)), 8, True, (0, 0, 128, 64))
+        results.append([*coded.parts, y.tobytes(), engine.fill(known, 40).tobytes(), pixels.tobytes()])
+    assert all(result == results[0] for result in results)
 
 
 def test_payloads_of_strangers_give_a_latent_or_an_error() -> None:

@@ -19,7 +19,6 @@ from hpcm.defaults import TILE_SIDE
 from hpcm.errors import UsageError, WeightsError
 from hpcm.format.container import unpack
 from hpcm.image.picture import from_image
-from hpcm.model.file import describe
 from hpcm.util.metrics import psnr
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
@@ -150,26 +149,16 @@ def test_the_callers_settings():
     assert codec.decompress(data).size == image.size
 
 
-class AnotherEngine:
-    """Gives what torch gives, but has no model in torch."""
-
-    def __init__(self, engine):
-        self._engine = engine
-
-    def __getattr__(self, name):
-        return getattr(self._engine, name)
-
-
 def test_weights_that_are_gone_or_written_anew(tmp_path, codec):
     """With torch a loaded codec needs its file no more; without, another file's weights are refused."""
     path = tmp_path / "mine.safetensors"
     shutil.copy(codec.weights.path, path)
-    own, other = hpcm.load(path), Codec([describe(path)], wrap=AnotherEngine)
+    own, other = hpcm.load(path, engine="torch"), hpcm.load(path, engine="core")
     shutil.copy(hpcm.load("lite").weights.path, path)
     with pytest.raises(WeightsError, match="written anew since the model was loaded"):
         other.compress(photo(), effort=1)
     path.unlink()
-    assert own.compress(photo(), effort=1) == hpcm.load("nano").compress(photo(), effort=1)
+    assert own.compress(photo(), effort=1) == hpcm.load("nano", engine="torch").compress(photo(), effort=1)
 
 
 def test_under_another_default_dtype(codec):

@@ -73,7 +73,7 @@ def test_open(file, data):
 def test_open_reads_the_head_alone(data, monkeypatch):
     """Without an engine, and without most of the bytes."""
     code = "import sys, hpcm.pillow; from PIL import Image; Image.open(sys.argv[1]).close(); "
-    code += "print({'hpcm.codec.engine', 'torch', 'constriction'} & {*sys.modules})"
+    code += "print({'hpcm.codec.engine', 'hpcm.core.library', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code, GOLDEN / "nano-1.hpcm"], capture_output=True, check=True)
     assert done.stdout.strip() == b"set()"
     stream = io.BytesIO(data + bytes(1 << 20))

@@ -1,4 +1,4 @@
-"""Ladders: models of one quality level under one name, which quality, bpp and psnr choose among."""
+"""Families: models of one quality level under one name, which quality, bpp and psnr choose among."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from hpcm.model import find as weights
 from hpcm.nn.weights import save
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)
-NAMES = [f"rung-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
+NAMES = [f"mine-{round(10_000 * lmbda):04d}" for lmbda in LAMBDAS]
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((130, 90, 130 + 96, 90 + 72))
 
 
@@ -49,7 +49,7 @@ def six_files(write, tmp_path_factory):
 @pytest.fixture
 def six(six_files, monkeypatch):
     monkeypatch.setenv("HPCM_WEIGHTS", str(six_files))
-    return hpcm.load("rung")
+    return hpcm.load("mine")
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def made_with(data: bytes) -> str:
 # ---- names ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_name_stands_for_all_rungs(six):
-    assert [model.name for model in weights.find_all("rung")] == NAMES
-    assert [model.lmbda for model in weights.find_all("rung")] == list(LAMBDAS)
-    assert [model.name for model in weights.find_all("rung-0130")] == ["rung-0130"]
-    assert {weights.family_of(weights.find(name)) for name in NAMES} == {"rung"}
+def test_one_name_stands_for_all_models(six):
+    assert [model.name for model in weights.find_all("mine")] == NAMES
+    assert [model.lmbda for model in weights.find_all("mine")] == list(LAMBDAS)
+    assert [model.name for model in weights.find_all("mine-0130")] == ["mine-0130"]
+    assert {weights.family_of(weights.find(name)) for name in NAMES} == {"mine"}
     assert {weights.alias_of(weights.find(name)) for name in NAMES} == {None}
-    with pytest.raises(UsageError, match=r"rung stands for 6 models: name one of rung-0018, rung-0035, .*rung-0483$"):
-        weights.find("rung")
+    with pytest.raises(UsageError, match=r"mine stands for 6 models: name one of mine-0018, mine-0035, .*mine-0483$"):
+        weights.find("mine")
 
 
 def test_versions_of_one_lambda_are_no_family(write, folder):
@@ -94,7 +94,7 @@ def test_a_name_without_a_model(six):
 # ---- what is chosen -------------------------------------------------------------------------------------------------
 
 
-def test_quality_takes_the_nearest_rung(six):
+def test_quality_takes_the_nearest_model(six):
     levels = [six.level_of(quality) for quality in range(1, 101)]
     assert levels == sorted(levels)
     assert [levels.count(level) for level in range(6)] == [11, 19, 20, 20, 20, 10]
@@ -108,14 +108,14 @@ def test_quality_takes_the_nearest_rung(six):
             six.compress(PHOTO, quality=wrong)
 
 
-def test_missing_rungs_are_done_without(write, folder):
+def test_missing_models_are_done_without(write, folder):
     for i in (0, 3, 5):
         write(folder, NAMES[i], LAMBDAS[i])
-    few = hpcm.load("rung")
+    few = hpcm.load("mine")
     assert [made_with(few.compress(PHOTO, quality=quality)) for quality in (1, 30, 31, 80, 81, 100)] == [
-        *["rung-0018"] * 2,
-        *["rung-0130"] * 2,
-        *["rung-0483"] * 2,
+        *["mine-0018"] * 2,
+        *["mine-0130"] * 2,
+        *["mine-0483"] * 2,
     ]
 
 
@@ -138,16 +138,16 @@ def test_psnr_takes_the_smallest_that_reaches_it(six, monkeypatch):
         assert made_with(six.compress(PHOTO, psnr=100 * lmbda - 0.01)) == NAMES[i]
     notes = []
     assert made_with(six.compress(PHOTO, psnr=60, on_note=notes.append)) == NAMES[-1]
-    assert "no level of rung-0483 reaches 60 dB" in notes[-1]
+    assert "no level of mine-0483 reaches 60 dB" in notes[-1]
 
 
-def test_targets_where_a_higher_rung_is_worse_or_smaller(six, monkeypatch):
+def test_targets_where_a_higher_model_is_worse_or_smaller(six, monkeypatch):
     sizes, quality = (900, 500, 700, 600, 800, 850), (30.0, 36.0, 33.0, 40.0, 39.0, 38.0)
-    rung = {name: i for i, name in enumerate(NAMES)}
+    place = {name: i for i, name in enumerate(NAMES)}
     monkeypatch.setattr(
-        Encoding, "file", lambda self, level: bytes([rung[self.weights.name]] * sizes[rung[self.weights.name]])
+        Encoding, "file", lambda self, level: bytes([place[self.weights.name]] * sizes[place[self.weights.name]])
     )
-    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[rung[self.weights.name]])
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[place[self.weights.name]])
     for target in (29, 32, 35, 37, 39.5):
         fitting = [i for i in range(6) if quality[i] >= target]
         assert six.compress(PHOTO, psnr=target)[0] == min(fitting, key=lambda i: sizes[i])
@@ -156,10 +156,10 @@ def test_targets_where_a_higher_rung_is_worse_or_smaller(six, monkeypatch):
         assert data[0] == max(i for i in range(6) if sizes[i] <= limit)
     notes = []
     assert six.compress(PHOTO, psnr=60, on_note=notes.append)[0] == 3
-    assert "no level of rung-0130 reaches 60 dB on this picture: the best one, 40.00" in notes[-1]
+    assert "no level of mine-0130 reaches 60 dB on this picture: the best one, 40.00" in notes[-1]
 
 
-def test_effort_searches_at_the_rung_that_is_chosen(six, monkeypatch):
+def test_effort_searches_at_the_model_that_is_chosen(six, monkeypatch):
     asked = []
 
     def refined(job, level, **how):
@@ -170,7 +170,7 @@ def test_effort_searches_at_the_rung_that_is_chosen(six, monkeypatch):
     best = six.compress(PHOTO, quality=100)
     target = {"bpp": 8 * (len(best) + 0.5) / (PHOTO.width * PHOTO.height)}
     assert six.compress(PHOTO, **target, effort=1) == best
-    assert asked == [("rung-0483", 0, 1)]
+    assert asked == [("mine-0483", 0, 1)]
 
 
 @pytest.mark.parametrize("targets", [{"quality": 5, "bpp": 1}, {"bpp": 0}, {"psnr": float("nan")}])
@@ -182,7 +182,7 @@ def test_targets_that_make_no_sense(six, targets):
 # ---- loading --------------------------------------------------------------------------------------------------------
 
 
-def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
+def test_one_model_is_in_memory_unless_one_is_searched(six, monkeypatch):
     loaded = []
     load = six._load
 
@@ -205,7 +205,7 @@ def test_one_rung_is_in_memory_unless_one_is_searched(six, monkeypatch):
 def test_threads_may_share_a_family(six):
     images = [PHOTO, PHOTO.rotate(180)] * 2
     expected = [six.compress(image, quality=70) for image in images[:2]] * 2
-    assert list(hpcm.load("rung").compress_many(images, workers=3, quality=70)) == expected
+    assert list(hpcm.load("mine").compress_many(images, workers=3, quality=70)) == expected
 
 
 def test_a_file_opens_without_its_family(six):
@@ -214,11 +214,11 @@ def test_a_file_opens_without_its_family(six):
     assert (
         picture
         == six.decompress(data)
-        == hpcm.load("rung-0483").decompress(data)
-        == hpcm.decompress(data, model="rung")
+        == hpcm.load("mine-0483").decompress(data)
+        == hpcm.decompress(data, model="mine")
     )
     assert six.preview(data).size == PHOTO.size
-    with pytest.raises(MismatchError, match=r"made with model 'nano-1' of hash .*, which is none of rung-0018, "):
+    with pytest.raises(MismatchError, match=r"made with model 'nano-1' of hash .*, which is none of mine-0018, "):
         six.decompress(hpcm.compress(PHOTO, model="nano"))
 
 
@@ -226,9 +226,9 @@ def test_a_file_opens_without_its_family(six):
 
 
 def test_a_family_is_one_curve(six):
-    (spec,) = codec_specs(Options(models=["rung"], codecs=[]))
+    (spec,) = codec_specs(Options(models=["mine"], codecs=[]))
     measured = HpcmCodec(spec.weights)
-    assert (spec.name, measured.label, len(measured.settings)) == ("rung", "hpcm rung", 6)
+    assert (spec.name, measured.label, len(measured.settings)) == ("mine", "hpcm mine", 6)
     assert [six.level_of(quality) for quality in measured.settings] == list(range(6))
     for quality in (measured.settings[0], measured.settings[-1]):
         data = measured.compress(PHOTO, quality)
@@ -242,12 +242,12 @@ def test_a_family_is_one_curve(six):
 def test_the_command_line_knows_families(six, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     PHOTO.save("photo.png")
-    assert main(["compress", "photo.png", "--model", "rung", "--quality", "100"]) == 0
-    assert made_with(Path("photo.hpcm").read_bytes()) == "rung-0483"
+    assert main(["compress", "photo.png", "--model", "mine", "--quality", "100"]) == 0
+    assert made_with(Path("photo.hpcm").read_bytes()) == "mine-0483"
     assert main(["decompress", "photo.hpcm", "-o", "back.png"]) == 0
     capsys.readouterr()
     assert main(["models"]) == 0
     told = capsys.readouterr().out
-    assert "rung  a family of 6 models, lambda 0.0018 to 0.0483: rung-0018, rung-0035" in told
-    assert main(["exact", "rung", "photo.png", "-o", "x.safetensors"]) == 1
-    assert "rung stands for 6 models: name one of" in capsys.readouterr().err
+    assert "mine  a family of 6 models, lambda 0.0018 to 0.0483: mine-0018, mine-0035" in told
+    assert main(["exact", "mine", "photo.png", "-o", "x.safetensors"]) == 1
+    assert "mine stands for 6 models: name one of" in capsys.readouterr().err

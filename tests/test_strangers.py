@@ -3,8 +3,6 @@
 import io
 import json
 import time
-import tracemalloc
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from safetensors.numpy import load_file, save, save_file
+from safetensors.numpy import load_file, save_file
 
 from hpcm.codec.api import load
 from hpcm.defaults import MAX_DECODED
@@ -23,7 +21,6 @@ from hpcm.image.metadata import xmp
 from hpcm.image.picture import from_image, pack_alpha
 from hpcm.image.read import open_picture
 from hpcm.image.write import save_picture
-from hpcm.model import storage
 from hpcm.model.config import BASE, NANO, Config
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,22 +94,10 @@ def test_damaged_exif_and_comments_do_not_stop_a_picture():
 
 def test_exponents_cannot_blow_weights_up(forge):
     side = 100_000  # 40 GB as float32, of 200 kB
-    stored = {"g_s.0.weight": np.ones((side, 1), np.int8), "g_s.0.weight.exponent": np.zeros((1, side), np.int8)}
-    with pytest.raises(WeightsError, match=r"exponent is int8 \(1, 100000\)"):
-        load(forge(stored))
-
-
-def test_all_graphs_together_are_bounded():
-    bomb = np.frombuffer(zlib.compress(bytes(storage.MAX_GRAPHS // 3), 9), np.uint8)
-    tensors = load_file(WEIGHTS) | {f"graph.{i}": bomb for i in range(100)}
-    forged = save(tensors)
-    tracemalloc.start()
-    try:
-        with pytest.raises(WeightsError, match="its graphs have over 16,777,216 bytes"):
-            storage.unpack(forged, "forged")
-        assert tracemalloc.get_traced_memory()[1] < 4 * storage.MAX_GRAPHS
-    finally:
-        tracemalloc.stop()
+    with pytest.raises(WeightsError, match=r"g_s\.0\.weight has another shape"):
+        load(forge({"g_s.0.weight": np.ones((side, 1), np.int8), "g_s.0.exponent": np.zeros((1, side), np.int8)}))
+    with pytest.raises(WeightsError, match=r"g_s\.0\.exponent has another shape"):
+        load(forge({"g_s.0.exponent": np.zeros((1, side), np.int8)}))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +129,7 @@ def test_nothing_is_taken_for_a_network_that_is_not_in_the_file(forge):
     wide = {"M": 4096, "N": 8192, "prior_width": 8192, "ratio": 2, "hyper_analysis": [[64, 4096], [64, 8192]]}
     wide |= {"analysis": [[1, 8192], [0, 4096]], "synthesis": [[0, 4096], [1, 8192]]}
     path = forge({}, **wide, hyper_synthesis=[[64, 8192], [0, 8192]])
-    with pytest.raises(WeightsError, match="don't fit"):
+    with pytest.raises(WeightsError, match=r"layer h_s\.65 is described as no exact layer"):
         load(path, engine="torch")
 
 

@@ -78,24 +78,35 @@ static void finish(const int32_t *sums, int places, int outputs, const hpcm_fini
     else finish_outputs(sums, places, outputs, f);
 }
 
-/* Sums below 2^24 are exact in floats, whatever their order. */
+/* The sums of one place, times unit: three rows of three places around it, [3][channels] each. Sums below 2^24 are exact
+ * in floats, whatever their order. They are written out so that a sum stays in a register. */
+ALWAYS_INLINE void depthwise_place(const float *restrict top, const float *restrict middle, const float *restrict bottom,
+                                   const float *restrict k, const float *restrict bias, const float *restrict unit,
+                                   int channels, int first, int count, float *restrict y) {
+    const float *left = k, *centre = k + channels, *right = k + 2 * (ptrdiff_t)channels;
+    ptrdiff_t row = 3 * (ptrdiff_t)channels, one = channels, two = 2 * (ptrdiff_t)channels;
+    for (int c = 0; c < count; c++) {
+        ptrdiff_t i = first + c;
+        float sum = bias[i];
+        sum += top[i] * left[i] + top[i + one] * centre[i] + top[i + two] * right[i];
+        sum += middle[i] * left[i + row] + middle[i + one] * centre[i + row] + middle[i + two] * right[i + row];
+        sum += bottom[i] * left[i + 2 * row] + bottom[i + one] * centre[i + 2 * row] + bottom[i + two] * right[i + 2 * row];
+        y[c] = sum * unit[i];
+    }
+}
+
 static void depthwise(const float *const rows[3], const float *weights, const float *bias, const float *unit, int places,
                       int channels, const float *scale, float limit, int16_t *whole, int16_t *high,
                       ptrdiff_t whole_stride) {
     enum { AT_ONCE = 64 };
-    for (int first = 0; first < channels; first += AT_ONCE) {
-        int count = channels - first < AT_ONCE ? channels - first : AT_ONCE;
-        for (int p = 0; p < places; p++) {
+    for (int p = 0; p < places; p++)
+        for (int first = 0; first < channels; first += AT_ONCE) {
             float y[AT_ONCE];
-            for (int c = 0; c < count; c++) y[c] = bias[first + c];
-            for (int tap = 0; tap < 9; tap++) {
-                const float *restrict x = rows[tap / 3] + (ptrdiff_t)(p + tap % 3) * channels + first;
-                const float *restrict k = weights + (ptrdiff_t)tap * channels + first;
-                for (int c = 0; c < count; c++) y[c] += x[c] * k[c];
-            }
-            for (int c = 0; c < count; c++) y[c] *= unit[first + c];
+            int count = channels - first < AT_ONCE ? channels - first : AT_ONCE;
+            ptrdiff_t begin = (ptrdiff_t)p * channels;
+            depthwise_place(rows[0] + begin, rows[1] + begin, rows[2] + begin, weights, bias, unit, channels, first, count,
+                            y);
             quantise_row(y, scale + first, limit, count, whole + p * whole_stride + first,
                          high ? high + p * whole_stride + first : 0);
         }
-    }
 }

@@ -26,7 +26,7 @@ typedef struct {
     float *floats;         /* [places][floats_stride]: where y goes to */
     ptrdiff_t floats_stride;
     int16_t *whole;        /* [places][whole_stride]: where y, rounded for the next layer, goes to */
-    int16_t *high;         /* what doesn't fit `whole`, or null; see hpcm_quantise in network.c */
+    int16_t *high;         /* what doesn't fit `whole`, or null; see `whole` in network.c */
     ptrdiff_t whole_stride;
     const float *scale;    /* [outputs] of the next layer's inputs, and their limit */
     float limit;

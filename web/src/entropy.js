@@ -1,6 +1,6 @@
 /**
- * Symbols and table indexes <-> bytes: a stack of asymmetric numeral systems (ANS), as in the Python package's
- * codec/entropy.py, whose docstring is the specification.
+ * Symbols and table indexes <-> bytes: a stack of asymmetric numeral systems (ANS), as in the native library's
+ * core/ans.c, whose first comment is the specification.
  *
  * The state has 64 bits, kept as two unsigned halves `high` and `low`. Every product and quotient below is split so that
  * it stays under 2^53, where numbers are exact.

@@ -1,5 +1,5 @@
 /**
- * The loop over coding steps, as in the Python package's nn/loop.py; that one has the drawing.
+ * The loop over coding steps, as in the Python package's nn/hpcm.py.
  *
  * Exactness: what leads to means and scales is single precision, one rounded operation at a time, so every product and
  * sum here goes through Math.fround. Shapes: y [M, h, w], z [N, h/4, w/4], hyper, context, psi [2M, ...], scales first.

@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
 
 def exact(options: argparse.Namespace) -> None:
     refuse_misnamed(Path(options.output), SUFFIX)
+    from ..codec.engine import unsuited
     from ..convert.calibrate import batches_of, exact_of, save_exact
     from ..nn.weights import load_model
 
@@ -44,4 +45,6 @@ def exact(options: argparse.Namespace) -> None:
     with replacing(Path(options.output), options.force) as temporary:
         exact = exact_of(model, batches, options.carrier)
         save_exact(exact, temporary, weights.provenance, len(options.pictures), name)
-    print(printable(f"{options.model} -> {options.output}"))
+    why = unsuited(exact.config)
+    engine = f"torch, because {why}" if why else "core"
+    print(printable(f"{options.model} -> {options.output}  (engine on the CPU: {engine})"))

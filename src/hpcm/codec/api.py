@@ -38,8 +38,8 @@ def load(
 
     Args:
         device: "cpu", or one of torch's, such as "cuda".
-        engine: "core" (the native library: exact models on the CPU), "torch", or "auto": the first where it can, which
-            starts faster and needs no torch. Files are the same: either opens the other's.
+        engine: "core" (the native library: exact models on the CPU, without attention), "torch", or "auto": the first
+            where it can, which starts faster and needs no torch. Files are the same: either opens the other's.
         threads: of the CPU; by default one for each core. Torch's are the whole process's.
         max_pixels: of files that are decoded.
 

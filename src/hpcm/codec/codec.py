@@ -209,8 +209,8 @@ class Codec:
 
         Args:
             data: the file as bytes, a path or an open file, or what `container.unpack` has made of it.
-            box: (left, top, right, bottom) in pixels: only this part, of which every pixel is within one level of that
-                of the whole picture. Only the tiles that it depends on are decoded.
+            box: (left, top, right, bottom) in pixels: only this part, as it is in the whole picture (where transforms
+                are in floating point to within one level). Only the tiles that it depends on are decoded.
             draft: (width, height): the picture reduced by the largest power of two that leaves it no smaller than this,
                 in little memory.
             scale: 1 or 2: a coarse picture from the first scales of a progressive file; others are decoded whole.

@@ -1,7 +1,7 @@
 """Engines: what computes a model's networks and codes its latents, behind one boundary.
 
-    "core"     the native library: exact models without attention, on the CPU        core/engine.py
-    "torch"    any model on any device                                               nn/engine.py
+    "core"     the native library, on the CPU: exact models, but for those that `unsuited` names        core/engine.py
+    "torch"    any model on any device                                                                  nn/engine.py
     "auto"     the first where it can, else the second
 
 Files are the same: either opens the other's.
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.coded import Decoded, Encoded, Latent
+from ..core.engine import CoreEngine
 from ..defaults import ENGINES
 from ..errors import UsageError, WeightsError
-from ..model import storage
+from ..model import layers, storage, structure
 from ..model.config import Config
 from ..model.file import WeightsFile, read
 
@@ -135,29 +136,44 @@ def load_engine(
     if engine not in ENGINES:
         raise UsageError(f"engine is {engine!r}: it must be one of {', '.join(ENGINES)}")
     weights, data = read(weights)
-    stored = storage.unpack(data, str(weights.path))
-    try:
-        config = Config.from_dict(weights.config)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+    stored, config = storage.unpack(data, str(weights.path)), _config(weights)
     against_core = _not_here(device) or unsuited(config)
     if engine == "core" and against_core:
         raise UsageError(f"the native library can't run {weights.name}: {against_core}")
     made: Engine
     if engine == "torch" or against_core:
-        if not find_spec("torch"):
-            why = f" ({against_core})" if against_core else ""
-            raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm-codec[torch]'")
-        from ..nn.engine import TorchEngine
-        from ..nn.weights import build
-
-        made = TorchEngine(build(weights, stored.parameters, device, threads), stored.tables)
+        made = _torch_engine(weights, stored, device, threads, against_core)
     else:
-        from ..core.engine import CoreEngine
-
-        made = CoreEngine(config, stored.parameters, stored.tables, threads, str(weights.path))
+        made = _core_engine(weights, stored, config, threads)
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(made).__name__, device)
     return Loaded(wrap(made) if wrap else made, weights)
+
+
+def _config(weights: WeightsFile) -> Config:
+    """Raises WeightsError."""
+    try:
+        return Config.from_dict(weights.config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{weights.path}: the weights don't fit their configuration: {error}") from error
+
+
+def _torch_engine(
+    weights: WeightsFile, stored: storage.Stored, device: str, threads: int | None, against_core: str | None
+) -> Engine:
+    """Raises UsageError without torch; as `load_engine`."""
+    if not find_spec("torch"):
+        why = f" ({against_core})" if against_core else ""
+        raise UsageError(f"{weights.name} needs PyTorch here{why}: pip install 'hpcm-codec[torch]'")
+    from ..nn.engine import TorchEngine
+    from ..nn.weights import build
+
+    return TorchEngine(build(weights, stored.parameters, device, threads), stored.tables)
+
+
+def _core_engine(weights: WeightsFile, stored: storage.Stored, config: Config, threads: int | None) -> Engine:
+    """Raises as `load_engine`."""
+    layers.check_description(weights.layers, structure.geometries(config))
+    return CoreEngine(config, stored.parameters, stored.tables, threads, str(weights.path))
 
 
 def unsuited(config: Config) -> str | None:
@@ -167,7 +183,7 @@ def unsuited(config: Config) -> str | None:
     if config.fusion == "attention":
         return "it has attention"
     if config.carrier != "float32":
-        return f"its sums are of the kind {config.carrier}, which only PyTorch computes"
+        return f"its sums are of the kind {config.carrier}, which only torch computes"
     if config.transforms != "int32":
         return "its transforms are in floating point (`hpcm exact` makes them integers)"
     return None
@@ -175,6 +191,4 @@ def unsuited(config: Config) -> str | None:
 
 def _not_here(device: str) -> str | None:
     """What speaks against the native library on this machine and device, if anything does."""
-    if device != "cpu":
-        return f"it computes on the CPU, not on {device}"
-    return None if find_spec("hpcm.core.engine") else "the native library is missing"
+    return None if device == "cpu" else f"it computes on the CPU, not on {device}"

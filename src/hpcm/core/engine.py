@@ -152,7 +152,7 @@ class _Model:
     def __init__(
         self, config: Config, parameters: Mapping[str, np.ndarray], tables: Tables, threads: int, what: str
     ) -> None:
-        arrays = {name: np.asarray(value, order="C") for name, value in parameters.items()}
+        arrays = {name: np.require(value, requirements=["C", "ALIGNED"]) for name, value in parameters.items()}
         arrays |= {f"tables.{key}": getattr(tables, key) for key in ("scales", "radius", "frequencies")}
         described = (c.Array * len(arrays))(*(_described(name, array) for name, array in arrays.items()))
         message, self.handle = create_string_buffer(c.MESSAGE_BYTES), c_void_p()

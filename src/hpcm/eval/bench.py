@@ -223,7 +223,7 @@ def kmacs(config: Config) -> dict[str, float]:
 
 def cost(config: Config) -> tuple[int, dict[str, float]]:
     """Parameters, and `kmacs`."""
-    plain = replace(config, carrier="")  # an exact model convolves as often
+    plain = replace(config, carrier="", transforms="float")  # an exact model convolves as often
     with torch.device("meta"):
         model = HPCM(plain).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:

@@ -72,7 +72,7 @@ def engine_of(codec: Codec) -> str:
 def _libraries(engine: str, effort: int) -> Sequence[str]:
     """What the numbers of a model depend on; the search of an effort takes torch, whatever the engine."""
     search = ["torch"] if effort else []
-    return tuple(dict.fromkeys([engine, *search, "numpy", "constriction"]))  # each once
+    return tuple(dict.fromkeys([engine, *search, "numpy"]))  # each once
 
 
 def _settings(codec: Codec) -> tuple[Sequence[Setting], Sequence[Setting]]:

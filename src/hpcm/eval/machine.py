@@ -16,7 +16,7 @@ from ..util.hardware import cores
 from .baselines import program_version
 
 PACKAGES = (
-    *("torch", "numpy", "pillow", "constriction"),
+    *("torch", "numpy", "pillow"),
     *("bjontegaard", "imagecodecs", "pillow_heif", "lpips", "ssimulacra2"),
 )
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -59,9 +59,9 @@ def versions() -> dict[str, str | None]:
 
 @cache
 def code_digest() -> str:
-    """Names the package's own code, its frontends left out: a cached number holds until it changes."""
+    """Names the code and the native library, the frontends left out: a cached number holds until it changes."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("core/*hpcm.*")]):  # libhpcm.so, libhpcm.dylib, hpcm.dll
         if path.relative_to(PACKAGE).parts[0] not in FRONTENDS:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -71,7 +71,7 @@ class ReferenceCode:
 
 def architecture(config: Config) -> str:
     """Which of MODULES a model is. Raises UsageError."""
-    free = ("name", "hyper_placement", "likelihood", "carrier", "levels", "lambda_min", "lambda_max")
+    free = ("name", "hyper_placement", "likelihood", "carrier", "transforms", "levels", "lambda_min", "lambda_max")
     own = {name: getattr(config, name) for name in free}
     for name in MODULES:
         if replace(MODELS[name], **own) == config:

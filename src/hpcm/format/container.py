@@ -69,7 +69,7 @@ each of its parts:
 
 Parts. Pass by pass, in each pass in the order of the table; the last CRC ends the file. For each part:
 
-    length   the entropy coder's bytes (core/ans.py). A tile's parts, one behind the other, are one stream
+    length   the entropy coder's bytes (core/ans.c). A tile's parts, one behind the other, are one stream
     2 or 4   CRC of the head followed by the tile's parts up to this one; of the last part 4 bytes, of others the low 2
 
 What is coded (nn/hpcm.py): the hyper latent and the steps of scale 1 in the first pass, those of scale 2 and of

@@ -38,13 +38,13 @@ def between(knots: Tensor, level: Tensor, levels: int) -> Tensor:
     return (lower * (1 - share) + upper * share)[:, :, None, None]
 
 
-def pair(gain: Tensor, inverse: Tensor, level: Tensor, levels: int, interpolation: str) -> tuple[Tensor, Tensor]:
-    """A gain and its learned inverse at `level`, from the knots of both.
+def pair(gain: Gain, inverse: Gain, level: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
+    """A gain and its learned inverse at `level`.
 
     `interpolation` "separate": of both by themselves, by which the two multiply to several percent more between the
     knots than at them; "paired": of the gain and of the product of both.
     """
-    factor = between(gain, level, levels)
+    factor = gain(level)
     if interpolation == "paired":
-        return factor, between(inverse * gain, level, levels) / factor
-    return factor, between(inverse, level, levels)
+        return factor, between(inverse.knots * gain.knots, level, gain.levels) / factor
+    return factor, inverse(level)

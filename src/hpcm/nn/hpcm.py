@@ -164,8 +164,8 @@ class HPCM(nn.Module):
         """The gain of "y" or "z" at `level`, and its learned inverse, [B, C, 1, 1] each."""
         if self.config.levels == 1:
             return 1.0, 1.0
-        gain, inverse = getattr(self, f"{latent}_gain").knots, getattr(self, f"{latent}_inverse").knots
-        return pair(gain, inverse, level, self.config.levels, self.config.interpolation)
+        gain, inverse = getattr(self, f"{latent}_gain"), getattr(self, f"{latent}_inverse")
+        return pair(gain, inverse, level, self.config.interpolation)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 

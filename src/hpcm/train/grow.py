@@ -38,7 +38,7 @@ NEW_HYPER_SCALE = 0.2  # of the hyper latents that are added, which start at zer
 FIT_LEVEL = 0.9  # of the quality levels: where added latents are fitted
 BATCH = 32  # crops that are decoded together for that
 SIZES = ("M", "N", "analysis", "synthesis", "hyper_analysis", "hyper_synthesis", "ratio", "prior_width")
-FREE = ("name", *SIZES, "prior_coarse", "prior_fine", "carrier", "interpolation")  # fields that may differ
+FREE = ("name", *SIZES, "prior_coarse", "prior_fine", "carrier", "transforms", "interpolation")  # may differ
 
 
 def can_grow(small: Config, large: Config) -> bool:

@@ -83,7 +83,8 @@ def config_of(options: Options, before: Config | None = None) -> Config:
         source = "the run" if before else options.init or "hpcm.model.config.MODELS"
         raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
     _check(options, config)
-    config = replace(config, carrier="")  # training takes plain floating point; `hpcm exact` comes after it
+    # Training takes plain floating point; `hpcm exact` comes after it.
+    config = replace(config, carrier="", transforms="float")
     if config.levels > 1:
         return config
     return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))

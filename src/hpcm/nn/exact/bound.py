@@ -14,7 +14,7 @@ import torch
 from ...errors import WeightsError
 from ...model.config import Config
 from ...model.layers import CARRIER_BITS, GEOMETRIES, MAX_LIMIT, MAX_POWER, Geometries, Layer, layers
-from ..gains import KNOTS, pair
+from ..gains import KNOTS, Gain, pair
 
 GREATEST = 2.0**32  # magnitude of parameters in floating point, gains among them
 EXP_STEPS = 1024  # entries of attention's table of exp(-t) per unit of t
@@ -109,11 +109,17 @@ def _check_gains(parameters: Mapping[str, np.ndarray], config: Config) -> None:
         arrays = [parameters[f"{latent}_{kind}.knots"] for kind in ("gain", "inverse")]
         if any(array.shape != (KNOTS, channels) for array in arrays):
             raise WeightsError(f"the gains of {latent} have the shapes {[array.shape for array in arrays]}")
-        gain, inverse = (torch.from_numpy(array.astype(np.float32)) for array in arrays)
-        for factors in pair(gain, inverse, levels, config.levels, config.interpolation):
+        gain, inverse = (_gain(array, config.levels) for array in arrays)
+        for factors in pair(gain, inverse, levels, config.interpolation):
             magnitudes = factors.abs()
             if not (magnitudes.min() >= 1 / GREATEST and magnitudes.max() <= GREATEST):
                 raise WeightsError(f"{latent} has a gain that isn't between {1 / GREATEST:.3g} and {GREATEST:.3g}")
+
+
+def _gain(knots: np.ndarray, levels: int) -> Gain:
+    gain = Gain(levels, knots.shape[1]).requires_grad_(False)
+    gain.knots.copy_(torch.from_numpy(knots))
+    return gain
 
 
 def _check_attention(name: str, parameters: Mapping[str, np.ndarray], config: Config) -> None:

@@ -1,0 +1,96 @@
+"""How the native library is compiled (core/build.py) and becomes a part of wheels (hatch_build.py)."""
+
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hpcm.core import library
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "core"
+core = SimpleNamespace(**runpy.run_path(str(CORE / "build.py")))
+
+
+def has_compiler(*flags: str) -> bool:
+    try:
+        core.find_compiler(flags)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler")
+
+
+def test_the_binding_looks_for_the_file_that_is_built() -> None:
+    assert core.PACKAGE / core.library_name(core.this_platform()) == library.PATH
+    assert {core.library_name(target) for target in core.TARGETS} == {"libhpcm.so", *library.NAMES.values()}
+
+
+def test_this_machine_has_a_wheel() -> None:
+    from packaging.tags import sys_tags
+
+    assert core.this_platform() in {tag.platform for tag in sys_tags()}
+
+
+def test_everybody_compiles_with_the_same_version_of_zig() -> None:
+    assert core.ZIG in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+@needs_compiler
+def test_the_compiler_has_no_warnings(tmp_path: Path) -> None:
+    core.build(tmp_path / "library", flags=["-Werror"])
+
+
+@needs_compiler
+def test_the_folder_has_no_influence(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        shutil.copytree(CORE, tmp_path / name)
+        build = runpy.run_path(str(tmp_path / name / "build.py"))["build"]
+        build(tmp_path / name / "output" / "library", flags=["-O0"])  # it compiles faster
+        made.append((tmp_path / name / "output" / "library").read_bytes())
+        assert str(tmp_path).encode() not in made[-1]
+        assert [file.name for file in (tmp_path / name / "output").iterdir()] == ["library"]
+    assert made[0] == made[1]
+
+
+def test_what_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def compiler(name: str, status: int) -> None:
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+
+    if sys.platform == "win32":
+        pytest.skip("compilers of this test are shell scripts")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no ziglang
+    assert core.needs_zig()
+    with pytest.raises(FileNotFoundError, match="pip install ziglang"):
+        core.find_compiler()
+    with pytest.raises(FileNotFoundError, match="pip install ziglang"):
+        core.zig("win_amd64")
+    compiler("gcc", 0)
+    assert core.find_compiler()[0] == "gcc"
+    assert core.needs_zig()  # clang makes a faster library
+    compiler("clang", 1)
+    assert core.find_compiler()[0] == "gcc"
+    compiler("clang", 0)
+    assert core.find_compiler()[0] == "clang"
+    assert not core.needs_zig()
+    assert core.needs_zig("win_amd64")
+    monkeypatch.setenv("CC", "gcc -m64")
+    assert core.find_compiler()[:2] == ["gcc", "-m64"]
+    assert not core.needs_zig()
+
+
+@pytest.mark.skipif(not has_compiler(*core.SANITIZE), reason="no compiler has the sanitizers")
+@pytest.mark.slow
+def test_fuzzing_payloads_finds_nothing(tmp_path: Path) -> None:
+    core.build_fuzzer(tmp_path / "fuzz")
+    subprocess.run([tmp_path / "fuzz", "-max_total_time=10", tmp_path], cwd=tmp_path, check=True)
