@@ -35,7 +35,8 @@ NPM := $(shell command -v npm)
 venv: $(CORE_READY)
 
 # Installing the package in place compiles the native library; after that, only a change of its sources does.
-$(CORE_READY): core/build.py $(wildcard core/*.[ch] core/kernels/*.[ch]) | $(READY)
+CORE_SOURCES := core/build.py $(wildcard core/*.[ch] core/kernels/*.[ch])
+$(CORE_READY): $(CORE_SOURCES) | $(READY)
 	$(BIN)/python core/build.py
 	touch $@
 
@@ -48,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[dev,eval]'
 	touch $@ $(CORE_READY)
 
-$(BASE_READY): pyproject.toml constraints.txt
+$(BASE_READY): pyproject.toml constraints.txt $(CORE_SOURCES)
 	$(PYTHON) -m venv $(BASE)
 	$(BASE_PIP) install -c constraints.txt -e .
 	touch $@
@@ -89,12 +90,12 @@ check-sanitized: $(CORE_READY)
 	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
 
-CORE := src/hpcm/codec/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
+COVERED := src/hpcm/codec/*,src/hpcm/core/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 
 coverage: $(CORE_READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered
-	$(BIN)/coverage report --include='$(CORE)' --fail-under=92
+	$(BIN)/coverage report --include='$(COVERED)' --fail-under=92
 
 $(RELEASE_READY): $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[release]'

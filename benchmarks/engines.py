@@ -27,6 +27,8 @@ from typing import Any
 from common import heading
 from PIL import Image
 
+from hpcm.eval.measure import read_pixels
+
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
 MODELS = ("nano", "lite")
@@ -58,13 +60,14 @@ class Worker:
 def work(engine: str, threads: int) -> None:
     """The other end of a Worker."""
     import hpcm
+    from hpcm.eval.measure import read_pixels
 
     codecs: dict[str, Any] = {}
     for line in sys.stdin:
         action, model, file = json.loads(line)
         if model not in codecs:
             codecs[model] = hpcm.load(model, engine=engine, threads=threads)
-        picture = Image.open(file).convert("RGB") if action == "compress" else Path(file).read_bytes()
+        picture = read_pixels(Path(file)) if action == "compress" else Path(file).read_bytes()
         begin = time.perf_counter()
         getattr(codecs[model], action)(picture)
         print(time.perf_counter() - begin, flush=True)
@@ -165,7 +168,7 @@ def main() -> None:
         for model in MODELS:
             for threads in options.threads:
                 table(model, threads, options, folder)
-        picture = Image.open(options.picture).convert("RGB")
+        picture = Image.fromarray(read_pixels(options.picture))
         file = io.BytesIO()
         picture.save(file, "AVIF", quality=AVIF_QUALITY, max_threads=1)
         decoding = in_turn({"avif": lambda: avif_seconds(file.getvalue())}, options.repeats)

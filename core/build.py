@@ -175,7 +175,7 @@ def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
         source = Path(folder, "probe.c")
         source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
         line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), "-pthread", "-lm"]
-        return subprocess.run(line, capture_output=True).returncode == 0
+        return subprocess.run(line, env=_environment(), capture_output=True).returncode == 0
 
 
 def _apple_flags(compiler: Sequence[str]) -> list[str]:
@@ -191,13 +191,15 @@ def _stripping(target: str) -> list[str]:
 
 
 def _run(line: Sequence[str]) -> None:
-    environment = {
-        # By default zig's cache is in the home folder, and zig hangs if it can't write there.
-        "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"),
+    subprocess.run(line, cwd=CORE, env=_environment(), check=True)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"),  # by default in the home folder, where zig hangs if it can't write
         **os.environ,
         "SOURCE_DATE_EPOCH": "0",  # otherwise libraries for Windows contain the time
     }
-    subprocess.run(line, cwd=CORE, env=environment, check=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """How the native library is compiled (core/build.py) and becomes a part of wheels (hatch_build.py)."""
 
-import re
 import runpy
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from hpcm.core import library
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core"
-HEADER = (CORE / "hpcm.h").read_text()
 core = SimpleNamespace(**runpy.run_path(str(CORE / "build.py")))
 
 
@@ -27,13 +25,6 @@ def has_compiler(*flags: str) -> bool:
 
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler")
-
-
-def test_the_binding_knows_every_function_of_the_header() -> None:
-    declared = re.findall(r"^HPCM_API [^(]*?\b(hpcm_\w+)\(([^)]*)\)", HEADER, re.MULTILINE)
-    counts = {name: 0 if arguments == "void" else len(arguments.split(",")) for name, arguments in declared}
-    assert counts == {name: len(arguments) for name, (_, arguments) in library.FUNCTIONS.items()}
-    assert f"#define HPCM_API_VERSION {library.API_VERSION}\n" in HEADER
 
 
 def test_the_binding_looks_for_the_file_that_is_built() -> None:
@@ -67,14 +58,6 @@ def test_the_folder_has_no_influence(tmp_path: Path) -> None:
         assert str(tmp_path).encode() not in made[-1]
         assert [file.name for file in (tmp_path / name / "output").iterdir()] == ["library"]
     assert made[0] == made[1]
-
-
-@needs_compiler
-@pytest.mark.skipif(shutil.which("nm") is None or sys.platform != "linux", reason="needs nm")
-def test_only_the_functions_of_the_header_are_visible(tmp_path: Path) -> None:
-    core.build(tmp_path / "library", flags=["-O0"])
-    listing = subprocess.check_output(["nm", "-D", "--defined-only", tmp_path / "library"], text=True)
-    assert {line.split()[-1] for line in listing.splitlines()} == set(library.FUNCTIONS)
 
 
 def test_what_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

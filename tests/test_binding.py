@@ -1,0 +1,174 @@
+"""The binding to the native library agrees with its header, and says what is wrong with a library in one line."""
+
+import ctypes
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcm import cli
+from hpcm.core import library as binding
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "core"
+LIBRARY = binding.PATH
+GOLDEN = ROOT / "tests" / "golden" / "nano-1.hpcm"
+HEADER = re.sub(r"/\*.*?\*/", "", (CORE / "hpcm.h").read_text(), flags=re.DOTALL)
+CONSTANTS = {name: int(value) for name, value in re.findall(r"^#define (HPCM_\w+) (\d+)", HEADER, re.MULTILINE)}
+NUMBERS = {
+    "int": ctypes.c_int,
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint32_t": ctypes.c_uint32,
+    "size_t": ctypes.c_size_t,
+    "float": ctypes.c_float,
+    "hpcm_status": ctypes.c_int,
+    "hpcm_check": binding.Check,
+    "void": None,
+}
+STRUCTS = {
+    "hpcm_array": binding.Array,
+    "hpcm_config": binding.Config,
+    "hpcm_pixels": binding.Pixels,
+    "hpcm_payload": binding.Payload,
+    "hpcm_decoded": binding.Decoded,
+}
+
+
+# ---- the header and the binding -------------------------------------------------------------------------------------
+
+
+def declared() -> dict[str, tuple[str, list[str]]]:
+    """The functions of hpcm.h: name -> what it returns, and its parameters, as they are written there."""
+    functions = re.findall(r"^HPCM_API ([\w\s]+[\s*])(hpcm_\w+)\((.*?)\);", HEADER, re.MULTILINE | re.DOTALL)
+    return {name: (result.strip(), re.split(r",\s*", arguments)) for result, name, arguments in functions}
+
+
+def is_pointer(kind: Any) -> bool:
+    return kind in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(kind, (ctypes._Pointer, ctypes.Array))
+
+
+def fits(kind: Any, parameter: str) -> bool:
+    """Whether a type of ctypes is that of a parameter, such as `const float *y`; pointers may point to anything."""
+    if "*" in parameter or "[" in parameter:
+        return is_pointer(kind)
+    return kind is NUMBERS[parameter.split()[0]]
+
+
+def test_the_binding_has_the_functions_of_the_header():
+    functions = declared()
+    assert set(functions) == set(binding.FUNCTIONS)
+    for name, (result, parameters) in functions.items():
+        returned, arguments = binding.FUNCTIONS[name]
+        assert fits(returned, result), name
+        parameters = [] if parameters == ["void"] else parameters
+        assert len(arguments) == len(parameters), name
+        assert all(map(fits, arguments, parameters)), name
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_the_binding_has_the_structs_of_the_header(name):
+    (body,) = re.findall(r"typedef struct \{([^}]*)\} " + name + ";", HEADER)
+    fields = []
+    for line in filter(None, map(str.strip, body.split(";"))):
+        kind, names = re.fullmatch(r"(?:const )?(\w+) (.*)", line, re.DOTALL).groups()
+        for field in re.split(r",\s*", names):
+            sizes = [CONSTANTS.get(size) or int(size) for size in re.findall(r"\[(\w+)\]", field)]
+            expected = None if "*" in field else NUMBERS[kind]
+            for size in reversed(sizes):
+                expected = expected * size
+            fields.append((re.search(r"\w+", field)[0], expected))
+    bound = STRUCTS[name]._fields_
+    assert [field for field, _ in bound] == [field for field, _ in fields]
+    for (field, kind), (_, expected) in zip(bound, fields, strict=True):
+        assert is_pointer(kind) if expected is None else kind is expected, field
+
+
+def test_the_binding_has_the_numbers_of_the_header():
+    assert CONSTANTS["HPCM_API_VERSION"] == binding.API_VERSION
+    assert (CONSTANTS["HPCM_STAGES"], CONSTANTS["HPCM_PARTS"]) == (binding.STAGES, binding.PARTS)
+    assert CONSTANTS["HPCM_MESSAGE"] == binding.MESSAGE_BYTES
+    assert enumeration("hpcm_type") == [f"HPCM_{name.upper()}" for name in binding.TYPES]
+    statuses = enumeration("hpcm_status")
+    assert [getattr(binding, name.removeprefix("HPCM_")) for name in statuses] == list(range(len(statuses)))
+
+
+def enumeration(name: str) -> list[str]:
+    (body,) = re.findall(r"typedef enum \{([^}]*)\} " + name + ";", HEADER)
+    return re.findall(r"HPCM_\w+", body)
+
+
+def test_the_library_shows_the_functions_of_the_header_and_no_others():
+    library, public = ctypes.CDLL(str(LIBRARY)), set(declared())
+    assert all(hasattr(library, name) for name in public)
+    sources = "".join(file.read_text() for file in [*CORE.glob("*.[ch]"), *CORE.glob("kernels/*.[ch]")])
+    internal = set(re.findall(r"\bhpcm_\w+(?=\()", sources)) - public
+    assert "hpcm_choose_kernels" in internal
+    assert not [name for name in internal if hasattr(library, name)]
+
+
+# ---- a library that can't be used -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replaced(monkeypatch, tmp_path):
+    """Where a library is looked for instead of the one that is there."""
+    path = tmp_path / "libhpcm.so"
+    monkeypatch.setattr(binding, "PATH", path)
+    binding.library.cache_clear()
+    yield path
+    binding.library.cache_clear()
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+def text(path: Path) -> None:
+    path.write_text("This is no library.\n" * 1000)
+
+
+def for_another_processor(path: Path) -> None:
+    data = bytearray(LIBRARY.read_bytes())
+    machine = 18  # e_machine of an ELF header
+    data[machine] ^= 0xFF
+    path.write_bytes(data)
+
+
+def of_another_version(path: Path) -> None:
+    path.write_bytes(LIBRARY.read_bytes())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libraries of Linux")
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (nothing, "is missing"),
+        (text, "can't be loaded"),
+        (for_another_processor, "can't be loaded"),
+        (of_another_version, f"has version {binding.API_VERSION} instead of {binding.API_VERSION + 1}"),
+    ],
+)
+def test_a_library_that_cannot_be_used_is_one_line(replaced, make, says, tmp_path, capsys, monkeypatch):
+    make(replaced)
+    if make is of_another_version:
+        monkeypatch.setattr(binding, "API_VERSION", binding.API_VERSION + 1)
+        monkeypatch.setitem(binding.FUNCTIONS, "hpcm_of_a_later_version", (None, []))
+    assert cli.main(["decompress", str(GOLDEN), "-o", str(tmp_path / "a.png")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert line.endswith(binding.HOW_TO_BUILD)
+    assert cli.main(["info", str(GOLDEN)]) == 0
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert "no native library" in capsys.readouterr().out
+
+
+def test_unknown_kernels_are_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HPCM_KERNELS", "fast")
+    assert cli.main(["decompress", str(GOLDEN), "-o", str(tmp_path / "a.png")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "HPCM_KERNELS" in line
+    assert line.endswith("generic")
