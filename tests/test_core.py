@@ -246,7 +246,7 @@ def test_sums_may_reach_their_bound(kernels: str, limit: int, sign: int, monkeyp
     """All products of a sum are as large as they can be, and of one sign."""
     monkeypatch.setenv("HPCM_KERNELS", kernels)
     model = exact_model(TINY)
-    numbers, structure = stored_numbers(model), geometries(model)
+    numbers, structure = stored_numbers(model), geometries_of(model)
     bound = (1 << 31) - 1
     for name, geometry in structure.items():
         if not name.startswith("g_s"):

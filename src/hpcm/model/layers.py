@@ -246,7 +246,7 @@ def to_integers(parameters: Mapping[str, np.ndarray], geometries: Geometries) ->
 
 
 def _exponents(weight: np.ndarray, bias: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The exponents [out] of the largest powers of two that divide each output channel's weights and bias; 0 for zeros."""
+    """The exponents [out] of the largest powers of two that divide a channel's weights and bias; 0 for zeros."""
     output = 1 if geometry.transposed else 0
     weights = np.moveaxis(weight, output, 0).reshape(len(bias), -1)
     mantissa, power = np.frexp(np.concatenate((weights, bias[:, None]), 1))
