@@ -1,6 +1,6 @@
 /* How long each function takes for a picture of 768 x 512, with a random model of LITE's shape: bench [threads]
  *
- *     python core/build.py --bench gcc && build/bench/bench
+ *     python core/build.py --program core/test/bench.c --output build/bench && build/bench
  *
  * Times are the best of several runs. They compare compilers and kernels (HPCM_KERNELS=avx2); speed doesn't depend on
  * what the weights are. */
