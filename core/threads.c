@@ -12,6 +12,21 @@
 
 enum { ALIGNMENT = 64, KEPT = 8 }; /* KEPT: memories that are kept for later calls */
 
+/* The address sanitizer is told what of a block is taken. It sees reads and writes beyond the ends, and after release. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1 /* as gcc has it */
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+enum { GAP = ALIGNMENT }; /* between neighbours */
+#else
+#define ASAN_POISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
+enum { GAP = 0 };
+#endif
+
 typedef struct block {
     struct block *below;
     size_t size, used;
@@ -223,6 +238,7 @@ static block *new_block(block *below, size_t size) {
     if (!made) return 0;
     uintptr_t begin = ((uintptr_t)(made + 1) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     *made = (block){below, size, 0, below ? below->before + below->size : 0, (unsigned char *)begin};
+    ASAN_POISON_MEMORY_REGION(made->bytes, size);
     return made;
 }
 
@@ -243,8 +259,8 @@ void hpcm_scratch_put(hpcm_runtime *runtime, hpcm_scratch *scratch) {
 }
 
 void *hpcm_take(hpcm_scratch *scratch, uint64_t count, size_t size) {
-    if (count > (SIZE_MAX - ALIGNMENT) / size) return 0;
-    size_t bytes = ((size_t)count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (count > (SIZE_MAX - 2 * ALIGNMENT) / size) return 0;
+    size_t wanted = (size_t)count * size, bytes = (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + GAP;
     block *top = scratch->top;
     if (!top || top->size - top->used < bytes) {
         enum { LEAST = 1 << 20 };
@@ -253,6 +269,7 @@ void *hpcm_take(hpcm_scratch *scratch, uint64_t count, size_t size) {
         top = scratch->top = made;
     }
     void *taken = top->bytes + top->used;
+    ASAN_UNPOISON_MEMORY_REGION(taken, wanted);
     top->used += bytes;
     if (top->before + top->used > scratch->peak) scratch->peak = top->before + top->used;
     return taken;
@@ -268,5 +285,8 @@ void hpcm_release(hpcm_scratch *scratch, size_t mark) {
         free(scratch->top);
         scratch->top = below;
     }
-    if (scratch->top) scratch->top->used = mark - scratch->top->before;
+    if (!scratch->top) return;
+    block *top = scratch->top;
+    top->used = mark - top->before;
+    ASAN_POISON_MEMORY_REGION(top->bytes + top->used, top->size - top->used);
 }
