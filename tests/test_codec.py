@@ -905,5 +905,5 @@ def test_targets_that_are_none(codec, how):
 
 
 def test_threads_that_are_none():
-    with pytest.raises(UsageError, match="threads is 0: it must be 1 or more"):
+    with pytest.raises(UsageError, match="threads is 0: it must be 1 to 256"):
         hpcm.load("nano", threads=0)

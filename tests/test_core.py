@@ -4,6 +4,7 @@ import ctypes
 import ctypes.util
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import hpcm
 from conftest import TINY, TINY_1B, TINY_BASE, _build
 from hpcm.codec.engine import load_engine
 from hpcm.core import library
@@ -408,6 +410,24 @@ def test_a_check_ends_the_work(after: int) -> None:
     assert everything(tiny_pair().core)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+@pytest.mark.parametrize("milliseconds", [1, 2, 3, 5, 7, 11, 13])
+def test_what_a_signal_raises_ends_the_work(milliseconds: int) -> None:
+    """Its handler runs wherever Python code goes on, also where the library calls back."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    engine, before = tiny_pair().core, signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
+        with pytest.raises(StoppedError):
+            [everything(engine) for _ in range(1000)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -603,3 +623,25 @@ def test_a_missing_library_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UsageError, match="pip install"):
         library.library()
     library.library.cache_clear()
+
+
+def test_latents_of_other_shapes_are_refused() -> None:
+    engine = tiny_pair().core
+    M, N = engine.config.M, engine.config.N
+    y, z = np.zeros((4, 4, M), np.float32), np.zeros((1, 1, N), np.float32)
+    with pytest.raises(ValueError, match="shape"):
+        engine.encode(y[..., : M // 2], 3)
+    with pytest.raises(ValueError, match="shape"):
+        engine.encode(y, 3, None, z[..., 1:])
+    with pytest.raises(ValueError, match="shape"):
+        engine.synthesise(y[..., 1:], 8, False, (0, 0, 16, 16))
+    with pytest.raises(ValueError, match="shape"):
+        engine.fill([z, y, y, y], 3)
+    with pytest.raises(ValueError, match="shape"):
+        engine.fill([z, y], 3)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 2**40, 1.5])
+def test_numbers_of_threads_that_cannot_be_are_refused(threads: float) -> None:
+    with pytest.raises(UsageError, match=f"threads is {threads}"):
+        hpcm.load("nano", threads=threads)

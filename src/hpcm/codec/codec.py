@@ -30,7 +30,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_TILE_SIDE, TILE_SIDE
+from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_THREADS, MAX_TILE_SIDE, TILE_SIDE
 from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES, TILE_SIDES, Box, Container
@@ -80,8 +80,8 @@ class Codec:
         wrap: Callable[[Engine], Engine] | None = None,
     ) -> None:
         """Raises WeightsError, MismatchError, and UsageError for a device, engine or threads that can't be used."""
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads is {threads}: it must be 1 or more, or None for one on each core")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise UsageError(f"threads is {threads}: it must be 1 to {MAX_THREADS}, or None for one on each core")
         self.models = tuple(models)
         self.max_pixels = max_pixels
         self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap)

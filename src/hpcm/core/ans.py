@@ -31,7 +31,7 @@ class _Owned:
     def __init__(self, create: str, free: str, *arguments: Any) -> None:
         self.handle = c_void_p()
         check_status(getattr(library(), create)(*arguments, byref(self.handle)))
-        weakref.finalize(self, getattr(library(), free), self.handle)
+        weakref.finalize(self, getattr(library(), free), self.handle).atexit = False  # a thread may still use it
 
 
 @lru_cache(maxsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
 from ctypes import byref, c_int32, c_void_p, create_string_buffer, string_at
 from itertools import accumulate, pairwise
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import MAX_THREADS
 from ..errors import WeightsError
 from ..model import order
 from ..model.config import LATENT_STRIDE, LATENTS_PER_Z, Config
@@ -43,7 +44,7 @@ class CoreEngine:
         """
         self.config = config
         self._check: Callable[[], None] | None = None
-        self._model = _Model(config, parameters, tables, threads or cores(), what)
+        self._model = _Model(config, parameters, tables, threads or min(cores(), MAX_THREADS), what)
 
     @property
     def kernels(self) -> str:
@@ -67,7 +68,7 @@ class CoreEngine:
     def synthesise(
         self, y_hat: Latent, bit_depth: int, grey: bool, crop: tuple[int, int, int, int]
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        y_hat = _contiguous(y_hat)
+        y_hat = _latent(y_hat, self.config.M)
         h, w, _ = y_hat.shape
         left, top, right, bottom = crop
         channels = 1 if grey else 3
@@ -78,9 +79,9 @@ class CoreEngine:
         return pixels[..., 0] if grey else pixels
 
     def encode(self, y: Latent, level: int, inside: Size | None = None, z: Latent | None = None) -> Encoded:
-        y = _contiguous(y)
+        y = _latent(y, self.config.M)
         h, w, _ = y.shape
-        z = None if z is None else _contiguous(z)
+        z = None if z is None else _latent(z, self.config.N, (h // LATENTS_PER_Z, w // LATENTS_PER_Z))
         y_hat, payload = np.empty_like(y), c.Payload()
         self._call(
             "hpcm_encode",
@@ -97,7 +98,7 @@ class CoreEngine:
 
     def decode(self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None) -> Decoded:
         y_hat, decoded = np.empty((*size, self.config.M), np.float32), c.Decoded()
-        coding = (payload, len(payload), steps, *size, level, *(inside or size))
+        coding = (bytes(payload), len(payload), steps, *size, level, *(inside or size))
         self._call("hpcm_decode", *coding, c.pointer(y_hat), byref(decoded))
         return Decoded(y_hat, decoded.checksum, decoded.words_left)
 
@@ -107,20 +108,24 @@ class CoreEngine:
         z, *scales = self.unknown(size)
         begun = {step.scale for step in order.steps_of(self.config)[: steps - 1]}
         pointers = (c_void_p * 3)(*map(c.pointer, scales))
-        coding, decoded = (payload, len(payload), steps, *size, level, *(inside or size)), c.Decoded()
+        coding, decoded = (bytes(payload), len(payload), steps, *size, level, *(inside or size)), c.Decoded()
         self._call("hpcm_decode_known", *coding, c.pointer(z), pointers, byref(decoded))
         return [z, *(y for scale, y in enumerate(scales) if scale in begun)], decoded.checksum
 
     def unknown(self, size: Size) -> list[Latent]:
+        return [np.full(shape, np.nan, np.float32) for shape in self._known_shapes(size)]
+
+    def _known_shapes(self, size: Size) -> list[tuple[int, int, int]]:
+        """Of z and of y on the lattices of all scales."""
         h, w = size
         coarsening = COARSENING if self.config.hierarchy else (1, 1, 1)
-        shapes = [(h // LATENTS_PER_Z, w // LATENTS_PER_Z, self.config.N)]
-        shapes += [(h // times, w // times, self.config.M) for times in coarsening]
-        return [np.full(shape, np.nan, np.float32) for shape in shapes]
+        lattices = [(h // times, w // times, self.config.M) for times in coarsening]
+        return [(h // LATENTS_PER_Z, w // LATENTS_PER_Z, self.config.N), *lattices]
 
     def fill(self, known: Sequence[Latent], level: int) -> Latent:
-        z, *scales = map(_contiguous, known)
-        h, w, _ = scales[-1].shape
+        h, w, _ = known[-1].shape
+        shapes = self._known_shapes((h, w))
+        z, *scales = (_latent(each, shape[2], shape[:2]) for each, shape in zip(known, shapes, strict=True))
         y_hat = np.empty((h, w, self.config.M), np.float32)
         self._call("hpcm_fill", c.pointer(z), (c_void_p * 3)(*map(c.pointer, scales)), h, w, level, c.pointer(y_hat))
         return y_hat
@@ -128,19 +133,31 @@ class CoreEngine:
     def _call(self, name: str, *arguments: Any) -> None:
         """A function of the library, whose work ends with what `check` raises."""
         raised: list[BaseException] = []
-
-        def check(_: int | None) -> int:
-            try:
-                if self._check:
-                    self._check()
-            except BaseException as error:  # ctypes would swallow it
-                raised.append(error)
-            return len(raised)
-
-        status = getattr(c.library(), name)(self._model.handle, *arguments, c.Check(check), None)
+        checking = _checking(self._check, raised)
+        next(checking)
+        status = getattr(c.library(), name)(self._model.handle, *arguments, c.Check(checking.send), None)
         if raised:
             raise raised[0]
         c.check_status(status)
+
+
+def _checking(check: Callable[[], None] | None, raised: list[BaseException]) -> Generator[int, int | None, None]:
+    """What the library calls, by `send`: whether to stop, 0 or 1. What ends the work is added to `raised`.
+
+    It is a generator because a signal's handler runs where Python code goes on after compiled code. In a function that
+    is before its first line, outside any `try`, and ctypes passes over what is raised there.
+    """
+    stop = 0
+    while True:
+        try:
+            yield stop
+            if check:
+                check()
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            raised.append(error)
+            stop = 1
 
 
 class _Model:
@@ -159,7 +176,8 @@ class _Model:
         if status == c.BAD_MODEL:
             raise WeightsError(f"{what}: the weights don't fit their configuration: {message.value.decode()}")
         c.check_status(status)
-        weakref.finalize(self, c.library().hpcm_model_free, self.handle)
+        # Not when the process ends: a thread may still be computing.
+        weakref.finalize(self, c.library().hpcm_model_free, self.handle).atexit = False
 
 
 def _described(name: str, array: np.ndarray) -> c.Array:
@@ -210,5 +228,9 @@ def _rows_of(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels if packed else np.ascontiguousarray(pixels)
 
 
-def _contiguous(latent: Latent) -> Latent:
-    return np.ascontiguousarray(latent, np.float32)
+def _latent(latent: Latent, channels: int, size: Size | None = None) -> Latent:
+    """A latent [h, w, channels] as the library reads it. Raises ValueError for another shape."""
+    if latent.ndim != 3 or latent.shape[2] != channels or (size and latent.shape[:2] != size):
+        rows, columns = size or ("h", "w")
+        raise ValueError(f"a latent has the shape {latent.shape} instead of ({rows}, {columns}, {channels})")
+    return np.require(latent, np.float32, ["C", "ALIGNED"])
