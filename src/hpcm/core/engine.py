@@ -150,9 +150,10 @@ def _checking(check: Callable[[], None] | None, raised: list[BaseException]) -> 
     stop = 0
     while True:
         try:
-            yield stop
-            if check:
-                check()
+            while True:  # in here because handlers run at the end of a loop, too
+                yield stop
+                if check:
+                    check()
         except GeneratorExit:
             return
         except BaseException as error:
