@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { PLACES_AT_ONCE = 96, HIGH_SHIFT = 15 };
+enum { PLACES_AT_ONCE = 96 };
 
 hpcm_status hpcm_check_stop(const hpcm_call *call) {
     return call->check && call->check(call->user) ? HPCM_STOPPED : HPCM_OK;
@@ -66,7 +66,7 @@ static void round_inputs(const hpcm_model *model, const hpcm_dense *dense, const
 }
 
 static void add_high(int32_t *sums, const int32_t *high, int count) {
-    for (int i = 0; i < count; i++) sums[i] = (int32_t)((uint32_t)sums[i] + ((uint32_t)high[i] << HIGH_SHIFT));
+    for (int i = 0; i < count; i++) sums[i] = (int32_t)((uint32_t)sums[i] + ((uint32_t)high[i] << HPCM_HIGH_SHIFT));
 }
 
 /* What a layer makes of `places` neighbours, of which the first has its inputs at `from`. */

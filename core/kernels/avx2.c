@@ -16,46 +16,28 @@ enum { COLUMNS = 16, PLACES = 6 };
 
 #include "elementwise.h"
 
-/* `places` is a constant where this is inlined: the sums stay in registers, 6 x 2 of the 16. */
-ALWAYS_INLINE void sums_of_places(const int16_t *inputs, ptrdiff_t stride, const int places, int segments,
-                                  ptrdiff_t segment_stride, int length, const int16_t *weights, const int32_t *bias,
-                                  int32_t *sums) {
-    __m256i total[PLACES][2];
-    UNROLL
-    for (int p = 0; p < places; p++) {
-        total[p][0] = _mm256_loadu_si256((const __m256i *)bias);
-        total[p][1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
-    }
-    for (int s = 0; s < segments; s++) {
-        const int16_t *m = inputs + s * segment_stride;
-        for (int i = 0; i < length; i += 2, weights += 2 * COLUMNS) {
-            __m256i k0 = _mm256_loadu_si256((const __m256i *)weights);
-            __m256i k1 = _mm256_loadu_si256((const __m256i *)(weights + 16));
-            UNROLL
-            for (int p = 0; p < places; p++) {
-                int32_t pair;
-                memcpy(&pair, m + p * stride + i, sizeof pair);
-                __m256i x = _mm256_set1_epi32(pair);
-                total[p][0] = _mm256_add_epi32(total[p][0], _mm256_madd_epi16(x, k0));
-                total[p][1] = _mm256_add_epi32(total[p][1], _mm256_madd_epi16(x, k1));
-            }
-        }
-    }
-    UNROLL
-    for (int p = 0; p < places; p++) {
-        _mm256_storeu_si256((__m256i *)(sums + p * COLUMNS), total[p][0]);
-        _mm256_storeu_si256((__m256i *)(sums + p * COLUMNS + 8), total[p][1]);
-    }
+/* 6 x 2 sums of the 16 registers. */
+#define EACH_NUMBER_OF_PLACES(f) f(1) f(2) f(3) f(4) f(5) f(6)
+
+typedef __m256i vector;
+
+ALWAYS_INLINE vector load(const void *from) {
+    return _mm256_loadu_si256(from);
 }
 
-static void sums_of(const int16_t *inputs, ptrdiff_t stride, int places, int segments, ptrdiff_t segment_stride,
-                    int length, const int16_t *weights, const int32_t *bias, int32_t *sums) {
-    switch (places) {
-#define PLACES_ARE(n)                                                                                        \
-    case n: sums_of_places(inputs, stride, n, segments, segment_stride, length, weights, bias, sums); break;
-        PLACES_ARE(1) PLACES_ARE(2) PLACES_ARE(3) PLACES_ARE(4) PLACES_ARE(5) PLACES_ARE(6)
-    }
+ALWAYS_INLINE void store(void *to, vector sums) {
+    _mm256_storeu_si256(to, sums);
 }
+
+ALWAYS_INLINE vector broadcast(int32_t pair) {
+    return _mm256_set1_epi32(pair);
+}
+
+ALWAYS_INLINE vector add_products(vector sum, vector m, vector k) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(m, k));
+}
+
+#include "sums.h"
 
 const hpcm_kernel_set hpcm_avx2_kernels = {
     "avx2", COLUMNS, PLACES, sums_of, finish, round_inputs, round_to_floats, depthwise,

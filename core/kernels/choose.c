@@ -45,16 +45,7 @@ static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
     return count;
 }
 
-#elif defined(__aarch64__)
-
-/* There are none for ARM yet; they go before the generic ones. */
-static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
-    int count = 0;
-    sets[count++] = &hpcm_generic_kernels;
-    return count;
-}
-
-#else
+#else /* other processors have no kernels of their own yet */
 
 static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
     sets[0] = &hpcm_generic_kernels;

@@ -24,7 +24,7 @@ static inline int32_t rounded(float v) {
     return bits - ROUNDING_BITS;
 }
 
-enum { HIGH_SHIFT = 15, LOW_MASK = 0x7FFF };
+enum { LOW_MASK = (1 << HPCM_HIGH_SHIFT) - 1 };
 
 ALWAYS_INLINE void round_channels(const float *restrict x, const float *restrict scale, float limit, int channels,
                                   int16_t *restrict whole, int16_t *restrict high) {
@@ -35,7 +35,7 @@ ALWAYS_INLINE void round_channels(const float *restrict x, const float *restrict
     for (int c = 0; c < channels; c++) {
         int32_t m = rounded(clamped(x[c] * scale[c], limit));
         whole[c] = (int16_t)(m & LOW_MASK);
-        high[c] = (int16_t)(m >> HIGH_SHIFT);
+        high[c] = (int16_t)(m >> HPCM_HIGH_SHIFT);
     }
 }
 

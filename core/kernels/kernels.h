@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 enum { HPCM_MAX_COLUMNS = 32, HPCM_MAX_PLACES = 12 };
+enum { HPCM_HIGH_SHIFT = 15 }; /* m = high * 2^15 + low, where an input doesn't fit 16 bits */
 
 /* What is done to the sums of a block: y = float(sum) * unit, then in this order whatever is there. */
 typedef struct {
