@@ -58,7 +58,7 @@ FUZZER = "-fsanitize=fuzzer"
 FUZZERS = ("payload", "model")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
-PROBE = "#include <math.h>\n#include <pthread.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
+PROBE = "#include <math.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
 
 
 def main() -> None:
@@ -131,7 +131,7 @@ def build(output: Path, target: str | None = None, *, program: Sequence[Path] = 
             objects = list(pool.map(compiled, sources))
         linked = Path(folder, output.name)
         # -O3: when it first links, zig compiles a runtime of its own, which takes twice as long without optimisation.
-        _run([*compiler, "-O3", *flags, *linking, *objects, "-o", str(linked), "-pthread", "-lm"])
+        _run([*compiler, "-O3", *flags, *linking, *objects, "-o", str(linked), *_libraries(target or this_platform())])
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
@@ -175,7 +175,7 @@ def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
     with TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
-        line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), "-pthread", "-lm"]
+        line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), *_libraries(this_platform())]
         return subprocess.run(line, env=_environment(), capture_output=True).returncode == 0
 
 
@@ -184,6 +184,10 @@ def _apple_flags(compiler: Sequence[str]) -> list[str]:
     if sys.platform != "darwin" or "ziglang" in compiler:
         return []
     return ["-arch", platform.machine(), "-mmacosx-version-min=11.0"]
+
+
+def _libraries(target: str) -> list[str]:
+    return [] if target.startswith("win") else ["-pthread", "-lm"]
 
 
 def _stripping(target: str) -> list[str]:

@@ -1,13 +1,12 @@
 /* CRC-32 as zlib computes it, four bytes at a time (Kounavis and Berry, "Novel Table Lookup-Based Algorithms for
  * High-Performance CRC Generation", 2008). */
-#include <pthread.h>
-
 #include "hpcm.h"
+#include "threading.h"
 
 enum { ROWS = 4, BYTE_VALUES = 256 };
 
 static uint32_t rows[ROWS][BYTE_VALUES]; /* what a byte contributes, `row` bytes before the last */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static hpcm_once once = HPCM_ONCE_INIT;
 
 static void make_rows(void) {
     const uint32_t polynomial = 0xEDB88320;
@@ -25,7 +24,7 @@ static void make_rows(void) {
 
 uint32_t hpcm_checksum(const int32_t *symbols, size_t count, uint32_t start) {
     uint32_t crc = ~start;
-    pthread_once(&once, make_rows);
+    hpcm_call_once(&once, make_rows);
     for (size_t i = 0; i < count; i++) {
         uint32_t word = crc ^ (uint32_t)symbols[i];
         crc = rows[3][word & 0xFF] ^ rows[2][word >> 8 & 0xFF] ^ rows[1][word >> 16 & 0xFF] ^ rows[0][word >> 24];

@@ -33,7 +33,7 @@ extern "C" {
 #define HPCM_API
 #endif
 
-#define HPCM_API_VERSION 1
+#define HPCM_API_VERSION 2
 #define HPCM_STAGES 4        /* of a transform, at most */
 #define HPCM_PARTS 3         /* of a payload: one for each scale */
 #define HPCM_MAX_SIDE 1024   /* of y, in places */
@@ -46,7 +46,7 @@ typedef enum {
     HPCM_BAD_ARGUMENT,
     HPCM_BAD_MODEL,      /* arrays that don't fit the configuration, or break a bound */
     HPCM_BAD_PAYLOAD,
-    HPCM_BAD_KERNELS     /* HPCM_KERNELS names some that this machine or this library lacks */
+    HPCM_BAD_KERNELS     /* kernels that this machine lacks, or that compute wrongly on it */
 } hpcm_status;
 
 typedef enum { HPCM_INT8, HPCM_INT16, HPCM_INT32, HPCM_FLOAT16, HPCM_FLOAT32 } hpcm_type;
@@ -98,9 +98,11 @@ HPCM_API const char *hpcm_kernels(void);
  * arrays: the parameters, by name as in the weights file, and the entropy coder's `tables.scales` [count],
  *   `tables.radius` [count] and `tables.frequencies` [sum of 2 * radius + 2].
  * threads: that compute, 1 or more. No thread is started for 1.
- * message: HPCM_MESSAGE bytes that get the reason of a failure, with the name of the array. */
+ * kernels: the name of those to use. If it is null the environment's HPCM_KERNELS chooses, else the best are used.
+ *   Kernels are checked once in a process, by fixed inputs: those that give wrong results are refused.
+ * message: HPCM_MESSAGE bytes that get the reason of HPCM_BAD_MODEL (with the name of the array) and HPCM_BAD_KERNELS. */
 HPCM_API hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count,
-                                       int32_t threads, hpcm_model **model, char *message);
+                                       int32_t threads, const char *kernels, hpcm_model **model, char *message);
 HPCM_API void hpcm_model_free(hpcm_model *model);
 
 /* The name of the kernels that a model uses. */

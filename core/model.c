@@ -614,17 +614,17 @@ static hpcm_status make_all(const builder *b) {
 }
 
 hpcm_status hpcm_model_create(const hpcm_config *config, const hpcm_array *arrays, size_t count, int32_t threads,
-                              hpcm_model **made, char *message) {
+                              const char *kernels, hpcm_model **made, char *message) {
     enum { MAX_THREADS = 256 };
     *made = 0;
     message[0] = 0;
     if (threads < 1 || threads > MAX_THREADS) return HPCM_BAD_ARGUMENT;
-    const hpcm_kernel_set *kernels = hpcm_choose_kernels();
-    if (!kernels) return HPCM_BAD_KERNELS;
+    const hpcm_kernel_set *chosen;
+    HPCM_TRY(hpcm_choose_kernels(kernels, &chosen, message));
     hpcm_model *model = calloc(1, sizeof *model);
     if (!model) return HPCM_NO_MEMORY;
     model->config = *config;
-    model->kernels = kernels;
+    model->kernels = chosen;
     model->runtime = hpcm_runtime_create(threads);
     size_t used = 0;
     const builder b = {model, arrays, count, &used, message};

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <pthread.h>
+#include "threading.h"
 
 enum { ALIGNMENT = 64, KEPT = 8 }; /* KEPT: memories that are kept for later calls */
 
@@ -41,9 +41,9 @@ struct hpcm_scratch {
 
 struct hpcm_runtime {
     int threads, started;
-    pthread_t *handles;
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
+    hpcm_thread *handles;
+    hpcm_mutex lock;
+    hpcm_condition work, done;
     int busy; /* for one caller at a time */
     int ending;
     unsigned round; /* counts the calls of hpcm_share_out */
@@ -59,8 +59,8 @@ struct hpcm_runtime {
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */
 
-static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static hpcm_mutex all_lock = HPCM_MUTEX_INIT;
+static hpcm_once once = HPCM_ONCE_INIT;
 static hpcm_runtime *all;
 
 #ifdef _WIN32
@@ -70,19 +70,19 @@ static void register_at_fork(void) {} /* Windows has no fork */
 #else
 
 static void before_fork(void) {
-    pthread_mutex_lock(&all_lock);
+    hpcm_mutex_lock(&all_lock);
 }
 
 static void after_fork(void) {
-    pthread_mutex_unlock(&all_lock);
+    hpcm_mutex_unlock(&all_lock);
 }
 
 static void in_child(void) {
-    pthread_mutex_init(&all_lock, 0);
+    hpcm_mutex_init(&all_lock);
     for (hpcm_runtime *runtime = all; runtime; runtime = runtime->following) {
-        pthread_mutex_init(&runtime->lock, 0);
-        pthread_cond_init(&runtime->work, 0);
-        pthread_cond_init(&runtime->done, 0);
+        hpcm_mutex_init(&runtime->lock);
+        hpcm_condition_init(&runtime->work);
+        hpcm_condition_init(&runtime->done);
         runtime->started = runtime->busy = runtime->working = 0;
         runtime->kept_count = 0; /* another thread may have been changing them: they are lost */
     }
@@ -107,21 +107,21 @@ static void work_off(hpcm_runtime *runtime, int thread) {
     while ((index = atomic_fetch_add(&runtime->next, 1)) < runtime->count) runtime->task(runtime->context, index, thread);
 }
 
-static void *worker(void *argument) {
+static hpcm_thread_result worker(void *argument) {
     start given = *(start *)argument;
     hpcm_runtime *runtime = given.runtime;
     free(argument);
-    pthread_mutex_lock(&runtime->lock);
+    hpcm_mutex_lock(&runtime->lock);
     for (;;) {
-        while (runtime->round == given.round && !runtime->ending) pthread_cond_wait(&runtime->work, &runtime->lock);
+        while (runtime->round == given.round && !runtime->ending) hpcm_condition_wait(&runtime->work, &runtime->lock);
         if (runtime->ending) break;
         given.round = runtime->round;
-        pthread_mutex_unlock(&runtime->lock);
+        hpcm_mutex_unlock(&runtime->lock);
         work_off(runtime, given.number);
-        pthread_mutex_lock(&runtime->lock);
-        if (!--runtime->working) pthread_cond_signal(&runtime->done);
+        hpcm_mutex_lock(&runtime->lock);
+        if (!--runtime->working) hpcm_condition_signal(&runtime->done);
     }
-    pthread_mutex_unlock(&runtime->lock);
+    hpcm_mutex_unlock(&runtime->lock);
     return 0;
 }
 
@@ -131,7 +131,7 @@ static void start_threads(hpcm_runtime *runtime) {
         start *given = malloc(sizeof *given);
         if (!given) return;
         *given = (start){runtime, runtime->started + 1, runtime->round};
-        if (pthread_create(&runtime->handles[runtime->started], 0, worker, given)) {
+        if (!hpcm_thread_start(&runtime->handles[runtime->started], worker, given)) {
             free(given);
             return;
         }
@@ -142,7 +142,7 @@ static void start_threads(hpcm_runtime *runtime) {
 void hpcm_share_out(hpcm_runtime *runtime, hpcm_task task, void *context, int count) {
     int alone = runtime->threads == 1 || count < 2;
     if (!alone) {
-        pthread_mutex_lock(&runtime->lock);
+        hpcm_mutex_lock(&runtime->lock);
         alone = runtime->busy;
         if (!alone) {
             start_threads(runtime);
@@ -153,19 +153,19 @@ void hpcm_share_out(hpcm_runtime *runtime, hpcm_task task, void *context, int co
             atomic_store(&runtime->next, 0);
             runtime->working = runtime->started;
             runtime->round++;
-            pthread_cond_broadcast(&runtime->work);
+            hpcm_condition_broadcast(&runtime->work);
         }
-        pthread_mutex_unlock(&runtime->lock);
+        hpcm_mutex_unlock(&runtime->lock);
     }
     if (alone) {
         for (int index = 0; index < count; index++) task(context, index, 0);
         return;
     }
     work_off(runtime, 0);
-    pthread_mutex_lock(&runtime->lock);
-    while (runtime->working) pthread_cond_wait(&runtime->done, &runtime->lock);
+    hpcm_mutex_lock(&runtime->lock);
+    while (runtime->working) hpcm_condition_wait(&runtime->done, &runtime->lock);
     runtime->busy = 0;
-    pthread_mutex_unlock(&runtime->lock);
+    hpcm_mutex_unlock(&runtime->lock);
 }
 
 hpcm_runtime *hpcm_runtime_create(int threads) {
@@ -177,16 +177,16 @@ hpcm_runtime *hpcm_runtime_create(int threads) {
         free(runtime);
         return 0;
     }
-    pthread_mutex_init(&runtime->lock, 0);
-    pthread_cond_init(&runtime->work, 0);
-    pthread_cond_init(&runtime->done, 0);
-    pthread_once(&once, register_at_fork);
-    pthread_mutex_lock(&all_lock);
+    hpcm_mutex_init(&runtime->lock);
+    hpcm_condition_init(&runtime->work);
+    hpcm_condition_init(&runtime->done);
+    hpcm_call_once(&once, register_at_fork);
+    hpcm_mutex_lock(&all_lock);
     runtime->following = all;
     runtime->link = &all;
     if (all) all->link = &runtime->following;
     all = runtime;
-    pthread_mutex_unlock(&all_lock);
+    hpcm_mutex_unlock(&all_lock);
     return runtime;
 }
 
@@ -205,19 +205,19 @@ static void free_scratch(hpcm_scratch *scratch) {
 
 void hpcm_runtime_free(hpcm_runtime *runtime) {
     if (!runtime) return;
-    pthread_mutex_lock(&all_lock);
+    hpcm_mutex_lock(&all_lock);
     *runtime->link = runtime->following;
     if (runtime->following) runtime->following->link = runtime->link;
-    pthread_mutex_unlock(&all_lock);
-    pthread_mutex_lock(&runtime->lock);
+    hpcm_mutex_unlock(&all_lock);
+    hpcm_mutex_lock(&runtime->lock);
     runtime->ending = 1;
-    pthread_cond_broadcast(&runtime->work);
-    pthread_mutex_unlock(&runtime->lock);
-    for (int i = 0; i < runtime->started; i++) pthread_join(runtime->handles[i], 0);
+    hpcm_condition_broadcast(&runtime->work);
+    hpcm_mutex_unlock(&runtime->lock);
+    for (int i = 0; i < runtime->started; i++) hpcm_thread_join(runtime->handles[i]);
     for (int i = 0; i < runtime->kept_count; i++) free_scratch(runtime->kept[i]);
-    pthread_mutex_destroy(&runtime->lock);
-    pthread_cond_destroy(&runtime->work);
-    pthread_cond_destroy(&runtime->done);
+    hpcm_mutex_destroy(&runtime->lock);
+    hpcm_condition_destroy(&runtime->work);
+    hpcm_condition_destroy(&runtime->done);
     free(runtime->handles);
     free(runtime);
 }
@@ -226,9 +226,9 @@ void hpcm_runtime_free(hpcm_runtime *runtime) {
 
 hpcm_scratch *hpcm_scratch_get(hpcm_runtime *runtime) {
     hpcm_scratch *scratch = 0;
-    pthread_mutex_lock(&runtime->lock);
+    hpcm_mutex_lock(&runtime->lock);
     if (runtime->kept_count) scratch = runtime->kept[--runtime->kept_count];
-    pthread_mutex_unlock(&runtime->lock);
+    hpcm_mutex_unlock(&runtime->lock);
     return scratch ? scratch : calloc(1, sizeof *scratch);
 }
 
@@ -249,12 +249,12 @@ void hpcm_scratch_put(hpcm_runtime *runtime, hpcm_scratch *scratch) {
         scratch->top = new_block(0, scratch->peak);
     }
     int kept = 0;
-    pthread_mutex_lock(&runtime->lock);
+    hpcm_mutex_lock(&runtime->lock);
     if (runtime->kept_count < KEPT) {
         runtime->kept[runtime->kept_count++] = scratch;
         kept = 1;
     }
-    pthread_mutex_unlock(&runtime->lock);
+    hpcm_mutex_unlock(&runtime->lock);
     if (!kept) free_scratch(scratch);
 }
 

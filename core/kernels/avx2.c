@@ -19,21 +19,25 @@ enum { COLUMNS = 16, PLACES = 6 };
 /* 6 x 2 sums of the 16 registers. */
 #define EACH_NUMBER_OF_PLACES(f) f(1) f(2) f(3) f(4) f(5) f(6)
 
-typedef __m256i vector;
+typedef __m256i vector, weights, pair;
 
-ALWAYS_INLINE vector load(const void *from) {
-    return _mm256_loadu_si256(from);
+ALWAYS_INLINE vector load(const int32_t *from) {
+    return _mm256_loadu_si256((const vector *)from);
 }
 
-ALWAYS_INLINE void store(void *to, vector sums) {
-    _mm256_storeu_si256(to, sums);
+ALWAYS_INLINE void store(int32_t *to, vector sums) {
+    _mm256_storeu_si256((vector *)to, sums);
 }
 
-ALWAYS_INLINE vector broadcast(int32_t pair) {
-    return _mm256_set1_epi32(pair);
+ALWAYS_INLINE weights load_weights(const int16_t *from) {
+    return _mm256_loadu_si256((const weights *)from);
 }
 
-ALWAYS_INLINE vector add_products(vector sum, vector m, vector k) {
+ALWAYS_INLINE pair broadcast(int32_t both) {
+    return _mm256_set1_epi32(both);
+}
+
+ALWAYS_INLINE vector add_products(vector sum, pair m, weights k) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(m, k));
 }
 

@@ -1,11 +1,12 @@
 /* Which kernels this machine can run. cpuid is read here: __builtin_cpu_supports finds nothing in some static builds. */
 #include "kernels.h"
 
-#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../hpcm.h"
+#include "../arithmetic.h"
+#include "../threading.h"
 
 enum { MOST_SETS = 3 }; /* of one architecture */
 
@@ -36,48 +37,78 @@ static void detect(int *avx2, int *avx512) {
 }
 
 /* Best first. */
-static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
+static int available(const hpcm_kernel_set *found[MOST_SETS]) {
     int count = 0, avx2, avx512;
     detect(&avx2, &avx512);
-    if (avx512) sets[count++] = &hpcm_avx512_kernels;
-    if (avx2) sets[count++] = &hpcm_avx2_kernels;
-    sets[count++] = &hpcm_generic_kernels;
+    if (avx512) found[count++] = &hpcm_avx512_kernels;
+    if (avx2) found[count++] = &hpcm_avx2_kernels;
+    found[count++] = &hpcm_generic_kernels;
     return count;
 }
 
-#else /* other processors have no kernels of their own yet */
+#elif defined(__aarch64__)
 
-static int available(const hpcm_kernel_set *sets[MOST_SETS]) {
-    sets[0] = &hpcm_generic_kernels;
+static int available(const hpcm_kernel_set *found[MOST_SETS]) {
+    found[0] = &hpcm_neon_kernels;
+    found[1] = &hpcm_generic_kernels;
+    return 2;
+}
+
+#else /* other processors have no kernels of their own */
+
+static int available(const hpcm_kernel_set *found[MOST_SETS]) {
+    found[0] = &hpcm_generic_kernels;
     return 1;
 }
 
 #endif
 
-const hpcm_kernel_set *hpcm_choose_kernels(void) {
-    const hpcm_kernel_set *sets[MOST_SETS];
-    int count = available(sets);
-    const char *wanted = getenv("HPCM_KERNELS");
-    if (!wanted || !*wanted) return sets[0];
-    for (int i = 0; i < count; i++)
-        if (!strcmp(sets[i]->name, wanted)) return sets[i];
-    return 0;
-}
+/* ---- what was found, once in a process -------------------------------------------------------------------------------- */
 
 enum { LONGEST_NAME = 16 };
+static const hpcm_kernel_set *sets[MOST_SETS];
+static int set_count, is_right[MOST_SETS];
 static char names[MOST_SETS * (LONGEST_NAME + 1)];
 
-static void list_names(void) {
-    const hpcm_kernel_set *sets[MOST_SETS];
-    int count = available(sets);
-    for (int i = 0; i < count; i++) {
+static void look_around(void) {
+    uint64_t arithmetic = hpcm_enter_arithmetic();
+    set_count = available(sets);
+    for (int i = 0; i < set_count; i++) {
+        is_right[i] = hpcm_kernels_are_right(sets[i]);
         if (i) strcat(names, " ");
         strncat(names, sets[i]->name, LONGEST_NAME);
     }
+    hpcm_leave_arithmetic(arithmetic);
 }
 
 const char *hpcm_kernels(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, list_names);
+    static hpcm_once once = HPCM_ONCE_INIT;
+    hpcm_call_once(&once, look_around);
     return names;
+}
+
+static hpcm_status refuse(char *message, int index) {
+    const char *wrong = sets[index]->name;
+    for (int other = 0; other < set_count; other++)
+        if (is_right[other]) {
+            snprintf(message, HPCM_MESSAGE, "the kernels %s compute wrongly on this machine: set HPCM_KERNELS=%s", wrong,
+                     sets[other]->name);
+            return HPCM_BAD_KERNELS;
+        }
+    snprintf(message, HPCM_MESSAGE, "the kernels %s compute wrongly on this machine, as all others do", wrong);
+    return HPCM_BAD_KERNELS;
+}
+
+hpcm_status hpcm_choose_kernels(const char *name, const hpcm_kernel_set **chosen, char *message) {
+    const char *all = hpcm_kernels();
+    int index = 0;
+    if (!name) name = getenv("HPCM_KERNELS");
+    if (name && *name)
+        while (index < set_count && strcmp(sets[index]->name, name)) index++;
+    if (index == set_count) {
+        snprintf(message, HPCM_MESSAGE, "HPCM_KERNELS is '%.64s': this machine has the kernels %s", name, all);
+        return HPCM_BAD_KERNELS;
+    }
+    *chosen = sets[index];
+    return is_right[index] ? HPCM_OK : refuse(message, index);
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../hpcm.h"
+
 enum { HPCM_MAX_COLUMNS = 32, HPCM_MAX_PLACES = 12 };
 enum { HPCM_HIGH_SHIFT = 15 }; /* m = high * 2^15 + low, where an input doesn't fit 16 bits */
 
@@ -63,9 +65,15 @@ typedef struct {
 extern const hpcm_kernel_set hpcm_generic_kernels;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const hpcm_kernel_set hpcm_avx2_kernels, hpcm_avx512_kernels;
+#elif defined(__aarch64__)
+extern const hpcm_kernel_set hpcm_neon_kernels;
 #endif
 
-/* The kernels that the environment's HPCM_KERNELS names, or the best ones; null if this machine lacks those. */
-const hpcm_kernel_set *hpcm_choose_kernels(void);
+/* Whether a set computes right on this machine, as far as a fraction of a millisecond tells. */
+int hpcm_kernels_are_right(const hpcm_kernel_set *set);
+
+/* The kernels of this name, of the name that the environment's HPCM_KERNELS has if this is null, or the best.
+ * HPCM_BAD_KERNELS and a message of HPCM_MESSAGE bytes if this machine lacks them, or they compute wrongly. */
+hpcm_status hpcm_choose_kernels(const char *name, const hpcm_kernel_set **chosen, char *message);
 
 #endif

@@ -248,7 +248,7 @@ static inline hpcm_model *forge_model(const hpcm_config *config, int32_t threads
     char message[HPCM_MESSAGE];
     hpcm_model *model;
     forge *f = forge_arrays(config, seed);
-    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, &model, message);
+    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, 0, &model, message);
     forge_free(f);
     if (status == HPCM_OK) return model;
     fprintf(stderr, "the model is refused (status %d): %s\n", (int)status, message);

@@ -221,8 +221,7 @@ static void run_all(const hpcm_config *config, const forge *f, const input *in) 
     snprintf(names, sizeof names, "%s", hpcm_kernels());
     for (char *name = strtok(names, " "); name; name = strtok(0, " "), kinds++) {
         hpcm_model *model;
-        setenv("HPCM_KERNELS", name, 1);
-        hpcm_status status = hpcm_model_create(config, f->arrays, f->count, 1, &model, message);
+        hpcm_status status = hpcm_model_create(config, f->arrays, f->count, 1, name, &model, message);
         expect(status == HPCM_OK || status == HPCM_BAD_MODEL, "a model is made or refused");
         expect((status == HPCM_OK) == !message[0], "a refusal has a reason");
         if (status != HPCM_OK) continue;

@@ -36,15 +36,19 @@ class CoreEngine:
         tables: Tables,
         threads: int | None = None,
         what: str = "the model",
+        kernels: str | None = None,
     ) -> None:
         """`parameters` as a weights file stores them; `what` it is, for messages.
 
-        Raises WeightsError where they don't fit the configuration or break a bound, UsageError where the library can't
-        be used.
+        `kernels` is one of the names that `hpcm_kernels` of the library gives. By default the environment's HPCM_KERNELS
+        chooses, or the best ones are taken.
+
+        Raises WeightsError where parameters don't fit the configuration or break a bound, UsageError where the library
+        can't be used, or kernels that aren't there or compute wrongly on this machine.
         """
         self.config = config
         self._check: Callable[[], None] | None = None
-        self._model = _Model(config, parameters, tables, threads or min(cores(), MAX_THREADS), what)
+        self._model = _Model(config, parameters, tables, threads or min(cores(), MAX_THREADS), what, kernels)
 
     @property
     def kernels(self) -> str:
@@ -165,18 +169,26 @@ class _Model:
     """A model in the library's memory, freed with this object."""
 
     def __init__(
-        self, config: Config, parameters: Mapping[str, np.ndarray], tables: Tables, threads: int, what: str
+        self,
+        config: Config,
+        parameters: Mapping[str, np.ndarray],
+        tables: Tables,
+        threads: int,
+        what: str,
+        kernels: str | None,
     ) -> None:
         arrays = {name: np.require(value, requirements=["C", "ALIGNED"]) for name, value in parameters.items()}
         arrays |= {f"tables.{key}": getattr(tables, key) for key in ("scales", "radius", "frequencies")}
         described = (c.Array * len(arrays))(*(_described(name, array) for name, array in arrays.items()))
         message, self.handle = create_string_buffer(c.MESSAGE_BYTES), c_void_p()
+        name = kernels and kernels.encode()
         status = c.library().hpcm_model_create(
-            byref(_config_of(config)), described, len(arrays), threads, byref(self.handle), message
+            byref(_config_of(config)), described, len(arrays), threads, name, byref(self.handle), message
         )
+        reason = message.value.decode()
         if status == c.BAD_MODEL:
-            raise WeightsError(f"{what}: the weights don't fit their configuration: {message.value.decode()}")
-        c.check_status(status)
+            raise WeightsError(f"{what}: the weights don't fit their configuration: {reason}")
+        c.check_status(status, reason)
         # Not when the process ends: a thread may still be computing.
         weakref.finalize(self, c.library().hpcm_model_free, self.handle).atexit = False
 

@@ -14,7 +14,7 @@ from ..errors import CorruptError, UsageError, WeightsError
 if TYPE_CHECKING:
     import numpy as np
 
-API_VERSION = 1
+API_VERSION = 2
 STAGES, TRANSFORMS, PARTS = 4, 4, 3
 MESSAGE_BYTES = 256
 NAMES = {"darwin": "libhpcm.dylib", "win32": "hpcm.dll"}
@@ -101,7 +101,10 @@ _read = [c_char_p, c_size_t, _int, *_coding]  # payload, its size, steps, ...
 FUNCTIONS = {  # name: (what it returns, arguments)
     "hpcm_api_version": (c_int, []),
     "hpcm_kernels": (c_char_p, []),
-    "hpcm_model_create": (c_int, [POINTER(Config), POINTER(Array), c_size_t, _int, POINTER(c_void_p), c_char_p]),
+    "hpcm_model_create": (
+        c_int,
+        [POINTER(Config), POINTER(Array), c_size_t, _int, c_char_p, POINTER(c_void_p), c_char_p],
+    ),
     "hpcm_model_free": (None, [_pointer]),
     "hpcm_model_kernels": (c_char_p, [_pointer]),
     "hpcm_analyse": (c_int, [_pointer, POINTER(Pixels), *_size, _pointer, *_check]),
@@ -157,8 +160,7 @@ def check_status(status: int, message: str = "") -> None:
     if status == BAD_PAYLOAD:
         raise CorruptError("entropy-coded data are impossible: they are damaged")
     if status == BAD_KERNELS:
-        there = library().hpcm_kernels().decode()
-        raise UsageError(f"HPCM_KERNELS names kernels that this machine lacks; it has {', '.join(there.split())}")
+        raise UsageError(message)
     raise ValueError(f"the native library refuses an argument (status {status})")
 
 
