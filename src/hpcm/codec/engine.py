@@ -120,6 +120,7 @@ def load_engine(
     device: str = "cpu",
     threads: int | None = None,
     wrap: Callable[[Engine], Engine] | None = None,
+    kernels: str | None = None,
 ) -> LoadedEngine:
     """A model, ready to use.
 
@@ -128,6 +129,7 @@ def load_engine(
         device: "cpu", or one of torch's.
         threads: of the CPU; by default one for each core. Torch's are the whole process's.
         wrap: gives what is used in place of the engine, such as one that is timed.
+        kernels: of the native library, as for CoreEngine.
 
     The file is read once: what is hashed is what is loaded, also while a training run writes it anew. Raises
     UsageError where the engine or device can't be used, WeightsError where the file doesn't hold what its configuration
@@ -144,7 +146,7 @@ def load_engine(
     if engine == "torch" or against_core:
         made = _torch_engine(weights, stored, device, threads, against_core)
     else:
-        made = _core_engine(weights, stored, config, threads)
+        made = _core_engine(weights, stored, config, threads, kernels)
     LOG.debug("%s from %s, computed by %s on %s", weights.name, weights.path, type(made).__name__, device)
     return LoadedEngine(wrap(made) if wrap else made, weights)
 
@@ -170,10 +172,12 @@ def _torch_engine(
     return TorchEngine(build(weights, stored.parameters, device, threads), stored.tables)
 
 
-def _core_engine(weights: WeightsFile, stored: storage.Stored, config: Config, threads: int | None) -> Engine:
+def _core_engine(
+    weights: WeightsFile, stored: storage.Stored, config: Config, threads: int | None, kernels: str | None
+) -> Engine:
     """Raises as `load_engine`."""
     layers.check_description(weights.layers, structure.geometries(config))
-    return CoreEngine(config, stored.parameters, stored.tables, threads, str(weights.path))
+    return CoreEngine(config, stored.parameters, stored.tables, threads, str(weights.path), kernels)
 
 
 def unsuited(config: Config) -> str | None:
