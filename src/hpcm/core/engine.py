@@ -40,7 +40,7 @@ class CoreEngine:
     ) -> None:
         """`parameters` as a weights file stores them; `what` it is, for messages.
 
-        `kernels` is one of the names that `hpcm_kernels` of the library gives. By default the environment's HPCM_KERNELS
+        `kernels` is one of the names that the library's `hpcm_kernels` gives. By default the environment's HPCM_KERNELS
         chooses, or the best ones are taken.
 
         Raises WeightsError where parameters don't fit the configuration or break a bound, UsageError where the library
