@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from ..image.read import File, Source, bytes_of
 from ..model.file import WeightsFile, describe
 from ..model.find import find_all, find_hash
 from .codec import Codec
+
+_loading = threading.Lock()  # lru_cache alone lets every thread load that asks before the first is done
 
 
 def load(
@@ -79,7 +82,8 @@ def _kept(
 ) -> Codec:
     """The codec of some models, loaded once per process; a file that was written anew is loaded anew."""
     versions = tuple((weights.path, weights.path.stat().st_mtime_ns) for weights in models)
-    return _loaded_once(versions, device, engine, threads)
+    with _loading:
+        return _loaded_once(versions, device, engine, threads)
 
 
 @lru_cache(maxsize=4)

@@ -299,9 +299,12 @@ class Codec:
     def _note_if_inexact(self, loaded: LoadedEngine, on_note: OnNote) -> None:
         """A note, once, where a model's files may not decode elsewhere."""
         name = loaded.weights.name
-        if loaded.engine.config.carrier or name in self._noted:
+        if loaded.engine.config.carrier:
             return
-        self._noted.add(name)
+        with self._loading:
+            if name in self._noted:
+                return
+            self._noted.add(name)
         on_note(
             f"{name} isn't exact: its files may not decode on another machine, and need exactly "
             "these weights, which further training replaces; make it exact with `hpcm exact`"
