@@ -77,7 +77,7 @@ check: $(CORE_READY) $(BASE_READY) check-web
 	$(BIN)/mypy
 	$(BIN)/pytest
 	$(BASE_PIP) install -q -c constraints.txt pytest
-	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py
+	$(BASE)/bin/python -m pytest --noconftest tests/test_base.py tests/test_threads.py
 
 check-slow: $(CORE_READY)
 	$(BIN)/pytest -m slow

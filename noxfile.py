@@ -10,6 +10,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 PINNED = ["-c", "constraints.txt"]
+BASE_TESTS = ["tests/test_base.py", "tests/test_threads.py"]
 
 
 @nox.session(python=PYTHONS)
@@ -24,4 +25,11 @@ def tests(session: nox.Session) -> None:
 def base(session: nox.Session) -> None:
     """What works without torch."""
     session.install(*PINNED, "-e", ".", "pytest")
-    session.run("python", "-m", "pytest", "--noconftest", "tests/test_base.py", *session.posargs)
+    session.run("python", "-m", "pytest", "--noconftest", *BASE_TESTS, *session.posargs)
+
+
+@nox.session(python="3.14t")
+def free_threaded(session: nox.Session) -> None:
+    """The same without the GIL."""
+    session.install("-e", ".", "pytest", "safetensors>=0.9.0rc0")  # the first with wheels for it
+    session.run("python", "-m", "pytest", "--noconftest", *BASE_TESTS, *session.posargs)
