@@ -4,6 +4,7 @@
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
+    --alone           a program without them, which loads a library
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--program", type=Path)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--fuzz", choices=FUZZERS)
     options = parser.parse_args()
     flags = SANITIZE if options.sanitize else []
@@ -74,7 +76,8 @@ def main() -> None:
         if options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
         elif options.program:
-            build(options.output or BUILD / options.program.stem, program=[options.program], flags=flags)
+            output = options.output or BUILD / options.program.stem
+            build(output, options.target, program=[options.program], alone=options.alone, flags=flags)
         else:
             output = options.output or PACKAGE / library_name(options.target or this_platform())
             build(output, options.target, flags=flags)
@@ -107,14 +110,24 @@ def needs_zig(target: str | None = None) -> bool:
     return not os.environ.get("CC") and this_platform() in TARGETS and not _works(["clang"])
 
 
-def build(output: Path, target: str | None = None, *, program: Sequence[Path] = (), flags: Sequence[str] = ()) -> None:
+def build(
+    output: Path,
+    target: str | None = None,
+    *,
+    program: Sequence[Path] = (),
+    alone: bool = False,
+    flags: Sequence[str] = (),
+) -> None:
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
+
+    alone: a program of these files only, which loads a library where it runs.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
     compiler = zig(target) if target else find_compiler(flags)
-    sources = [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *(file.resolve() for file in program)]
-    linking = [] if program else ["-shared"]
+    library = [] if alone else [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
+    sources = [*library, *(file.resolve() for file in program)]
+    linking = _loading(target or this_platform()) if alone else [] if program else ["-shared"]
     if "-g" not in flags:
         linking += _stripping(target or this_platform())
     output = output.resolve()
@@ -188,6 +201,13 @@ def _apple_flags(compiler: Sequence[str]) -> list[str]:
 
 def _libraries(target: str) -> list[str]:
     return [] if target.startswith("win") else ["-pthread", "-lm"]
+
+
+def _loading(target: str) -> list[str]:
+    """For programs that load libraries: with musl, zig makes static ones by default, which can't."""
+    if target.startswith("win"):
+        return []
+    return ["-dynamic", "-ldl"] if target.startswith("musllinux") else ["-ldl"]
 
 
 def _stripping(target: str) -> list[str]:

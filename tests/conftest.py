@@ -16,6 +16,7 @@ from hpcm.format.container import pack, unpack
 from hpcm.model.config import B1, BASE, NANO, Config, Prior
 from hpcm.nn.gains import Gain
 from hpcm.nn.hpcm import HPCM
+from recorder import Recorder
 
 if sanitized := os.environ.get("HPCM_TEST_LIBRARY"):  # `make check-sanitized` names another build
     library.PATH = Path(sanitized).resolve()
@@ -59,6 +60,18 @@ TINY_1B = replace(
     adaptor_blocks=(1, 1, 2),
     hyper_placement="released",
 )
+
+if recorded := os.environ.get("HPCM_TEST_RECORD"):  # where calls of the native library are written to
+
+    @pytest.fixture(scope="session")
+    def recorder() -> Iterator[Recorder]:
+        with Recorder(Path(recorded)) as recorder:
+            yield recorder
+
+    @pytest.fixture(autouse=True)
+    def recording(recorder: Recorder) -> None:
+        """Before each test: some load the library anew."""
+        recorder.attach(library.library())
 
 
 class _Unexpected(logging.Handler):
