@@ -2,6 +2,8 @@
 # make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
 # make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour; CI runs
 #                 them every night; needs Linux and gcc
+# make check-emulated   the native library for other processors and systems, under QEMU and Wine; CI runs it every night; needs
+#                 Debian's qemu-user, libc6-arm64-cross, musl and wine, and skips what lacks one of them
 # make core       the native library, anew where its sources have changed
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
@@ -30,7 +32,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-sanitized check-web coverage docs fuzz fuzz-python fuzz-payload fuzz-model page man release format bench clean
+.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-payload fuzz-model page man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -89,6 +91,9 @@ check-sanitized: $(CORE_READY)
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
 	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
+
+check-emulated: $(CORE_READY)
+	$(BIN)/pytest -m slow -rs tests/test_emulated.py
 
 COVERED := src/hpcm/codec/*,src/hpcm/core/*,src/hpcm/format/*,src/hpcm/image/*,src/hpcm/model/*
 
