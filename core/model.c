@@ -199,7 +199,7 @@ static hpcm_status pack_output(const builder *b, const geometry *g, const hpcm_a
             }
     double reach = total * (double)dense->limit + fabs((double)dense->bias[o]);
     if (!(reach <= g->bound))
-        return refuse(b, "layer %s breaks the bound of exact arithmetic: its sums reach %.3g of %.3g", g->name, reach,
+        return refuse(b, "layer %s breaks the bound of exact arithmetic: its sums reach %.0f of %.0f", g->name, reach,
                       g->bound);
     return HPCM_OK;
 }
@@ -266,7 +266,7 @@ static hpcm_status make_depthwise(const builder *b, const char *name, int32_t ch
         layer->bias[c] = (float)number(bias, (size_t)c);
         double reach = total * (double)layer->limit + fabs(number(bias, (size_t)c));
         if (!(reach <= PARAMETER_BOUND)) /* of floats, whatever the layer is part of */
-            return refuse(b, "layer %s breaks the bound of exact arithmetic: its sums reach %.3g of %.3g", name, reach,
+            return refuse(b, "layer %s breaks the bound of exact arithmetic: its sums reach %.0f of %.0f", name, reach,
                           PARAMETER_BOUND);
     }
     return HPCM_OK;
