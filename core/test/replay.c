@@ -1,7 +1,8 @@
 /* Repeats recorded calls with a library, and compares what they give: replay LIBRARY RECORD
  *
- *     HPCM_TEST_RECORD=build/calls python -m pytest tests/test_core.py -k "not signal"
- *     python core/build.py --alone --program core/test/replay.c && build/replay src/hpcm/core/libhpcm.so build/calls
+ *     HPCM_TEST_RECORD=build/calls python -m pytest tests/test_core.py -k "not signal and not forked"
+ *     python core/build.py --alone --program core/test/replay.c     for another platform: --target TAG --output FILE
+ *     build/replay src/hpcm/core/libhpcm.so build/calls             HPCM_KERNELS=NAME chooses the kernels
  *
  * A record is what a library was asked and what it gave on another processor; tests/recorder.py writes it and says what
  * it consists of. The first differences are printed, and the status is 1. Two of three calls come with another
