@@ -8,11 +8,12 @@
 
 #include "../hpcm.h"
 
-enum { PLACES = HPCM_MAX_PLACES, COLUMNS = HPCM_MAX_COLUMNS, OUTPUTS = COLUMNS - 3 }; /* the last block isn't full */
+enum { PLACES = HPCM_MAX_PLACES, COLUMNS = 2 * HPCM_MAX_COLUMNS }; /* two blocks at least, */
+enum { OUTPUTS = COLUMNS - 3 };                                    /* of which the last isn't full */
 enum { STRIDE = 8, SEGMENTS = 2, LENGTH = 24, CHANNELS = 71 };
 enum { MAX_WEIGHT = 1000, MAX_BIAS = 1 << 28 }; /* no sum overflows */
 
-static const uint32_t RIGHT = 0x887C28F5; /* the checksum of all results */
+static const uint32_t RIGHT = 0x5D5DC9F3; /* the checksum of all results */
 static const float NARROW = 32767, WIDE = 4194304;
 
 /* ---- fixed numbers ---------------------------------------------------------------------------------------------------- */
