@@ -1,4 +1,4 @@
-"""Free memory, on machines that are described by files as Linux writes them, and the speed of matrix products."""
+"""Free memory and processors, on machines that are described by files as Linux writes them; the speed of products."""
 
 import time
 
@@ -93,3 +93,20 @@ def test_clocks(monkeypatch, processor_time, expected):
     found = matrix_speed(torch.device("cpu"), torch.float32, side=8, processor_time=processor_time)
     assert found == expected
     assert next(ticks) == 2 * (hardware.TRIALS + 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC: 9654\n\nprocessor\t: 1\nmodel name\t: another\n", "AMD EPYC: 9654"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", "ARM, implementer 0x41, part 0xd0c"),
+        ("nothing\n", "ARM"),
+        (None, "ARM"),
+    ],
+)
+def test_the_name_of_the_processor(tmp_path, monkeypatch, lines, name):
+    monkeypatch.setattr(hardware.platform, "processor", lambda: "ARM")
+    if lines is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "cpuinfo").write_text(lines)
+    assert hardware.processor(tmp_path) == name

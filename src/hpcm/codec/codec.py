@@ -67,6 +67,7 @@ class Codec:
         models: one, or several of one quality level each, by rising lambda.
         device, engine, threads, max_pixels: as for `hpcm.load`.
         wrap: gives what is used in place of an engine, such as one that is timed.
+        kernels: of the native library, as for CoreEngine.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class Codec:
         threads: int | None = None,
         max_pixels: int = MAX_DECODED,
         wrap: Callable[[Engine], Engine] | None = None,
+        kernels: str | None = None,
     ) -> None:
-        """Raises WeightsError, MismatchError, and UsageError for a device, engine or threads that can't be used."""
+        """Raises WeightsError, MismatchError, and UsageError for a device, engine or kernels that can't be used."""
         if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
             raise UsageError(f"threads is {threads}: it must be 1 to {MAX_THREADS}, or None for one on each core")
         self.models = tuple(models)
         self.max_pixels = max_pixels
-        self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap)
+        self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap, kernels=kernels)
         self._loaded: dict[int, LoadedEngine] = {}
         self._loading = threading.Lock()
         self._noted: set[str] = set()  # names of models of which it was said that they aren't exact

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from .. import __version__
-from ..util.hardware import cores
+from ..util.hardware import cores, processor
 from .baselines import program_version
 
 PACKAGES = (
@@ -20,7 +20,7 @@ PACKAGES = (
     *("bjontegaard", "imagecodecs", "pillow_heif", "lpips", "ssimulacra2"),
 )
 PACKAGE = Path(__file__).resolve().parents[1]
-FRONTENDS = ("cli", "eval", "train", "serve")  # parts of the package that no coded byte depends on
+FRONTENDS = ("cli", "eval", "train", "serve", "selftest")  # parts of the package that no coded byte depends on
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,7 @@ def code_digest() -> str:
 
 def machine() -> Machine:
     """This computer."""
-    return Machine(_processor(), cores(), platform.platform(), platform.python_version())
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return Machine(processor(), cores(), platform.platform(), platform.python_version())
 
 
 def commit() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -25,6 +26,22 @@ TOP_PAD = 256 << 20  # bytes by which the heap grows at least
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor(root: Path = Path("/")) -> str:
+    """What the processor calls itself; of ARM's, Linux tells the maker's number and the part's.
+
+    `root` is where proc is mounted.
+    """
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    first = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" in first:
+        return first["model name"]
+    numbers = [f"{key[4:]} {first[key]}" for key in ("CPU implementer", "CPU part") if key in first]
+    return ", ".join([platform.processor() or platform.machine(), *numbers])
 
 
 def end_with_parent() -> None:
