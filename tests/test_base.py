@@ -4,6 +4,7 @@
 in processes where importing it fails.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,12 @@ def test_what_a_file_and_the_models_say():
     code, out, _ = command("models")
     assert code == 0
     assert {*MODELS} <= {line.split()[0] for line in out.splitlines() if line[0] != " "}
+
+
+def test_the_selftest():
+    code, out, error = command("selftest", "--json")
+    assert (code, error) == (0, "")
+    assert all(kernels["right"] == kernels["asked"] > 0 for kernels in json.loads(out)["kernels"])
 
 
 @pytest.mark.parametrize(
