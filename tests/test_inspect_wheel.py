@@ -226,7 +226,7 @@ def test_the_command_fails_where_there_are_faults(tmp_path: Path, capsys: pytest
         (f"Root-Is-Purelib: true\nTag: py3-none-{LINUX}\n", "WHEEL lacks `Root-Is-Purelib: false`"),
         (
             "Root-Is-Purelib: false\nTag: py3-none-any\n",
-            f"WHEEL has the tags py3-none-any, the file's name py3-none-{LINUX}",
+            f"WHEEL has the tag py3-none-any, the file's name py3-none-{LINUX}",
         ),
     ],
 )

@@ -29,6 +29,7 @@ FUNCTIONS = set(re.findall(r"^HPCM_API [^;(]*?(\w+)\(", (ROOT / "core" / "hpcm.h
 NATIVE = (".so", ".dylib", ".dll", ".pyd", ".exe")
 PATHS = re.compile(rb"(?:/[\w.+~@-]{3,}){2,}|[A-Za-z]:[\\/][\w.~-]{5,}")  # so long that code isn't taken for one
 PATHS_OF_SYSTEMS = {b"/usr/lib/dyld", b"/usr/lib/libSystem.B.dylib"}
+WRITABLE_CODE = "it has memory that is writable and executable"
 OLDEST_GLIBC = (2, 17)
 OLDEST_MACOS = [11, 0, 0]
 # zig's linker shows these in every library for macOS; they stand for the library itself
@@ -48,22 +49,24 @@ def wheel_faults(wheel: Path, functions: set[str] = FUNCTIONS) -> Iterator[str]:
     Raises zipfile.BadZipFile and ValueError where it is none, or for no platform of ours.
     """
     name, _, _, tags = parse_wheel_filename(wheel.name)
-    if name != canonicalize_name(NAME):
-        yield f"it is a wheel of {name}"
-    if [(tag.interpreter, tag.abi) for tag in tags] != [("py3", "none")]:
-        yield f"its name should have one tag, of any Python 3: {', '.join(map(str, tags))}"
+    (tag, *others) = tags
+    if name != canonicalize_name(NAME) or (tag.interpreter, tag.abi) != ("py3", "none") or others:
+        yield f"it should be a wheel of {NAME} for every Python 3 on one platform, by its name"
     yield from record_faults(wheel)
     with zipfile.ZipFile(wheel) as archive:
         files = {member: archive.read(member) for member in archive.namelist()}
-    yield from metadata_faults(files, {str(tag) for tag in tags})
-    (tag, *_) = tags
-    library = f"hpcm/core/{system_of(tag.platform).file}"
+    yield from metadata_faults(files, str(tag))
+    yield from file_faults(files, tag.platform, functions)
+
+
+def file_faults(files: dict[str, bytes], platform: str, functions: set[str]) -> Iterator[str]:
+    library = f"hpcm/core/{system_of(platform).file}"
     if others := {member for member in files if member.endswith(NATIVE)} - {library}:
         yield f"it has other native files: {', '.join(sorted(others))}"
-    if library not in files:
+    if library in files:
+        yield from library_faults(files[library], platform, functions)
+    else:
         yield f"it lacks {library}"
-        return
-    yield from library_faults(files[library], tag.platform, functions)
     for member, data in files.items():
         if str(ROOT).encode() in data:
             yield f"{member} has the path {ROOT}"
@@ -78,14 +81,15 @@ def record_faults(wheel: Path) -> Iterator[str]:
             yield f"RECORD: {error}"
 
 
-def metadata_faults(files: dict[str, bytes], tags: set[str]) -> Iterator[str]:
+def metadata_faults(files: dict[str, bytes], tag: str) -> Iterator[str]:
     """Whether WHEEL says what the name of the file says."""
     (described,) = (data.decode() for member, data in files.items() if member.endswith(".dist-info/WHEEL"))
     lines = described.splitlines()
     if "Root-Is-Purelib: false" not in lines:
         yield "WHEEL lacks `Root-Is-Purelib: false`, but a native library isn't for every platform"
-    if (told := {line.removeprefix("Tag: ") for line in lines if line.startswith("Tag: ")}) != tags:
-        yield f"WHEEL has the tags {', '.join(sorted(told))}, the file's name {', '.join(sorted(tags))}"
+    tags = [line.removeprefix("Tag: ") for line in lines if line.startswith("Tag: ")]
+    if tags != [tag]:
+        yield f"WHEEL has the tag {', '.join(tags) or 'of nothing'}, the file's name {tag}"
 
 
 # ---- its library ----------------------------------------------------------------------------------------------------
@@ -136,11 +140,12 @@ def builder_faults(data: bytes) -> Iterator[str]:
 
 def look_at_elf(parsed: lief.ELF.Binary, data: bytes) -> Library:
     exports = {function.name for function in parsed.exported_functions}
-    return Library(parsed.header.machine_type.name, exports, list(parsed.libraries), list(elf_faults(parsed)))
+    faults = [*elf_faults(parsed), *elf_memory_faults(parsed), *elf_version_faults(parsed)]
+    return Library(parsed.header.machine_type.name, exports, list(parsed.libraries), faults)
 
 
 def elf_faults(parsed: lief.ELF.Binary) -> Iterator[str]:
-    tags, flags = lief.ELF.DynamicEntry.TAG, lief.ELF.Segment.FLAGS
+    tags = lief.ELF.DynamicEntry.TAG
     if parsed.header.file_type != lief.ELF.Header.FILE_TYPE.DYN:
         yield "it is no shared library"
     if (soname := parsed.get(tags.SONAME)) is None or soname.name != "libhpcm.so":
@@ -149,11 +154,19 @@ def elf_faults(parsed: lief.ELF.Binary) -> Iterator[str]:
         yield "it says where libraries should be looked for (RPATH, RUNPATH)"
     if parsed.has(tags.TEXTREL) or "TEXTREL" in str(parsed.get(tags.FLAGS)):
         yield "its code is changed when it is loaded (TEXTREL)"
+
+
+def elf_memory_faults(parsed: lief.ELF.Binary) -> Iterator[str]:
+    flags = lief.ELF.Segment.FLAGS
     stack = parsed.get(lief.ELF.Segment.TYPE.GNU_STACK)
     if stack is None or stack.has(flags.X):
         yield "it asks for an executable stack"
     if any(segment.has(flags.W) and segment.has(flags.X) for segment in parsed.segments):
-        yield "it has memory that is writable and executable"
+        yield WRITABLE_CODE
+
+
+def elf_version_faults(parsed: lief.ELF.Binary) -> Iterator[str]:
+    """Versions of glibc's symbols; musl has none."""
     for needed in parsed.symbols_version_requirement:
         for version in needed.get_auxiliary_symbols():
             if not old_enough(version.name):
@@ -187,7 +200,7 @@ def macho_faults(parsed: lief.MachO.Binary, own_name: str) -> Iterator[str]:
     if version is None or version.platform != lief.MachO.BuildVersion.PLATFORMS.MACOS or version.minos != OLDEST_MACOS:
         yield f"it isn't for macOS {OLDEST_MACOS[0]} and later (LC_BUILD_VERSION)"
     if any(segment.init_protection & 6 == 6 for segment in parsed.segments):  # VM_PROT_WRITE, VM_PROT_EXECUTE
-        yield "it has memory that is writable and executable"
+        yield WRITABLE_CODE
 
 
 def signature_faults(parsed: lief.MachO.Binary, data: bytes) -> Iterator[str]:
@@ -239,7 +252,7 @@ def look_at_pe(parsed: lief.PE.Binary, data: bytes) -> Library:
 
 
 def pe_faults(parsed: lief.PE.Binary) -> Iterator[str]:
-    flags, memory = lief.PE.OptionalHeader.DLL_CHARACTERISTICS, lief.PE.Section.CHARACTERISTICS
+    flags = lief.PE.OptionalHeader.DLL_CHARACTERISTICS
     if not parsed.header.has_characteristic(lief.PE.Header.CHARACTERISTICS.DLL):
         yield "it is no DLL"
     if not parsed.has_exports or parsed.get_export().name != "hpcm.dll":
@@ -251,11 +264,13 @@ def pe_faults(parsed: lief.PE.Binary) -> Iterator[str]:
         yield "it loads libraries later on"
     if not parsed.is_reproducible_build:
         yield "it has the time at which it was built"
-    if any(
-        section.has_characteristic(memory.MEM_WRITE) and section.has_characteristic(memory.MEM_EXECUTE)
-        for section in parsed.sections
-    ):
-        yield "it has memory that is writable and executable"
+    if any(map(is_writable_code, parsed.sections)):
+        yield WRITABLE_CODE
+
+
+def is_writable_code(section: lief.PE.Section) -> bool:
+    memory = lief.PE.Section.CHARACTERISTICS
+    return section.has_characteristic(memory.MEM_WRITE) and section.has_characteristic(memory.MEM_EXECUTE)
 
 
 # ---- which is which -------------------------------------------------------------------------------------------------
