@@ -12,7 +12,8 @@
 #                 findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
-# make release    source distribution and wheels for all platforms in dist/, checked and tried; needs Node.js 20 for the page
+# make release    source distribution and wheels for all platforms in dist/, inspected and tried; needs Node.js 20 for the
+#                 page, and a C compiler (cc) to try the source distribution
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 

@@ -6,6 +6,7 @@ HPCM_TARGET chooses another platform by the tag of its wheels (TARGETS in core/b
 import os
 import re
 import runpy
+import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -25,12 +26,17 @@ class Native(BuildHookInterface):
         platform = target or core.this_platform()
         name = core.library_name(platform)
         if version == "editable":
-            core.build(core.PACKAGE / name)
+            library = core.PACKAGE / name
         else:
             self.folder = TemporaryDirectory()  # not the package's: that one may be in use
             library = Path(self.folder.name, name)
-            core.build(library, target)
             build_data["force_include"][str(library)] = f"hpcm/core/{name}"
+        try:
+            core.build(library, target)
+        except FileNotFoundError as error:
+            self.app.abort(str(error))  # a line instead of a traceback, since everybody's `pip install` may come here
+        except subprocess.CalledProcessError as error:
+            self.app.abort(f"the compiler failed (status {error.returncode})")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{target or _local(platform)}"
         made = (file for file in Path(self.root, "share").rglob("*") if file.is_file())

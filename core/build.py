@@ -125,11 +125,15 @@ def build(
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
     compiler = zig(target) if target else find_compiler(flags)
+    made_for = target or this_platform()
     library = [] if alone else [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
     sources = [*library, *(file.resolve() for file in program)]
-    linking = _loading(target or this_platform()) if alone else [] if program else ["-shared"]
-    if "-g" not in flags:
-        linking += _stripping(target or this_platform())
+    if program:
+        linking = _loading(made_for) if alone else []
+    else:
+        linking = ["-shared", *_naming(made_for)]
+    if "-g" not in flags and not made_for.startswith("macosx"):
+        linking.append("-s")  # keeps names and paths of the builder's machine out
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
@@ -144,7 +148,7 @@ def build(
             objects = list(pool.map(compiled, sources))
         linked = Path(folder, output.name)
         # -O3: when it first links, zig compiles a runtime of its own, which takes twice as long without optimisation.
-        _run([*compiler, "-O3", *flags, *linking, *objects, "-o", str(linked), *_libraries(target or this_platform())])
+        _run([*compiler, "-O3", *flags, *linking, *objects, "-o", str(linked), *_libraries(made_for)])
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
@@ -171,7 +175,7 @@ def find_compiler(flags: Sequence[str] = ()) -> list[str]:
         if "ziglang" in compiler or _works(line, flags):  # zig brings all that it needs, and takes long to try
             return line
     tried = ", ".join(compiler[0] for compiler in candidates)
-    raise FileNotFoundError(f"there is no C compiler that works ({tried} tried): {ZIG_IS_MISSING}")
+    raise FileNotFoundError(f"no C compiler works ({tried} tried): name one as in CC=gcc, or {ZIG_IS_MISSING}")
 
 
 def zig(target: str) -> list[str]:
@@ -210,9 +214,11 @@ def _loading(target: str) -> list[str]:
     return ["-dynamic", "-ldl"] if target.startswith("musllinux") else ["-ldl"]
 
 
-def _stripping(target: str) -> list[str]:
-    """Keeps names and paths of the builder's machine out of the library."""
-    return [f"-Wl,-install_name,@rpath/{library_name(target)}"] if target.startswith("macosx") else ["-s"]
+def _naming(target: str) -> list[str]:
+    """What programs that are linked with the library will look for: not the file that the builder wrote."""
+    if target.startswith("macosx"):
+        return [f"-Wl,-install_name,@rpath/{library_name(target)}"]
+    return [] if target.startswith("win") else [f"-Wl,-soname,{library_name(target)}"]
 
 
 def _run(line: Sequence[str]) -> None:

@@ -1,7 +1,10 @@
 """The binding to the native library agrees with its header, and says what is wrong with a library in one line."""
 
 import ctypes
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,57 @@ def test_the_library_shows_the_functions_of_the_header_and_no_others():
     internal = set(re.findall(r"\bhpcm_\w+(?=\()", sources)) - public
     assert "hpcm_choose_kernels" in internal
     assert not [name for name in internal if hasattr(library, name)]
+
+
+# ---- where the library is -------------------------------------------------------------------------------------------
+
+LOADS = """
+import os, sys
+sys.path[:0] = sys.argv[1:]
+from hpcm.core import library
+os.chdir(os.path.dirname(sys.executable))
+print(library.PATH, flush=True)
+assert library.library().hpcm_api_version() == library.API_VERSION
+"""
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the package, without weights, in the folder of a user whose name isn't ASCII."""
+    folder = tmp_path_factory.mktemp("Jörg 山田") / "packages"
+    unneeded = shutil.ignore_patterns("assets", "page", "__pycache__")
+    shutil.copytree(binding.PATH.parents[1], folder / "hpcm", ignore=unneeded)
+    return folder
+
+
+def load(*path: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Loads the library in a process that starts in a folder and has these entries in sys.path."""
+    line = [sys.executable, "-c", LOADS, *path]
+    environment = os.environ | {"PYTHONUTF8": "1"} | environment
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+
+
+@pytest.mark.parametrize("way", ["absolute", "relative", "PYTHONPATH", "the working folder"])
+def test_the_library_has_an_absolute_path(copied, way):
+    """Windows looks for a library without one in other folders, and the working folder may be another one by then."""
+    if way == "absolute":
+        done = load(str(copied), folder=copied.parent)
+    elif way == "relative":
+        done = load(copied.name, folder=copied.parent)
+    elif way == "PYTHONPATH":
+        done = load(folder=copied.parent, PYTHONPATH=copied.name)
+    else:
+        done = load("", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == copied / "hpcm" / "core" / binding.PATH.name
+
+
+def test_a_package_in_a_zip_file_says_where_the_library_should_be(copied):
+    archive = shutil.make_archive(str(copied.parent / "package"), "zip", copied)
+    done = load(archive, folder=copied.parent)
+    assert done.returncode == 1
+    missing = Path(archive, "hpcm", "core", binding.PATH.name)
+    assert done.stderr.splitlines()[-1].endswith(f"the native library {missing} is missing: {binding.HOW_TO_BUILD}")
 
 
 # ---- a library that can't be used -----------------------------------------------------------------------------------

@@ -2,38 +2,27 @@
 
     python tools/release.py     what `make release` runs, after `make page` and `make man`
 
-All wheels are built here, of the source distribution: zig compiles the native library for every platform. This
-machine's wheel is tried in an empty environment and an empty folder, far from the checkout: `hpcm --version`, a
-photograph there and back on the command line and in Python, and tests/test_base.py.
+All wheels are built here, of the source distribution: zig compiles the native library for every platform. Each wheel is
+inspected (inspect_wheel.py), and its library must be the same, byte by byte, as the one that the checkout gives. This
+machine's wheel and the source distribution are tried (try_wheel.py).
 """
 
-import os
 import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
-import venv
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).resolve().parents[1]
-DIST = ROOT / "dist"
+import inspect_wheel
+from try_wheel import DIST, ROOT, run
+
 CORE = runpy.run_path(str(ROOT / "core" / "build.py"))
 TARGETS: dict[str, str] = CORE["TARGETS"]
 MOST_BYTES = 60_000_000  # of a wheel
 IN_THE_WHEEL = ("py.typed", "serve/page/index.html", "man1/hpcm.1", "completions/hpcm", "lite-1.safetensors")
-THERE_AND_BACK = """
-import hpcm
-data = hpcm.compress("data/kodim23.png", quality=50)
-assert hpcm.decompress(data).size == (768, 512)
-print(hpcm.__file__, len(data), "bytes")
-"""
-
-
-def run(*line: object, folder: Path = ROOT, **environment: str) -> None:
-    print("$", *(f"{name}={value}" for name, value in environment.items()), *line, flush=True)
-    subprocess.run(list(map(str, line)), cwd=folder, env=os.environ | environment, check=True)
 
 
 def build() -> None:
@@ -55,16 +44,28 @@ def check() -> None:
     for file in files:
         print(f"{file.name}  {file.stat().st_size:,} bytes")
     for target in TARGETS:
-        check_wheel(wheel(target), CORE["library_name"](target))
+        check_wheel(wheel(target))
+        check_library(target)
+    inspect_wheel.main(map(wheel, TARGETS))
 
 
-def check_wheel(built: Path, library: str) -> None:
+def check_wheel(built: Path) -> None:
     run(sys.executable, "-m", "check_wheel_contents", built)
     if (size := built.stat().st_size) > MOST_BYTES:
         sys.exit(f"{built.name} has {size:,} bytes: at most {MOST_BYTES:,} are allowed")
     listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", built], capture_output=True, text=True)
-    if missing := [name for name in (*IN_THE_WHEEL, f"core/{library}") if name not in listing.stdout]:
+    if missing := [name for name in IN_THE_WHEEL if name not in listing.stdout]:
         sys.exit(f"{built.name} lacks {', '.join(missing)}: `make page man` makes what isn't in the repository")
+
+
+def check_library(target: str) -> None:
+    """Compiles a wheel's library again, in another folder and from another cache: it must have the same bytes."""
+    name = CORE["library_name"](target)
+    with TemporaryDirectory() as folder, zipfile.ZipFile(wheel(target)) as archive:
+        again = Path(folder, name)
+        CORE["build"](again, target)
+        if archive.read(f"hpcm/core/{name}") != again.read_bytes():
+            sys.exit(f"{wheel(target).name} has another library than the same sources and compiler give here")
 
 
 def wheel(target: str) -> Path:
@@ -72,27 +73,7 @@ def wheel(target: str) -> Path:
     return found
 
 
-def try_out() -> None:
-    with TemporaryDirectory() as folder:
-        away = Path(folder, "away")
-        away.mkdir()
-        shutil.copy(ROOT / "tests" / "test_base.py", away)
-        for name in ("data", "golden"):
-            shutil.copytree(ROOT / "tests" / name, away / name)
-        environment = Path(folder, "environment")
-        venv.create(environment, with_pip=True)
-        scripts = environment / ("Scripts" if sys.platform == "win32" else "bin")
-        python, hpcm = scripts / "python", scripts / "hpcm"
-        install = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", "-c", ROOT / "constraints.txt"]
-        run(*install, wheel(CORE["this_platform"]()), "pytest", folder=away)
-        run(hpcm, "--version", folder=away)
-        run(hpcm, "compress", Path("data", "kodim20.png"), "-o", "a.hpcm", folder=away)
-        run(hpcm, "decompress", "a.hpcm", "-o", "a.png", folder=away)
-        run(python, "-c", THERE_AND_BACK, folder=away)
-        run(python, "-m", "pytest", "-q", "test_base.py", folder=away)
-
-
 if __name__ == "__main__":
     build()
     check()
-    try_out()
+    run(sys.executable, ROOT / "tools" / "try_wheel.py", "--source")

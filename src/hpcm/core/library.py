@@ -133,7 +133,7 @@ FUNCTIONS = {  # name: (what it returns, arguments)
 def library() -> Any:
     """The library, loaded once. Raises UsageError where it is missing, for another platform, or of another version."""
     if not PATH.exists():
-        raise UsageError(f"the native library {PATH.name} is missing: {HOW_TO_BUILD}")
+        raise UsageError(f"the native library {PATH} is missing: {HOW_TO_BUILD}")
     try:
         loaded = ctypes.CDLL(str(PATH))
         version = loaded.hpcm_api_version()  # first: another version may lack functions
