@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hpcm import cli
+from hpcm.codec import api
 from hpcm.core import library as binding
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -222,6 +223,7 @@ def test_a_library_that_cannot_be_used_is_one_line(replaced, make, says, tmp_pat
 
 def test_unknown_kernels_are_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HPCM_KERNELS", "fast")
+    api._loaded_once.cache_clear()  # other tests may have loaded the model
     assert cli.main(["decompress", str(GOLDEN), "-o", str(tmp_path / "a.png")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "HPCM_KERNELS" in line

@@ -273,7 +273,7 @@ def test_a_missing_library_is_one_line(monkeypatch, tmp_path, capsys):
     binding.library.cache_clear()
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"hpcm: error: the native library libhpcm.so is missing: {binding.HOW_TO_BUILD}\n"
+    assert err == f"hpcm: error: the native library {binding.PATH} is missing: {binding.HOW_TO_BUILD}\n"
 
 
 def test_without_models_it_says_which(monkeypatch, tmp_path, capsys):
