@@ -41,6 +41,15 @@ TARGETS = {  # the tag of a wheel: zig's name of the platform. They are the olde
     "win_amd64": "x86_64-windows-gnu",
     "win_arm64": "aarch64-windows-gnu",
 }
+OTHERS = {"wasm32": "wasm32-wasi"}  # platforms without wheels
+WASM = {  # what a browser needs: the processor's features, and what the linker is told
+    "hpcm.wasm": ("", ()),
+    "hpcm-threads.wasm": (
+        "+atomics",
+        ("--shared-memory", "--import-memory", "--max-memory=2147483648", "--export=__stack_pointer"),
+    ),
+}
+WASM_FEATURES = "generic+simd128+bulk_memory+mutable_globals+sign_ext+nontrapping_fptoint"
 FLAGS = [
     "-std=gnu11",
     "-O3",
@@ -65,13 +74,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--wasm", action="store_true")
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--fuzz", choices=FUZZERS)
     options = parser.parse_args()
     flags = SANITIZE if options.sanitize else []
     try:
-        if options.fuzz:
+        if options.wasm:
+            build_wasm(options.output or BUILD / "wasm")
+        elif options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
         elif options.program:
             build(options.output or BUILD / options.program.stem, program=[options.program], flags=flags)
@@ -113,7 +125,7 @@ def build(output: Path, target: str | None = None, *, program: Sequence[Path] = 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
     compiler = zig(target) if target else find_compiler(flags)
-    sources = [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *(file.resolve() for file in program)]
+    sources = [*_sources(), *(file.resolve() for file in program)]
     linking = [] if program else ["-shared"]
     if "-g" not in flags:
         linking += _stripping(target or this_platform())
@@ -135,6 +147,18 @@ def build(output: Path, target: str | None = None, *, program: Sequence[Path] = 
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
+def build_wasm(folder: Path) -> None:
+    """The files of WASM, for a browser, into a folder. Raises as `build`."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [os.path.relpath(source, CORE) for source in _sources()]
+    flags = [flag for flag in FLAGS if flag != "-fPIC"]
+    for name, (features, linking) in WASM.items():
+        told = ",".join(("-Wl", "--no-entry", "--export-dynamic", "-z", "stack-size=1048576", "--initial-memory=4194304", *linking))
+        target = [*zig("wasm32"), f"-mcpu={WASM_FEATURES}{features}", "-mexec-model=reactor", told, "-s"]
+        _run([*target, *flags, "-I.", *sources, "-o", str(folder / name)])
+
+
 def build_fuzzer(name: str, output: Path) -> None:
     """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
     test = CORE / "test"
@@ -142,6 +166,10 @@ def build_fuzzer(name: str, output: Path) -> None:
         build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, FUZZER])
     except FileNotFoundError:
         build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE)
+
+
+def _sources() -> list[Path]:
+    return [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
 
 
 def find_compiler(flags: Sequence[str] = ()) -> list[str]:
@@ -165,7 +193,7 @@ def zig(target: str) -> list[str]:
     """Zig's clang. Unless it is given a target it would compile for this very processor. Raises FileNotFoundError."""
     if not importlib.util.find_spec("ziglang"):
         raise FileNotFoundError(ZIG_IS_MISSING)
-    return [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], "-fno-sanitize=all"]
+    return [sys.executable, "-m", "ziglang", "cc", "-target", (TARGETS | OTHERS)[target], "-fno-sanitize=all"]
 
 
 def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:

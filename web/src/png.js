@@ -1,7 +1,6 @@
 /** The alpha channel of a file: a PNG of 8-bit grey. */
 import { HpcmError } from "./errors.js";
 import { concat, crc32 } from "./wire.js";
-import { inflate } from "./weights.js";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 const UP = 2; // filter: the difference to the row above
@@ -72,4 +71,18 @@ function unfiltered(rows, width, height) {
 function paeth(left, up, corner) {
   const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
   return a <= b && a <= c ? left : b <= c ? up : corner;
+}
+
+/** What a zlib stream holds, at most `limit` bytes. */
+async function inflate(bytes, limit) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const pieces = [];
+  for (let total = 0; ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    total += value.length;
+    if (total > limit) throw new HpcmError("corrupt", "compressed data are longer than they may be");
+    pieces.push(value);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
 }

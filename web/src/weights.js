@@ -1,13 +1,8 @@
-/**
- * Weights files (safetensors) -> numbers and tables; the Python package's model/storage.py and model/layers.py say how they
- * are stored.
- */
-import { Tables } from "./entropy.js";
+/** Weights files (safetensors) -> arrays as they are stored; the Python package's model/storage.py says how. */
 import { HpcmError } from "./errors.js";
 
-const MAX_INFLATED = 2 ** 24;
 const MAX_HEADER = 2 ** 24;
-const HALF_UNITS = Float64Array.from({ length: 32 }, (_, exponent) => 2 ** (exponent - 25)); // of the fraction
+const HASH_BYTES = 8; // of the SHA-256, by which files name a model
 
 /** A file of tensors: `metadata`, and `tensors` by name as {type, shape, bytes}. */
 export function readSafetensors(data) {
@@ -31,82 +26,36 @@ export function readSafetensors(data) {
 
 /** All that a weights file holds. */
 export class Weights {
-  /** @param {Uint8Array} data @param {string} hash of `data`, see hashOf */
   constructor(data, hash) {
     const { metadata, tensors } = readSafetensors(data);
     this.hash = hash;
     this.tensors = tensors;
     try {
       this.config = JSON.parse(metadata.config);
-      this.layers = JSON.parse(metadata.layers ?? "{}"); // exact convolutions: {name: {kind, stride, padding}}
     } catch {
       throw new HpcmError("model", "the weights file doesn't say which model it is");
     }
     this.name = metadata.name ?? this.config.name;
-    const [scales, radius, frequencies] = ["scales", "radius", "frequencies"].map((name) => this.#array(`tables.${name}`));
-    this.tables = new Tables(scales, radius, frequencies);
+    const why = unsuited(this.config);
+    if (why) throw new HpcmError("model", `${this.name} can't be run here: ${why}`);
   }
 
-  /** A number as it is stored, in an array of its type. */
-  #array(name) {
-    const tensor = this.tensors.get(name);
-    const kinds = { F32: Float32Array, I32: Int32Array, I16: Int16Array, I8: Int8Array, U8: Uint8Array };
-    if (!tensor) throw new HpcmError("model", `the weights don't fit their configuration: no ${name}`);
-    if (tensor.type === "F16") return halves(new Uint16Array(tensor.bytes.buffer));
-    if (!(tensor.type in kinds)) throw new HpcmError("model", `${name} is stored as ${tensor.type}, which isn't known`);
-    return new kinds[tensor.type](tensor.bytes.buffer);
-  }
-
-  /** A parameter as single-precision numbers; of an exact convolution as torch's has it. @returns {Float32Array} */
-  floats(name) {
-    const dot = name.lastIndexOf(".");
-    const [layer, part] = [name.slice(0, dot), name.slice(dot + 1)];
-    if (!(layer in this.layers) || part === "limit") return Float32Array.from(this.#array(name));
-    if (part === "input_scale") return Float32Array.from(this.#array(`${layer}.input_bits`), (bits) => 2 ** bits);
-    const units = Float64Array.from(this.#array(`${layer}.exponent`), (exponent) => 2 ** exponent); // of each output
-    const values = this.#array(name);
-    if (part === "bias") return Float32Array.from(values, (value, i) => value * units[i]);
-    const [first, second, ...sides] = this.tensors.get(name).shape;
-    const area = sides.reduce((product, side) => product * side, 1);
-    const transposed = this.layers[layer].kind === "transposed"; // [in, out, ...] instead of [out, in / groups, ...]
-    const out = new Float32Array(values.length);
-    for (let i = 0, row = 0; row < first * second; row++) {
-      const unit = units[transposed ? row % second : Math.floor(row / second)];
-      for (let k = 0; k < area; k++, i++) out[i] = values[i] * unit;
-    }
-    return out;
+  /** @param {Uint8Array} data a weights file */
+  static async read(data) {
+    return new Weights(data, (await sha256(data)).slice(0, 2 * HASH_BYTES));
   }
 }
 
-/** IEEE half-precision numbers as single-precision ones. */
-function halves(values) {
-  const out = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) {
-    const exponent = (values[i] >> 10) & 31;
-    const fraction = values[i] & 1023;
-    let size = exponent ? (1024 + fraction) * HALF_UNITS[exponent] : fraction * HALF_UNITS[1];
-    if (exponent === 31) size = fraction ? NaN : Infinity;
-    out[i] = values[i] & 0x8000 ? -size : size;
-  }
-  return out;
+/** Why libhpcm can't run a model; as codec/engine.py has it. */
+function unsuited({ carrier, fusion, transforms }) {
+  if (!carrier) return "it isn't exact (`hpcm exact` makes it so)";
+  if (fusion === "attention") return "it has attention";
+  if (carrier !== "float32") return "its sums are of a kind that needs PyTorch";
+  return transforms === "int32" ? null : "its transforms are in floating point (`hpcm exact` makes them integers)";
 }
 
-/** What a zlib stream holds, at most `limit` bytes. */
-export async function inflate(bytes, limit = MAX_INFLATED) {
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-  const pieces = [];
-  for (let total = 0; ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    total += value.length;
-    if (total > limit) throw new HpcmError("corrupt", "compressed data are longer than they may be");
-    pieces.push(value);
-  }
-  return new Uint8Array(await new Blob(pieces).arrayBuffer());
-}
-
-/** The first 16 hexadecimal digits of the SHA-256, by which files name a model. */
-export async function hashOf(data) {
+/** In hexadecimal digits. */
+export async function sha256(data) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
