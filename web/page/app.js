@@ -47,8 +47,7 @@ function offerModels(error) {
   $("model").disabled = offered.length < 2;
   const standard = offered.find((model) => model.name === listed.default);
   if (!standard) return;
-  const [weights, runtime] = [standard.bytes, __ORT_BYTES__].map(sizeOf);
-  $("weight").textContent = `Fetched once: the model, ${weights}, and its runtime, ${runtime}.`;
+  $("weight").textContent = `Fetched once: the model, ${sizeOf(standard.bytes)}.`;
 }
 
 /** Opens a picture or a .hpcm file. @param {Blob} blob */

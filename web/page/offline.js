@@ -1,14 +1,12 @@
 /**
- * The service worker: what the page has used once works offline. Three caches, since they change at different times:
- * the page itself, ONNX Runtime, and the list of models. Models the codec keeps itself, by their hashes.
+ * The service worker: what the page has used once works offline. Two caches, since they change at different times: the
+ * page itself with the codec, and the list of models. Models the codec keeps itself, by their hashes.
  *
  * It also adds the headers that threads need, for file servers that can't send them. They hold from the second visit on.
  */
-const RUNTIME_FILES = __ORT_FILES__;
 const scope = self.registration.scope;
 const OURS = `hpcm ${scope} `; // another page of the same server may have caches of its own
 const PAGE = `${OURS}page ${__VERSION__}`;
-const RUNTIME = `${OURS}ort ${__ORT_VERSION__}`;
 const LIST = `${OURS}list`;
 const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
@@ -27,7 +25,7 @@ self.addEventListener("activate", (event) => {
 });
 
 async function tidy() {
-  const old = (await caches.keys()).filter((name) => name.startsWith(OURS) && ![PAGE, RUNTIME, LIST].includes(name));
+  const old = (await caches.keys()).filter((name) => name.startsWith(OURS) && ![PAGE, LIST].includes(name));
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
@@ -62,8 +60,7 @@ async function fresh(url) {
 
 /** The page says that the codec has worked: what it needed stays, even if it was fetched before this worker was there. */
 self.addEventListener("message", (event) => {
-  const files = RUNTIME_FILES.map((file) => `${scope}ort/${file}`);
-  event.waitUntil(Promise.all([fresh(scope + INDEX), ...files.map((url) => kept(RUNTIME, url, url))]));
+  event.waitUntil(fresh(scope + INDEX));
 });
 
 self.addEventListener("fetch", (event) => {
@@ -72,7 +69,6 @@ self.addEventListener("fetch", (event) => {
   if (request.method !== "GET" || !url.startsWith(scope)) return;
   const path = url.slice(scope.length);
   if (path === INDEX) event.respondWith(fresh(url).then(isolated));
-  else if (path.startsWith("ort/")) event.respondWith(kept(RUNTIME, url, request).then(isolated));
   else if (path === "") event.respondWith(kept(PAGE, `${scope}index.html`, request).then(isolated));
   else if (__FILES__.includes(path)) event.respondWith(kept(PAGE, url, request).then(isolated));
 });

@@ -1,7 +1,7 @@
 /** A .hpcm file that was opened: its scales as they come, and what its header says. */
 import { decode, info } from "hpcm-web";
 import { qualityOf, rateOf, sizeOf } from "./format.js";
-import { preload, telling } from "./loading.js";
+import { telling } from "./loading.js";
 import { drawable } from "./picture.js";
 
 const LAST = 3; // scale: the whole picture
@@ -48,7 +48,6 @@ export class Opened {
   }
 
   async start() {
-    await preload(this.#say);
     try {
       for (const scale of this.scales) await this.#show(scale);
       if (this.cut && !this.#closed) this.fail(new Error(`${this.name} was cut. It is shown as far as it goes.`));

@@ -4,7 +4,7 @@
  */
 import { analyse, decode } from "hpcm-web";
 import { qualityOf } from "./format.js";
-import { keep, preload, telling } from "./loading.js";
+import { keep, telling } from "./loading.js";
 import { drawable } from "./picture.js";
 import { RIVALS } from "./rivals.js";
 
@@ -55,7 +55,6 @@ export class Session {
   async start() {
     try {
       await this.rivals.original(this.picture.pixels);
-      await preload(this.#say);
       this.#say("Looking at the picture", 0);
       const onprogress = telling("Looking at the picture", this.model, this.#say);
       const latents = await analyse(this.picture.pixels, { model: this.model.name, onprogress, signal: this.#end.signal });

@@ -108,15 +108,15 @@ export class Codec {
    * @param {import("./container.js").Container} container
    * @param {object} options
    * @param {1|2|3} [options.scale] of a progressive file so many scales are decoded
-   * @param {[number, number, number, number]} [options.region] left, top, right, bottom; by default all
+   * @param {[number, number, number, number]} [options.box] left, top, right, bottom; by default all
    * @returns {Promise<Pixels>}
    */
-  async decode(container, { scale = PASSES, region, told = () => {}, signal } = {}) {
-    this.#check(container, scale, region);
+  async decode(container, { scale = PASSES, box, told = () => {}, signal } = {}) {
+    this.#check(container, scale, box);
     const { engine } = this;
     const tiling = new Tiling(this.weights.config, container);
     const decoder = new TileDecoder(engine, container, tiling, scale);
-    const area = region ?? tiling.whole;
+    const area = box ?? tiling.whole;
     const [height, width] = extent(area);
     const grey = container.colour === "grey";
     const pieces = tiling.touching(cellsOf(area));
@@ -149,7 +149,7 @@ export class Codec {
     return out;
   }
 
-  #check(container, scale, region) {
+  #check(container, scale, box) {
     const { hash, name } = this.weights;
     if (container.hash !== hash) {
       const found = `the file was made with model ${container.model} of hash ${container.hash}`;
@@ -158,10 +158,10 @@ export class Codec {
     if (container.level >= this.levels) throw new HpcmError("format", `the model has no quality level ${container.level}`);
     if (![1, 2, PASSES].includes(scale)) throw new HpcmError("usage", `scale is ${scale}: a picture has 1 to ${PASSES}`);
     const { width, height } = container;
-    if (!region) return checkPixels(width, height);
-    const [left, top, right, bottom] = region;
-    const inside = region.every(Number.isInteger) && 0 <= left && left < right && right <= width && 0 <= top && top < bottom && bottom <= height;
-    if (!inside) throw new HpcmError("usage", `the region ${region} doesn't lie in the picture of ${width} x ${height} pixels`);
+    if (!box) return checkPixels(width, height);
+    const [left, top, right, bottom] = box;
+    const inside = box.every(Number.isInteger) && 0 <= left && left < right && right <= width && 0 <= top && top < bottom && bottom <= height;
+    if (!inside) throw new HpcmError("usage", `the box ${box} doesn't lie in the picture of ${width} x ${height} pixels`);
     return checkPixels(right - left, bottom - top);
   }
 }

@@ -12,7 +12,7 @@ const MESSAGE_BYTES = 256;
 const PARTS = 3;
 const PAGE = 2 ** 16; // bytes
 const FIRST_PAGES = 64;
-const MOST_PAGES = 2 ** 15; // 2 GiB
+const MOST_PAGES = [2 ** 15, 2 ** 14, 2 ** 13]; // 2 GiB, or less where the browser can't set so much aside
 const STACK_BYTES = 2 ** 18; // of a thread that is lent
 const TYPES = ["I8", "I16", "I32", "F16", "F32"]; // hpcm_type, as weights files name them
 const STEMS = ["conv4", "conv2", "unshuffle8"]; // hpcm_stem
@@ -30,15 +30,19 @@ export class Core {
    */
   static async load(module, { threads = 1, lend } = {}) {
     const shared = WebAssembly.Module.imports(module).length > 0; // the memory
-    const memory = shared && new WebAssembly.Memory({ initial: FIRST_PAGES, maximum: MOST_PAGES, shared: true });
+    const memory = shared && sharedMemory();
     const { exports } = await WebAssembly.instantiate(module, shared ? { env: { memory } } : {});
     exports._initialize();
     const core = new Core(exports, memory || exports.memory);
-    if (exports.hpcm_api_version() !== API_VERSION) throw new HpcmError("model", "hpcm.wasm is of another version: reload the page");
-    for (let number = 0; shared && number < threads - 1; number++) {
-      const stack = core.allocate(STACK_BYTES) + STACK_BYTES;
-      await lend({ module, memory, number, stack });
-      core.threads++;
+    if (exports.hpcm_api_version() !== API_VERSION) throw new HpcmError("version", "hpcm.wasm is of another version: reload the page");
+    try {
+      for (let number = 0; shared && number < threads - 1; number++) {
+        const stack = core.allocate(STACK_BYTES) + STACK_BYTES;
+        await lend({ module, memory, number, stack });
+        core.threads++;
+      }
+    } catch {
+      // fewer threads do
     }
     return core;
   }
@@ -92,7 +96,7 @@ export class Core {
     return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
   }
 
-  /** CRC-32 of symbols. */
+  /** The names of the kernels, best first. */
   kernels() {
     return this.text(this.call.hpcm_kernels(), MESSAGE_BYTES).split(" ");
   }
@@ -112,16 +116,27 @@ export function hasSimd() {
   return WebAssembly.validate(Uint8Array.from(code));
 }
 
+function sharedMemory() {
+  for (const maximum of MOST_PAGES) {
+    try {
+      return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared: true });
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+    }
+  }
+  throw noMemory();
+}
+
+/** A model, and what it computes. */
 export class Engine {
   /** @param {Core} core @param {import("./weights.js").Weights} weights */
   constructor(core, weights) {
     this.core = core;
     this.config = weights.config;
+    const described = configOf(weights);
     this.model = core.with((put) => {
-      const message = put(MESSAGE_BYTES);
-      const made = put(4);
+      const [message, made, config] = [put(MESSAGE_BYTES), put(4), put(described)];
       const arrays = put(arraysOf(weights, put));
-      const config = put(configOf(weights.config));
       const { threads } = core;
       const status = core.call.hpcm_model_create(config, arrays, weights.tensors.size, threads, 0, made, message);
       check(status, core.text(message, MESSAGE_BYTES), weights.name);
@@ -267,21 +282,21 @@ function arraysOf({ tensors }, put) {
   return described;
 }
 
-/** hpcm_config: int32 one after another. */
-function configOf(config) {
-  const transforms = [config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis];
-  const padded = (values) => [...values, ...new Array(STAGES - values.length).fill(0)];
+/** hpcm_config: int32 one after another. Of what a field may be libhpcm asks more. */
+function configOf({ config, name }) {
   const prior = (blocks) => (blocks ? [blocks.before, blocks.after, blocks.tail] : [0, 0, 0]);
-  return Int32Array.from(
-    [
-      [config.M, config.N, STEMS.indexOf(config.stem)],
-      transforms.map((stages) => stages.length),
-      transforms.map((stages) => padded(stages.map(([blocks]) => blocks))),
-      transforms.map((stages) => padded(stages.map(([, width]) => width))),
-      [config.partial, config.ratio, config.prior_width, prior(config.prior_coarse), prior(config.prior_fine)],
-      [config.prior_fine !== null, config.adaptor_blocks, config.steps, config.hierarchy, config.fusion === "psi"],
-      [config.context_net, config.refine, config.hyper_placement === "released", config.interpolation === "paired"],
-      [config.levels],
-    ].flat(3),
-  );
+  try {
+    const transforms = [config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis];
+    const stages = (column) => transforms.flatMap((each) => Array.from({ length: STAGES }, (_, stage) => each[stage]?.[column] ?? 0));
+    return Int32Array.from([
+      ...[config.M, config.N, STEMS.indexOf(config.stem)],
+      ...[...transforms.map((each) => each.length), ...stages(0), ...stages(1)],
+      ...[config.partial, config.ratio, config.prior_width, ...prior(config.prior_coarse), ...prior(config.prior_fine)],
+      ...[config.prior_fine !== null, ...config.adaptor_blocks, ...config.steps, config.hierarchy, config.fusion === "psi"],
+      ...[config.context_net, config.refine, config.hyper_placement === "released", config.interpolation === "paired"],
+      config.levels,
+    ]);
+  } catch (error) {
+    throw new HpcmError("model", `the configuration of ${name} can't be read: ${error.message}`);
+  }
 }

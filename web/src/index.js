@@ -52,12 +52,13 @@ export function info(data) {
  * @param {1|2|3} [options.scale] of a progressive file: a coarse picture from its first scales; others are decoded whole
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
  * @param {(share: number, bytes?: number) => void} [options.onprogress] 0 to 1; while a model loads, its bytes so far
+ * @param {[number, number, number, number]} [options.box] left, top, right, bottom in pixels; by default the whole picture
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
  */
-export async function decode(data, { scale = 3, partial = false, onprogress, signal } = {}) {
+export async function decode(data, { scale = 3, partial = false, box, onprogress, signal } = {}) {
   const bytes = data instanceof Blob ? new Uint8Array(await data.arrayBuffer()) : viewed(data);
-  return ask("decode", { data: bytes, scale, partial }, { onprogress, signal });
+  return ask("decode", { data: bytes, scale, partial, box }, { onprogress, signal });
 }
 
 /**
@@ -84,11 +85,16 @@ export async function analyse(image, { model, onprogress, signal } = {}) {
   const { data, width, height } = await pixelsOf(image);
   checkAborted(signal);
   const found = await ask("analyse", { image: { data, width, height }, model }, { onprogress, signal });
+  const made = worker;
+  const call = (name, given, how) => {
+    if (worker !== made) return Promise.reject(new HpcmError("lost", "the worker that had looked at the picture ended"));
+    return ask(name, { handle: found.handle, ...given }, how);
+  };
   return {
     ...{ width, height, model: found.model },
     /** @returns {Promise<Uint8Array>} */
-    encode: (quality, { progressive, ...rest } = {}) => ask("encode", { handle: found.handle, quality, progressive }, rest),
-    free: () => void ask("free", { handle: found.handle }),
+    encode: (quality, { progressive, ...rest } = {}) => call("encode", { quality, progressive }, rest),
+    free: () => void call("free").catch(() => {}),
   };
 }
 
@@ -113,12 +119,14 @@ function start() {
   worker = new Worker(settings.worker ?? new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => received(data);
   worker.onerror = (event) => {
-    for (const { reject } of waiting.values()) reject(new HpcmError("model", `the worker failed: ${event.message ?? "no reason given"}`));
+    for (const { reject } of waiting.values()) reject(new HpcmError("lost", `the worker failed: ${event.message ?? "no reason given"}`));
     waiting.clear();
-    worker = undefined;
+    worker.terminate();
+    worker = undefined; // the next call starts another
   };
   const threads = settings.threads ?? (globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MAX_THREADS) : 1);
-  ask("settings", { models: page(settings.models, "models/"), wasm: page(settings.wasm, "ort/"), threads });
+  const where = { models: page(settings.models, "models/"), wasm: page(settings.wasm, "./") };
+  ask("settings", { ...where, threads, version: __VERSION__ }).catch(() => {}); // each call says it again
 }
 
 function ask(call, given, { onprogress, signal } = {}) {

@@ -1,27 +1,26 @@
 /** Models by their hash or name: what index.json lists, fetched once and kept by the browser. */
 import { Codec } from "./codec.js";
 import { HpcmError } from "./errors.js";
+import { fetched, sha256 } from "./fetching.js";
 
 const CACHE = "hpcm-models";
 
-/** @typedef {{name: string, hash: string, file: string, bytes: number}} Entry */
+/** @typedef {{name: string, hash: string, sha256: string, file: string, bytes: number}} Entry hash: the first digits of sha256 */
 
 export class Models {
   /**
    * @param {string} base URL of the folder with index.json
-   * @param {string | URL} graphs URL of graphs.json
-   * @param {typeof import("onnxruntime-web")} ort
+   * @param {() => Promise<import("./core.js").Core>} core
    */
-  constructor(base, graphs, ort) {
+  constructor(base, core) {
     this.base = base;
-    this.graphs = graphs;
-    this.ort = ort;
+    this.core = core;
     this.codecs = new Map();
   }
 
   /** @returns {Promise<{default: string, models: Entry[]}>} */
   index() {
-    this.listed ??= json(new URL("index.json", this.base)).catch((error) => {
+    this.listed ??= listOf(new URL("index.json", this.base)).catch((error) => {
       this.listed = undefined; // so that a later call tries again
       throw error;
     });
@@ -48,11 +47,11 @@ export class Models {
     return this.#codec(entry, told);
   }
 
-  /** One codec is held at a time: the memory of networks isn't small. */
+  /** One codec is held at a time: a model's memory isn't small. */
   async #codec(entry, told) {
     const held = this.codecs.get(entry.hash);
     if (held) return held;
-    for (const codec of this.codecs.values()) await (await codec.catch(() => null))?.networks.release();
+    for (const codec of this.codecs.values()) (await codec.catch(() => null))?.free();
     this.codecs.clear();
     const loading = this.#load(entry, told);
     this.codecs.set(entry.hash, loading);
@@ -61,50 +60,48 @@ export class Models {
   }
 
   async #load(entry, told = () => {}) {
-    const weights = await kept(new URL(entry.file, this.base), entry, told);
-    const codec = await Codec.load(weights, await json(this.graphs), this.ort);
-    if (codec.weights.hash !== entry.hash) {
-      if (globalThis.caches) await caches.delete(CACHE);
-      throw new HpcmError("model", `the weights of ${entry.name} are damaged: fetch them again`);
-    }
-    return codec;
+    const core = await this.core();
+    return Codec.load(core, await weightsOf(new URL(entry.file, this.base), entry, told));
   }
 }
 
-/** The bytes at a URL, from the browser's cache if they were fetched before. */
-async function kept(url, entry, told) {
-  const key = `${url}?${entry.hash}`;
-  const cache = await globalThis.caches?.open(CACHE).catch(() => null); // a page without https has none
-  const before = await cache?.match(key);
-  if (before) return new Uint8Array(await before.arrayBuffer());
-  const data = await read(await got(url), entry.bytes, told);
+/**
+ * A weights file, from the browser's cache if it was fetched before. Its SHA-256 must be the one in the list, before it goes
+ * into the cache and after it comes out: a portal answers every request with its own page, and disks forget.
+ */
+async function weightsOf(url, entry, told) {
+  const key = `${url}?${entry.sha256}`;
+  const cache = await opened();
+  const before = await cache?.match(key).catch(() => undefined);
+  const kept = before && new Uint8Array(await before.arrayBuffer());
+  if (kept && (await sha256(kept)) === entry.sha256) return kept;
+  if (kept) await cache.delete(key);
+  const data = await fetched(url, (bytes) => told(Math.min(bytes / entry.bytes, 1), bytes));
+  if ((await sha256(data)) !== entry.sha256) {
+    throw new HpcmError("network", `${url} isn't the model ${entry.name}: it was damaged on the way, or the server answers with something else`);
+  }
   await cache?.put(key, new Response(data)).catch(() => {}); // a full disk is no reason to stop
   return data;
 }
 
-async function json(url) {
-  const response = await got(url);
-  return response.json();
-}
-
-async function got(url) {
-  const response = await fetch(url).catch((error) => {
-    throw new HpcmError("model", `${url} can't be fetched: ${error.message}`);
-  });
-  if (!response.ok) throw new HpcmError("model", `${url} can't be fetched: ${response.status} ${response.statusText}`);
-  return response;
-}
-
-/** A response's bytes, and how many of them there are at the moment to `told`. */
-async function read(response, expected, told = () => {}) {
-  const pieces = [];
-  let size = 0;
-  for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    pieces.push(value);
-    size += value.length;
-    told(Math.min(size / expected, 1), size);
+/** The browser's cache of models; null where storage is forbidden, or without https. */
+async function opened() {
+  try {
+    return await caches.open(CACHE);
+  } catch {
+    return null;
   }
-  return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+/** The list of models at a URL. */
+async function listOf(url) {
+  const text = new TextDecoder().decode(await fetched(url));
+  try {
+    const list = JSON.parse(text);
+    const right = list.models.every(({ name, hash, sha256: all, file, bytes }) => [name, hash, all, file].every((each) => typeof each === "string") && all.startsWith(hash) && bytes > 0);
+    if (right) return list;
+  } catch {
+    // told below
+  }
+  throw new HpcmError("network", `${url} isn't a list of models: the server answers with something else`);
 }

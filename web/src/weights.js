@@ -1,5 +1,6 @@
 /** Weights files (safetensors) -> arrays as they are stored; the Python package's model/storage.py says how. */
 import { HpcmError } from "./errors.js";
+import { sha256 } from "./fetching.js";
 
 const MAX_HEADER = 2 ** 24;
 const HASH_BYTES = 8; // of the SHA-256, by which files name a model
@@ -52,10 +53,4 @@ function unsuited({ carrier, fusion, transforms }) {
   if (fusion === "attention") return "it has attention";
   if (carrier !== "float32") return "its sums are of a kind that needs PyTorch";
   return transforms === "int32" ? null : "its transforms are in floating point (`hpcm exact` makes them integers)";
-}
-
-/** In hexadecimal digits. */
-export async function sha256(data) {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -27,8 +27,8 @@ export async function linkModels(folder) {
     const file = `${name}.safetensors`;
     const weights = await readFile(join(ASSETS, file));
     await symlink(join(ASSETS, file), join(models, file));
-    const hash = createHash("sha256").update(weights).digest("hex").slice(0, 16);
-    entries.push({ name, hash, file, bytes: weights.length });
+    const sha256 = createHash("sha256").update(weights).digest("hex");
+    entries.push({ name, hash: sha256.slice(0, 16), sha256, file, bytes: weights.length });
   }
   await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-1", models: entries }));
 }
