@@ -2,6 +2,7 @@
 
     --target TAG      for another platform, by the tag of its wheels (win_amd64); needs the package `ziglang`
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
+    --wasm            hpcm.wasm and hpcm-threads.wasm, for browsers, into build/wasm; needs the package `ziglang`
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
@@ -42,14 +43,19 @@ TARGETS = {  # the tag of a wheel: zig's name of the platform. They are the olde
     "win_arm64": "aarch64-windows-gnu",
 }
 OTHERS = {"wasm32": "wasm32-wasi"}  # platforms without wheels
-WASM = {  # what a browser needs: the processor's features, and what the linker is told
+WASM = {  # files for browsers: the processor's further features, and what the linker is told besides
     "hpcm.wasm": ("", ()),
-    "hpcm-threads.wasm": (
-        "+atomics",
-        ("--shared-memory", "--import-memory", "--max-memory=2147483648", "--export=__stack_pointer"),
-    ),
+    "hpcm-threads.wasm": ("+atomics", ("--shared-memory", "--import-memory", "--export=__stack_pointer")),
 }
 WASM_FEATURES = "generic+simd128+bulk_memory+mutable_globals+sign_ext+nontrapping_fptoint"
+WASM_LINKING = (
+    "--no-entry",
+    "--export-dynamic",
+    "-z",
+    "stack-size=1048576",
+    "--initial-memory=4194304",
+    "--max-memory=2147483648",  # JavaScript has places as int32
+)
 FLAGS = [
     "-std=gnu11",
     "-O3",
@@ -147,16 +153,24 @@ def build(output: Path, target: str | None = None, *, program: Sequence[Path] = 
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
-def build_wasm(folder: Path) -> None:
-    """The files of WASM, for a browser, into a folder. Raises as `build`."""
+def build_wasm(folder: Path, *, flags: Sequence[str] = ()) -> None:
+    """The files of WASM, for browsers, into a folder. Raises as `build`."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     sources = [os.path.relpath(source, CORE) for source in _sources()]
-    flags = [flag for flag in FLAGS if flag != "-fPIC"]
-    for name, (features, linking) in WASM.items():
-        told = ",".join(("-Wl", "--no-entry", "--export-dynamic", "-z", "stack-size=1048576", "--initial-memory=4194304", *linking))
-        target = [*zig("wasm32"), f"-mcpu={WASM_FEATURES}{features}", "-mexec-model=reactor", told, "-s"]
-        _run([*target, *flags, "-I.", *sources, "-o", str(folder / name)])
+    flags = [flag for flag in (*FLAGS, *flags) if flag != "-fPIC"]
+
+    def made(name: str) -> None:
+        features, linking = WASM[name]
+        target = [*zig("wasm32"), f"-mcpu={WASM_FEATURES}{features}", "-mexec-model=reactor", "-s"]
+        told = ",".join(("-Wl", *WASM_LINKING, *linking))
+        with TemporaryDirectory(dir=folder, prefix=".build-") as building:
+            linked = Path(building, name)
+            _run([*target, told, *flags, "-I.", *sources, "-o", str(linked)])
+            linked.replace(folder / name)  # as a whole: a server may have the old one open
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(made, WASM))
 
 
 def build_fuzzer(name: str, output: Path) -> None:

@@ -6,13 +6,15 @@
  * Only one thread calls the library's functions and takes memory; the others compute what they are given. */
 #ifdef __wasm__
 
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "hpcm.h"
 #include "threading.h"
 
+/* For the caller's numbers; null where there is no memory. hpcm_free frees it. */
 HPCM_API void *hpcm_allocate(size_t size) {
-    return malloc(size);
+    return size <= PTRDIFF_MAX ? malloc(size) : 0; /* this libc's malloc gives too little for sizes near 2^32 */
 }
 
 HPCM_API void hpcm_free(void *allocated) {
@@ -70,7 +72,9 @@ static struct {
     void *argument;
 } lent[MOST_THREADS];
 
+/* number: 0, 1, ..., each once. */
 HPCM_API void hpcm_lend_thread(int32_t number) {
+    if (number < 0 || number >= MOST_THREADS) return;
     for (;;) {
         atomic_store(&lent[number].state, WAITING);
         wake(&lent[number].state, 1);
