@@ -4,6 +4,7 @@
  *     index.html, style.css, app.js, theme.js, rivals-worker.js, offline.js, icon.svg, samples/    the page
  *     hpcm-web.js, worker.js, hpcm.wasm, hpcm-threads.wasm    the module, its worker, and libhpcm for one thread and several
  *     hpcm-img.js                                             the element
+ *     licenses.txt                                            of what others wrote: @noble/hashes
  *
  * `python core/build.py --wasm` compiles libhpcm into build/wasm before. The page and the element import hpcm-web.js, so
  * that the module is there once. A version is made of all sources: page, worker and .wasm files work with their own alone.
@@ -38,31 +39,41 @@ function shared(out, define) {
   return { ...options, outdir: out, logLevel: "warning" };
 }
 
-/** What the sources are told: their version, and what the .wasm files' SHA-256 must be. */
-export async function constants() {
+/**
+ * What the sources are told: their version, and what the .wasm files' SHA-256 must be.
+ * @param {string} [mark] makes another version of the same sources
+ */
+async function constants(mark = "") {
   const wasm = {};
   for (const name of WASM) wasm[name] = sha256(await readFile(join(CORE, name)));
-  const hash = createHash("sha256").update(JSON.stringify(wasm));
-  for (const folder of ["src", "page"]) {
-    for (const file of Object.keys(await sizes(join(HERE, folder)))) hash.update(file).update(await readFile(join(HERE, folder, file)));
-  }
+  const hash = createHash("sha256").update(JSON.stringify(wasm)).update(mark);
+  const folders = await Promise.all(["src", "page"].map((folder) => sizes(join(HERE, folder), HERE)));
+  const sources = [...folders.flatMap(Object.keys), "build.js", "package-lock.json"];
+  for (const file of sources) hash.update(file).update(await readFile(join(HERE, file)));
   return { __VERSION__: JSON.stringify(hash.digest("hex").slice(0, 16)), __WASM__: JSON.stringify(wasm) };
 }
 
-const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+const sha256 = (data, form = "hex") => createHash("sha256").update(data).digest(form);
 
 /** @param {string} [out] the folder, which is emptied @returns {Promise<Record<string, number>>} bytes by file */
-export async function build(out = join(HERE, "dist")) {
-  const define = await constants();
+export async function build(out = join(HERE, "dist"), mark = "") {
+  const define = await constants(mark);
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
   for (const name of WASM) await copyFile(join(CORE, name), join(out, name));
   await bundles(out, define);
   for (const file of ["index.html", "icon.svg"]) await copyFile(join(PAGE, file), join(out, file));
+  await copyFile(join(HERE, "node_modules/@noble/hashes/LICENSE"), join(out, "licenses.txt"));
   await cp(join(PAGE, "samples"), join(out, "samples"), { recursive: true });
-  const files = JSON.stringify(Object.keys(await sizes(out)));
+  const files = JSON.stringify(await integrities(out));
   await bundle({ ...shared(out, { ...define, __FILES__: files }), entryPoints: [join(PAGE, "offline.js")], format: "iife" });
   return sizes(out);
+}
+
+/** What the service worker keeps: each file as `integrity` of a request asks for it. */
+async function integrities(out) {
+  const of = async (file) => [file, `sha256-${sha256(await readFile(join(out, file)), "base64")}`];
+  return Object.fromEntries(await Promise.all(Object.keys(await sizes(out)).map(of)));
 }
 
 async function bundles(out, define) {
@@ -75,10 +86,11 @@ async function bundles(out, define) {
   await bundle({ ...options, entryPoints: [join(PAGE, "theme.js")], format: "iife" });
 }
 
-async function sizes(out) {
-  const entries = await readdir(out, { recursive: true, withFileTypes: true });
+/** The bytes of a folder's files, by their paths from `base` on. */
+async function sizes(folder, base = folder) {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name)).sort();
-  const found = files.map(async (file) => [relative(out, file), (await stat(file)).size]);
+  const found = files.map(async (file) => [relative(base, file).replaceAll("\\", "/"), (await stat(file)).size]);
   return Object.fromEntries(await Promise.all(found));
 }
 

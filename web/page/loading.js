@@ -1,18 +1,13 @@
 /** The service worker, and what to say while the codec loads. Models the codec's worker fetches, and keeps, itself. */
+import * as codec from "hpcm-web";
 import { percent, shareOf } from "./format.js";
 
-const TAKEOVER = 1500; // milliseconds
-
-/**
- * Waits for the service worker to take over the page, so that what the codec fetches is kept. One that has just been
- * installed does so soon, or there is none.
- */
+/** Registers the service worker; the page works without. Throws HpcmError where page and codec are of different releases. */
 export async function keeper() {
-  const { serviceWorker } = navigator;
-  if (!serviceWorker || serviceWorker.controller) return;
-  const taken = new Promise((done) => serviceWorker.addEventListener("controllerchange", done, { once: true }));
-  const registered = serviceWorker.register("offline.js").then(() => taken, () => {}); // the page works without
-  await Promise.race([registered, new Promise((done) => setTimeout(done, TAKEOVER))]);
+  if (codec.version !== __VERSION__) {
+    throw new codec.HpcmError("version", "The page and its codec are of different releases: reload the page.");
+  }
+  navigator.serviceWorker?.register("offline.js").catch(() => {});
 }
 
 /** The codec has worked: what it fetched before the service worker was there is kept too. */

@@ -8,29 +8,33 @@ import { PASSES, pack, progressOf } from "./container.js";
 import { Engine } from "./core.js";
 import { TileDecoder } from "./decoder.js";
 import { HpcmError, checkAborted, checkRange } from "./errors.js";
+import { sha256 } from "./fetching.js";
 import { decodeGrey, encodeGrey } from "./png.js";
-import { Tiling, cellsOf, copyCommon, extent, latentsInside, overlap, pixelsOf, relative } from "./tiles.js";
+import { MULTIPLE, Tiling, cellsOf, copyCommon, extent, latentsInside, overlap, pixelsOf, relative } from "./tiles.js";
 import { Weights } from "./weights.js";
 import { concat } from "./wire.js";
 
 const TILE_SIDE = 1024;
+const MAX_TILE_SIDE = 4096; // as the Python package has it: a tile is decoded at once
 const PROGRESSIVE = 4096; // bytes of a tile from which on being progressive is worth its 10 to 14 bytes
-const MAX_PIXELS = 2 ** 26; // of a picture that is coded here
+const MAX_PIXELS = 2 ** 26; // of what is coded here: 268 MB as RGBA
 
 /** @typedef {{data: Uint8ClampedArray, width: number, height: number}} Pixels RGBA, not premultiplied */
 
 export class Codec {
-  constructor(weights, engine) {
-    this.weights = weights;
+  /** @param {{name: string, hash: string}} model @param {Engine} engine */
+  constructor({ name, hash }, engine) {
+    this.model = { name, hash };
     this.engine = engine;
   }
 
   /**
    * @param {import("./core.js").Core} core
    * @param {Uint8Array} data a weights file
+   * @param {string} [digest] its SHA-256, if that is known
    */
-  static async load(core, data) {
-    const weights = await Weights.read(data);
+  static async load(core, data, digest) {
+    const weights = new Weights(data, digest ?? (await sha256(data)));
     return new Codec(weights, new Engine(core, weights));
   }
 
@@ -40,12 +44,14 @@ export class Codec {
   }
 
   get levels() {
-    return this.weights.config.levels;
+    return this.engine.config.levels;
   }
 
   /** Quality 1..100 -> level. */
   levelOf(quality) {
-    if (!(quality >= 1 && quality <= 100)) throw new HpcmError("usage", `quality is ${quality}: it must be 1 to 100`);
+    if (!(Number.isInteger(quality) && 1 <= quality && quality <= 100)) {
+      throw new HpcmError("usage", `quality is ${quality}: it must be a whole number from 1 to 100`);
+    }
     return roundedEven(((quality - 1) / 99) * (this.levels - 1));
   }
 
@@ -56,9 +62,9 @@ export class Codec {
    * @param {Pixels} image
    */
   async analyse(image, { told = () => {}, signal } = {}) {
+    checkImage(image);
     const { width, height, data } = image;
-    checkPixels(width, height);
-    const tiling = new Tiling(this.weights.config, { width, height, tileSide: TILE_SIDE });
+    const tiling = new Tiling(this.engine.config, { width, height, tileSide: TILE_SIDE });
     const grey = isGrey(data);
     const tiles = [];
     for (const box of tiling.boxes) {
@@ -96,7 +102,7 @@ export class Codec {
     const inPasses = progressive ?? size >= PROGRESSIVE * tiles.length;
     return pack({
       ...{ passes: inPasses ? PASSES : 1, width: latents.width, height: latents.height },
-      ...{ model: this.weights.name, hash: this.weights.hash, level, tileSide: TILE_SIDE },
+      ...{ model: this.model.name, hash: this.model.hash, level, tileSide: TILE_SIDE },
       ...{ colour: latents.grey ? "grey" : "rgb", bitDepth: 8, alpha: latents.alpha, ancillary: [] },
       tiles: inPasses ? tiles : tiles.map((parts) => [joined(parts)]),
     });
@@ -113,60 +119,70 @@ export class Codec {
    */
   async decode(container, { scale = PASSES, box, told = () => {}, signal } = {}) {
     this.#check(container, scale, box);
-    const { engine } = this;
-    const tiling = new Tiling(this.weights.config, container);
-    const decoder = new TileDecoder(engine, container, tiling, scale);
+    const tiling = new Tiling(this.engine.config, container);
     const area = box ?? tiling.whole;
-    const [height, width] = extent(area);
     const grey = container.colour === "grey";
-    const pieces = tiling.touching(cellsOf(area));
-    const needed = tiling.touching(tiling.withHalo(cellsOf(area)));
-    const count = needed.length + pieces.length;
-    const out = { data: new Uint8ClampedArray(4 * width * height).fill(255), width, height };
-    const held = new Map(); // tile -> y_hat
-    let [next, done] = [0, 0];
-    for (const tile of pieces) {
-      const piece = overlap(tile, area);
-      const outer = tiling.withHalo(cellsOf(piece));
-      const near = tiling.touching(outer);
-      while (!held.has(near.at(-1))) {
-        await turn(signal);
-        held.set(needed[next], decoder.yHat(needed[next]));
-        next++;
-        told(++done / count);
-      }
-      for (const other of held.keys()) if (tiling.cells(other)[3] <= outer[1]) held.delete(other);
-      await turn(signal);
-      const [rows, columns] = extent(outer);
-      const channels = this.weights.config.M;
-      const values = new Float32Array(rows * columns * channels);
-      for (const other of near) copyCommon(held.get(other).values, tiling.cells(other), values, outer, channels);
-      const samples = engine.synthesise({ values, rows, columns, channels }, grey, relative(piece, pixelsOf(outer)));
+    let out; // a file may claim any size: memory is taken when one of its tiles has been decoded
+    for await (const { piece, samples } of this.#pieces(container, scale, tiling, area, told, signal)) {
+      out ??= blank(extent(area));
       paint(out, relative(piece, area), samples, grey);
-      told(++done / count);
     }
     if (container.alpha) await paintAlpha(out, container, area);
     return out;
   }
 
-  #check(container, scale, box) {
-    const { hash, name } = this.weights;
-    if (container.hash !== hash) {
-      const found = `the file was made with model ${container.model} of hash ${container.hash}`;
-      throw new HpcmError("mismatch", `${found}, this is ${name} of hash ${hash}`);
+  /** The area's part of each tile: its box, and its samples [rows][columns][3], or [1] for grey. */
+  async *#pieces(container, scale, tiling, area, told, signal) {
+    const { engine } = this;
+    const channels = engine.config.M;
+    const decoder = new TileDecoder(engine, container, tiling, scale);
+    const tiles = tiling.touching(cellsOf(area));
+    const needed = tiling.touching(tiling.withHalo(cellsOf(area)));
+    const held = new Map(); // tile -> y_hat
+    let [next, done] = [0, 0];
+    const step = async () => {
+      told(done++ / (needed.length + tiles.length));
+      await turn(signal);
+    };
+    for (const tile of tiles) {
+      const piece = overlap(tile, area);
+      const outer = tiling.withHalo(cellsOf(piece));
+      const near = tiling.touching(outer);
+      for (; !held.has(near.at(-1)); next++) {
+        await step();
+        held.set(needed[next], decoder.yHat(needed[next]));
+      }
+      for (const other of held.keys()) if (tiling.cells(other)[3] <= outer[1]) held.delete(other);
+      await step();
+      const [rows, columns] = extent(outer);
+      const values = new Float32Array(rows * columns * channels);
+      for (const other of near) copyCommon(held.get(other).values, tiling.cells(other), values, outer, channels);
+      const crop = relative(piece, pixelsOf(outer));
+      yield { piece, samples: engine.synthesise({ values, rows, columns, channels }, container.colour === "grey", crop) };
     }
-    if (container.level >= this.levels) throw new HpcmError("format", `the model has no quality level ${container.level}`);
+  }
+
+  /** What is asked for, and what the file claims; in the order of the Python package's codec/codec.py. */
+  #check(container, scale, box) {
+    const { width, height, alpha, hash, level, tileSide } = container;
     if (![1, 2, PASSES].includes(scale)) throw new HpcmError("usage", `scale is ${scale}: a picture has 1 to ${PASSES}`);
-    const { width, height } = container;
-    if (!box) return checkPixels(width, height);
-    const [left, top, right, bottom] = box;
-    const inside = box.every(Number.isInteger) && 0 <= left && left < right && right <= width && 0 <= top && top < bottom && bottom <= height;
-    if (!inside) throw new HpcmError("usage", `the box ${box} doesn't lie in the picture of ${width} x ${height} pixels`);
-    return checkPixels(right - left, bottom - top);
+    if (box !== undefined && !isInside(box, width, height)) {
+      throw new HpcmError("usage", `the box ${box} doesn't lie in the picture of ${width} x ${height} pixels`);
+    }
+    if (hash !== this.model.hash) {
+      const found = `the file was made with model ${container.model} of hash ${hash}`;
+      throw new HpcmError("mismatch", `${found}, this is ${this.model.name} of hash ${this.model.hash}`);
+    }
+    if (level >= this.levels) throw new HpcmError("format", `the file has quality level ${level}, the model only ${this.levels}`);
+    const [rows, columns] = box && !alpha ? extent(box) : [height, width]; // alpha is decoded whole
+    if (!isAllowed(columns, rows)) {
+      throw new HpcmError("format", `the file claims ${columns} x ${rows} pixels: up to ${MAX_PIXELS} can be decoded here${COUNTED}`);
+    }
+    if (tileSide > MAX_TILE_SIDE) throw new HpcmError("format", `the file has tiles of ${tileSide} pixels: up to ${MAX_TILE_SIDE} can be decoded`);
   }
 }
 
-/** @param {import("./container.js").Container} container whether all of a file is there */
+/** Whether all of a file is there. */
 export const isWhole = (container) => progressOf(container) === 1;
 
 /** Lets messages in, such as that of a caller who stops the work. */
@@ -185,11 +201,27 @@ function roundedEven(value) {
 /** The parts of a tile as one. */
 const joined = (parts) => ({ payload: concat(parts.map(({ payload }) => payload)), checksum: parts.at(-1).checksum });
 
-function checkPixels(width, height) {
-  if (!(width >= 1 && height >= 1 && width * height <= MAX_PIXELS)) {
-    throw new HpcmError("usage", `the picture has ${width} x ${height} pixels: up to ${MAX_PIXELS} can be coded here`);
+/** What is narrower than a cell of the hyper latent takes as long as the cell. */
+const isAllowed = (width, height) => Math.max(width, MULTIPLE) * Math.max(height, MULTIPLE) <= MAX_PIXELS;
+const COUNTED = `; a side counts as at least ${MULTIPLE}`;
+
+function checkImage({ data, width, height }) {
+  if (!(Number.isInteger(width) && Number.isInteger(height) && width >= 1 && height >= 1 && isAllowed(width, height))) {
+    throw new HpcmError("picture", `the picture has ${width} x ${height} pixels: 1 to ${MAX_PIXELS} can be coded here${COUNTED}`);
+  }
+  if (data?.BYTES_PER_ELEMENT !== 1 || data.length !== 4 * width * height) {
+    throw new HpcmError("picture", `a picture of ${width} x ${height} pixels must have ${4 * width * height} bytes, RGBA`);
   }
 }
+
+function isInside(box, width, height) {
+  const [left, top, right, bottom] = box;
+  const ordered = 0 <= left && left < right && right <= width && 0 <= top && top < bottom && bottom <= height;
+  return box.length === 4 && box.every(Number.isInteger) && ordered;
+}
+
+/** Opaque white. @returns {Pixels} */
+const blank = ([height, width]) => ({ data: new Uint8ClampedArray(4 * width * height).fill(255), width, height });
 
 /** The colours of a box, [rows][columns][3]. */
 function rgbOf(rgba, width, [left, top, right, bottom]) {

@@ -10,13 +10,15 @@ const API_VERSION = 2;
 const [OK, NO_MEMORY, BAD_MODEL, BAD_PAYLOAD, BAD_KERNELS] = [0, 2, 4, 5, 6]; // hpcm_status
 const MESSAGE_BYTES = 256;
 const PARTS = 3;
-const PAGE = 2 ** 16; // bytes
-const FIRST_PAGES = 64;
+const FIRST_PAGES = 64; // of 64 KiB
 const MOST_PAGES = [2 ** 15, 2 ** 14, 2 ** 13]; // 2 GiB, or less where the browser can't set so much aside
+const MOST_BYTES = 2 ** 31; // of all memory
+const MOST_THREADS = 64; // core/wasm.c has the same
 const STACK_BYTES = 2 ** 18; // of a thread that is lent
 const TYPES = ["I8", "I16", "I32", "F16", "F32"]; // hpcm_type, as weights files name them
 const STEMS = ["conv4", "conv2", "unshuffle8"]; // hpcm_stem
 const STAGES = 4;
+const CONFIG_NUMBERS = 62; // of hpcm_config
 const LATENT_STRIDE = 16;
 const LATENTS_PER_Z = 4;
 const COARSENING = [4, 2, 1]; // of y on scales 1, 2, 3
@@ -24,27 +26,30 @@ const COARSENING = [4, 2, 1]; // of y on scales 1, 2, 3
 /** The module in memory, which models share. */
 export class Core {
   /**
+   * Throws HpcmError with the code "memory" or "version", and what WebAssembly throws.
    * @param {WebAssembly.Module} module hpcm.wasm, or hpcm-threads.wasm with `lend`
    * @param {{threads?: number, lend?: (given: object) => Promise<void>}} [options] lend: runs runThread(given) in another
-   *   worker; the promise is fulfilled when it begins. It is called once for each thread but one.
+   *   worker; the promise is fulfilled when it begins. It is called once for each thread but one. Where it fails there are
+   *   fewer threads.
    */
   static async load(module, { threads = 1, lend } = {}) {
     const shared = WebAssembly.Module.imports(module).length > 0; // the memory
     const memory = shared && sharedMemory();
     const { exports } = await WebAssembly.instantiate(module, shared ? { env: { memory } } : {});
     exports._initialize();
-    const core = new Core(exports, memory || exports.memory);
     if (exports.hpcm_api_version() !== API_VERSION) throw new HpcmError("version", "hpcm.wasm is of another version: reload the page");
-    try {
-      for (let number = 0; shared && number < threads - 1; number++) {
-        const stack = core.allocate(STACK_BYTES) + STACK_BYTES;
-        await lend({ module, memory, number, stack });
-        core.threads++;
-      }
-    } catch {
-      // fewer threads do
-    }
+    const core = new Core(exports, memory || exports.memory);
+    if (shared) await core.#borrow(Math.min(threads, MOST_THREADS) - 1, (given) => lend({ module, memory, ...given }));
     return core;
+  }
+
+  async #borrow(count, lend) {
+    const begin = async (number) => {
+      const stack = this.allocate(STACK_BYTES) + STACK_BYTES; // never freed: a thread that begins late needs it, too
+      await lend({ number, stack });
+      this.threads++;
+    };
+    await Promise.allSettled(Array.from({ length: count }, (_, number) => begin(number)));
   }
 
   constructor(exports, memory) {
@@ -55,7 +60,7 @@ export class Core {
 
   /** The place of so many bytes, which are to be freed. */
   allocate(bytes) {
-    const place = this.call.hpcm_allocate(Math.max(bytes, 1));
+    const place = bytes < MOST_BYTES && this.call.hpcm_allocate(Math.max(bytes, 1));
     if (!place) throw noMemory();
     return place;
   }
@@ -78,12 +83,14 @@ export class Core {
 
   // The memory may have grown since: views are made anew each time.
 
+  /** A view: what is to stay is copied by `slice`. */
   bytes(place, size) {
     return new Uint8Array(this.memory.buffer, place, size);
   }
 
+  /** A copy. */
   words(place, count) {
-    return new Uint32Array(this.memory.buffer, place, count);
+    return new Uint32Array(this.memory.buffer, place, count).slice();
   }
 
   /** A copy. */
@@ -102,7 +109,7 @@ export class Core {
   }
 }
 
-/** In the worker that is lent: computes what other threads share out, for ever. */
+/** In the worker that is lent: computes what other threads share out, until the worker is shut down. */
 export function runThread({ module, memory, number, stack }, begun) {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   exports.__stack_pointer.value = stack;
@@ -129,7 +136,7 @@ function sharedMemory() {
 
 /** A model, and what it computes. */
 export class Engine {
-  /** @param {Core} core @param {import("./weights.js").Weights} weights */
+  /** Needs `weights` no longer when it is made. @param {Core} core @param {import("./weights.js").Weights} weights */
   constructor(core, weights) {
     this.core = core;
     this.config = weights.config;
@@ -144,6 +151,7 @@ export class Engine {
     });
   }
 
+  /** Gives the memory back; what is called afterwards throws. */
   free() {
     this.core.call.hpcm_model_free(this.model);
     this.model = 0;
@@ -173,11 +181,14 @@ export class Engine {
     return this.core.with((put) => {
       const payload = put(4 * (1 + 2 * PARTS));
       this.#call("hpcm_encode", put(y.values), 0, y.rows, y.columns, level, ...inside, 0, payload);
-      const [bytes, ...rest] = this.core.words(payload, 1 + 2 * PARTS);
-      let begin = bytes;
-      const parts = rest.slice(0, PARTS).map((size) => this.core.bytes((begin += size) - size, size).slice());
-      this.core.call.hpcm_payload_free(payload);
-      return { parts, checksums: rest.slice(PARTS) };
+      try {
+        const [bytes, ...rest] = this.core.words(payload, 1 + 2 * PARTS);
+        let begin = bytes;
+        const parts = rest.slice(0, PARTS).map((size) => this.core.bytes((begin += size) - size, size).slice());
+        return { parts, checksums: rest.slice(PARTS) };
+      } finally {
+        this.core.call.hpcm_payload_free(payload);
+      }
     });
   }
 
@@ -251,6 +262,7 @@ export class Engine {
   }
 
   #call(name, ...given) {
+    if (!this.model) throw new HpcmError("usage", "the model was freed");
     check(this.core.call[name](this.model, ...given, 0, 0)); // no check that could end it
   }
 }
@@ -282,21 +294,31 @@ function arraysOf({ tensors }, put) {
   return described;
 }
 
-/** hpcm_config: int32 one after another. Of what a field may be libhpcm asks more. */
+/** hpcm_config: int32 one after another. Of what a number may be libhpcm asks more. */
 function configOf({ config, name }) {
-  const prior = (blocks) => (blocks ? [blocks.before, blocks.after, blocks.tail] : [0, 0, 0]);
   try {
-    const transforms = [config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis];
-    const stages = (column) => transforms.flatMap((each) => Array.from({ length: STAGES }, (_, stage) => each[stage]?.[column] ?? 0));
-    return Int32Array.from([
-      ...[config.M, config.N, STEMS.indexOf(config.stem)],
-      ...[...transforms.map((each) => each.length), ...stages(0), ...stages(1)],
-      ...[config.partial, config.ratio, config.prior_width, ...prior(config.prior_coarse), ...prior(config.prior_fine)],
-      ...[config.prior_fine !== null, ...config.adaptor_blocks, ...config.steps, config.hierarchy, config.fusion === "psi"],
-      ...[config.context_net, config.refine, config.hyper_placement === "released", config.interpolation === "paired"],
-      config.levels,
-    ]);
+    const numbers = fieldsOf(config);
+    const wrong = numbers.find((value) => !Number.isInteger(value) || Math.abs(value) >= 2 ** 31);
+    if (numbers.length !== CONFIG_NUMBERS || wrong !== undefined) throw new TypeError(`${wrong ?? "a list"} is out of bounds`);
+    return Int32Array.from(numbers);
   } catch (error) {
     throw new HpcmError("model", `the configuration of ${name} can't be read: ${error.message}`);
   }
+}
+
+/** Throws TypeError for what has another type than it should. */
+function fieldsOf(config) {
+  const prior = ({ before, after, tail }) => [before, after, tail];
+  const truth = (value) => (typeof value === "boolean" ? Number(value) : NaN);
+  const transforms = [config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis];
+  const stages = (column) => transforms.flatMap((each) => Array.from({ length: STAGES }, (_, i) => (i < each.length ? each[i][column] : 0)));
+  const { prior_fine: fine } = config;
+  return [
+    ...[config.M, config.N, STEMS.indexOf(config.stem)],
+    ...[...transforms.map((each) => each.length), ...stages(0), ...stages(1)],
+    ...[config.partial, config.ratio, config.prior_width, ...prior(config.prior_coarse)],
+    ...[...(fine === null ? [0, 0, 0, 0] : [...prior(fine), 1]), ...config.adaptor_blocks, ...config.steps],
+    ...[truth(config.hierarchy), Number(config.fusion === "psi"), truth(config.context_net), truth(config.refine)],
+    ...[Number(config.hyper_placement === "released"), Number(config.interpolation === "paired"), config.levels],
+  ];
 }

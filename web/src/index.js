@@ -10,18 +10,24 @@ import { HpcmError, checkAborted } from "./errors.js";
 
 export { HpcmError };
 
+/** Of all the sources that this module was made of. */
+export const version = __VERSION__;
+
 const MAX_THREADS = 4;
 const settings = {};
-const waiting = new Map(); // id -> {resolve, reject, onprogress}
+const waiting = new Map(); // id -> {resolve, reject, onprogress, from}, from: the worker
 let worker;
 let count = 0;
 
 /**
  * Where things are; call it before anything else. Relative URLs are relative to the page.
- * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, threads?: number}} given
+ * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, threads?: number}} given models, wasm: folders;
+ *   threads: that compute, by default up to four. It is one unless the page is cross-origin isolated
  */
 export function configure(given) {
   if (worker) throw new HpcmError("usage", "configure comes before the first call");
+  const { threads = 1 } = given;
+  if (!(Number.isInteger(threads) && threads >= 1)) throw new HpcmError("usage", `threads is ${threads}: it must be a whole number from 1 on`);
   Object.assign(settings, given);
 }
 
@@ -57,8 +63,8 @@ export function info(data) {
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
  */
 export async function decode(data, { scale = 3, partial = false, box, onprogress, signal } = {}) {
-  const bytes = data instanceof Blob ? new Uint8Array(await data.arrayBuffer()) : viewed(data);
-  return ask("decode", { data: bytes, scale, partial, box }, { onprogress, signal });
+  const held = data instanceof Blob ? await read(data) : viewed(data);
+  return ask("decode", { data: held, scale, partial, box }, { onprogress, signal });
 }
 
 /**
@@ -85,9 +91,9 @@ export async function analyse(image, { model, onprogress, signal } = {}) {
   const { data, width, height } = await pixelsOf(image);
   checkAborted(signal);
   const found = await ask("analyse", { image: { data, width, height }, model }, { onprogress, signal });
-  const made = worker;
+  const from = worker;
   const call = (name, given, how) => {
-    if (worker !== made) return Promise.reject(new HpcmError("lost", "the worker that had looked at the picture ended"));
+    if (worker !== from) return Promise.reject(new HpcmError("lost", "the worker that had looked at the picture ended"));
     return ask(name, { handle: found.handle, ...given }, how);
   };
   return {
@@ -106,48 +112,87 @@ async function pixelsOf(image) {
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, bitmap.width, bitmap.height);
+    if (bitmap !== image) bitmap.close();
+    return context.getImageData(0, 0, canvas.width, canvas.height);
   } catch (error) {
     throw new HpcmError("picture", `the picture can't be read: ${error.message}`);
   }
 }
 
-const viewed = (data) => (data instanceof ArrayBuffer ? new Uint8Array(data) : data);
-
-function start() {
-  const page = (url, standard) => new URL(url ?? standard, document.baseURI).href;
-  worker = new Worker(settings.worker ?? new URL("./worker.js", import.meta.url), { type: "module" });
-  worker.onmessage = ({ data }) => received(data);
-  worker.onerror = (event) => {
-    for (const { reject } of waiting.values()) reject(new HpcmError("lost", `the worker failed: ${event.message ?? "no reason given"}`));
-    waiting.clear();
-    worker.terminate();
-    worker = undefined; // the next call starts another
-  };
-  const threads = settings.threads ?? (globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MAX_THREADS) : 1);
-  const where = { models: page(settings.models, "models/"), wasm: page(settings.wasm, "./") };
-  ask("settings", { ...where, threads, version: __VERSION__ }).catch(() => {}); // each call says it again
+/** The bytes of a file, which may have gone from the disk. */
+async function read(blob) {
+  try {
+    return new Uint8Array(await blob.arrayBuffer());
+  } catch (error) {
+    throw new HpcmError("picture", `the file can't be read: ${error.message}`);
+  }
 }
 
-function ask(call, given, { onprogress, signal } = {}) {
+function viewed(data) {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  if (data instanceof Uint8Array) return data;
+  throw new HpcmError("usage", "the data must be a Uint8Array, an ArrayBuffer or a Blob");
+}
+
+/** Starts the worker, and says what becomes of its calls if it is lost. */
+function start() {
+  const address = settings.worker ?? new URL("./worker.js", import.meta.url);
+  const made = workerAt(address);
+  const failures = new BroadcastChannel(`hpcm ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`);
+  const lose = (code, message) => {
+    failures.close();
+    made.terminate();
+    if (worker === made) worker = undefined; // the next call starts another
+    for (const [id, { from, reject }] of waiting) {
+      if (from !== made) continue;
+      waiting.delete(id);
+      reject(new HpcmError(code, message));
+    }
+  };
+  made.onmessage = ({ data }) => received(data);
+  made.onmessageerror = () => lose("memory", "the browser has too little memory for the result");
+  made.onerror = ({ message }) => {
+    if (message) lose("lost", `the worker failed: ${message}`);
+    else lose("network", `${address} can't be loaded: it isn't there, or its type isn't that of JavaScript, or there is no connection`);
+  };
+  failures.onmessage = ({ data }) => lose("lost", data);
+  worker = made;
+  const page = (url, standard) => new URL(url ?? standard, document.baseURI).href;
+  const threads = settings.threads ?? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS);
+  const where = { models: page(settings.models, "models/"), wasm: page(settings.wasm, "./") };
+  ask("settings", { ...where, threads, version, failures: failures.name }).catch(() => {}); // each call says it again
+}
+
+function workerAt(address) {
+  try {
+    return new Worker(address, { type: "module" });
+  } catch (error) {
+    throw new HpcmError("network", `${address} can't be loaded: ${error.message}`);
+  }
+}
+
+async function ask(call, given, { onprogress, signal } = {}) {
   if (!worker) start();
   const id = ++count;
-  return new Promise((resolve, reject) => {
-    waiting.set(id, { resolve, reject, onprogress });
-    signal?.addEventListener("abort", () => worker.postMessage({ id, call: "abort" }), { once: true });
-    worker.postMessage({ id, call, given });
-    if (signal?.aborted) worker.postMessage({ id, call: "abort" });
-  });
+  const from = worker;
+  const abort = () => from.postMessage({ id, call: "abort" });
+  try {
+    return await new Promise((resolve, reject) => {
+      waiting.set(id, { resolve, reject, onprogress, from });
+      from.postMessage({ id, call, given });
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) abort();
+    });
+  } finally {
+    waiting.delete(id);
+    signal?.removeEventListener("abort", abort);
+  }
 }
 
 function received({ id, told, bytes, result, error }) {
   const job = waiting.get(id);
   if (!job) return;
-  if (told !== undefined) {
-    job.onprogress?.(told, bytes);
-    return;
-  }
-  waiting.delete(id);
-  if (error) job.reject(new HpcmError(error.code, error.message));
+  if (told !== undefined) job.onprogress?.(told, bytes);
+  else if (error) job.reject(new HpcmError(error.code, error.message));
   else job.resolve(result);
 }

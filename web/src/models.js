@@ -1,67 +1,62 @@
 /** Models by their hash or name: what index.json lists, fetched once and kept by the browser. */
 import { Codec } from "./codec.js";
 import { HpcmError } from "./errors.js";
-import { fetched, sha256 } from "./fetching.js";
+import { fetched, sha256, verified } from "./fetching.js";
 
 const CACHE = "hpcm-models";
+const HASH_DIGITS = 16;
+const MOST_BYTES = 2 ** 20; // of the list
 
-/** @typedef {{name: string, hash: string, sha256: string, file: string, bytes: number}} Entry hash: the first digits of sha256 */
+/**
+ * @typedef {{name: string, hash: string, sha256: string, file: string, bytes: number}} Entry hash: the first digits of sha256
+ * @typedef {{told?: (share: number, bytes: number) => void, signal?: AbortSignal}} Job of loading
+ */
 
 export class Models {
   /**
    * @param {string} base URL of the folder with index.json
-   * @param {() => Promise<import("./core.js").Core>} core
+   * @param {(signal?: AbortSignal) => Promise<import("./core.js").Core>} core
    */
   constructor(base, core) {
     this.base = base;
     this.core = core;
-    this.codecs = new Map();
+    this.codecs = new Map(); // by the SHA-256 of their weights
   }
 
-  /** @returns {Promise<{default: string, models: Entry[]}>} */
-  index() {
-    this.listed ??= listOf(new URL("index.json", this.base)).catch((error) => {
-      this.listed = undefined; // so that a later call tries again
-      throw error;
-    });
+  /** @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
+  async index(signal) {
+    this.listed ??= await listOf(new URL("index.json", this.base), signal);
     return this.listed;
   }
 
-  /** The codec of a model by its name: "nano" is the newest of nano-1, nano-2, ... */
-  async named(name, told) {
-    const { default: standard, models } = await this.index();
+  /** The codec of a model by its name: "nano" is the newest of nano-1, nano-2, ... @param {Job} job */
+  async named(name, job) {
+    const { default: standard, models } = await this.index(job.signal);
     const wanted = name ?? standard;
     const family = models.filter((each) => each.name.replace(/-\d+$/, "") === wanted);
     const entry = models.find((each) => each.name === wanted) ?? family.at(-1);
     if (!entry) throw new HpcmError("model", `there is no model ${wanted} here: ${models.map((each) => each.name).join(", ")}`);
-    return this.#codec(entry, told);
+    return this.#codec(entry, job);
   }
 
-  /** The codec that decodes a file. */
-  async made(container, told) {
-    const { models } = await this.index();
-    const entry = models.find((each) => each.hash === container.hash);
-    if (!entry) {
-      throw new HpcmError("model", `the file needs the model ${container.model} of hash ${container.hash}, which isn't here`);
+  /** The codec of a model by what a file says of it. @param {{hash: string, name: string}} model @param {Job} job */
+  async made({ hash, name }, job) {
+    const { models } = await this.index(job.signal);
+    const entry = models.find((each) => each.hash === hash);
+    if (!entry) throw new HpcmError("model", `the file needs the model ${name} of hash ${hash}, which isn't here`);
+    return this.#codec(entry, job);
+  }
+
+  /** One codec is held at a time, since a model's memory isn't small; the one before until the next one is at hand. */
+  async #codec(entry, { told = () => {}, signal }) {
+    if (!this.codecs.has(entry.sha256)) {
+      const core = await this.core(signal);
+      const data = await weightsOf(new URL(entry.file, this.base), entry, told, signal);
+      for (const codec of this.codecs.values()) codec.free();
+      this.codecs.clear();
+      this.codecs.set(entry.sha256, await Codec.load(core, data, entry.sha256));
     }
-    return this.#codec(entry, told);
-  }
-
-  /** One codec is held at a time: a model's memory isn't small. */
-  async #codec(entry, told) {
-    const held = this.codecs.get(entry.hash);
-    if (held) return held;
-    for (const codec of this.codecs.values()) (await codec.catch(() => null))?.free();
-    this.codecs.clear();
-    const loading = this.#load(entry, told);
-    this.codecs.set(entry.hash, loading);
-    loading.catch(() => this.codecs.delete(entry.hash));
-    return loading;
-  }
-
-  async #load(entry, told = () => {}) {
-    const core = await this.core();
-    return Codec.load(core, await weightsOf(new URL(entry.file, this.base), entry, told));
+    return this.codecs.get(entry.sha256);
   }
 }
 
@@ -69,18 +64,17 @@ export class Models {
  * A weights file, from the browser's cache if it was fetched before. Its SHA-256 must be the one in the list, before it goes
  * into the cache and after it comes out: a portal answers every request with its own page, and disks forget.
  */
-async function weightsOf(url, entry, told) {
+async function weightsOf(url, entry, told, signal) {
   const key = `${url}?${entry.sha256}`;
   const cache = await opened();
-  const before = await cache?.match(key).catch(() => undefined);
-  const kept = before && new Uint8Array(await before.arrayBuffer());
-  if (kept && (await sha256(kept)) === entry.sha256) return kept;
-  if (kept) await cache.delete(key);
-  const data = await fetched(url, (bytes) => told(Math.min(bytes / entry.bytes, 1), bytes));
-  if ((await sha256(data)) !== entry.sha256) {
+  const before = await keptIn(cache, key);
+  if (before && (await sha256(before)) === entry.sha256) return before;
+  const heard = (bytes) => told(Math.min(bytes / entry.bytes, 1), bytes);
+  const data = await verified(url, entry.sha256, { told: heard, most: entry.bytes, signal });
+  if (!data) {
     throw new HpcmError("network", `${url} isn't the model ${entry.name}: it was damaged on the way, or the server answers with something else`);
   }
-  await cache?.put(key, new Response(data)).catch(() => {}); // a full disk is no reason to stop
+  await keep(cache, key, data);
   return data;
 }
 
@@ -93,15 +87,38 @@ async function opened() {
   }
 }
 
+async function keptIn(cache, key) {
+  try {
+    const found = await cache?.match(key);
+    return found && new Uint8Array(await found.arrayBuffer());
+  } catch {
+    return undefined; // it is fetched again
+  }
+}
+
+/** In the place of what was at this URL before. */
+async function keep(cache, key, data) {
+  try {
+    await cache?.delete(key, { ignoreSearch: true });
+    await cache?.put(key, new Response(data));
+  } catch {
+    // a disk that is full is no reason to stop
+  }
+}
+
 /** The list of models at a URL. */
-async function listOf(url) {
-  const text = new TextDecoder().decode(await fetched(url));
+async function listOf(url, signal) {
+  const text = new TextDecoder().decode(await fetched(url, { cache: "no-cache", most: MOST_BYTES, signal }));
   try {
     const list = JSON.parse(text);
-    const right = list.models.every(({ name, hash, sha256: all, file, bytes }) => [name, hash, all, file].every((each) => typeof each === "string") && all.startsWith(hash) && bytes > 0);
-    if (right) return list;
+    if (list.models.every(isEntry)) return list;
   } catch {
     // told below
   }
   throw new HpcmError("network", `${url} isn't a list of models: the server answers with something else`);
+}
+
+function isEntry({ name, hash, sha256: digest, file, bytes }) {
+  const texts = [name, hash, digest, file].every((each) => typeof each === "string");
+  return texts && digest.startsWith(hash) && hash.length === HASH_DIGITS && bytes > 0;
 }

@@ -5,7 +5,7 @@
 import { tileBoxes } from "./container.js";
 
 export const STRIDE = 16;
-const MULTIPLE = 64; // pixels that a tile is padded to a multiple of
+export const MULTIPLE = 64; // pixels that a tile is padded to a multiple of
 const CELL = 8; // of the "unshuffle8" stem
 
 /** Latents next to a region that its pixels can depend on, rounded up. */
@@ -54,8 +54,13 @@ export class Tiling {
 
   /** The tiles that a box in latents touches, row by row. */
   touching(cells) {
-    const [left, top, right, bottom] = pixelsOf(cells);
-    return this.boxes.filter((tile) => tile[0] < right && tile[2] > left && tile[1] < bottom && tile[3] > top);
+    const [rows, columns] = this.size.map((side) => Math.ceil(side / this.side));
+    const [left, top, right, bottom] = pixelsOf(cells).map((side) => side / this.side);
+    const found = [];
+    for (let row = Math.floor(top); row < Math.min(bottom, rows); row++) {
+      for (let column = Math.floor(left); column < Math.min(right, columns); column++) found.push(this.boxes[row * columns + column]);
+    }
+    return found;
   }
 }
 

@@ -1,37 +1,41 @@
 /**
  * The worker: everything that takes long. Messages in: {id, call, given}, or {id, call: "abort"}. Messages out: {id, told},
  * {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only message is
- * {thread}: they compute what this one shares out.
+ * {thread, version, failures}: they compute what this one shares out.
+ *
+ * An error that isn't foreseen ends this worker, whose memory may be in any state: index.js starts another one.
  */
 import { isWhole } from "./codec.js";
 import { unpack } from "./container.js";
 import { Core, hasSimd, runThread } from "./core.js";
-import { HpcmError } from "./errors.js";
-import { fetched, sha256 } from "./fetching.js";
+import { HpcmError, checkAborted } from "./errors.js";
+import { verified } from "./fetching.js";
 import { Models } from "./models.js";
 
 const LOADING = 0.3; // share of the progress that loading a model is shown as
 const PATIENCE = 5000; // milliseconds until a thread must have begun
+const MOST_BYTES = 2 ** 22; // of a .wasm file
 const aborts = new Map(); // id -> AbortController
 const analysed = new Map(); // handle -> {model, latents}
 let models;
+let settingsFailed;
 let handles = 0;
 
 const calls = {
-  settings({ models: base, wasm, threads, version }) {
+  settings({ models: base, wasm, threads, version, failures }) {
     if (version !== __VERSION__) throw new HpcmError("version", "the page and its worker are of different releases: reload the page");
     if (!hasSimd()) throw new HpcmError("unsupported", "this browser has no WebAssembly SIMD, which the codec needs");
-    models = new Models(base, core(wasm, threads));
+    models = new Models(base, once((signal) => loadCore(wasm, threads, failures, signal)));
   },
 
-  async models() {
-    const { default: standard, models: entries } = await models.index();
+  async models(given, { signal }) {
+    const { default: standard, models: entries } = await models.index(signal);
     return { default: standard, models: entries.map(({ name, hash, bytes }) => ({ name, hash, bytes })) };
   },
 
   async decode({ data, scale, partial, box }, job) {
     const container = unpack(data, { partial });
-    const codec = await models.made(container, job.loading);
+    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
     const found = await codec.decode(container, { scale, box, told: job.working, signal: job.signal });
     return { ...found, whole: isWhole(container) };
   },
@@ -39,14 +43,14 @@ const calls = {
   async analyse({ image, model }, job) {
     const codec = await models.named(model, job.loading);
     const latents = await codec.analyse(image, { told: job.working, signal: job.signal });
-    analysed.set(++handles, { model: codec.weights.name, latents });
-    return { handle: handles, model: codec.weights.name };
+    analysed.set(++handles, { model: codec.model, latents });
+    return { handle: handles, model: codec.model.name };
   },
 
   async encode({ handle, quality, progressive }, job) {
     if (!analysed.has(handle)) throw new HpcmError("usage", "these latents were freed");
     const { model, latents } = analysed.get(handle);
-    const codec = await models.named(model, job.loading);
+    const codec = await models.made(model, job.loading);
     return codec.encode(latents, codec.levelOf(quality), { progressive, told: job.working, signal: job.signal });
   },
 
@@ -55,42 +59,64 @@ const calls = {
   },
 };
 
-/** libhpcm, loaded when it is first asked for. A failure isn't kept: the next call tries again. */
-function core(folder, threads) {
-  let loading;
-  return () => {
-    loading ??= loadCore(folder, threads).catch((error) => {
-      loading = undefined;
-      throw error;
-    });
-    return loading;
-  };
+/** What `load` gives, loaded when it is first asked for. A failure isn't kept: the next call tries again. */
+function once(load) {
+  let loaded;
+  return async (...given) => (loaded ??= await load(...given));
 }
 
-async function loadCore(folder, threads) {
-  const name = threads > 1 ? "hpcm-threads.wasm" : "hpcm.wasm";
-  const data = await fetched(new URL(name, folder));
-  if ((await sha256(data)) !== __WASM__[name]) {
-    throw new HpcmError("version", `${name} is damaged or of another release: reload the page`);
+async function loadCore(folder, threads, failures, signal) {
+  try {
+    const several = threads > 1 && self.crossOriginIsolated; // else memory can't be shared
+    if (several) return await coreOf(folder, "hpcm-threads.wasm", { threads, lend: (thread) => lend(thread, failures) }, signal);
+  } catch (error) {
+    if (error.code !== "memory") throw error;
   }
-  return Core.load(await WebAssembly.compile(data), { threads, lend });
+  return coreOf(folder, "hpcm.wasm", {}, signal); // whose memory isn't set aside beforehand
 }
 
-function lend(thread) {
+async function coreOf(folder, name, options, signal) {
+  const data = await verified(new URL(name, folder), __WASM__[name], { most: MOST_BYTES, signal });
+  if (!data) throw new HpcmError("version", `${name} is damaged or of another release: reload the page`);
+  try {
+    return await Core.load(await WebAssembly.compile(data), options);
+  } catch (error) {
+    if (!(error instanceof WebAssembly.CompileError || error instanceof WebAssembly.LinkError)) throw error;
+    throw new HpcmError("unsupported", `this browser can't run ${name}: ${error.message}`);
+  }
+}
+
+/** Another worker that runs a thread; one that comes too late is welcome. */
+function lend(thread, failures) {
   const worker = new Worker(self.location.href, { type: "module" });
   return new Promise((begun, failed) => {
     worker.onmessage = begun;
-    worker.onerror = failed;
+    worker.onerror = (event) => {
+      event.preventDefault(); // else it is this worker's error, too
+      worker.terminate();
+      failed();
+    };
     setTimeout(failed, PATIENCE);
-    worker.postMessage({ thread });
+    worker.postMessage({ thread, version: __VERSION__, failures });
   });
+}
+
+/** In the other worker. Its lender waits for what it computes and hears nothing, so a failure is told to the page. */
+function run({ thread, version, failures }) {
+  if (version !== __VERSION__) throw new Error("another release");
+  try {
+    runThread(thread, () => self.postMessage("begun"));
+  } catch (error) {
+    new BroadcastChannel(failures).postMessage(`a thread failed: ${error.message}`);
+  }
 }
 
 let queue = Promise.resolve(); // one call after the other: they share the model's memory
 
-self.onmessage = ({ data: { id, call, given, thread } }) => {
+self.onmessage = ({ data }) => {
+  const { id, call, given, thread } = data;
   if (thread) {
-    runThread(thread, () => self.postMessage("begun"));
+    run(data);
     return;
   }
   if (call === "abort") {
@@ -106,25 +132,32 @@ async function answer(id, call, given, signal) {
   const told = (share, bytes) => self.postMessage({ id, told: share, bytes });
   const job = {
     signal,
-    loading: (share, bytes) => told(LOADING * share, bytes),
+    loading: { told: (share, bytes) => told(LOADING * share, bytes), signal },
     working: (share) => told(LOADING + (1 - LOADING) * share),
   };
   try {
-    if (signal.aborted) throw new HpcmError("aborted", "stopped by the caller");
+    checkAborted(signal);
     if (!models && call !== "settings") throw settingsFailed;
     const result = await calls[call](given, job);
     const buffer = result?.data?.buffer ?? result?.buffer;
     self.postMessage({ id, result }, buffer ? [buffer] : []);
   } catch (error) {
     if (call === "settings") settingsFailed = error;
-    self.postMessage({ id, error: described(error) });
+    const { code, message } = foreseen(error) ?? (await end(error));
+    self.postMessage({ id, error: { code, message } });
   }
 }
 
-let settingsFailed;
+function foreseen(error) {
+  if (error instanceof HpcmError) return error;
+  if (error instanceof RangeError) return new HpcmError("memory", `the browser has too little memory for this picture: ${error.message}`);
+  return undefined;
+}
 
-function described(error) {
-  if (error instanceof HpcmError) return { code: error.code, message: error.message };
-  if (error instanceof RangeError) return { code: "memory", message: `the browser has too little memory for this picture: ${error.message}` };
-  return { code: "model", message: String(error?.message ?? error) };
+/** Ends the worker, by an error that index.js sees. */
+function end(error) {
+  setTimeout(() => {
+    throw error;
+  });
+  return new Promise(() => {});
 }
