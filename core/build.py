@@ -53,7 +53,6 @@ WASM_LINKING = (
     "--export-dynamic",
     "-z",
     "stack-size=1048576",
-    "--initial-memory=4194304",
     "--max-memory=2147483648",  # JavaScript has places as int32
 )
 FLAGS = [

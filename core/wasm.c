@@ -1,4 +1,4 @@
-/* What WebAssembly needs besides: memory for the caller's numbers, and threads.
+/* What WebAssembly needs besides: memory and threads.
  *
  * A module can't start threads. The page lends it workers that share its memory: each calls hpcm_lend_thread, which
  * returns when the page shuts the worker down, never before. A started thread runs in one that waits.
@@ -6,20 +6,113 @@
  * Only one thread calls the library's functions and takes memory; the others compute what they are given. */
 #ifdef __wasm__
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hpcm.h"
 #include "threading.h"
 
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+/* The libc's malloc gives blocks of 2^n bytes that it never joins, and twice as much memory is taken. This is the one of
+ * Kernighan and Ritchie, "The C Programming Language", 1988, section 8.7: free blocks are on a list, by their places, and
+ * neighbours are joined. */
+typedef union block {
+    struct {
+        union block *next; /* on the list */
+        size_t units;      /* of sizeof(block) bytes, with this head */
+    };
+    max_align_t alignment;
+} block;
+
+static block *first_free;
+
+static void join_with_next(block *given) {
+    if (!given->next || given + given->units != given->next) return;
+    given->units += given->next->units;
+    given->next = given->next->next;
+}
+
+static void put_on_list(block *given) {
+    block **place = &first_free, *before = 0;
+    while (*place && *place < given) {
+        before = *place;
+        place = &before->next;
+    }
+    given->next = *place;
+    *place = given;
+    join_with_next(given);
+    if (before) join_with_next(before);
+}
+
+static int grow(size_t units) {
+    enum { PAGE = 65536 };
+    size_t pages = (units * sizeof(block) + PAGE - 1) / PAGE;
+    size_t before = __builtin_wasm_memory_grow(0, pages);
+    if (before == SIZE_MAX) return 0;
+    block *made = (block *)(before * PAGE);
+    made->units = pages * (PAGE / sizeof(block));
+    put_on_list(made);
+    return 1;
+}
+
+/* The end of the first block that is large enough, off the list. */
+static block *take(size_t units) {
+    for (block **place = &first_free; *place; place = &(*place)->next) {
+        block *found = *place;
+        if (found->units < units) continue;
+        if (found->units == units) {
+            *place = found->next;
+            return found;
+        }
+        found->units -= units;
+        found += found->units;
+        found->units = units;
+        return found;
+    }
+    return 0;
+}
+
+void *malloc(size_t size) {
+    if (size > PTRDIFF_MAX) return 0;
+    size_t units = (size + sizeof(block) - 1) / sizeof(block) + 1;
+    block *taken = take(units);
+    if (!taken && grow(units)) taken = take(units);
+    return taken ? taken + 1 : 0;
+}
+
+void free(void *allocated) {
+    if (allocated) put_on_list((block *)allocated - 1);
+}
+
+void *calloc(size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) return 0;
+    void *made = malloc(bytes);
+    return made ? memset(made, 0, bytes) : 0;
+}
+
+void *realloc(void *allocated, size_t size) {
+    void *made = malloc(size);
+    if (!made || !allocated) return made;
+    size_t before = (((block *)allocated - 1)->units - 1) * sizeof(block);
+    memcpy(made, allocated, before < size ? before : size);
+    free(allocated);
+    return made;
+}
+
 /* For the caller's numbers; null where there is no memory. hpcm_free frees it. */
 HPCM_API void *hpcm_allocate(size_t size) {
-    return size <= PTRDIFF_MAX ? malloc(size) : 0; /* this libc's malloc gives too little for sizes near 2^32 */
+    return malloc(size);
 }
 
 HPCM_API void hpcm_free(void *allocated) {
     free(allocated);
 }
+
+/* ---- threads ---------------------------------------------------------------------------------------------------------- */
 
 #ifdef __wasm_atomics__
 
@@ -60,8 +153,6 @@ void hpcm_condition_broadcast(hpcm_condition *condition) {
     atomic_fetch_add(condition, 1);
     wake(condition, (unsigned)-1);
 }
-
-/* ---- threads ---------------------------------------------------------------------------------------------------------- */
 
 enum { MOST_THREADS = 64 };
 enum { ABSENT, WAITING, RUNNING };

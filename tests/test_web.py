@@ -18,7 +18,7 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec.api import codec_for
-from hpcm.format.container import pack, unpack
+from hpcm.format.container import unpack
 from hpcm.model.find import find, find_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,11 @@ class Node:
 
     def __init__(self, threads: int) -> None:
         self.process = subprocess.Popen(
-            [NODE, WEB / "test" / "drive.js", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=WEB, text=True
+            [NODE, WEB / "test" / "drive.js", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=WEB,
+            text=True,
         )
 
     def ask(self, **job):

@@ -35,6 +35,7 @@ export async function fetched(url, { told = () => {}, most = Infinity, cache, si
     return new Uint8Array(await new Blob(pieces).arrayBuffer());
   } catch (error) {
     checkAborted(signal);
+    if (error instanceof RangeError) throw error; // there is no memory for it
     const why = navigator.onLine === false ? "the browser is offline" : error.message;
     throw new HpcmError("network", `${url} can't be fetched: ${why}`);
   }

@@ -17,6 +17,8 @@ const PATIENCE = 5000; // milliseconds until a thread must have begun
 const MOST_BYTES = 2 ** 22; // of a .wasm file
 const aborts = new Map(); // id -> AbortController
 const analysed = new Map(); // handle -> {model, latents}
+const lent = []; // workers that run threads
+let newModels; // once the settings are there
 let models;
 let settingsFailed;
 let handles = 0;
@@ -25,7 +27,8 @@ const calls = {
   settings({ models: base, wasm, threads, version, failures }) {
     if (version !== __VERSION__) throw new HpcmError("version", "the page and its worker are of different releases: reload the page");
     if (!hasSimd()) throw new HpcmError("unsupported", "this browser has no WebAssembly SIMD, which the codec needs");
-    models = new Models(base, once((signal) => loadCore(wasm, threads, failures, signal)));
+    newModels = () => new Models(base, once((signal) => loadCore(wasm, threads, failures, signal)));
+    models = newModels();
   },
 
   async models(given, { signal }) {
@@ -59,6 +62,12 @@ const calls = {
   },
 };
 
+/** Gives all memory back: WebAssembly's grows and never shrinks. What is needed again is loaded again. */
+function forget() {
+  for (const worker of lent.splice(0)) worker.terminate();
+  models = newModels();
+}
+
 /** What `load` gives, loaded when it is first asked for. A failure isn't kept: the next call tries again. */
 function once(load) {
   let loaded;
@@ -89,6 +98,7 @@ async function coreOf(folder, name, options, signal) {
 /** Another worker that runs a thread; one that comes too late is welcome. */
 function lend(thread, failures) {
   const worker = new Worker(self.location.href, { type: "module" });
+  lent.push(worker);
   return new Promise((begun, failed) => {
     worker.onmessage = begun;
     worker.onerror = (event) => {
@@ -144,6 +154,7 @@ async function answer(id, call, given, signal) {
   } catch (error) {
     if (call === "settings") settingsFailed = error;
     const { code, message } = foreseen(error) ?? (await end(error));
+    if (code === "memory") forget();
     self.postMessage({ id, error: { code, message } });
   }
 }

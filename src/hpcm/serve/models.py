@@ -78,7 +78,7 @@ class Models:
         ]
 
     def in_browsers(self) -> list[WeightsFile]:
-        """The models that the page can run, those that compress first: the page takes the first unless another is chosen."""
+        """The models that the page can run. Those that compress come first, and the first is the page's default."""
         every = _first_of_each_name([*self.encoders.values(), *self.decoders.values()])
         return [weights for weights in every.values() if _runs_in_browsers(weights)]
 

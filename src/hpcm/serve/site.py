@@ -2,7 +2,7 @@
 
     index.html, *.js, *.css, *.wasm, samples/    what `make page` has put into serve/page
     models/index.json                            which models there are; the first URL that the page asks for
-    models/NAME.safetensors                      their weights, as they are in the package; of those that browsers can run
+    models/NAME.safetensors                      weights of those that browsers can run, as they are in the package
 
 The table is made once, and a URL that isn't in it leads nowhere: no path is ever built from a URL.
 """
@@ -107,14 +107,13 @@ def _models(models: Models) -> dict[str, Asset]:
         bundled = weights.path.is_relative_to(ASSETS)
         file = f"{weights.name}{WEIGHTS_SUFFIX}"
         files[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
-        data = weights.path.read_bytes()
         listed.append(
             {
                 "name": weights.name,
                 "hash": weights.hash.hex(),
-                "sha256": hashlib.sha256(data).hexdigest(),
+                "sha256": weights.digest.hex(),
                 "file": file,
-                "bytes": len(data),
+                "bytes": weights.path.stat().st_size,
             }
         )
     default = offered[0].name if offered else None
