@@ -120,7 +120,7 @@ export function runThread({ module, memory, number, stack }, begun) {
 /** Whether SIMD can be used: a module with one such instruction is valid. */
 export function hasSimd() {
   const code = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
-  return WebAssembly.validate(Uint8Array.from(code));
+  return Boolean(globalThis.WebAssembly?.validate(Uint8Array.from(code)));
 }
 
 function sharedMemory() {

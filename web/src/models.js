@@ -120,5 +120,5 @@ async function listOf(url, signal) {
 
 function isEntry({ name, hash, sha256: digest, file, bytes }) {
   const texts = [name, hash, digest, file].every((each) => typeof each === "string");
-  return texts && digest.startsWith(hash) && hash.length === HASH_DIGITS && bytes > 0;
+  return texts && digest.startsWith(hash) && hash.length === HASH_DIGITS && Number.isInteger(bytes);
 }

@@ -15,6 +15,7 @@ const TYPES = {
   ".js": "text/javascript",
   ".json": "application/json",
   ".mjs": "text/javascript",
+  ".txt": "text/plain; charset=utf-8",
   ".wasm": "application/wasm",
   ".webp": "image/webp",
 };
@@ -42,7 +43,7 @@ export const temporary = () => mkdtemp(join(tmpdir(), "hpcm-web-"));
 
 async function answer(site, request, response) {
   const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
-  if (!path.startsWith(site.prefix)) return response.writeHead(404).end();
+  if (!path.startsWith(site.prefix)) return response.writeHead(404).end("not found");
   const name = path.slice(site.prefix.length) || "index.html";
   const file = join(site.folder, name);
   const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "cache-control": "no-cache", ...site.headers };
@@ -52,7 +53,7 @@ async function answer(site, request, response) {
     const data = await readFile(file);
     return response.writeHead(200, headers).end(data);
   } catch {
-    return response.writeHead(404).end();
+    return response.writeHead(404).end("not found");
   }
 }
 
