@@ -5,10 +5,12 @@ Its container, tiles and colours are JavaScript; what a tile is coded with is li
 Skipped where Node.js 20 or a compiler for WebAssembly (the package ziglang) is missing.
 """
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec.api import codec_for
-from hpcm.format.container import unpack
+from hpcm.errors import CorruptError, FormatError, MismatchError, PictureError, TruncatedError, UsageError
+from hpcm.format.container import pack, unpack
+from hpcm.format.fields import Part
 from hpcm.model.find import find, find_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +30,16 @@ WEB = ROOT / "web"
 GOLDEN = ROOT / "tests" / "golden"
 PHOTO = ROOT / "tests" / "data" / "kodim23.png"
 NODE = shutil.which("node")
+
+MOST_PIXELS = 1 << 26  # MAX_PIXELS of web/src/codec.js
+CODES = {  # of the same errors in JavaScript
+    CorruptError: "corrupt",
+    TruncatedError: "truncated",
+    FormatError: "format",
+    MismatchError: "mismatch",
+    PictureError: "picture",
+    UsageError: "usage",
+}
 
 pytestmark = pytest.mark.skipif(
     NODE is None or find_spec("ziglang") is None,
@@ -72,9 +86,17 @@ class Node:
         return [Path(f"{out}.{level}").read_bytes() for level in levels]
 
 
+def needs_compiling() -> bool:
+    made = [ROOT / "build" / "wasm" / name for name in ("hpcm.wasm", "hpcm-threads.wasm")]
+    sources = [*(ROOT / "core").glob("*.*"), *(ROOT / "core" / "kernels").iterdir()]
+    changed = max(file.stat().st_mtime for file in sources)
+    return not all(file.is_file() and file.stat().st_mtime > changed for file in made)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
-    subprocess.run([sys.executable, ROOT / "core" / "build.py", "--wasm"], check=True)
+    if needs_compiling():
+        subprocess.run([sys.executable, ROOT / "core" / "build.py", "--wasm"], check=True)
 
 
 def running(threads: int):
@@ -229,3 +251,91 @@ def test_files_of_tiles_with_alpha_made_in_javascript(node, tmp_path):
     (data,) = node.encode(grey, [30], tmp_path, "nano-1")
     assert hpcm.decompress(data).mode == "L"
     same(node, data, tmp_path)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def codes(node, data: bytes, tmp_path, box=None) -> tuple[str, str]:
+    """What is wrong with a file, in JavaScript and in Python; the empty text for nothing."""
+    theirs = node.decode(data, tmp_path, "nano-1", box=box)
+    try:
+        hpcm.decompress(data, box=box, max_pixels=MOST_PIXELS)
+    except tuple(CODES) as error:
+        return theirs if isinstance(theirs, str) else "", CODES[type(error)]
+    return theirs if isinstance(theirs, str) else "", ""
+
+
+def claiming(**claims) -> bytes:
+    """A file whose header says so, of which no tile can be decoded."""
+    container = replace(unpack((GOLDEN / "nano-1.hpcm").read_bytes()), **claims)
+    tile = (Part(bytes(8), 1),) * container.passes
+    return pack(replace(container, tiles=(tile,) * container.tile_count))
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({"width": 8192, "height": 8192}, "mismatch"),
+        ({"width": 8192, "height": 8193}, "format"),
+        ({"width": 1 << 20, "height": 1}, "mismatch"),
+        ({"width": 1, "height": 1 << 20}, "mismatch"),
+        ({"width": (1 << 20) + 1, "height": 1}, "format"),
+        ({"width": 64, "height": (1 << 20) + 1}, "format"),
+        ({"width": 1 << 24, "height": 1, "tile_side": 1 << 16}, "format"),
+        ({"width": 1 << 16, "height": 1 << 16, "tile_side": 1 << 16}, "format"),
+        ({"level": 63}, "mismatch"),
+        ({"tile_side": 256}, "mismatch"),
+        ({"tile_side": 4096}, "mismatch"),
+        ({"tile_side": 8192}, "format"),
+        ({"tile_side": 1 << 16}, "format"),
+        ({"model_hash": bytes(8)}, "mismatch"),
+        ({"alpha": b"no PNG"}, "mismatch"),
+    ],
+    ids=str,
+)
+def test_claims_are_refused_as_in_python(node, claims, code, tmp_path):
+    if "model_hash" in claims:  # Python looks for the model
+        assert node.decode(claiming(**claims), tmp_path, "nano-1") == code
+        return
+    assert codes(node, claiming(**claims), tmp_path) == (code, code)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 64, 64), (0, 0, 8192, 8192), (0, 0, 8192, 8193), (0, 0, 1, 1 << 16)])
+def test_claims_of_boxes_are_refused_as_in_python(node, box, tmp_path):
+    """Of a picture that is too large as a whole; its alpha is decoded as a whole."""
+    huge = {"width": 1 << 16, "height": 1 << 16, "tile_side": 4096}
+    code = "format" if box[3] == 8193 else "mismatch"
+    assert codes(node, claiming(**huge), tmp_path, box) == (code, code)
+    assert codes(node, claiming(**huge, alpha=b"no PNG"), tmp_path, box) == ("format", "format")
+
+
+def png(size: tuple[int, int], mode: str = "L", **how) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, "PNG", **how)
+    return stream.getvalue()
+
+
+ALPHA = png((153, 101))
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        b"",
+        b"no PNG",
+        png((152, 101)),
+        png((101, 153)),
+        png((51, 303)),  # as many pixels
+        png((153, 101), "RGB"),
+        png((153, 101), "1"),
+        png((153, 101), "I;16"),
+        ALPHA[:60],
+        ALPHA[:50] + b"x" + ALPHA[51:],
+    ],
+    ids=range(10),
+)
+def test_alpha_channels_are_refused_as_in_python(node, alpha, tmp_path):
+    whole = unpack((GOLDEN / "nano-1.hpcm").read_bytes())
+    assert codes(node, pack(replace(whole, alpha=ALPHA)), tmp_path) == ("", "")
+    assert codes(node, pack(replace(whole, alpha=alpha)), tmp_path) == ("corrupt", "corrupt")

@@ -22,7 +22,15 @@ DIST = ROOT / "dist"
 CORE = runpy.run_path(str(ROOT / "core" / "build.py"))
 TARGETS: dict[str, str] = CORE["TARGETS"]
 MOST_BYTES = 60_000_000  # of a wheel
-IN_THE_WHEEL = ("py.typed", "serve/page/index.html", "man1/hpcm.1", "completions/hpcm", "lite-1.safetensors")
+IN_THE_WHEEL = (
+    "py.typed",
+    "serve/page/index.html",
+    "serve/page/hpcm.wasm",
+    "serve/page/hpcm-threads.wasm",
+    "man1/hpcm.1",
+    "completions/hpcm",
+    "lite-1.safetensors",
+)
 THERE_AND_BACK = """
 import hpcm
 data = hpcm.compress("data/kodim23.png", quality=50)

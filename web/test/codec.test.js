@@ -44,6 +44,12 @@ const configured = (change) =>
     metadata.config = JSON.stringify(config);
   });
 
+test("libhpcm asks for nothing but memory that is shared", async () => {
+  assert.deepEqual(WebAssembly.Module.imports(await moduleOf("hpcm.wasm")), []);
+  const memory = { module: "env", name: "memory", kind: "memory" };
+  assert.deepEqual(WebAssembly.Module.imports(await moduleOf("hpcm-threads.wasm")), [memory]);
+});
+
 test("a tensor's bytes are those of its shape and type", () => {
   const bias = "g_a.1.bias";
   assert.equal(readSafetensors(tiny).tensors.get(bias).shape.length, 1);
