@@ -18,7 +18,6 @@ const STACK_BYTES = 2 ** 18; // of a thread that is lent
 const TYPES = ["I8", "I16", "I32", "F16", "F32"]; // hpcm_type, as weights files name them
 const STEMS = ["conv4", "conv2", "unshuffle8"]; // hpcm_stem
 const STAGES = 4;
-const CONFIG_NUMBERS = 62; // of hpcm_config
 const LATENT_STRIDE = 16;
 const LATENTS_PER_Z = 4;
 const COARSENING = [4, 2, 1]; // of y on scales 1, 2, 3
@@ -299,16 +298,17 @@ function configOf({ config, name }) {
   try {
     const numbers = fieldsOf(config);
     const wrong = numbers.find((value) => !Number.isInteger(value) || Math.abs(value) >= 2 ** 31);
-    if (numbers.length !== CONFIG_NUMBERS || wrong !== undefined) throw new TypeError(`${wrong ?? "a list"} is out of bounds`);
+    if (wrong !== undefined) throw new TypeError(`${wrong} is no number that a field can have`);
     return Int32Array.from(numbers);
   } catch (error) {
     throw new HpcmError("model", `the configuration of ${name} can't be read: ${error.message}`);
   }
 }
 
-/** Throws TypeError for what has another type than it should. */
+/** What isn't as it should be is no number, or throws TypeError. */
 function fieldsOf(config) {
   const prior = ({ before, after, tail }) => [before, after, tail];
+  const three = (values) => (values.length === 3 ? values : [NaN]);
   const truth = (value) => (typeof value === "boolean" ? Number(value) : NaN);
   const transforms = [config.analysis, config.synthesis, config.hyper_analysis, config.hyper_synthesis];
   const stages = (column) => transforms.flatMap((each) => Array.from({ length: STAGES }, (_, i) => (i < each.length ? each[i][column] : 0)));
@@ -317,7 +317,7 @@ function fieldsOf(config) {
     ...[config.M, config.N, STEMS.indexOf(config.stem)],
     ...[...transforms.map((each) => each.length), ...stages(0), ...stages(1)],
     ...[config.partial, config.ratio, config.prior_width, ...prior(config.prior_coarse)],
-    ...[...(fine === null ? [0, 0, 0, 0] : [...prior(fine), 1]), ...config.adaptor_blocks, ...config.steps],
+    ...[...(fine === null ? [0, 0, 0, 0] : [...prior(fine), 1]), ...three(config.adaptor_blocks), ...three(config.steps)],
     ...[truth(config.hierarchy), Number(config.fusion === "psi"), truth(config.context_net), truth(config.refine)],
     ...[Number(config.hyper_placement === "released"), Number(config.interpolation === "paired"), config.levels],
   ];

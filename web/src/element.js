@@ -93,7 +93,7 @@ const joined = async (pieces) => new Uint8Array(await new Blob(pieces).arrayBuff
 /** How many scales are there in the beginning of a progressive file; 0 for others, and where nothing is missing. */
 function scalesIn(data) {
   const { passes, progress } = info(data);
-  return passes > 1 && progress < 1 ? Math.floor(progress * passes) : 0;
+  return progress < 1 ? Math.floor(progress * passes) : 0;
 }
 
 if (!customElements.get("hpcm-img")) customElements.define("hpcm-img", HpcmImage);

@@ -82,6 +82,8 @@ test("a configuration's fields have their types and bounds", async () => {
   for (const [field, value] of Object.entries(wrong)) {
     assert.throws(() => made(configured((config) => (config[field] = value))), { code: "model" }, field);
   }
+  const shifted = (config) => Object.assign(config, { adaptor_blocks: [0, 0], steps: [0, 2, 3, 6] });
+  assert.throws(() => made(configured(shifted)), { code: "model" });
   for (const config of ["null", "5", "[]", "{"]) {
     assert.throws(() => new Weights(changed((header) => (header.__metadata__.config = config)), DIGEST), { code: "model" }, config);
   }

@@ -72,8 +72,8 @@ test("while a file is on its way its beginning is shown, then the whole", { skip
   assert.equal(await drawn(page), 2);
 });
 
-test("of a file that isn't progressive, or whose first scale isn't there, nothing is shown before the end", { skip: missing }, async (t) => {
-  for (const [progressive, share] of [[false, 0.9], [true, 0.01]]) {
+test("of a file that isn't progressive, or whose first scale isn't there, or that is there, nothing is shown before the end", { skip: missing }, async (t) => {
+  for (const [progressive, share] of [[false, 0.9], [true, 0.01], [true, 1]]) {
     const { site, page } = await opened(t);
     const rest = slowly(site, await prepared(page, progressive), share);
     await show(page);

@@ -238,10 +238,15 @@ test("threads that can't be started, or are of another release, are done without
     assert.equal(await coding(page, { threads: 3 }, 200), "good");
     assert.equal(asked, 3);
   }
+  await page.reload();
+  site.answers = {};
+  assert.equal(await coding(page, { threads: 3 }, 200), "good");
+  assert.equal(page.workers().length, 3);
   asked = 0;
   site.answers["worker.js"] = later(async (response, headers) => response.writeHead(200, headers).end(await readFile(join(releaseOf("two"), "worker.js"))));
   await page.reload();
   assert.equal(await coding(page, { threads: 3 }, 200), "good");
+  assert.equal(page.workers().length, 1);
 });
 
 test("a thread that fails is told, and the next call starts anew", { skip: missing }, async (t) => {

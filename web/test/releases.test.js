@@ -115,9 +115,11 @@ test("a worker of another release is told, with and without a service worker", {
 test("a portal's page never takes the place of the list of models", { skip: missing }, async (t) => {
   const { site, page, context } = await kept(t);
   assert.equal(await coding(page), "good");
-  site.answers["models/index.json"] = portal;
-  await page.reload();
-  assert.match(await coding(page), /^network: .*isn't a list of models/);
+  for (const answer of [portal, altered(() => ({ body: '{"error": "log in"}' }))]) {
+    site.answers["models/index.json"] = answer;
+    await page.reload();
+    assert.match(await coding(page), /^network: .*isn't a list of models/);
+  }
   await context.setOffline(true);
   await page.reload();
   assert.equal(await coding(page), "good");
@@ -173,7 +175,7 @@ test("the page says what is wrong in a sentence", { skip: missing }, async (t) =
     [async (site) => {
       const other = await readFile(join(releaseOf("two"), "hpcm-web.js"));
       site.answers["hpcm-web.js"] = altered(() => ({ body: other }));
-    }, /different releases: reload the page/],
+    }, /The page and its codec are of different releases/],
   ];
   for (const [prepare, text] of wrong) await sentence(t, prepare, text);
 });

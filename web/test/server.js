@@ -7,7 +7,8 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/model/assets/", import.meta.url));
-const RELEASED = Object.fromEntries(["nano-1", "lite-1", "lite-mse-1"].map((name) => [name, join(ASSETS, `${name}.safetensors`)]));
+/** Paths of the bundled models. */
+export const RELEASED = Object.fromEntries(["nano-1", "lite-1", "lite-mse-1"].map((name) => [name, join(ASSETS, `${name}.safetensors`)]));
 const ISOLATION = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const TYPES = {
   ".css": "text/css",
