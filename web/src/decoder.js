@@ -39,6 +39,16 @@ export class TileDecoder {
     return decoded.yHat;
   }
 
+  /** y of a tile on its first scale, at every fourth latent; undefined where the file ends before. It isn't checked. */
+  coarsest(box) {
+    const [first] = this.#parts(box);
+    if (!first) return undefined;
+    const { engine, container, tiling } = this;
+    const size = extent(tiling.cells(box));
+    const steps = 1 + engine.config.steps[0];
+    return this.#decodable(box, () => engine.decodeKnown(first.payload, steps, size, container.level, latentsInside(box))).known[1];
+  }
+
   #parts(box) {
     const side = this.container.tileSide;
     const columns = Math.ceil(this.container.width / side);

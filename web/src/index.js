@@ -7,15 +7,16 @@
  */
 import { progressOf, unpack, unpackHead } from "./container.js";
 import { HpcmError, checkAborted } from "./errors.js";
+import { levelOf } from "./levels.js";
 
-export { HpcmError };
+export { HpcmError, levelOf };
 
 /** Of all the sources that this module was made of. */
 export const version = __VERSION__;
 
 const MAX_THREADS = 4;
 const settings = {};
-const waiting = new Map(); // id -> {resolve, reject, onprogress, from}, from: the worker
+const waiting = new Map(); // id -> {resolve, reject, onprogress, onpart, from}, from: the worker
 let worker;
 let count = 0;
 
@@ -33,6 +34,16 @@ export function configure(given) {
 
 /** @returns {Promise<{default: string, models: {name: string, hash: string, bytes: number}[]}>} */
 export const models = () => ask("models", {});
+
+/** @param {string} model its name @returns {Promise<boolean>} whether its weights are at hand, so that it needs no network */
+export const cached = (model) => ask("cached", { model });
+
+/**
+ * Fetches a model's weights while other calls work; a call that uses the model comes afterwards.
+ * @param {string} model its name
+ * @param {{onprogress?: (share: number, bytes: number) => void, signal?: AbortSignal}} [options]
+ */
+export const preload = (model, options) => ask("preload", { model }, options);
 
 /**
  * What the header of a file says; the beginning of a file is enough.
@@ -59,12 +70,24 @@ export function info(data) {
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
  * @param {(share: number, bytes?: number) => void} [options.onprogress] 0 to 1; while a model loads, its bytes so far
  * @param {[number, number, number, number]} [options.box] left, top, right, bottom in pixels; by default the whole picture
+ * @param {(part: {data: Uint8ClampedArray, width: number, height: number, left: number, top: number}) => void} [options.onpart]
+ *   is given each part of the picture, opaque, as soon as it is decoded
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
  */
-export async function decode(data, { scale = 3, partial = false, box, onprogress, signal } = {}) {
-  const held = data instanceof Blob ? await read(data) : viewed(data);
-  return ask("decode", { data: held, scale, partial, box }, { onprogress, signal });
+export async function decode(data, { scale = 3, partial = false, box, onprogress, onpart, signal } = {}) {
+  const given = { data: await bytesOf(data), scale, partial, box, parts: Boolean(onpart) };
+  return ask("decode", given, { onprogress, onpart, signal });
+}
+
+/**
+ * A rough small picture, of which each pixel stands for 64 x 64, in about a ninth of the time: to be shown until `decode` is done.
+ * @param {Uint8Array|ArrayBuffer|Blob} data
+ * @param {{partial?: boolean, onprogress?: (share: number, bytes?: number) => void, signal?: AbortSignal}} [options]
+ * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number}>} RGBA, opaque
+ */
+export async function thumbnail(data, { partial = false, onprogress, signal } = {}) {
+  return ask("thumbnail", { data: await bytesOf(data), partial }, { onprogress, signal });
 }
 
 /**
@@ -97,7 +120,7 @@ export async function analyse(image, { model, onprogress, signal } = {}) {
     return ask(name, { handle: found.handle, ...given }, how);
   };
   return {
-    ...{ width, height, model: found.model },
+    ...{ width, height, model: found.model, levels: found.levels },
     /** @returns {Promise<Uint8Array>} */
     encode: (quality, { progressive, ...rest } = {}) => call("encode", { quality, progressive }, rest),
     free: () => void call("free").catch(() => {}),
@@ -118,6 +141,8 @@ async function pixelsOf(image) {
     throw new HpcmError("picture", `the picture can't be read: ${error.message}`);
   }
 }
+
+const bytesOf = async (data) => (data instanceof Blob ? read(data) : viewed(data));
 
 /** The bytes of a file, which may have gone from the disk. */
 async function read(blob) {
@@ -171,14 +196,14 @@ function workerAt(address) {
   }
 }
 
-async function ask(call, given, { onprogress, signal } = {}) {
+async function ask(call, given, { onprogress, onpart, signal } = {}) {
   if (!worker) start();
   const id = ++count;
   const from = worker;
   const abort = () => from.postMessage({ id, call: "abort" });
   try {
     return await new Promise((resolve, reject) => {
-      waiting.set(id, { resolve, reject, onprogress, from });
+      waiting.set(id, { resolve, reject, onprogress, onpart, from });
       from.postMessage({ id, call, given });
       signal?.addEventListener("abort", abort);
       if (signal?.aborted) abort();
@@ -189,10 +214,11 @@ async function ask(call, given, { onprogress, signal } = {}) {
   }
 }
 
-function received({ id, told, bytes, result, error }) {
+function received({ id, told, bytes, part, result, error }) {
   const job = waiting.get(id);
   if (!job) return;
   if (told !== undefined) job.onprogress?.(told, bytes);
+  else if (part) job.onpart(part);
   else if (error) job.reject(new HpcmError(error.code, error.message));
   else job.resolve(result);
 }

@@ -21,6 +21,7 @@ export class Models {
     this.base = base;
     this.core = core;
     this.codecs = new Map(); // by the SHA-256 of their weights
+    this.early = new Map(); // weights that were fetched before they are needed, by their SHA-256
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
@@ -29,14 +30,36 @@ export class Models {
     return this.listed;
   }
 
-  /** The codec of a model by its name: "nano" is the newest of nano-1, nano-2, ... @param {Job} job */
+  /** The codec of a model by its name. @param {Job} job */
   async named(name, job) {
-    const { default: standard, models } = await this.index(job.signal);
+    return this.#codec(await this.#entry(name, job.signal), job);
+  }
+
+  /** Whether a model's weights are at hand, so that it needs no network. */
+  async cached(name, signal) {
+    const entry = await this.#entry(name, signal);
+    return this.codecs.has(entry.sha256) || this.early.has(entry.sha256) || isKept(this.#urlOf(entry), entry);
+  }
+
+  /** Fetches a model's weights, which are used later. @param {Job} job */
+  async preload(name, { told = () => {}, signal }) {
+    const entry = await this.#entry(name, signal);
+    if (this.codecs.has(entry.sha256) || this.early.has(entry.sha256)) return;
+    this.early.set(entry.sha256, await weightsOf(this.#urlOf(entry), entry, told, signal));
+  }
+
+  /** What the list says of a name: "nano" is the newest of nano-1, nano-2, ... */
+  async #entry(name, signal) {
+    const { default: standard, models } = await this.index(signal);
     const wanted = name ?? standard;
     const family = models.filter((each) => each.name.replace(/-\d+$/, "") === wanted);
     const entry = models.find((each) => each.name === wanted) ?? family.at(-1);
     if (!entry) throw new HpcmError("model", `there is no model ${wanted} here: ${models.map((each) => each.name).join(", ")}`);
-    return this.#codec(entry, job);
+    return entry;
+  }
+
+  #urlOf({ file }) {
+    return new URL(file, this.base);
   }
 
   /** The codec of a model by what a file says of it. @param {{hash: string, name: string}} model @param {Job} job */
@@ -51,7 +74,8 @@ export class Models {
   async #codec(entry, { told = () => {}, signal }) {
     if (!this.codecs.has(entry.sha256)) {
       const core = await this.core(signal);
-      const data = await weightsOf(new URL(entry.file, this.base), entry, told, signal);
+      const data = this.early.get(entry.sha256) ?? (await weightsOf(this.#urlOf(entry), entry, told, signal));
+      this.early.clear();
       for (const codec of this.codecs.values()) codec.free();
       this.codecs.clear();
       this.codecs.set(entry.sha256, await Codec.load(core, data, entry.sha256));
@@ -65,7 +89,7 @@ export class Models {
  * into the cache and after it comes out: a portal answers every request with its own page, and disks forget.
  */
 async function weightsOf(url, entry, told, signal) {
-  const key = `${url}?${entry.sha256}`;
+  const key = keyOf(url, entry);
   const cache = await opened();
   const before = await keptIn(cache, key);
   if (before && (await sha256(before)) === entry.sha256) return before;
@@ -76,6 +100,12 @@ async function weightsOf(url, entry, told, signal) {
   }
   await keep(cache, key, data);
   return data;
+}
+
+const keyOf = (url, { sha256: digest }) => `${url}?${digest}`;
+
+async function isKept(url, entry) {
+  return Boolean(await (await opened())?.match(keyOf(url, entry)).catch(() => undefined));
 }
 
 /** The browser's cache of models; null where storage is forbidden, or without https. */

@@ -1,6 +1,6 @@
 /**
  * The worker: everything that takes long. Messages in: {id, call, given}, or {id, call: "abort"}. Messages out: {id, told},
- * {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only message is
+ * {id, part}, {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only message is
  * {thread, version, failures}: they compute what this one shares out.
  *
  * An error that isn't foreseen ends this worker, whose memory may be in any state: index.js starts another one.
@@ -36,18 +36,29 @@ const calls = {
     return { default: standard, models: entries.map(({ name, hash, bytes }) => ({ name, hash, bytes })) };
   },
 
-  async decode({ data, scale, partial, box }, job) {
+  cached: ({ model }, { signal }) => models.cached(model, signal),
+
+  preload: ({ model }, { told, signal }) => models.preload(model, { told, signal }),
+
+  async decode({ data, scale, partial, box, parts }, job) {
     const container = unpack(data, { partial });
     const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
-    const found = await codec.decode(container, { scale, box, told: job.working, signal: job.signal });
+    const onpart = parts ? job.part : undefined;
+    const found = await codec.decode(container, { scale, box, onpart, told: job.working, signal: job.signal });
     return { ...found, whole: isWhole(container) };
+  },
+
+  async thumbnail({ data, partial }, job) {
+    const container = unpack(data, { partial });
+    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    return codec.thumbnail(container, { told: job.working, signal: job.signal });
   },
 
   async analyse({ image, model }, job) {
     const codec = await models.named(model, job.loading);
     const latents = await codec.analyse(image, { told: job.working, signal: job.signal });
     analysed.set(++handles, { model: codec.model, latents });
-    return { handle: handles, model: codec.model.name };
+    return { handle: handles, model: codec.model.name, levels: codec.levels };
   },
 
   async encode({ handle, quality, progressive }, job) {
@@ -121,6 +132,7 @@ function run({ thread, version, failures }) {
   }
 }
 
+const ASIDE = ["models", "cached", "preload"]; // they use no model's memory, and don't wait for those that do
 let queue = Promise.resolve(); // one call after the other: they share the model's memory
 
 self.onmessage = ({ data }) => {
@@ -135,13 +147,16 @@ self.onmessage = ({ data }) => {
   }
   const abort = new AbortController();
   aborts.set(id, abort);
-  queue = queue.then(() => answer(id, call, given, abort.signal)).finally(() => aborts.delete(id));
+  const begin = () => answer(id, call, given, abort.signal).finally(() => aborts.delete(id));
+  if (ASIDE.includes(call)) begin();
+  else queue = queue.then(begin);
 };
 
 async function answer(id, call, given, signal) {
   const told = (share, bytes) => self.postMessage({ id, told: share, bytes });
   const job = {
-    signal,
+    ...{ signal, told },
+    part: (part) => self.postMessage({ id, part }, [part.data.buffer]),
     loading: { told: (share, bytes) => told(LOADING * share, bytes), signal },
     working: (share) => told(LOADING + (1 - LOADING) * share),
   };

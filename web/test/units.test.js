@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { pack, tileBoxes, unpack, unpackHead } from "../src/container.js";
 import { decodeGrey, encodeGrey } from "../src/png.js";
+import { levelOf } from "../src/levels.js";
 import { readSafetensors } from "../src/weights.js";
 import { Reader, crc32, varint } from "../src/wire.js";
 
@@ -57,4 +58,11 @@ test("an alpha channel comes back", async () => {
 test("a damaged weights file is told", () => {
   assert.throws(() => readSafetensors(new Uint8Array(100).fill(255)), { code: "model" });
   assert.throws(() => readSafetensors(golden("tiny.safetensors").subarray(0, 5000)), { code: "model" });
+});
+
+test("qualities 1 to 100 have equal shares of the levels", () => {
+  const levels = Array.from({ length: 100 }, (_, i) => levelOf(i + 1, 64));
+  assert.deepEqual([levels[0], levels[48], levels[49], levels[50], levels[99]], [0, 31, 31, 32, 63]);
+  assert.equal(new Set(levels).size, 64);
+  for (const quality of [0, 101, 1.5, "50"]) assert.throws(() => levelOf(quality, 64), { code: "usage" });
 });
