@@ -4,13 +4,13 @@
  *     index.html, style.css, app.js, theme.js, rivals-worker.js, offline.js, icon.svg, samples/    the page
  *     hpcm-web.js, worker.js, hpcm.wasm, hpcm-threads.wasm    the module, its worker, and libhpcm for one thread and several
  *     hpcm-img.js                                             the element
- *     licenses.txt                                            of what others wrote: @noble/hashes
+ *     licenses.txt                                            of what others wrote: @noble/hashes, client-zip
  *
  * `python core/build.py --wasm` compiles libhpcm into build/wasm before. The page and the element import hpcm-web.js, so
  * that the module is there once. A version is made of all sources: page, worker and .wasm files work with their own alone.
  */
 import { createHash } from "node:crypto";
-import { copyFile, cp, mkdir, readFile, readdir, rm, stat } from "node:fs/promises";
+import { copyFile, cp, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build as bundle } from "esbuild";
@@ -63,11 +63,18 @@ export async function build(out = join(HERE, "dist"), mark = "") {
   for (const name of WASM) await copyFile(join(CORE, name), join(out, name));
   await bundles(out, define);
   for (const file of ["index.html", "icon.svg"]) await copyFile(join(PAGE, file), join(out, file));
-  await copyFile(join(HERE, "node_modules/@noble/hashes/LICENSE"), join(out, "licenses.txt"));
+  await writeFile(join(out, "licenses.txt"), await licenses());
   await cp(join(PAGE, "samples"), join(out, "samples"), { recursive: true });
   const files = JSON.stringify(await integrities(out));
   await bundle({ ...shared(out, { ...define, __FILES__: files }), entryPoints: [join(PAGE, "offline.js")], format: "iife" });
   return sizes(out);
+}
+
+/** What those ask for whose code is in here. */
+async function licenses() {
+  const files = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
+  const texts = Object.entries(files).map(async ([name, file]) => `${name}\n\n${await readFile(join(HERE, "node_modules", name, file), "utf8")}`);
+  return (await Promise.all(texts)).join("\n\n");
 }
 
 /** What the service worker keeps: each file as `integrity` of a request asks for it. */

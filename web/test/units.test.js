@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
+import { savingOf } from "../page/format.js";
 import { pack, tileBoxes, unpack, unpackHead } from "../src/container.js";
 import { decodeGrey, encodeGrey } from "../src/png.js";
 import { levelOf } from "../src/levels.js";
@@ -65,4 +66,14 @@ test("qualities 1 to 100 have equal shares of the levels", () => {
   assert.deepEqual([levels[0], levels[48], levels[49], levels[50], levels[99]], [0, 31, 31, 32, 63]);
   assert.equal(new Set(levels).size, 64);
   for (const quality of [0, 101, 1.5, "50"]) assert.throws(() => levelOf(quality, 64), { code: "usage" });
+});
+
+test("a saving is said in words", () => {
+  const said = (before, after) => savingOf(before, after, "the JPEG you opened").join("; ");
+  assert.equal(said(120_000, 10_000), "12 times smaller; 92% less than the JPEG you opened");
+  assert.equal(said(25_000, 10_000), "2.5 times smaller; 60% less than the JPEG you opened");
+  assert.equal(said(15_000, 10_000), "33% smaller; than the JPEG you opened");
+  assert.equal(said(10_000, 10_010), "as large; as the JPEG you opened");
+  assert.equal(said(10_000, 13_000), "30% larger; than the JPEG you opened");
+  assert.equal(said(10_000, 31_000), "3.1 times as large; as the JPEG you opened");
 });
