@@ -106,6 +106,32 @@ test("other settings compress the pictures of a list again", { skip: missing }, 
   assert.deepEqual(await calls(p, ["analyse"]), ["analyse nano-1", "analyse nano-1", "analyse lite-mse-1"]);
 });
 
+test("what is finished with settings of before is done again", { skip: missing }, async (t) => {
+  const compressed = async (begin, change) => {
+    const p = await page(t, { ...QUICK, change });
+    await p.evaluate(() => { // what is under way isn't stopped in time
+      const { postMessage } = Worker.prototype;
+      Worker.prototype.postMessage = function (message, ...rest) {
+        if (message.call !== "abort") postMessage.call(this, message, ...rest);
+      };
+    });
+    await open(p, [samples[0], golden("progressive.hpcm")]);
+    await begin(p);
+    await p.fill("#quality", "90");
+    return p;
+  };
+  const line = held();
+  const p = await compressed(
+    (p) => shows(p, "#entries .state", /^Loading the quick model/),
+    (server) => (server.answers["models/nano-1.safetensors"] = line.answer),
+  );
+  line.release();
+  await worked(p);
+  const q = await compressed(worked);
+  await worked(q);
+  assert.deepEqual(await sizes(p), await sizes(q));
+});
+
 test("a list is stopped as a whole, and goes on", { skip: missing }, async (t) => {
   const line = held();
   const p = await page(t, { ...QUICK, change: (server) => (server.answers["models/nano-1.safetensors"] = line.answer) });
