@@ -35,7 +35,7 @@ const MANY = 2; // times as small: more is said as such, less in percent
  */
 export function savingOf(before, after, what) {
   const times = Math.max(before, after) / Math.min(before, after);
-  const number = times < 10 ? times.toFixed(1) : times.toFixed(0);
+  const number = times < 10 ? Number(times.toFixed(1)) : Math.round(times);
   const less = percent(1 - after / before);
   if (percent(times - 1) === "0%") return ["as large", `as ${what}`];
   if (after > before) return times < MANY ? [`${percent(times - 1)} larger`, `than ${what}`] : [`${number} times as large`, `as ${what}`];
