@@ -73,8 +73,9 @@ export async function build(out = join(HERE, "dist"), mark = "") {
 /** What those ask for whose code is in here. */
 async function licenses() {
   const files = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
-  const texts = Object.entries(files).map(async ([name, file]) => `${name}\n\n${await readFile(join(HERE, "node_modules", name, file), "utf8")}`);
-  return (await Promise.all(texts)).join("\n\n");
+  const read = ([name, file]) => readFile(join(HERE, "node_modules", name, file), "utf8");
+  const texts = await Promise.all(Object.entries(files).map(read));
+  return Object.keys(files).map((name, i) => `${name}\n\n${texts[i]}`).join("\n\n");
 }
 
 /** What the service worker keeps: each file as `integrity` of a request asks for it. */

@@ -53,7 +53,9 @@ async function offerModels(error) {
   if (error) notes.fail(error);
   panel.offer(listed.models);
   const [first, better] = await planOf(listed).catch(() => []);
-  if (better) $("weight").textContent = `The first one fetches a model of ${sizeOf(first.bytes)}, then ${better.called} of ${sizeOf(better.bytes)}.`;
+  if (!better) return;
+  const [small, large] = [first, better].map(({ bytes }) => sizeOf(bytes));
+  $("weight").textContent = `The first one fetches a model of ${small}, then ${better.called} of ${large}.`;
 }
 
 /** @param {Blob[]} files */

@@ -13,8 +13,9 @@ export class Comparison {
   #compared = {}; // the last difference, and of what
 
   constructor() {
-    const card = (side) => new Side(document.querySelector(`.side[data-side="${side}"]`), (kind) => this.#choose(side, kind));
-    this.cards = Object.fromEntries(SIDES.map((side) => [side, card(side)]));
+    const elements = SIDES.map((side) => [side, document.querySelector(`.side[data-side="${side}"]`)]);
+    const cards = elements.map(([side, element]) => [side, new Side(element, (kind) => this.#choose(side, kind))]);
+    this.cards = Object.fromEntries(cards);
     this.view = new View($("stage"), $("canvas"), () => this.#showView());
   }
 

@@ -38,7 +38,8 @@ export function savingOf(before, after, what) {
   const number = times < 10 ? Number(times.toFixed(1)) : Math.round(times);
   const less = percent(1 - after / before);
   if (percent(times - 1) === "0%") return ["as large", `as ${what}`];
-  if (after > before) return times < MANY ? [`${percent(times - 1)} larger`, `than ${what}`] : [`${number} times as large`, `as ${what}`];
+  if (after > before && times < MANY) return [`${percent(times - 1)} larger`, `than ${what}`];
+  if (after > before) return [`${number} times as large`, `as ${what}`];
   return times < MANY ? [`${less} smaller`, `than ${what}`] : [`${number} times smaller`, `${less} less than ${what}`];
 }
 

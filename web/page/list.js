@@ -43,7 +43,7 @@ export class List {
   #paintRow(made, entry) {
     const { row } = made;
     row.dataset.state = entry.state;
-    row.querySelector(".state").textContent = entry.state === "working" ? (entry.line ?? STATES.working) : STATES[entry.state];
+    row.querySelector(".state").textContent = (entry.state === "working" && entry.line) || STATES[entry.state];
     row.querySelector(".sizes").textContent = sizesOf(entry);
     row.querySelector("button").disabled = entry.state === "failed";
     if (made.thumbnail === entry.thumbnail) return;

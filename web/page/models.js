@@ -19,10 +19,11 @@ export function modelOf({ hash, model }, models) {
   return models.find((each) => each.hash === hash) ?? { name: model, bytes: 0, label: model, called: model };
 }
 
-const UNLISTED = { name: undefined, bytes: 0, label: "hpcm", called: "the model" }; // where there is no list: the module tells why
+/** Where there is no list: the module tells why. */
+const UNLISTED = { name: undefined, bytes: 0, label: "hpcm", called: "the model" };
 
 /**
- * The models that compress a picture, one after the other: where the default has to be fetched, a smaller one comes first.
+ * The models that compress a picture, one after the other: a smaller one comes first where the default has to be fetched.
  * @param {{default: string, models: object[]}} listed
  * @param {string} [chosen] the name of the one that somebody chose
  */

@@ -63,7 +63,8 @@ export class Notes {
 
   /** The focus isn't lost with a button that goes. */
   #hide(note) {
-    if (note.contains(document.activeElement)) for (const heading of document.querySelectorAll("h1")) heading.focus(); // one is seen
+    const focused = note.contains(document.activeElement);
     note.hidden = true;
+    if (focused) for (const heading of document.querySelectorAll("h1")) heading.focus(); // the one that is seen takes it
   }
 }

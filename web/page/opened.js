@@ -1,6 +1,6 @@
 /**
- * A .hpcm file that was opened. It is decoded whole; its coarse scales when they are chosen. A large picture is shown roughly
- * at first, and then part by part:
+ * A .hpcm file that was opened. It is decoded whole; its coarse scales when they are chosen. A large picture is shown
+ * roughly at first, and then part by part:
  *
  *     thumbnail --> parts, as they come --> the picture
  */

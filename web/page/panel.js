@@ -48,8 +48,8 @@ export class Panel {
 
   #paintPicture(subject) {
     const { data, picture } = subject;
-    const saving = data && picture ? savingOf(picture.bytes, data.length, `the ${formatOf(picture.type)} you opened`) : [];
-    this.#paintSaving(saving);
+    const before = picture && `the ${formatOf(picture.type)} you opened`;
+    this.#paintSaving(data && picture ? savingOf(picture.bytes, data.length, before) : []);
     this.#link(subject);
     $("save-png").disabled = !subject.decoded;
   }

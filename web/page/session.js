@@ -1,10 +1,10 @@
 /**
- * One picture being compressed: the networks look at it once, then each level is quick. The latest level wins: what is under
- * way for an earlier one is dropped. Where the wanted model has to be fetched, a smaller one answers first:
+ * One picture being compressed: the networks look at it once, then each level is quick. The latest level wins: what is
+ * under way for an earlier one is dropped. Where the wanted model has to be fetched, a smaller one answers first:
  *
- *     look (quick) --> encode --> decode, compare --> fetch the better model --> look (better) --> encode --> decode, compare
- *                        ^             |
- *                        +--- slider --+
+ *     look with the quick model --> encode --> decode, compare --> fetch the better model, look with that --> ...
+ *                                     ^             |
+ *                                     +--- slider --+
  */
 import { analyse, decode, levelOf, preload } from "hpcm-web";
 import { shareOf } from "./format.js";
@@ -39,7 +39,8 @@ export class Session {
 
   /**
    * @param picture of readPicture
-   * @param {{plan: object[], quality: number, rivals, kinds: string[]}} setting plan: models, the last of which is wanted
+   * @param {{plan: object[], quality: number, rivals, kinds: string[]}} setting plan: models, the last of which is
+   *   wanted
    */
   constructor(picture, setting) {
     Object.assign(this, setting);
@@ -210,7 +211,8 @@ export class Session {
     const [quick, better] = this.plan;
     this.#fetching = true;
     try {
-      const onprogress = (share, bytes) => this.#whisper(`From ${quick.called} for now. Loading ${better.called}: ${shareOf(bytes, better.bytes)}`, share);
+      const task = `From ${quick.called} for now. Loading ${better.called}`;
+      const onprogress = (share, bytes) => this.#whisper(`${task}: ${shareOf(bytes, better.bytes)}`, share);
       await preload(better.name, { onprogress, signal: this.#work.signal });
       if (this.plan[1] === better) this.use([better]);
     } catch (error) {

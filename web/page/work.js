@@ -1,6 +1,7 @@
 /**
- * Steps that are done one after the other until none is left. `next` says which is next, so that a change takes effect with
- * the next step. What was stopped goes on when it is started again, and what was lost with the codec's worker is done once more.
+ * Steps that are done one after the other until none is left. `next` says which is next, so that a change takes effect
+ * with the next step. What was stopped goes on when it is started again, and what was lost with the codec's worker is done
+ * once more.
  */
 export class Work {
   #running = false;
@@ -10,8 +11,11 @@ export class Work {
   #on;
 
   /**
-   * @param {{next: () => (() => Promise<void>)|undefined, lose?: () => void, fail: (error: Error) => void, rest: () => void}} on
-   *   lose: the worker has ended. fail: a step has failed. rest: nothing is left to do
+   * @param {object} on
+   * @param {() => (() => Promise<void>)|undefined} on.next
+   * @param {() => void} [on.lose] the worker has ended
+   * @param {(error: Error) => void} on.fail a step has failed
+   * @param {() => void} on.rest nothing is left to do
    */
   constructor(on) {
     this.#on = on;

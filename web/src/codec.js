@@ -114,8 +114,8 @@ export class Codec {
    * @param {object} options
    * @param {1|2|3} [options.scale] of a progressive file so many scales are decoded
    * @param {[number, number, number, number]} [options.box] left, top, right, bottom; by default all
-   * @param {(part: Pixels & {left: number, top: number}) => void} [options.onpart] is given each part of the picture, opaque,
-   *   as soon as it is decoded
+   * @param {(part: Pixels & {left: number, top: number}) => void} [options.onpart] is given each part of the picture,
+   *   opaque, as soon as it is decoded
    * @returns {Promise<Pixels>}
    */
   async decode(container, { scale = PASSES, box, onpart, told = () => {}, signal } = {}) {

@@ -46,7 +46,8 @@ export class TileDecoder {
     const { engine, container, tiling } = this;
     const size = extent(tiling.cells(box));
     const steps = 1 + engine.config.steps[0];
-    return this.#decodable(box, () => engine.decodeKnown(first.payload, steps, size, container.level, latentsInside(box))).known[1];
+    const coded = [first.payload, steps, size, container.level, latentsInside(box)];
+    return this.#decodable(box, () => engine.decodeKnown(...coded)).known[1];
   }
 
   #parts(box) {

@@ -35,7 +35,11 @@ export function configure(given) {
 /** @returns {Promise<{default: string, models: {name: string, hash: string, bytes: number}[]}>} */
 export const models = () => ask("models", {});
 
-/** @param {string} model its name @returns {Promise<boolean>} whether its weights are at hand, so that it needs no network */
+/**
+ * Whether a model's weights are at hand, so that it needs no network.
+ * @param {string} model its name
+ * @returns {Promise<boolean>}
+ */
 export const cached = (model) => ask("cached", { model });
 
 /**
@@ -70,8 +74,8 @@ export function info(data) {
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
  * @param {(share: number, bytes?: number) => void} [options.onprogress] 0 to 1; while a model loads, its bytes so far
  * @param {[number, number, number, number]} [options.box] left, top, right, bottom in pixels; by default the whole picture
- * @param {(part: {data: Uint8ClampedArray, width: number, height: number, left: number, top: number}) => void} [options.onpart]
- *   is given each part of the picture, opaque, as soon as it is decoded
+ * @param {(part: object) => void} [options.onpart] is given each part of the picture as soon as it is decoded: {data, width,
+ *   height, left, top}, opaque
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
  */
@@ -81,7 +85,8 @@ export async function decode(data, { scale = 3, partial = false, box, onprogress
 }
 
 /**
- * A rough small picture, of which each pixel stands for 64 x 64, in about a ninth of the time: to be shown until `decode` is done.
+ * A rough small picture, of which each pixel stands for 64 x 64, in about a ninth of the time: to be shown until `decode`
+ * is done.
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {{partial?: boolean, onprogress?: (share: number, bytes?: number) => void, signal?: AbortSignal}} [options]
  * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number}>} RGBA, opaque

@@ -1,6 +1,6 @@
 /**
- * A small picture of a file, long before the picture itself is decoded. Each of its pixels stands for 64 x 64, and has the
- * colour of the first 16 x 16 of them.
+ * A small picture of a file, long before the picture itself is decoded. Each of its pixels stands for 64 x 64, and has
+ * the colour of the first 16 x 16 of them.
  *
  *     first steps of each tile --> y at every fourth row and column of latents
  *                              --> g_s takes it for all latents of a picture of a quarter of the width and height

@@ -1,7 +1,7 @@
 /**
  * The worker: everything that takes long. Messages in: {id, call, given}, or {id, call: "abort"}. Messages out: {id, told},
- * {id, part}, {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only message is
- * {thread, version, failures}: they compute what this one shares out.
+ * {id, part}, {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only
+ * message is {thread, version, failures}: they compute what this one shares out.
  *
  * An error that isn't foreseen ends this worker, whose memory may be in any state: index.js starts another one.
  */

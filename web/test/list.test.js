@@ -2,19 +2,23 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { unpack } from "../src/container.js";
 import { crc32 } from "../src/wire.js";
 import { missing } from "./chromium.js";
-import { PHONE, QUICK, calls, download, held, loseWorker, open, page, pathOf, sample, settled, shows } from "./page.js";
+import { PHONE, QUICK, calls, download, golden, held, loseWorker, open, page, pathOf, sample, settled, shows } from "./page.js";
 
 const FINGER = 44; // CSS pixels
-const golden = (name) => new URL(`../../tests/golden/${name}`, import.meta.url).pathname;
-const samples = ["parrots.webp", "plane.webp"].map((name) => new URL(`../page/samples/${name}`, import.meta.url).pathname);
+const NANO = "models/nano-1.safetensors";
+const samples = ["parrots", "plane"].map((name) => fileURLToPath(new URL(`../page/samples/${name}.webp`, import.meta.url)));
 
 const states = (p) => p.locator("#entries li").evaluateAll((rows) => rows.map((row) => row.dataset.state));
 const sizes = (p) => p.locator("#entries .sizes").allInnerTexts();
 const worked = (p) =>
-  p.waitForFunction(() => document.querySelector("#entries li") && !document.querySelector('[data-state="waiting"], [data-state="working"]'));
+  p.waitForFunction(() => {
+    const states = [...document.querySelectorAll("#entries li")].map((row) => row.dataset.state);
+    return states.length && states.every((state) => state === "done" || state === "failed");
+  });
 const listed = (p) => p.waitForSelector('body[data-view="list"]');
 
 /** The files in a zip without compression, by name. */
@@ -26,10 +30,8 @@ function unzipped(data) {
   const files = {};
   let at = view.getUint32(end + 16, true);
   for (let left = view.getUint16(end + 10, true); left; left--) {
-    const [method, crc, size, name, extra, comment, offset] = [
-      ...[view.getUint16(at + 10, true), view.getUint32(at + 16, true), view.getUint32(at + 24, true)],
-      ...[view.getUint16(at + 28, true), view.getUint16(at + 30, true), view.getUint16(at + 32, true), view.getUint32(at + 42, true)],
-    ];
+    const [method, name, extra, comment] = [10, 28, 30, 32].map((field) => view.getUint16(at + field, true));
+    const [crc, size, offset] = [16, 24, 42].map((field) => view.getUint32(at + field, true));
     const begin = offset + 30 + view.getUint16(offset + 26, true) + view.getUint16(offset + 28, true);
     const file = data.subarray(begin, begin + size);
     assert.deepEqual([method, crc], [0, crc32(file)]);
@@ -75,7 +77,7 @@ test("an entry opens in the comparison, and Back leads to the list", { skip: mis
   await settled(p);
   await p.goBack();
   await listed(p);
-  assert.equal(await p.evaluate(() => document.activeElement.closest("li").querySelector(".name").textContent), "plane.webp");
+  assert.equal(await p.locator("button:focus .name").innerText(), "plane.webp");
   assert.equal(await p.inputValue("#quality"), "20");
   assert.deepEqual(await sizes(p), before);
 
@@ -123,7 +125,7 @@ test("what is finished with settings of before is done again", { skip: missing }
   const line = held();
   const p = await compressed(
     (p) => shows(p, "#entries .state", /^Loading the quick model/),
-    (server) => (server.answers["models/nano-1.safetensors"] = line.answer),
+    (server) => (server.answers[NANO] = line.answer),
   );
   line.release();
   await worked(p);
@@ -134,7 +136,7 @@ test("what is finished with settings of before is done again", { skip: missing }
 
 test("a list is stopped as a whole, and goes on", { skip: missing }, async (t) => {
   const line = held();
-  const p = await page(t, { ...QUICK, change: (server) => (server.answers["models/nano-1.safetensors"] = line.answer) });
+  const p = await page(t, { ...QUICK, change: (server) => (server.answers[NANO] = line.answer) });
   await open(p, samples);
   await shows(p, "#entries .state", /^Loading the quick model/);
   await p.keyboard.press("Escape");
@@ -150,7 +152,7 @@ test("a list is stopped as a whole, and goes on", { skip: missing }, async (t) =
 
 test("if the worker ends an entry of a list is done again", { skip: missing }, async (t) => {
   const line = held();
-  const change = (server) => (server.answers["models/nano-1.safetensors"] = line.answer);
+  const change = (server) => (server.answers[NANO] = line.answer);
   const p = await page(t, { ...QUICK, change, allowed: /nonsense|not a function/ });
   await open(p, samples);
   await shows(p, "#entries .state", /^Loading the quick model/);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before } from "node:test";
+import { fileURLToPath } from "node:url";
 import { build } from "../build.js";
 import { launch, missing } from "./chromium.js";
 import { linkModels, serve, temporary } from "./server.js";
@@ -33,10 +34,13 @@ after(async () => {
 /** The path of a file that the test makes, or that the site has ("site/..."). */
 export const pathOf = (name) => join(folder, name);
 
+/** The path of a file of tests/golden. */
+export const golden = (name) => fileURLToPath(new URL(`../../tests/golden/${name}`, import.meta.url));
+
 /**
  * A page in a profile of its own; the test fails if it logs an error.
- * @param {object} [options] of the browser's context, and of ours: standard: the default model; change: what is done to the
- *   server before; allowed: errors that may be logged
+ * @param {object} [options] of the browser's context, and of ours: standard: the default model; change: what is done to
+ *   the server before; allowed: errors that may be logged
  */
 export async function page(t, { standard = "lite-1", change = () => {}, allowed = /^$/, ...options } = {}) {
   const server = await serve(join(folder, "site"), "/some/path/");
@@ -72,16 +76,22 @@ function recordCalls() {
   };
 }
 
-/** What the codec was asked for: "analyse nano-1", "decode", ... */
+/** What the codec was asked for: "analyse nano-1", "decode", ... @param {string[]} wanted names of calls */
 export const calls = (page, wanted) =>
-  page.evaluate((wanted) => window.calls.filter(([call]) => wanted.includes(call)).map(([call, { model }]) => (model ? `${call} ${model}` : call)), wanted);
+  page.evaluate((wanted) => {
+    const asked = window.calls.filter(([call]) => wanted.includes(call));
+    return asked.map(([call, { model }]) => (model ? `${call} ${model}` : call));
+  }, wanted);
 
 /** Ends the codec's worker, by something that it doesn't foresee. */
-export const loseWorker = (page) => page.evaluate(() => window.codec.postMessage({ id: -1, call: "nonsense", given: {} }));
+export const loseWorker = (page) =>
+  page.evaluate(() => window.codec.postMessage({ id: -1, call: "nonsense", given: {} }));
 
-/** The text of an element, when it is as wanted. */
-export const shows = (page, selector, wanted) =>
-  page.waitForFunction(([selector, source]) => new RegExp(source).test(document.querySelector(selector).innerText), [selector, wanted.source]);
+/** Waits until an element's text is as wanted. @param {RegExp} wanted */
+export function shows(page, selector, wanted) {
+  const is = ([selector, source]) => new RegExp(source).test(document.querySelector(selector).innerText);
+  return page.waitForFunction(is, [selector, wanted.source]);
+}
 
 /** Holds an answer back until `release` is called; half of it, so that something is on its way. */
 export function held() {
@@ -99,7 +109,10 @@ export function held() {
 
 /** Waits until all that is on the screen belongs to what the slider and the model say. */
 export const settled = (page) =>
-  page.waitForFunction(() => !document.querySelector("#save-png").disabled && !document.querySelector(".stale, #status:not([hidden])"));
+  page.waitForFunction(() => {
+    const working = document.querySelector(".stale, #status:not([hidden])");
+    return !working && !document.querySelector("#save-png").disabled;
+  });
 
 export async function sample(page, name = "plane.webp") {
   await page.click(`[data-sample="${name}"]`);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { missing } from "./chromium.js";
-import { QUICK, calls, download, held, loseWorker, open, page, pathOf, sample, settled, shows } from "./page.js";
+import { QUICK, calls, download, golden, held, loseWorker, open, page, sample, settled, shows } from "./page.js";
 
 const [NANO, LITE] = ["models/nano-1.safetensors", "models/lite-1.safetensors"];
 const NOWHERE = (response, headers) => response.writeHead(404, headers).end("not here");
@@ -124,7 +124,7 @@ test("Back leads to the start and Forward to the picture, which stays in memory"
   assert.equal(await p.locator("#saving").innerText(), saving);
   assert.deepEqual(await calls(p, ["analyse", "encode", "decode"]), ["analyse nano-1", "encode", "decode"]);
 
-  await open(p, new URL("../../tests/golden/progressive.hpcm", import.meta.url).pathname); // it takes the picture's place
+  await open(p, golden("progressive.hpcm")); // it takes the picture's place
   await p.waitForSelector('body[data-view="opened"]');
   await p.goBack();
   assert.equal(await view(p), "start");
@@ -149,7 +149,7 @@ test("the button hpcm leads to the start, and a page that is loaded again begins
 
 test("a file is shown whole, without a divider; its coarse scales are decoded when they are chosen", { skip: missing }, async (t) => {
   const p = await page(t, QUICK);
-  await open(p, new URL("../../tests/golden/progressive.hpcm", import.meta.url).pathname);
+  await open(p, golden("progressive.hpcm"));
   await p.waitForSelector('body[data-view="opened"]');
   await settled(p);
   assert.equal(await p.isVisible("#divider"), false);
@@ -159,7 +159,8 @@ test("a file is shown whole, without a divider; its coarse scales are decoded wh
   await p.selectOption('.side[data-side="left"] select', "scale-1");
   await shows(p, "#tag-left", /^scale 1 of 3$/);
   assert.equal(await p.isVisible("#divider"), true);
-  assert.deepEqual(await p.evaluate(() => window.calls.filter(([call]) => call === "decode").map(([, { scale }]) => scale)), [3, 1]);
+  const scales = () => window.calls.filter(([call]) => call === "decode").map(([, { scale }]) => scale);
+  assert.deepEqual(await p.evaluate(scales), [3, 1]);
   await p.keyboard.press("d");
   assert.match(await p.getAttribute("#canvas", "aria-label"), /^Difference of scale 1 of 3 and hpcm$/);
 });
@@ -200,7 +201,7 @@ test("a large file is shown roughly at first, then part by part", { skip: missin
 });
 
 test("what is under way can be stopped, by the button and by Escape, and goes on", { skip: missing }, async (t) => {
-  const file = new URL("../../tests/golden/nano-1.hpcm", import.meta.url).pathname;
+  const file = golden("nano-1.hpcm");
   for (const [begin, stop] of [
     [(p) => p.click('[data-sample="plane.webp"]'), (p) => p.click("#status button")],
     [(p) => open(p, file), (p) => p.keyboard.press("Escape")],
@@ -246,10 +247,10 @@ test("if the worker ends a picture is begun again by itself, once", { skip: miss
 
 test("that a file was cut is no error", { skip: missing }, async (t) => {
   const p = await page(t, QUICK);
-  const data = await readFile(new URL("../../tests/golden/progressive.hpcm", import.meta.url));
+  const data = await readFile(golden("progressive.hpcm"));
   await open(p, { name: "cut.hpcm", mimeType: "", buffer: data.subarray(0, data.length * 0.8) });
   await shows(p, "#notice", /^cut.hpcm was cut. It is shown as far as it goes./);
   assert.equal(await p.isVisible("#error"), false);
-  const colours = await p.evaluate(() => ["#notice", "body"].map((each) => getComputedStyle(document.querySelector(each)).color));
-  assert.equal(colours[0], colours[1]);
+  const colour = (selector) => p.locator(selector).evaluate((element) => getComputedStyle(element).color);
+  assert.equal(await colour("#notice"), await colour("body"));
 });
