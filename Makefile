@@ -64,7 +64,8 @@ $(WEB_READY): web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
 	touch $@
 
-page: $(WEB_READY)
+page: $(WEB_READY) $(CORE_READY)
+	$(BIN)/python core/build.py --wasm
 	cd web && node build.js
 	rm -rf src/hpcm/serve/page
 	cp -r web/dist src/hpcm/serve/page

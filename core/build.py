@@ -2,6 +2,7 @@
 
     --target TAG      for another platform, by the tag of its wheels (win_amd64); needs the package `ziglang`
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
+    --wasm            hpcm.wasm and hpcm-threads.wasm, for browsers, into build/wasm; needs the package `ziglang`
     --sanitize        with the address and undefined-behaviour sanitizers, for tests
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --alone           a program without them, which loads a library
@@ -42,6 +43,19 @@ TARGETS = {  # the tag of a wheel: zig's name of the platform. They are the olde
     "win_amd64": "x86_64-windows-gnu",
     "win_arm64": "aarch64-windows-gnu",
 }
+OTHERS = {"wasm32": "wasm32-wasi"}  # platforms without wheels
+WASM = {  # files for browsers: the processor's further features, and what the linker is told besides
+    "hpcm.wasm": ("", ()),
+    "hpcm-threads.wasm": ("+atomics", ("--shared-memory", "--import-memory", "--export=__stack_pointer")),
+}
+WASM_FEATURES = "generic+simd128+bulk_memory+mutable_globals+sign_ext+nontrapping_fptoint"
+WASM_LINKING = (
+    "--no-entry",
+    "--export-dynamic",
+    "-z",
+    "stack-size=1048576",
+    "--max-memory=2147483648",  # JavaScript has places as int32
+)
 FLAGS = [
     "-std=gnu11",
     "-O3",
@@ -66,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--wasm", action="store_true")
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
@@ -73,7 +88,9 @@ def main() -> None:
     options = parser.parse_args()
     flags = SANITIZE if options.sanitize else []
     try:
-        if options.fuzz:
+        if options.wasm:
+            build_wasm(options.output or BUILD / "wasm")
+        elif options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
         elif options.program:
             output = options.output or BUILD / options.program.stem
@@ -126,7 +143,7 @@ def build(
     """
     compiler = zig(target) if target else find_compiler(flags)
     made_for = target or this_platform()
-    library = [] if alone else [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
+    library = [] if alone else _sources()
     sources = [*library, *(file.resolve() for file in program)]
     if program:
         linking = _loading(made_for) if alone else []
@@ -152,6 +169,26 @@ def build(
         linked.replace(output)  # as a whole: another process may have the old one open
 
 
+def build_wasm(folder: Path, *, flags: Sequence[str] = ()) -> None:
+    """The files of WASM, for browsers, into a folder. Raises as `build`."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [os.path.relpath(source, CORE) for source in _sources()]
+    flags = [flag for flag in (*FLAGS, *flags) if flag != "-fPIC"]
+
+    def made(name: str) -> None:
+        features, linking = WASM[name]
+        target = [*zig("wasm32"), f"-mcpu={WASM_FEATURES}{features}", "-mexec-model=reactor", "-s"]
+        told = ",".join(("-Wl", *WASM_LINKING, *linking))
+        with TemporaryDirectory(dir=folder, prefix=".build-") as building:
+            linked = Path(building, name)
+            _run([*target, told, *flags, "-I.", *sources, "-o", str(linked)])
+            linked.replace(folder / name)  # as a whole: a server may have the old one open
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(made, WASM))
+
+
 def build_fuzzer(name: str, output: Path) -> None:
     """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
     test = CORE / "test"
@@ -159,6 +196,10 @@ def build_fuzzer(name: str, output: Path) -> None:
         build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, FUZZER])
     except FileNotFoundError:
         build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE)
+
+
+def _sources() -> list[Path]:
+    return [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
 
 
 def find_compiler(flags: Sequence[str] = ()) -> list[str]:
@@ -182,7 +223,7 @@ def zig(target: str) -> list[str]:
     """Zig's clang. Unless it is given a target it would compile for this very processor. Raises FileNotFoundError."""
     if not importlib.util.find_spec("ziglang"):
         raise FileNotFoundError(ZIG_IS_MISSING)
-    return [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], "-fno-sanitize=all"]
+    return [sys.executable, "-m", "ziglang", "cc", "-target", (TARGETS | OTHERS)[target], "-fno-sanitize=all"]
 
 
 def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:

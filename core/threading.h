@@ -1,5 +1,5 @@
-/* Mutexes, conditions, threads, and what is done once: POSIX threads, or Windows' own. Functions that can't fail where they
- * are used return nothing. */
+/* Mutexes, conditions, threads, and what is done once: POSIX threads, Windows' own, or those that a web page lends.
+ * Functions that can't fail where they are used return nothing. */
 #ifndef HPCM_THREADING_H
 #define HPCM_THREADING_H
 
@@ -75,6 +75,48 @@ static inline int hpcm_thread_start(hpcm_thread *thread, hpcm_thread_result (*ru
 static inline void hpcm_thread_join(hpcm_thread thread) {
     WaitForSingleObject(thread, INFINITE);
     CloseHandle(thread);
+}
+
+#elif defined(__wasm__)
+
+#include <stdatomic.h>
+
+typedef atomic_int hpcm_mutex, hpcm_condition; /* wasm.c says what the numbers mean */
+typedef int hpcm_once;
+typedef int hpcm_thread;
+typedef int hpcm_thread_result;
+
+#define HPCM_MUTEX_INIT 0
+#define HPCM_ONCE_INIT 0
+
+void hpcm_mutex_lock(hpcm_mutex *mutex);
+void hpcm_mutex_unlock(hpcm_mutex *mutex);
+void hpcm_condition_wait(hpcm_condition *condition, hpcm_mutex *mutex);
+void hpcm_condition_signal(hpcm_condition *condition);
+void hpcm_condition_broadcast(hpcm_condition *condition);
+int hpcm_thread_start(hpcm_thread *thread, hpcm_thread_result (*run)(void *), void *argument);
+void hpcm_thread_join(hpcm_thread thread);
+
+static inline void hpcm_mutex_init(hpcm_mutex *mutex) {
+    atomic_init(mutex, 0);
+}
+
+static inline void hpcm_mutex_destroy(hpcm_mutex *mutex) {
+    (void)mutex;
+}
+
+static inline void hpcm_condition_init(hpcm_condition *condition) {
+    atomic_init(condition, 0);
+}
+
+static inline void hpcm_condition_destroy(hpcm_condition *condition) {
+    (void)condition;
+}
+
+/* All calls of the library come from one thread. */
+static inline void hpcm_call_once(hpcm_once *once, void (*run)(void)) {
+    if (!*once) run();
+    *once = 1;
 }
 
 #else

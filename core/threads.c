@@ -39,9 +39,16 @@ struct hpcm_scratch {
     size_t peak;
 };
 
+typedef struct {
+    hpcm_runtime *runtime;
+    int number;
+    unsigned round; /* the last one when it was started */
+    hpcm_thread handle;
+} worker;
+
 struct hpcm_runtime {
     int threads, started;
-    hpcm_thread *handles;
+    worker *workers;
     hpcm_mutex lock;
     hpcm_condition work, done;
     int busy; /* for one caller at a time */
@@ -63,9 +70,9 @@ static hpcm_mutex all_lock = HPCM_MUTEX_INIT;
 static hpcm_once once = HPCM_ONCE_INIT;
 static hpcm_runtime *all;
 
-#ifdef _WIN32
+#if defined(_WIN32) || defined(__wasm__)
 
-static void register_at_fork(void) {} /* Windows has no fork */
+static void register_at_fork(void) {} /* there is no fork */
 
 #else
 
@@ -96,28 +103,21 @@ static void register_at_fork(void) {
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    hpcm_runtime *runtime;
-    int number;
-    unsigned round;
-} start;
-
 static void work_off(hpcm_runtime *runtime, int thread) {
     int index;
     while ((index = atomic_fetch_add(&runtime->next, 1)) < runtime->count) runtime->task(runtime->context, index, thread);
 }
 
-static hpcm_thread_result worker(void *argument) {
-    start given = *(start *)argument;
-    hpcm_runtime *runtime = given.runtime;
-    free(argument);
+static hpcm_thread_result run_worker(void *argument) {
+    worker *self = argument;
+    hpcm_runtime *runtime = self->runtime;
     hpcm_mutex_lock(&runtime->lock);
     for (;;) {
-        while (runtime->round == given.round && !runtime->ending) hpcm_condition_wait(&runtime->work, &runtime->lock);
+        while (runtime->round == self->round && !runtime->ending) hpcm_condition_wait(&runtime->work, &runtime->lock);
         if (runtime->ending) break;
-        given.round = runtime->round;
+        self->round = runtime->round;
         hpcm_mutex_unlock(&runtime->lock);
-        work_off(runtime, given.number);
+        work_off(runtime, self->number);
         hpcm_mutex_lock(&runtime->lock);
         if (!--runtime->working) hpcm_condition_signal(&runtime->done);
     }
@@ -128,13 +128,9 @@ static hpcm_thread_result worker(void *argument) {
 /* Called with the lock held. Fewer may start than are asked for. */
 static void start_threads(hpcm_runtime *runtime) {
     while (runtime->started < runtime->threads - 1) {
-        start *given = malloc(sizeof *given);
-        if (!given) return;
-        *given = (start){runtime, runtime->started + 1, runtime->round};
-        if (!hpcm_thread_start(&runtime->handles[runtime->started], worker, given)) {
-            free(given);
-            return;
-        }
+        worker *next = &runtime->workers[runtime->started];
+        *next = (worker){.runtime = runtime, .number = runtime->started + 1, .round = runtime->round};
+        if (!hpcm_thread_start(&next->handle, run_worker, next)) return;
         runtime->started++;
     }
 }
@@ -172,8 +168,8 @@ hpcm_runtime *hpcm_runtime_create(int threads) {
     hpcm_runtime *runtime = calloc(1, sizeof *runtime);
     if (!runtime) return 0;
     runtime->threads = threads;
-    runtime->handles = calloc((size_t)threads, sizeof *runtime->handles);
-    if (!runtime->handles) {
+    runtime->workers = calloc((size_t)threads, sizeof *runtime->workers);
+    if (!runtime->workers) {
         free(runtime);
         return 0;
     }
@@ -213,12 +209,12 @@ void hpcm_runtime_free(hpcm_runtime *runtime) {
     runtime->ending = 1;
     hpcm_condition_broadcast(&runtime->work);
     hpcm_mutex_unlock(&runtime->lock);
-    for (int i = 0; i < runtime->started; i++) hpcm_thread_join(runtime->handles[i]);
+    for (int i = 0; i < runtime->started; i++) hpcm_thread_join(runtime->workers[i].handle);
     for (int i = 0; i < runtime->kept_count; i++) free_scratch(runtime->kept[i]);
     hpcm_mutex_destroy(&runtime->lock);
     hpcm_condition_destroy(&runtime->work);
     hpcm_condition_destroy(&runtime->done);
-    free(runtime->handles);
+    free(runtime->workers);
     free(runtime);
 }
 

@@ -1,9 +1,11 @@
 """How the native library is compiled (core/build.py) and becomes a part of wheels (hatch_build.py)."""
 
+import gzip
 import runpy
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,6 +61,23 @@ def test_the_folder_has_no_influence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert str(tmp_path).encode() not in made[-1]
         assert [file.name for file in (tmp_path / name / "output").iterdir()] == ["library"]
     assert made[0] == made[1]
+
+
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the package ziglang")
+def test_files_for_browsers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are small, and depend on sources and compiler alone."""
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(core.BUILD / "zig"))
+    shutil.copytree(CORE, tmp_path / "another")
+    elsewhere = runpy.run_path(str(tmp_path / "another" / "build.py"))["build_wasm"]
+    core.build_wasm(tmp_path / "one", flags=["-Werror"])
+    elsewhere(tmp_path / "two")
+    for folder in ("one", "two"):
+        assert sorted(file.name for file in (tmp_path / folder).iterdir()) == sorted(core.WASM)
+    for name in core.WASM:
+        made = (tmp_path / "one" / name).read_bytes()
+        assert made == (tmp_path / "two" / name).read_bytes()
+        assert str(tmp_path).encode() not in made
+        assert len(gzip.compress(made)) < 100_000
 
 
 def test_what_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

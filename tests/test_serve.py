@@ -1,5 +1,6 @@
 """The server, over real connections: what it answers, what it refuses, and that it stays up."""
 
+import hashlib
 import http.client
 import io
 import json
@@ -102,11 +103,9 @@ def pillows_bound() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "page"
-    for name in ("index.html", "app.mjs", "style.css", "ort/ort.wasm", "samples/a.hpcm", "models/index.json"):
+    for name in ("index.html", "app.mjs", "style.css", "hpcm.wasm", "samples/a.hpcm", "models/index.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"<p>" + name.encode())
-    graphs = [{"structure": {"name": find(name).config["name"]}} for name in ("nano", "lite")]
-    (folder / "graphs.json").write_text(json.dumps(graphs))
     (folder.parent / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(folder.parent / "secret.txt")
     return folder
@@ -720,7 +719,7 @@ def until(condition) -> None:
     [
         ("", "text/html; charset=utf-8", "no-cache"),
         ("app.mjs", "text/javascript; charset=utf-8", "no-cache"),
-        ("ort/ort.wasm", "application/wasm", "no-cache"),
+        ("hpcm.wasm", "application/wasm", "no-cache"),
         ("samples/a.hpcm", "image/x-hpcm", "no-cache"),
         ("models/index.json", "application/json", "no-cache"),
         ("models/nano-1.safetensors", "application/octet-stream", KEEP),
@@ -742,24 +741,25 @@ def test_files(served, path, kind, cache):
 
 def test_the_index_names_what_is_there(served):
     index = served.get("models/index.json").json()
-    assert index["default"] == "nano-1"
+    assert index["default"] == index["models"][0]["name"] == "nano-1"
     assert {"lite-1", "lite-mse-1", "nano-1"} <= {model["name"] for model in index["models"]}
     for model in index["models"]:
         answer = served.get(f"models/{model['file']}")
         assert len(answer.content) == model["bytes"]
-        assert {*model} == {"name", "hash", "file", "bytes"}
+        assert {*model} == {"name", "hash", "sha256", "file", "bytes"}
+        assert hashlib.sha256(answer.content).hexdigest() == model["sha256"]
+        assert model["sha256"].startswith(model["hash"])
         assert storage.unpack(answer.content, model["name"]).parameters["g_s.0.bias"].dtype == np.int32
     assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
 
 
-def test_only_models_with_graphs_are_offered_to_the_page(models, tmp_path):
-    def index(structures: list[dict]) -> dict:
-        (tmp_path / "graphs.json").write_text(json.dumps([{"structure": each} for each in structures]))
-        return json.loads(site.assets(models, tmp_path)["models/index.json"].read())
+def test_models_that_browsers_cannot_run_are_not_offered(tmp_path):
+    def names(models: Models) -> list[str]:
+        return [model["name"] for model in json.loads(site.assets(models)["models/index.json"].read())["models"]]
 
-    nano = {"M": 192, "analysis": [[3, 128], [0, 192]]}
-    assert [model["name"] for model in index([nano])["models"]] == ["nano-1"]
-    assert index([nano | {"M": 200}]) == index([]) == {"default": None, "models": []}
+    attention = HERE / "golden" / "tiny-base.safetensors"  # decoders of Base need torch
+    assert names(Models(["nano", attention])) == ["nano-1", "lite-1", "lite-mse-1"]
+    assert names(Models([HERE / "golden" / "tiny.safetensors"]))[0] == "tiny"
 
 
 @pytest.mark.parametrize(
@@ -770,7 +770,7 @@ def test_only_models_with_graphs_are_offered_to_the_page(models, tmp_path):
         "/..%2fsecret.txt",
         "/%2e%2e%2fsecret.txt",
         "/..%5csecret.txt",
-        "/ort/../../secret.txt",
+        "/samples/../../secret.txt",
         "/models/../../secret.txt",
         "/models/%2e%2e/%2e%2e/secret.txt",
         "//etc/passwd",

@@ -22,7 +22,15 @@ from try_wheel import DIST, ROOT, run
 CORE = runpy.run_path(str(ROOT / "core" / "build.py"))
 TARGETS: dict[str, str] = CORE["TARGETS"]
 MOST_BYTES = 60_000_000  # of a wheel
-IN_THE_WHEEL = ("py.typed", "serve/page/index.html", "man1/hpcm.1", "completions/hpcm", "lite-1.safetensors")
+IN_THE_WHEEL = (
+    "py.typed",
+    "serve/page/index.html",
+    "serve/page/hpcm.wasm",
+    "serve/page/hpcm-threads.wasm",
+    "man1/hpcm.1",
+    "completions/hpcm",
+    "lite-1.safetensors",
+)
 
 
 def build() -> None:

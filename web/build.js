@@ -2,11 +2,12 @@
  * Makes web/dist/: the page, the module and what they need beside them, without the weights.
  *
  *     index.html, style.css, app.js, theme.js, rivals-worker.js, offline.js, icon.svg, samples/    the page
- *     hpcm-web.js, worker.js    the module and its worker     hpcm-img.js    the element
- *     graphs.json               the networks of models, without weights
- *     ort/                      ONNX Runtime, as its package has it
+ *     hpcm-web.js, worker.js, hpcm.wasm, hpcm-threads.wasm    the module, its worker, and libhpcm for one thread and several
+ *     hpcm-img.js                                             the element
+ *     licenses.txt                                            of what others wrote: @noble/hashes, client-zip
  *
- * The page and the element import hpcm-web.js, so that the module is there once.
+ * `python core/build.py --wasm` compiles libhpcm into build/wasm before. The page and the element import hpcm-web.js, so
+ * that the module is there once. A version is made of all sources: page, worker and .wasm files work with their own alone.
  */
 import { createHash } from "node:crypto";
 import { copyFile, cp, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
@@ -16,9 +17,9 @@ import { build as bundle } from "esbuild";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const PAGE = join(HERE, "page");
-const ORT = join(HERE, "node_modules/onnxruntime-web");
-const RUNTIME = ["ort-wasm-simd-threaded.wasm", "ort-wasm-simd-threaded.mjs"];
-const MOST_BYTES = 200_000; // of what the page is besides ONNX Runtime's wasm, models and samples
+const CORE = join(HERE, "../build/wasm");
+const WASM = ["hpcm.wasm", "hpcm-threads.wasm"];
+const MOST_BYTES = 400_000; // of the page without samples
 
 const MODULE = join(HERE, "src/index.js");
 /** The module stays a file of its own where the page or the element imports it. */
@@ -35,22 +36,52 @@ const apart = {
 /** What all bundles share. */
 function shared(out, define) {
   const options = { bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none", define };
-  return { ...options, outdir: out, conditions: ["onnxruntime-web-use-extern-wasm"], logLevel: "warning" };
+  return { ...options, outdir: out, logLevel: "warning" };
 }
 
+/**
+ * What the sources are told: their version, and what the .wasm files' SHA-256 must be.
+ * @param {string} [mark] makes another version of the same sources
+ */
+async function constants(mark = "") {
+  const wasm = {};
+  for (const name of WASM) wasm[name] = sha256(await readFile(join(CORE, name)));
+  const hash = createHash("sha256").update(JSON.stringify(wasm)).update(mark);
+  const folders = await Promise.all(["src", "page"].map((folder) => sizes(join(HERE, folder), HERE)));
+  const sources = [...folders.flatMap(Object.keys), "build.js", "package-lock.json"];
+  for (const file of sources) hash.update(file).update(await readFile(join(HERE, file)));
+  return { __VERSION__: JSON.stringify(hash.digest("hex").slice(0, 16)), __WASM__: JSON.stringify(wasm) };
+}
+
+const sha256 = (data, form = "hex") => createHash("sha256").update(data).digest(form);
+
 /** @param {string} [out] the folder, which is emptied @returns {Promise<Record<string, number>>} bytes by file */
-export async function build(out = join(HERE, "dist")) {
+export async function build(out = join(HERE, "dist"), mark = "") {
+  const define = await constants(mark);
   await rm(out, { recursive: true, force: true });
-  await mkdir(join(out, "ort"), { recursive: true });
-  for (const file of RUNTIME) await copyFile(join(ORT, "dist", file), join(out, "ort", file));
-  const { version } = JSON.parse(await readFile(join(ORT, "package.json"), "utf8"));
-  const { size } = await stat(join(out, "ort", RUNTIME[0]));
-  await bundles(out, { __ORT_BYTES__: String(size) });
+  await mkdir(out, { recursive: true });
+  for (const name of WASM) await copyFile(join(CORE, name), join(out, name));
+  await bundles(out, define);
   for (const file of ["index.html", "icon.svg"]) await copyFile(join(PAGE, file), join(out, file));
-  await copyFile(join(HERE, "graphs.json"), join(out, "graphs.json"));
+  await writeFile(join(out, "licenses.txt"), await licenses());
   await cp(join(PAGE, "samples"), join(out, "samples"), { recursive: true });
-  await offline(out, version);
+  const files = JSON.stringify(await integrities(out));
+  await bundle({ ...shared(out, { ...define, __FILES__: files }), entryPoints: [join(PAGE, "offline.js")], format: "iife" });
   return sizes(out);
+}
+
+/** What those ask for whose code is in here. */
+async function licenses() {
+  const files = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
+  const read = ([name, file]) => readFile(join(HERE, "node_modules", name, file), "utf8");
+  const texts = await Promise.all(Object.entries(files).map(read));
+  return Object.keys(files).map((name, i) => `${name}\n\n${texts[i]}`).join("\n\n");
+}
+
+/** What the service worker keeps: each file as `integrity` of a request asks for it. */
+async function integrities(out) {
+  const of = async (file) => [file, `sha256-${sha256(await readFile(join(out, file)), "base64")}`];
+  return Object.fromEntries(await Promise.all(Object.keys(await sizes(out)).map(of)));
 }
 
 async function bundles(out, define) {
@@ -63,32 +94,18 @@ async function bundles(out, define) {
   await bundle({ ...options, entryPoints: [join(PAGE, "theme.js")], format: "iife" });
 }
 
-/** The service worker knows the files of the page, and a version that changes with any of them. */
-async function offline(out, ortVersion) {
-  const files = Object.keys(await sizes(out)).filter((file) => !file.startsWith("ort/"));
-  const hash = createHash("sha256");
-  for (const file of files) hash.update(file).update(await readFile(join(out, file)));
-  const define = {
-    __VERSION__: JSON.stringify(hash.digest("hex").slice(0, 16)),
-    __ORT_FILES__: JSON.stringify(RUNTIME),
-    __ORT_VERSION__: JSON.stringify(ortVersion),
-    __FILES__: JSON.stringify(files),
-  };
-  await bundle({ ...shared(out, define), entryPoints: [join(PAGE, "offline.js")], format: "iife" });
-}
-
-async function sizes(out) {
-  const entries = await readdir(out, { recursive: true, withFileTypes: true });
+/** The bytes of a folder's files, by their paths from `base` on. */
+async function sizes(folder, base = folder) {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name)).sort();
-  const found = files.map(async (file) => [relative(out, file), (await stat(file)).size]);
+  const found = files.map(async (file) => [relative(base, file).replaceAll("\\", "/"), (await stat(file)).size]);
   return Object.fromEntries(await Promise.all(found));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const made = await build(process.argv[2]);
-  const counted = Object.entries(made).filter(([file]) => !file.endsWith(".wasm") && !file.startsWith("samples/"));
-  const total = counted.reduce((sum, [, bytes]) => sum + bytes, 0);
+  const total = Object.entries(made).reduce((sum, [file, bytes]) => sum + (file.startsWith("samples/") ? 0 : bytes), 0);
   for (const [file, bytes] of Object.entries(made)) console.log(`${String(bytes).padStart(10)}  ${file}`);
-  console.log(`${String(total).padStart(10)}  without wasm and samples, of ${MOST_BYTES} at most`);
+  console.log(`${String(total).padStart(10)}  without samples, of ${MOST_BYTES} at most`);
   if (total > MOST_BYTES) process.exit(1);
 }

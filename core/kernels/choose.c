@@ -54,6 +54,14 @@ static int available(const hpcm_kernel_set *found[MOST_SETS]) {
     return 2;
 }
 
+#elif defined(__wasm_simd128__)
+
+static int available(const hpcm_kernel_set *found[MOST_SETS]) {
+    found[0] = &hpcm_simd128_kernels;
+    found[1] = &hpcm_generic_kernels;
+    return 2;
+}
+
 #else /* other processors have no kernels of their own */
 
 static int available(const hpcm_kernel_set *found[MOST_SETS]) {
@@ -102,7 +110,9 @@ static hpcm_status refuse(char *message, int index) {
 hpcm_status hpcm_choose_kernels(const char *name, const hpcm_kernel_set **chosen, char *message) {
     const char *all = hpcm_kernels();
     int index = 0;
+#ifndef __wasm__ /* which has no environment */
     if (!name) name = getenv("HPCM_KERNELS");
+#endif
     if (name && *name)
         while (index < set_count && strcmp(sets[index]->name, name)) index++;
     if (index == set_count) {

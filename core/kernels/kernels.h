@@ -67,6 +67,8 @@ extern const hpcm_kernel_set hpcm_generic_kernels;
 extern const hpcm_kernel_set hpcm_avx2_kernels, hpcm_avx512_kernels;
 #elif defined(__aarch64__)
 extern const hpcm_kernel_set hpcm_neon_kernels;
+#elif defined(__wasm_simd128__)
+extern const hpcm_kernel_set hpcm_simd128_kernels;
 #endif
 
 /* Whether a set computes right on this machine, as far as a fraction of a millisecond tells. */

@@ -1,77 +1,102 @@
-/** The page: what is open, what is shown on which side, and the controls. */
+/** The page: what is open, and what the controls do to it. */
 import { models } from "hpcm-web";
-import { Notes, Side } from "./cards.js";
+import { downloadZip } from "client-zip";
+import { Batch } from "./batch.js";
+import { Comparison } from "./comparison.js";
 import { wireControls } from "./controls.js";
-import { qualityOf, renamed, sizeOf } from "./format.js";
+import { renamed, sizeOf } from "./format.js";
 import { listenToDivider, listenToKeys, listenToStage } from "./gestures.js";
 import { keeper } from "./loading.js";
+import { List } from "./list.js";
+import { inWords, planOf } from "./models.js";
+import { Notes } from "./notes.js";
 import { Opened } from "./opened.js";
-import { asPng, difference, isHpcm, readPicture, save } from "./picture.js";
+import { Panel } from "./panel.js";
+import { asPng, isHpcm, readPicture, save } from "./picture.js";
+import { Places } from "./places.js";
 import { Rivals } from "./rivals.js";
-import { LEVELS, Session } from "./session.js";
-import { View } from "./view.js";
+import { Session } from "./session.js";
 
 const $ = (id) => document.getElementById(id);
-const stage = $("stage");
-const notes = new Notes();
+const notes = new Notes(cancel);
 const rivals = new Rivals();
-const view = new View(stage, $("canvas"), showView);
-const sides = ["left", "right"];
-const cards = Object.fromEntries(
-  sides.map((side) => [side, new Side(document.querySelector(`.side[data-side="${side}"]`), (kind) => choose(side, kind))]),
-);
+const comparison = new Comparison();
+const panel = new Panel();
+const list = new List($("entries"), openEntry);
+const { view } = comparison;
 
-const WANTED = { left: "jpeg", right: "hpcm" }; // what the sides show if nobody has chosen
-const AIMS = { lite: ["for how pictures look"], "lite-mse": ["for PSNR"], nano: ["small and fast"] };
-const shown = { ...WANTED };
-let subject; // a Session or an Opened
+let here; // what is on the screen: a Session, an Opened or a Batch; nothing at the start
 let listed = { models: [] };
+let chosen; // the name of the model that somebody chose
 let kinds = []; // of the other codecs that this browser can write
-let differing = false; // whether the difference is shown
 let turn = 0; // counts what was opened, so that a slow file doesn't replace a later one
+let origin = $("choose"); // what had the focus on the start
+let visited; // the entry of the list that was opened last
 
+/** What is on the screen says these; what isn't is silent. */
+const heard = {
+  report: (text, share) => notes.say(text, share),
+  tell: (text) => notes.tell(text),
+  fail: (error) => notes.fail(error),
+  change: paint,
+};
+const silent = { report() {}, tell() {}, fail() {}, change() {} };
+
+const places = new Places(arrive);
 const ready = Promise.allSettled([
-  keeper().then(models).then((found) => (listed = found)),
+  keeper().then(models).then((found) => (listed = { ...found, models: found.models.map(inWords) })),
   rivals.writable().then((found) => (kinds = found)),
 ]).then(([index]) => offerModels(index.reason));
 
-/** What a bundled model is for, in words; of others nothing is known. */
-const aimOf = (name) => AIMS[name.replace(/-\d+$/, "")] ?? [];
-
 /** @param {Error} [error] why there is no list */
-function offerModels(error) {
+async function offerModels(error) {
   if (error) notes.fail(error);
-  const offered = listed.models;
-  $("model").replaceChildren(...offered.map(({ name, bytes }) => new Option(`${[name, ...aimOf(name)].join(", ")}, ${sizeOf(bytes)}`, name)));
-  $("model").value = listed.default;
-  $("model").disabled = offered.length < 2;
-  const standard = offered.find((model) => model.name === listed.default);
-  if (!standard) return;
-  const [weights, runtime] = [standard.bytes, __ORT_BYTES__].map(sizeOf);
-  $("weight").textContent = `Fetched once: the model, ${weights}, and its runtime, ${runtime}.`;
+  panel.offer(listed.models);
+  const [first, better] = await planOf(listed).catch(() => []);
+  if (!better) return;
+  const [small, large] = [first, better].map(({ bytes }) => sizeOf(bytes));
+  $("weight").textContent = `The first one fetches a model of ${small}, then ${better.called} of ${large}.`;
+}
+
+/** @param {Blob[]} files */
+function open(files) {
+  if (here?.view === "list" || files.length > 1) openList(files);
+  else if (files.length) openOne(files[0]);
 }
 
 /** Opens a picture or a .hpcm file. @param {Blob} blob */
-async function open(blob, name = blob.name ?? "picture") {
+const openOne = (blob, name = blob.name ?? "picture") =>
+  enter(async () => {
+    const head = new Uint8Array(await blob.slice(0, 4).arrayBuffer());
+    return isHpcm(head) ? opened(blob, name) : compressing(blob, name);
+  });
+
+/** Several files: they join the list on the way here, if there is one. */
+function openList(files) {
+  const { list: before } = places;
+  if (!before) return enter(() => batch(files));
+  before.add(files);
+  before.start();
+  return places.backToList();
+}
+
+/** @param {() => Promise<object>} make a Session, an Opened or a Batch */
+async function enter(make) {
   const mine = ++turn;
   notes.calm();
   try {
     await ready;
-    const head = new Uint8Array(await blob.slice(0, 4).arrayBuffer());
-    const make = isHpcm(head) ? await opened(blob, name) : await compressing(blob, name);
-    if (mine === turn) replace(make());
+    const subject = await make();
+    if (mine === turn) places.enter(Object.assign(subject, silent));
   } catch (error) {
     if (mine === turn) notes.fail(error);
   }
 }
 
-const told = { report: (text, share) => notes.say(text, share), fail: (error) => notes.fail(error), change: () => paint() };
-
 async function opened(blob, name) {
   const data = new Uint8Array(await blob.arrayBuffer());
   try {
-    const file = new Opened(data, { name, models: listed.models, ...told });
-    return () => file;
+    return new Opened(data, { name, models: listed.models });
   } catch (error) {
     throw new Error(`${name}: ${error.message}`);
   }
@@ -79,144 +104,96 @@ async function opened(blob, name) {
 
 async function compressing(blob, name) {
   const picture = await readPicture(blob, name);
-  return () => session(picture);
+  return new Session(picture, { plan: await planOf(listed, chosen), quality: panel.quality, rivals, kinds });
 }
 
-function session(picture) {
-  const model = listed.models.find((each) => each.name === $("model").value) ?? { name: undefined, bytes: 0 };
-  return new Session(picture, { model, level: Number($("quality").value), rivals, kinds, ...told });
+async function batch(files) {
+  visited = undefined;
+  const made = new Batch({ quality: panel.quality, plan: await planOf(listed, chosen), models: listed.models });
+  made.add(files);
+  return made;
 }
 
-/** @param {Session|Opened} next @param {boolean} [stay] keeps zoom and position */
-function replace(next, stay = false) {
-  subject?.close();
+function openEntry(entry) {
+  visited = entry;
+  openOne(entry.blob, entry.name);
+}
+
+/** Shows what the history leads to. @param {object} [subject] nothing is the start */
+function arrive(subject) {
+  turn++;
+  if (!here && document.activeElement !== document.body) origin = document.activeElement;
+  leave();
+  here = subject;
+  document.body.dataset.view = subject?.view ?? "start";
+  paintTitle(subject?.name);
+  $("sides").textContent = subject?.width ? `${subject.width} × ${subject.height}` : "";
+  if (subject) stay(subject);
+  moveFocus();
+}
+
+function leave() {
+  notes.calm();
   notes.say();
-  subject = next;
-  document.body.dataset.view = subject.about ? "opened" : "compressing";
-  const offered = subject.choices.map(([kind]) => kind);
-  const [first, last] = [offered.includes("original") ? "original" : offered[0], offered.at(-1)];
-  const standard = subject.about ? { left: first, right: last } : { left: first, right: "hpcm" };
-  for (const side of sides) {
-    if (!offered.includes(shown[side])) shown[side] = offered.includes(WANTED[side]) ? WANTED[side] : standard[side];
-    cards[side].offer(subject.choices, shown[side]);
-  }
-  $("title").textContent = subject.name;
-  $("sides").textContent = `${subject.width} × ${subject.height}`;
-  showFacts(subject.facts ?? []);
-  if (!stay) view.reset(subject.width, subject.height);
-  subject.look(Object.values(shown));
+  comparison.show();
+  if (!here) return;
+  here.pause();
+  Object.assign(here, silent);
+}
+
+function stay(subject) {
+  Object.assign(subject, heard);
+  panel.show(subject);
+  if (subject.view !== "list") comparison.show(subject);
   paint();
   subject.start();
 }
 
-function close() {
-  turn++;
-  subject?.close();
-  subject = undefined;
-  view.left = view.right = view.whole = undefined;
-  compared = {};
-  notes.say();
-  notes.calm();
-  document.body.dataset.view = "start";
-  $("title").textContent = $("sides").textContent = "";
+/** The focus goes along: to the picture, to the list, or back to what led away from there. */
+function moveFocus() {
+  if (!here) origin.focus();
+  else if (here.view !== "list") $("stage").focus();
+  else if (visited) list.focus(visited);
+  else $("title").focus();
 }
 
-function choose(side, kind) {
-  shown[side] = kind;
-  subject.look(Object.values(shown));
-  paint();
+function paintTitle(name = "") {
+  document.title = name ? `${name} – hpcm` : "hpcm";
+  $("title").textContent = name;
 }
 
-function showFacts(facts) {
-  $("facts").replaceChildren(
-    ...facts.map(([name, value]) => {
-      const pair = document.createElement("div");
-      pair.append(Object.assign(document.createElement("dt"), { textContent: name }));
-      pair.append(Object.assign(document.createElement("dd"), { textContent: value }));
-      return pair;
-    }),
-  );
-}
-
-/** Brings everything on the screen to what the subject says now. */
+/** Brings everything on the screen to what is said now. */
 function paint() {
-  if (!subject) return;
-  const pixels = subject.width * subject.height;
-  for (const side of sides) {
-    const kind = shown[side];
-    const result = subject.results[kind];
-    const name = subject.choices.find(([each]) => each === kind)[1];
-    view[side] = result?.image ?? subject.original;
-    $(`tag-${side}`).textContent = result?.image ? name + (result.note ? `, ${result.note}` : "") : `${name} …`;
-    cards[side].show(result, pixels, subject.stale && kind !== "original");
-  }
-  view.whole = differing ? between(view.left, view.right) : undefined;
-  const names = sides.map((side) => $(`tag-${side}`).textContent);
-  const picture = differing ? `Difference of ${names.join(" and ")}` : `${names[0]} left, ${names[1]} right`;
-  $("canvas").setAttribute("aria-label", picture);
-  paintSaving();
-  view.draw();
+  if (!here) return;
+  paintTitle(here.name);
+  panel.paint(here);
+  if (here.view === "list") list.paint(here);
+  else comparison.paint();
 }
 
-let compared = {}; // the last difference, and of what
-
-function between(left, right) {
-  if (!left || !right) return undefined;
-  if (compared.left !== left || compared.right !== right) {
-    compared = { left, right, image: difference(left, right, subject.width, subject.height) };
-  }
-  return compared.image;
+function cancel() {
+  if (!here?.busy) return;
+  const subject = here;
+  if (subject.cancel()) notes.tell("Stopped.", "Continue", () => subject.start());
 }
 
-let address = "";
-
-function paintSaving() {
-  const { data } = subject;
-  const pixels = subject.width * subject.height;
-  const quality = qualityOf(Number($("quality").value), LEVELS);
-  $("quality-value").textContent = quality;
-  const size = data ? sizeOf(data.length) : "";
-  $("quality").setAttribute("aria-valuetext", `${quality} of 100${size && `, ${size}`}`);
-  $("size").textContent = data && !subject.about ? `${size} · ${((data.length * 8) / pixels).toFixed(2)} bpp` : "";
-  const link = $("save-hpcm");
-  if (link.data !== data) {
-    URL.revokeObjectURL(address);
-    link.data = data;
-    address = data ? URL.createObjectURL(new Blob([data], { type: "image/x-hpcm" })) : "";
-    if (data) Object.assign(link, { href: address, download: renamed(subject.name, "hpcm") });
-    else link.removeAttribute("href");
-    link.setAttribute("aria-disabled", String(!data));
-  }
-  $("save-png").disabled = !decoded();
+async function choose(name) {
+  chosen = name;
+  const plan = await planOf(listed, chosen);
+  if (here?.view === "compressing") here.use(plan);
+  if (here?.view === "list") here.set({ plan });
 }
 
-/** The picture that the file holds, if it is decoded. */
-function decoded() {
-  const { results, stale } = subject;
-  return stale ? undefined : (results.hpcm ?? results["scale-3"])?.image;
-}
-
-function showView() {
-  $("divider").style.left = `${view.split * 100}%`;
-  $("divider").setAttribute("aria-valuenow", String(Math.round(view.split * 100)));
-  $("zoom-level").textContent = `${Math.round(view.zoom * 100)}%`;
-}
-
-function toggleDifference() {
-  if (!subject) return;
-  differing = !differing;
-  $("difference").setAttribute("aria-pressed", String(differing));
-  stage.classList.toggle("whole", differing);
-  paint();
-}
-
-listenToStage(stage, view);
-listenToDivider($("divider"), stage, view);
-listenToKeys(stage, view, { d: toggleDifference, o: () => $("file").click() });
+listenToStage($("stage"), view);
+listenToDivider($("divider"), $("stage"), view);
+listenToKeys($("stage"), view, { d: () => comparison.toggleDifference(), o: () => $("file").click(), escape: cancel });
 wireControls({
-  ...{ open, close, view, toggleDifference },
+  ...{ open, openOne, view, choose },
+  home: () => places.home(),
+  toggleDifference: () => comparison.toggleDifference(),
   fail: (error) => notes.fail(error),
-  level: (level) => subject?.want(level),
-  model: () => subject?.picture && replace(session(subject.picture), true),
-  png: async () => save(await asPng(decoded()), renamed(subject.name, "png")),
+  quality: (quality) => (here?.want ? here.want(quality) : paint()),
+  settled: (quality) => here?.set?.({ quality }),
+  png: async () => save(await asPng(here.decoded), renamed(here.name, "png")),
+  zip: async () => save(await downloadZip(here.results).blob(), "hpcm.zip"),
 });

@@ -1,7 +1,5 @@
-/** The two cards under the picture, and the line that says what is going on. */
+/** The two cards under the picture. */
 import { decibels, rateOf, sizeOf } from "./format.js";
-
-const DELAY = 250; // milliseconds: what takes less isn't announced
 
 /** One side: what is shown there, and its numbers. */
 export class Side {
@@ -21,6 +19,7 @@ export class Side {
   offer(choices, chosen) {
     this.#select.replaceChildren(...choices.map(([kind, name]) => new Option(name, kind)));
     this.#select.value = chosen;
+    this.#element.classList.toggle("only", choices.length < 2);
   }
 
   /** @param {{bytes, psnr, busy}|undefined} result @param {boolean} stale */
@@ -31,45 +30,5 @@ export class Side {
     put("rate", known ? `${rateOf(result.bytes, pixels)} bpp` : "–");
     put("psnr", decibels(result?.psnr));
     this.#element.classList.toggle("stale", stale || Boolean(result?.busy));
-  }
-}
-
-/** The line that tells what is going on, and the one that tells what went wrong. */
-export class Notes {
-  #status = document.getElementById("status");
-  #task = document.getElementById("task");
-  #error = document.getElementById("error");
-  #timer = 0;
-
-  constructor() {
-    this.#error.querySelector("button").addEventListener("click", () => this.calm());
-  }
-
-  /** @param {string} [text] nothing, if nothing is going on any more @param {number} [share] */
-  say(text, share) {
-    if (!text) {
-      clearTimeout(this.#timer);
-      this.#timer = 0;
-      this.#status.hidden = true;
-      this.#task.textContent = "";
-      return;
-    }
-    const [task] = text.split(":");
-    if (this.#task.textContent !== task) this.#task.textContent = task; // read aloud once, not with every percent
-    this.#status.querySelector("span").textContent = text;
-    const bar = this.#status.querySelector("progress");
-    if (share === undefined) bar.removeAttribute("value");
-    else bar.value = share;
-    this.#timer ||= setTimeout(() => (this.#status.hidden = false), DELAY);
-  }
-
-  /** @param {Error} error whose message is one line */
-  fail(error) {
-    this.#error.querySelector("span").textContent = error.message;
-    this.#error.hidden = false;
-  }
-
-  calm() {
-    this.#error.hidden = true;
   }
 }

@@ -4,13 +4,14 @@ import { ZOOM_STEP } from "./gestures.js";
 const $ = (id) => document.getElementById(id);
 
 /**
- * @param {{open, close, view, toggleDifference, fail, level, model, png}} actions
+ * @param {{open, openOne, home, view, toggleDifference, fail, quality, settled, choose, png, zip}} actions
+ *   quality: while the slider moves; settled: when it is left
  */
 export function wireControls(actions) {
   const { view } = actions;
   wireFiles(actions);
   wireTheme();
-  $("home").addEventListener("click", actions.close);
+  $("home").addEventListener("click", actions.home);
   $("difference").addEventListener("click", actions.toggleDifference);
   $("about").addEventListener("click", () => $("about-dialog").showModal());
   $("about-dialog").addEventListener("click", (event) => event.target === event.currentTarget && event.target.close());
@@ -18,34 +19,33 @@ export function wireControls(actions) {
   $("zoom-out").addEventListener("click", () => view.zoomTo(view.zoom / ZOOM_STEP));
   $("zoom-fit").addEventListener("click", () => view.fit());
   $("zoom-one").addEventListener("click", () => view.zoomTo(1));
-  $("quality").addEventListener("input", (event) => actions.level(Number(event.target.value)));
-  $("model").addEventListener("change", actions.model);
+  $("quality").addEventListener("input", ({ target }) => actions.quality(target.valueAsNumber));
+  $("quality").addEventListener("change", ({ target }) => actions.settled(target.valueAsNumber));
+  $("model").addEventListener("change", ({ target }) => actions.choose(target.value));
   $("save-png").addEventListener("click", actions.png);
+  $("save-all").addEventListener("click", actions.zip);
 }
 
-function wireFiles({ open, fail }) {
+function wireFiles({ open, openOne, fail }) {
   const ask = () => $("file").click();
   $("open").addEventListener("click", ask);
   $("choose").addEventListener("click", ask);
   $("file").addEventListener("change", ({ target }) => {
-    if (target.files.length) open(target.files[0]);
+    open([...target.files]);
     target.value = ""; // so that the same file can be chosen again
   });
   for (const button of document.querySelectorAll("[data-sample]")) {
-    button.addEventListener("click", () => openSample(button.dataset.sample, open, fail));
+    button.addEventListener("click", () => openSample(button.dataset.sample, openOne, fail));
   }
-  addEventListener("paste", ({ clipboardData }) => {
-    const file = [...clipboardData.files][0];
-    if (file) open(file);
-  });
+  addEventListener("paste", ({ clipboardData }) => open([...clipboardData.files]));
   wireDrop(open);
 }
 
-async function openSample(name, open, fail) {
+async function openSample(name, openOne, fail) {
   try {
     const answer = await fetch(new URL(`samples/${name}`, document.baseURI));
     if (!answer.ok) throw new Error(`The sample ${name} can't be fetched: ${answer.status}.`);
-    await open(await answer.blob(), name);
+    await openOne(await answer.blob(), name);
   } catch (error) {
     fail(error);
   }
@@ -65,7 +65,7 @@ function wireDrop(open) {
     $("drop").hidden = true;
     if (!carriesFile(event)) return;
     event.preventDefault();
-    open(event.dataTransfer.files[0]);
+    open([...event.dataTransfer.files]);
   });
 }
 

@@ -21,7 +21,29 @@ export function decibels(psnr) {
   return psnr === Infinity ? "exact" : `${psnr.toFixed(2)} dB`;
 }
 
-/** The quality, 1 to 100, that the codec maps onto a level. */
+const FORMATS = { jpeg: "JPEG", png: "PNG", webp: "WebP", avif: "AVIF", gif: "GIF", bmp: "BMP" };
+
+/** What a file is called, by its MIME type. */
+export const formatOf = (type) => FORMATS[type.replace("image/", "")] ?? "file";
+
+const MANY = 2; // times as small: more is said as such, less in percent
+
+/**
+ * How much smaller a file is than the one it was made of.
+ * @param {number} before bytes @param {number} after bytes @param {string} what the one before, in words
+ * @returns {[string, string]} "12 times smaller", "92% less than the JPEG you opened"
+ */
+export function savingOf(before, after, what) {
+  const times = Math.max(before, after) / Math.min(before, after);
+  const number = times < 10 ? Number(times.toFixed(1)) : Math.round(times);
+  const less = percent(1 - after / before);
+  if (percent(times - 1) === "0%") return ["as large", `as ${what}`];
+  if (after > before && times < MANY) return [`${percent(times - 1)} larger`, `than ${what}`];
+  if (after > before) return [`${number} times as large`, `as ${what}`];
+  return times < MANY ? [`${less} smaller`, `than ${what}`] : [`${number} times smaller`, `${less} less than ${what}`];
+}
+
+/** A quality, 1 to 100, of a level. */
 export const qualityOf = (level, levels) => Math.round(1 + (level * 99) / (levels - 1));
 
 /** A file's name with another ending. */

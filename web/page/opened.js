@@ -1,37 +1,56 @@
-/** A .hpcm file that was opened: its scales as they come, and what its header says. */
-import { decode, info } from "hpcm-web";
+/**
+ * A .hpcm file that was opened. It is decoded whole; its coarse scales when they are chosen. A large picture is shown
+ * roughly at first, and then part by part:
+ *
+ *     thumbnail --> parts, as they come --> the picture
+ */
+import { decode, info, thumbnail } from "hpcm-web";
 import { qualityOf, rateOf, sizeOf } from "./format.js";
-import { preload, telling } from "./loading.js";
-import { drawable } from "./picture.js";
+import { keep, telling } from "./loading.js";
+import { modelOf } from "./models.js";
+import { LARGE, drawable } from "./picture.js";
+import { Work } from "./work.js";
 
 const LAST = 3; // scale: the whole picture
+const WHOLE = "scale-3"; // its kind
 const LEVELS = 64; // of the released models
-const kindOf = (scale) => `scale-${scale}`;
+const STAND = 64; // pixels that one of a thumbnail's stands for
+const PATCH = 16; // pixels whose colour it has
 
 export class Opened {
-  #closed = false;
-  #abort = new AbortController();
+  view = "opened";
   stale = false;
+  #visible = [];
+  #work = new Work({
+    next: () => this.#next(),
+    fail: (error) => this.#failed(error),
+    rest: () => this.#rest(),
+  });
 
-  /** @param {Uint8Array} data @param {{name, models, report, fail, change}} setting; throws HpcmError */
-  constructor(data, setting) {
-    Object.assign(this, setting);
+  /** @param {Uint8Array} data @param {{name: string, models: object[]}} setting; throws HpcmError */
+  constructor(data, { name, models }) {
     this.data = data;
+    this.name = name;
     this.about = info(data);
     this.cut = this.about.progress < 1;
-    this.model = this.models.find((each) => each.hash === this.about.hash) ?? { name: this.about.model, bytes: 0 };
+    this.model = modelOf(this.about, models);
     this.width = this.about.width;
     this.height = this.about.height;
-    this.scales = this.about.passes > 1 ? [1, 2, LAST] : [LAST]; // files that aren't progressive are decoded whole
+    const scales = this.about.passes > 1 ? [LAST, 2, 1] : [LAST]; // files that aren't progressive have no others
     const whole = this.cut ? "hpcm, cut" : "hpcm";
-    this.choices = this.scales.map((scale) => [kindOf(scale), scale === LAST ? whole : `hpcm, scale ${scale}`]);
+    this.choices = scales.map((scale) => [`scale-${scale}`, scale === LAST ? whole : `scale ${scale} of 3`]);
+    this.standard = { left: WHOLE, right: WHOLE };
     this.results = {};
   }
 
   /** What is drawn where a scale isn't there yet. */
   get original() {
-    const known = this.scales.map((scale) => this.results[kindOf(scale)]).filter(Boolean);
-    return known.at(-1)?.image;
+    return this.results[WHOLE]?.image;
+  }
+
+  get decoded() {
+    const { image, busy } = this.results[WHOLE] ?? {};
+    return busy ? undefined : image;
   }
 
   /** @returns {[string, string][]} what the header says, as names and values */
@@ -39,45 +58,99 @@ export class Opened {
     const { width, height, model, level, levels = LEVELS, passes, bitDepth, colour } = this.about;
     const colours = `${colour === "grey" ? "grey" : "RGB"}, ${bitDepth} bits`;
     const size = `${sizeOf(this.data.length)}, ${rateOf(this.data.length, width * height)} bpp`;
+    const { label } = this.model;
     return [
       ["picture", `${width} × ${height}, ${colours}`],
-      ["model", model],
+      ["model", label === model ? model : `${label} (${model})`],
       ["level", `${level} of ${levels - 1}, quality ${qualityOf(level, levels)}`],
       ["file", passes > 1 ? `${size}, progressive` : size],
     ];
   }
 
-  async start() {
-    await preload(this.#say);
-    try {
-      for (const scale of this.scales) await this.#show(scale);
-      if (this.cut && !this.#closed) this.fail(new Error(`${this.name} was cut. It is shown as far as it goes.`));
-    } catch (error) {
-      if (!this.#closed) this.fail(new Error(`${this.name}: ${error.message}`));
-    }
-    if (!this.#closed) this.report();
+  get busy() {
+    return this.#work.busy;
   }
 
-  async #show(scale) {
-    const task = this.scales.length > 1 ? `Opening, scale ${scale} of 3` : "Opening";
-    const onprogress = telling(task, this.model, this.#say);
-    const decoded = await decode(this.data, { scale, partial: this.cut, onprogress, signal: this.#abort.signal });
-    const image = await drawable(decoded);
-    if (this.#closed) return;
-    this.results[kindOf(scale)] = { image, bytes: scale === LAST ? this.data.length : undefined };
+  start() {
+    this.#work.start();
+  }
+
+  pause() {
+    this.#work.stop();
+    this.report();
+  }
+
+  /** @returns {boolean} whether something is left to do */
+  cancel() {
+    this.pause();
+    return this.#next() !== undefined;
+  }
+
+  close() {
+    this.#work.stop();
+    for (const { image } of Object.values(this.results)) image.close?.();
+  }
+
+  /** @param {string[]} kinds that are on the screen; the others aren't decoded */
+  look(kinds) {
+    this.#visible = kinds;
+    this.#work.start();
+  }
+
+  #next() {
+    const wanted = [WHOLE, ...this.#visible].find((kind) => !this.results[kind] || this.results[kind].busy);
+    return wanted && (() => this.#show(wanted));
+  }
+
+  async #show(kind) {
+    const scale = Number(kind.at(-1));
+    this.#say("Opening");
+    if (kind === WHOLE && this.width * this.height > LARGE) await this.#sketch();
+    const task = scale === LAST ? "Opening" : `Opening, scale ${scale} of 3`;
+    const onpart = this.results[kind] && ((part) => this.#paint(part));
+    const decoded = await decode(this.data, { scale, partial: this.cut, onpart, ...this.#job(task) });
+    this.results[kind] = { image: await drawable(decoded), bytes: scale === LAST ? this.data.length : undefined };
     this.change();
   }
 
-  want() {}
+  /** The picture in rough colours, which its parts are painted over. */
+  async #sketch() {
+    if (this.results[WHOLE]) return;
+    const { onprogress, signal } = this.#job("Opening");
+    const loading = (share, bytes) => bytes !== undefined && onprogress(share, bytes); // the rest is short
+    const rough = await thumbnail(this.data, { partial: this.cut, onprogress: loading, signal });
+    const bitmap = await drawable(rough);
+    const image = new OffscreenCanvas(this.width, this.height);
+    const context = image.getContext("2d");
+    const size = [STAND * rough.width, STAND * rough.height];
+    context.drawImage(bitmap, 0, 0, ...size); // the edges on the right and below
+    context.drawImage(bitmap, (PATCH - STAND) / 2, (PATCH - STAND) / 2, ...size);
+    this.results[WHOLE] = { image, busy: true, note: "rough for now" };
+    this.change();
+  }
 
-  look() {}
+  #paint({ data, width, height, left, top }) {
+    this.results[WHOLE].image.getContext("2d").putImageData(new ImageData(data, width, height), left, top);
+    this.change();
+  }
 
-  close() {
-    this.#closed = true;
-    this.#abort.abort();
+  #job(task) {
+    const { called, bytes } = this.model;
+    return { onprogress: telling(task, { name: called, bytes }, this.#say), signal: this.#work.signal };
+  }
+
+  #rest() {
+    this.report();
+    if (this.cut) this.tell(`${this.name} was cut. It is shown as far as it goes.`);
+    keep();
   }
 
   #say = (text, share) => {
-    if (!this.#closed) this.report(text, share);
+    if (this.#work.busy) this.report(text, share);
   };
+
+  #failed(error) {
+    this.report();
+    this.fail(new Error(`${this.name}: ${error.message}`));
+  }
 }

@@ -2,6 +2,8 @@
 import { HpcmError } from "hpcm-web";
 
 const MAGIC = [0x89, 0x48, 0x50, 0x43];
+/** Pixels from which on the page doesn't wait until a picture is decoded: that takes a second or more. */
+export const LARGE = 1e6;
 const MOST_PIXELS = 40e6; // a picture lies in memory several times
 
 /** @param {Uint8Array} data */
@@ -9,7 +11,7 @@ export const isHpcm = (data) => MAGIC.every((byte, i) => data[i] === byte);
 
 /**
  * @param {Blob} blob a picture of a kind that the browser reads
- * @returns {Promise<{pixels: ImageData, bitmap: ImageBitmap, name: string, bytes: number}>}
+ * @returns {Promise<{pixels: ImageData, bitmap: ImageBitmap, name: string, bytes: number, type: string}>}
  */
 export async function readPicture(blob, name) {
   let bitmap;
@@ -26,7 +28,7 @@ export async function readPicture(blob, name) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
-  return { pixels: context.getImageData(0, 0, width, height), bitmap, name, bytes: blob.size };
+  return { pixels: context.getImageData(0, 0, width, height), bitmap, name, bytes: blob.size, type: blob.type };
 }
 
 /** What the codec decoded, as something to draw. @param {{data, width, height}} decoded */

@@ -1,54 +1,57 @@
 /**
  * Codec: picture <-> bytes with one model. It knows neither workers nor networks of computers: index.js does.
  *
- *     analyse:  RGBA -> tiles -> y, z         encode: y, z -> symbols, step by step -> bytes
+ *     analyse:  RGBA -> tiles -> y        encode: y -> symbols, step by step -> bytes
  *     decode:   bytes -> symbols, step by step -> y_hat of each tile -> RGBA
  */
 import { PASSES, pack, progressOf } from "./container.js";
-import { Decoder, Encoder, checksum } from "./entropy.js";
+import { Engine } from "./core.js";
+import { TileDecoder } from "./decoder.js";
 import { HpcmError, checkAborted, checkRange } from "./errors.js";
-import { graphsOf } from "./graphs.js";
-import { Loop, rint } from "./loop.js";
-import { Networks, checkSuited } from "./networks.js";
+import { sha256 } from "./fetching.js";
+import { levelOf } from "./levels.js";
 import { decodeGrey, encodeGrey } from "./png.js";
-import { passEnds } from "./schedule.js";
-import { STRIDE, Tiling } from "./tiles.js";
-import { Weights, hashOf } from "./weights.js";
+import { thumbnailOf } from "./thumbnail.js";
+import { MULTIPLE, Tiling, cellsOf, copyCommon, extent, latentsInside, overlap, pixelsOf, relative } from "./tiles.js";
+import { Weights } from "./weights.js";
 import { concat } from "./wire.js";
 
 const TILE_SIDE = 1024;
+const MAX_TILE_SIDE = 4096; // as the Python package has it: a tile is decoded at once
 const PROGRESSIVE = 4096; // bytes of a tile from which on being progressive is worth its 10 to 14 bytes
-const MAX_PIXELS = 2 ** 26; // of a picture that is coded here
-const f = Math.fround;
+const MAX_PIXELS = 2 ** 26; // of what is coded here: 268 MB as RGBA
 
 /** @typedef {{data: Uint8ClampedArray, width: number, height: number}} Pixels RGBA, not premultiplied */
 
 export class Codec {
-  constructor(weights, networks) {
-    this.weights = weights;
-    this.networks = networks;
-    this.loop = new Loop(networks);
+  /** @param {{name: string, hash: string}} model @param {Engine} engine */
+  constructor({ name, hash }, engine) {
+    this.model = { name, hash };
+    this.engine = engine;
   }
 
   /**
+   * @param {import("./core.js").Core} core
    * @param {Uint8Array} data a weights file
-   * @param {import("./graphs.js").Structures} structures
-   * @param {typeof import("onnxruntime-web")} ort
+   * @param {string} [digest] its SHA-256, if that is known
    */
-  static async load(data, structures, ort) {
-    const weights = new Weights(data, await hashOf(data));
-    checkSuited(weights);
-    return new Codec(weights, new Networks(weights, await graphsOf(weights, structures), ort));
+  static async load(core, data, digest) {
+    const weights = new Weights(data, digest ?? (await sha256(data)));
+    return new Codec(weights, new Engine(core, weights));
+  }
+
+  /** Gives the model's memory back. */
+  free() {
+    this.engine.free();
   }
 
   get levels() {
-    return this.weights.config.levels;
+    return this.engine.config.levels;
   }
 
   /** Quality 1..100 -> level. */
   levelOf(quality) {
-    if (!(quality >= 1 && quality <= 100)) throw new HpcmError("usage", `quality is ${quality}: it must be 1 to 100`);
-    return rint(((quality - 1) / 99) * (this.levels - 1));
+    return levelOf(quality, this.levels);
   }
 
   // ---- encoding -----------------------------------------------------------------------------------------------------
@@ -58,66 +61,50 @@ export class Codec {
    * @param {Pixels} image
    */
   async analyse(image, { told = () => {}, signal } = {}) {
+    checkImage(image);
     const { width, height, data } = image;
-    checkPixels(width, height);
-    const tiling = new Tiling(this.weights.config, { width, height, tileSide: TILE_SIDE });
+    const tiling = new Tiling(this.engine.config, { width, height, tileSide: TILE_SIDE });
+    const grey = isGrey(data);
     const tiles = [];
     for (const box of tiling.boxes) {
-      checkAborted(signal);
-      const y = await tiling.analyse(data, box, (x, size) => this.networks.analyse(x, size));
-      const size = tiling.padded([box[3] - box[1], box[2] - box[0]]);
-      tiles.push({ y, z: await this.networks.hyperAnalyse(y, size), size, inside: insideOf(box) });
+      await turn(signal);
+      tiles.push({ y: this.#analysed(image, tiling, box), inside: latentsInside(box) });
       told(tiles.length / tiling.boxes.length);
     }
-    return { width, height, tiles, grey: isGrey(data), alpha: await alphaOf(image) };
+    return { width, height, tiles, grey, alpha: await alphaOf(image) };
+  }
+
+  /** y of a tile, padded. */
+  #analysed({ data, width }, tiling, box) {
+    const own = tiling.cells(box);
+    const outer = tiling.withHalo(own);
+    const area = pixelsOf(outer);
+    const inside = overlap(area, tiling.whole);
+    const y = this.engine.analyse(rgbOf(data, width, inside), extent(inside), extent(area));
+    const [rows, columns] = extent(own);
+    const values = new Float32Array(rows * columns * y.channels);
+    copyCommon(y.values, outer, values, own, y.channels);
+    return { values, rows, columns, channels: y.channels };
   }
 
   /** The file of analysed latents at a level. @returns {Promise<Uint8Array>} */
   async encode(latents, level, { progressive, told = () => {}, signal } = {}) {
     checkRange("quality level", level, 0, this.levels - 1);
     const tiles = [];
-    for (const tile of latents.tiles) {
-      checkAborted(signal);
-      tiles.push(await this.#coded(tile, level));
+    for (const { y, inside } of latents.tiles) {
+      await turn(signal);
+      const { parts, checksums } = this.engine.encode(y, level, inside);
+      tiles.push(parts.map((payload, i) => ({ payload, checksum: i + 1 < PASSES ? checksums[i] & 0xffff : checksums[i] })));
       told(tiles.length / latents.tiles.length);
     }
     const size = tiles.flat().reduce((sum, { payload }) => sum + payload.length, 0);
     const inPasses = progressive ?? size >= PROGRESSIVE * tiles.length;
     return pack({
       ...{ passes: inPasses ? PASSES : 1, width: latents.width, height: latents.height },
-      ...{ model: this.weights.name, hash: this.weights.hash, level, tileSide: TILE_SIDE },
+      ...{ model: this.model.name, hash: this.model.hash, level, tileSide: TILE_SIDE },
       ...{ colour: latents.grey ? "grey" : "rgb", bitDepth: 8, alpha: latents.alpha, ancillary: [] },
       tiles: inPasses ? tiles : tiles.map((parts) => [joined(parts)]),
     });
-  }
-
-  /** A tile in as many parts as there are scales. */
-  async #coded({ y, z, size, inside }, level) {
-    const { tables } = this.weights;
-    const encoder = new Encoder(tables);
-    const ends = passEnds(this.weights.config);
-    const gains = { y: this.loop.gainsOf("y", level)[0], z: this.loop.gainsOf("z", level)[0] };
-    const areas = { y: size[0] * size[1], z: (size[0] * size[1]) / 16 };
-    const sums = [];
-    let [step, total] = [0, 0];
-    const drive = (place, means, scales) => {
-      const [latent, values] = step ? ["y", y] : ["z", z];
-      const symbols = new Int32Array(means.length);
-      for (let k = 0; k < symbols.length; k++) {
-        const at = place.fine[k];
-        symbols[k] = rint(f(f(values[at] * gains[latent][Math.floor(at / areas[latent])]) - means[k]));
-      }
-      encoder.push(symbols, tables.index(scales));
-      total = checksum(symbols, total);
-      step += 1;
-      if (ends.includes(step)) {
-        encoder.cut();
-        sums.push(total);
-      }
-      return symbols;
-    };
-    await this.loop.run(drive, size, inside, level);
-    return encoder.finish().map((payload, i) => ({ payload, checksum: i + 1 < sums.length ? sums[i] & 0xffff : sums[i] }));
   }
 
   // ---- decoding -----------------------------------------------------------------------------------------------------
@@ -126,98 +113,162 @@ export class Codec {
    * @param {import("./container.js").Container} container
    * @param {object} options
    * @param {1|2|3} [options.scale] of a progressive file so many scales are decoded
+   * @param {[number, number, number, number]} [options.box] left, top, right, bottom; by default all
+   * @param {(part: Pixels & {left: number, top: number}) => void} [options.onpart] is given each part of the picture,
+   *   opaque, as soon as it is decoded
    * @returns {Promise<Pixels>}
    */
-  async decode(container, { scale = PASSES, told = () => {}, signal } = {}) {
-    this.#check(container, scale);
-    const tiling = new Tiling(this.weights.config, container);
-    const latents = [];
-    const count = tiling.boxes.length;
-    for (const [i, box] of tiling.boxes.entries()) {
-      checkAborted(signal);
-      const tile = container.passes > 1 ? container.tiles[i].slice(0, scale) : container.tiles[i];
-      latents.push(await this.#decoded(container, tile, box, tiling, (share) => told(((i + share) / count) * 0.8)));
+  async decode(container, { scale = PASSES, box, onpart, told = () => {}, signal } = {}) {
+    this.#check(container, scale, box);
+    const tiling = new Tiling(this.engine.config, container);
+    const area = box ?? tiling.whole;
+    const grey = container.colour === "grey";
+    let out; // a file may claim any size: memory is taken when one of its tiles has been decoded
+    for await (const { piece, samples } of this.#pieces(container, scale, tiling, area, told, signal)) {
+      out ??= blank(extent(area));
+      paint(out, relative(piece, area), samples, grey);
+      onpart?.(partOf(relative(piece, area), samples, grey));
     }
-    const { width, height } = container;
-    const out = { data: new Uint8ClampedArray(4 * width * height).fill(255), width, height };
-    let done = 0;
-    for await (const piece of tiling.synthesise(latents, (y, size) => this.networks.synthesise(y, size))) {
-      checkAborted(signal);
-      paint(out, piece, container.colour === "grey");
-      told(0.8 + (0.2 * ++done) / count);
-    }
-    if (container.alpha) {
-      const alpha = await decodeGrey(container.alpha, width, height);
-      for (let i = 0; i < alpha.length; i++) out.data[4 * i + 3] = alpha[i];
-    }
+    if (container.alpha) await paintAlpha(out, container, area);
     return out;
   }
 
-  #check(container, scale) {
-    const { hash, name } = this.weights;
-    if (container.hash !== hash) {
-      const found = `the file was made with model ${container.model} of hash ${container.hash}`;
-      throw new HpcmError("mismatch", `${found}, this is ${name} of hash ${hash}`);
-    }
-    if (container.level >= this.levels) throw new HpcmError("format", `the model has no quality level ${container.level}`);
-    if (![1, 2, PASSES].includes(scale)) throw new HpcmError("usage", `scale is ${scale}: a picture has 1 to ${PASSES}`);
-    checkPixels(container.width, container.height);
+  /** A small picture, each of whose pixels stands for 64 x 64, in about a ninth of the time. thumbnail.js says how. */
+  async thumbnail(container, { told = () => {}, signal } = {}) {
+    this.#check(container, PASSES);
+    const tiling = new Tiling(this.engine.config, container);
+    let done = 0;
+    const step = async () => {
+      told(done++ / (tiling.boxes.length + 1));
+      await turn(signal);
+    };
+    const decoder = new TileDecoder(this.engine, container, tiling, PASSES);
+    return thumbnailOf(this.engine, decoder, tiling, container, step);
   }
 
-  /** y_hat of a tile from the parts that are at hand; every other symbol is 0. */
-  async #decoded(container, tile, box, tiling, told) {
-    const { tables, config } = this.weights;
-    let steps = tile.length ? passEnds(config).slice(-container.passes)[tile.length - 1] : 0;
-    const decoder = new Decoder(tables, joined(tile).payload);
-    let total = 0;
-    const drive = (place, means, scales) => {
-      if (steps-- <= 0) return new Int32Array(means.length);
-      const symbols = decoder.pop(tables.index(scales));
-      total = checksum(symbols, total);
-      return symbols;
+  /** The area's part of each tile: its box, and its samples [rows][columns][3], or [1] for grey. */
+  async *#pieces(container, scale, tiling, area, told, signal) {
+    const { engine } = this;
+    const channels = engine.config.M;
+    const decoder = new TileDecoder(engine, container, tiling, scale);
+    const tiles = tiling.touching(cellsOf(area));
+    const needed = tiling.touching(tiling.withHalo(cellsOf(area)));
+    const held = new Map(); // tile -> y_hat
+    let [next, done] = [0, 0];
+    const step = async () => {
+      told(done++ / (needed.length + tiles.length));
+      await turn(signal);
     };
-    const size = tiling.padded([box[3] - box[1], box[2] - box[0]]);
-    const yHat = await this.loop.run(drive, size, insideOf(box), container.level, told).catch((error) => {
-      throw error.code === "corrupt" ? mismatch(box) : error;
-    });
-    const whole = tile.length === container.passes;
-    if (tile.length && (whole ? total : total & 0xffff) !== tile.at(-1).checksum) throw mismatch(box);
-    if (whole) decoder.finish();
-    return yHat;
+    for (const tile of tiles) {
+      const piece = overlap(tile, area);
+      const outer = tiling.withHalo(cellsOf(piece));
+      const near = tiling.touching(outer);
+      for (; !held.has(near.at(-1)); next++) {
+        await step();
+        held.set(needed[next], decoder.yHat(needed[next]));
+      }
+      for (const other of held.keys()) if (tiling.cells(other)[3] <= outer[1]) held.delete(other);
+      await step();
+      const [rows, columns] = extent(outer);
+      const values = new Float32Array(rows * columns * channels);
+      for (const other of near) copyCommon(held.get(other).values, tiling.cells(other), values, outer, channels);
+      const crop = relative(piece, pixelsOf(outer));
+      yield { piece, samples: engine.synthesise({ values, rows, columns, channels }, container.colour === "grey", crop) };
+    }
+  }
+
+  /** What is asked for, and what the file claims; in the order of the Python package's codec/codec.py. */
+  #check(container, scale, box) {
+    const { width, height, alpha, hash, level, tileSide } = container;
+    if (![1, 2, PASSES].includes(scale)) throw new HpcmError("usage", `scale is ${scale}: a picture has 1 to ${PASSES}`);
+    if (box !== undefined && !isInside(box, width, height)) {
+      throw new HpcmError("usage", `the box ${box} doesn't lie in the picture of ${width} x ${height} pixels`);
+    }
+    if (hash !== this.model.hash) {
+      const found = `the file was made with model ${container.model} of hash ${hash}`;
+      throw new HpcmError("mismatch", `${found}, this is ${this.model.name} of hash ${this.model.hash}`);
+    }
+    if (level >= this.levels) throw new HpcmError("format", `the file has quality level ${level}, the model only ${this.levels}`);
+    const [rows, columns] = box && !alpha ? extent(box) : [height, width]; // alpha is decoded whole
+    if (!isAllowed(columns, rows)) {
+      throw new HpcmError("format", `the file claims ${columns} x ${rows} pixels: up to ${MAX_PIXELS} can be decoded here${COUNTED}`);
+    }
+    if (tileSide > MAX_TILE_SIDE) throw new HpcmError("format", `the file has tiles of ${tileSide} pixels: up to ${MAX_TILE_SIDE} can be decoded`);
   }
 }
 
-/** @param {import("./container.js").Container} container whether all of a file is there */
+/** Whether all of a file is there. */
 export const isWhole = (container) => progressOf(container) === 1;
 
-const insideOf = (box) => [Math.ceil((box[3] - box[1]) / STRIDE), Math.ceil((box[2] - box[0]) / STRIDE)];
-
-const mismatch = (box) =>
-  new HpcmError("mismatch", `the decoded symbols of the tile at ${box[0]}, ${box[1]} are not those that were encoded`);
+/** Lets messages in, such as that of a caller who stops the work. */
+async function turn(signal) {
+  await new Promise((go) => setTimeout(go));
+  checkAborted(signal);
+}
 
 /** The parts of a tile as one. */
-const joined = (parts) => ({ payload: concat(parts.map(({ payload }) => payload)), checksum: parts.at(-1)?.checksum });
+const joined = (parts) => ({ payload: concat(parts.map(({ payload }) => payload)), checksum: parts.at(-1).checksum });
 
-function checkPixels(width, height) {
-  if (!(width >= 1 && height >= 1 && width * height <= MAX_PIXELS)) {
-    throw new HpcmError("usage", `the picture has ${width} x ${height} pixels: up to ${MAX_PIXELS} can be coded here`);
+/** What is narrower than a cell of the hyper latent takes as long as the cell. */
+const isAllowed = (width, height) => Math.max(width, MULTIPLE) * Math.max(height, MULTIPLE) <= MAX_PIXELS;
+const COUNTED = `; a side counts as at least ${MULTIPLE}`;
+
+function checkImage({ data, width, height }) {
+  if (!(Number.isInteger(width) && Number.isInteger(height) && width >= 1 && height >= 1 && isAllowed(width, height))) {
+    throw new HpcmError("picture", `the picture has ${width} x ${height} pixels: 1 to ${MAX_PIXELS} can be coded here${COUNTED}`);
+  }
+  if (data?.BYTES_PER_ELEMENT !== 1 || data.length !== 4 * width * height) {
+    throw new HpcmError("picture", `a picture of ${width} x ${height} pixels must have ${4 * width * height} bytes, RGBA`);
   }
 }
 
-/** Writes the inner part of a piece into the picture. */
-function paint({ data, width }, { box: [left, top, right, bottom], xHat, outer }, grey) {
-  const [rows, columns] = [(outer[3] - outer[1]) * STRIDE, (outer[2] - outer[0]) * STRIDE];
-  const area = rows * columns;
+function isInside(box, width, height) {
+  const [left, top, right, bottom] = box;
+  const ordered = 0 <= left && left < right && right <= width && 0 <= top && top < bottom && bottom <= height;
+  return box.length === 4 && box.every(Number.isInteger) && ordered;
+}
+
+/** Opaque white. @returns {Pixels} */
+const blank = ([height, width]) => ({ data: new Uint8ClampedArray(4 * width * height).fill(255), width, height });
+
+/** The colours of a box, [rows][columns][3]. */
+function rgbOf(rgba, width, [left, top, right, bottom]) {
+  const out = new Uint8Array(3 * (right - left) * (bottom - top));
+  let to = 0;
   for (let y = top; y < bottom; y++) {
-    for (let x = left; x < right; x++) {
-      const from = (y - outer[1] * STRIDE) * columns + x - outer[0] * STRIDE;
-      const to = 4 * (y * width + x);
-      const [r, g, b] = [xHat[from], xHat[from + area], xHat[from + 2 * area]];
-      const mean = grey ? f(f(f(r + g) + b) / 3) : 0;
-      data[to] = rint(f((grey ? mean : r) * 255));
-      data[to + 1] = rint(f((grey ? mean : g) * 255));
-      data[to + 2] = rint(f((grey ? mean : b) * 255));
+    for (let from = 4 * (y * width + left); from < 4 * (y * width + right); from += 4) {
+      out[to++] = rgba[from];
+      out[to++] = rgba[from + 1];
+      out[to++] = rgba[from + 2];
     }
+  }
+  return out;
+}
+
+/** Writes the samples of a box into the picture. */
+function paint({ data, width }, [left, top, right, bottom], samples, grey) {
+  const step = grey ? 1 : 3;
+  let from = 0;
+  for (let y = top; y < bottom; y++) {
+    for (let to = 4 * (y * width + left); to < 4 * (y * width + right); to += 4, from += step) {
+      data[to] = samples[from];
+      data[to + 1] = samples[grey ? from : from + 1];
+      data[to + 2] = samples[grey ? from : from + 2];
+    }
+  }
+}
+
+/** The samples of a box as a picture of its own. */
+function partOf(box, samples, grey) {
+  const out = blank(extent(box));
+  paint(out, [0, 0, out.width, out.height], samples, grey);
+  return { ...out, left: box[0], top: box[1] };
+}
+
+async function paintAlpha({ data, width }, container, [left, top, right, bottom]) {
+  const alpha = await decodeGrey(container.alpha, container.width, container.height);
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) data[4 * ((y - top) * width + x - left) + 3] = alpha[y * container.width + x];
   }
 }
 

@@ -1,9 +1,9 @@
 /**
- * <hpcm-img src="photo.hpcm" alt="...">: a picture that shows its coarse scales first.
+ * <hpcm-img src="photo.hpcm" alt="...">: a picture. While a progressive file is still on its way, its coarse scales are shown.
  *
  * Attributes: src, alt, width, height. Events: load, error (its `detail` is the HpcmError), each once.
  */
-import { decode, info } from "./index.js";
+import { HpcmError, decode, info } from "./index.js";
 
 const STYLE = new CSSStyleSheet();
 STYLE.replaceSync(`
@@ -11,6 +11,7 @@ STYLE.replaceSync(`
   :host([hidden]) { display: none; }
   canvas { display: block; max-width: 100%; height: auto; }
 `);
+const PATIENCE = 400; // milliseconds after which a file's beginning is shown. A coarse picture takes as long as the whole one
 
 export class HpcmImage extends HTMLElement {
   static observedAttributes = ["src", "alt", "width", "height"];
@@ -41,21 +42,42 @@ export class HpcmImage extends HTMLElement {
 
   async #show() {
     this.#abort?.abort();
-    const abort = (this.#abort = new AbortController());
-    const { signal } = abort;
+    const { signal } = (this.#abort = new AbortController());
     try {
-      const response = await fetch(this.getAttribute("src"), { signal });
-      if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-      const data = await response.arrayBuffer();
-      const scales = info(data).passes > 1 ? [1, 2, 3] : [3];
-      for (const scale of scales) {
-        const picture = await decode(data, { scale, signal });
-        if (signal.aborted) return;
-        this.#draw(picture);
-      }
+      const picture = await decode(await this.#fetched(this.getAttribute("src"), signal), { signal });
+      if (signal.aborted) return;
+      this.#draw(picture);
       this.dispatchEvent(new Event("load"));
     } catch (error) {
       if (!signal.aborted) this.dispatchEvent(new CustomEvent("error", { detail: error }));
+    }
+  }
+
+  /** The bytes at a URL. Meanwhile what is there of them is shown. */
+  async #fetched(url, signal) {
+    const pieces = [];
+    const coarse = new AbortController();
+    let shown = 0; // scales
+    const look = async () => {
+      const data = await joined(pieces);
+      const scale = scalesIn(data);
+      if (scale <= shown || coarse.signal.aborted) return;
+      shown = scale;
+      const picture = await decode(data, { scale, partial: true, signal: coarse.signal });
+      if (!coarse.signal.aborted) this.#draw(picture);
+    };
+    const timer = setInterval(() => look().catch(() => {}), PATIENCE); // what is wrong the whole file will tell
+    try {
+      const response = await fetch(url, { signal });
+      if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+      const reader = response.body.getReader();
+      for (let read = await reader.read(); !read.done; read = await reader.read()) pieces.push(read.value);
+      return await joined(pieces);
+    } catch (error) {
+      throw new HpcmError("network", `${url} can't be fetched: ${error.message}`);
+    } finally {
+      clearInterval(timer);
+      coarse.abort();
     }
   }
 
@@ -64,6 +86,14 @@ export class HpcmImage extends HTMLElement {
     this.#canvas.height = height;
     this.#canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
   }
+}
+
+const joined = async (pieces) => new Uint8Array(await new Blob(pieces).arrayBuffer());
+
+/** How many scales are there in the beginning of a progressive file; 0 for others, and where nothing is missing. */
+function scalesIn(data) {
+  const { passes, progress } = info(data);
+  return progress < 1 ? Math.floor(progress * passes) : 0;
 }
 
 if (!customElements.get("hpcm-img")) customElements.define("hpcm-img", HpcmImage);

@@ -6,13 +6,18 @@
  *     corrupt     a checksum of the bytes differs
  *     mismatch    the decoded symbols are not those that were encoded, or the model is another one
  *     model       the model isn't at hand, or can't be run here
+ *     network     a file can't be fetched, or isn't what it should be
+ *     version     the page, its worker and hpcm.wasm are of different releases: the page must be loaded again
+ *     unsupported the browser lacks what the codec needs
+ *     memory      the browser has too little memory
+ *     lost        the worker ended; the next call starts another
  *     picture     the picture can't be read
  *     usage       an argument is out of its range
  *     aborted     the caller's signal said so
  */
 export class HpcmError extends Error {
   /**
-   * @param {"format"|"truncated"|"corrupt"|"mismatch"|"model"|"picture"|"usage"|"aborted"} code
+   * @param {"format"|"truncated"|"corrupt"|"mismatch"|"model"|"network"|"version"|"unsupported"|"memory"|"lost"|"picture"|"usage"|"aborted"} code
    * @param {string} message one line
    */
   constructor(code, message) {

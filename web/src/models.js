@@ -1,110 +1,154 @@
 /** Models by their hash or name: what index.json lists, fetched once and kept by the browser. */
 import { Codec } from "./codec.js";
 import { HpcmError } from "./errors.js";
+import { fetched, sha256, verified } from "./fetching.js";
 
 const CACHE = "hpcm-models";
+const HASH_DIGITS = 16;
+const MOST_BYTES = 2 ** 20; // of the list
 
-/** @typedef {{name: string, hash: string, file: string, bytes: number}} Entry */
+/**
+ * @typedef {{name: string, hash: string, sha256: string, file: string, bytes: number}} Entry hash: the first digits of sha256
+ * @typedef {{told?: (share: number, bytes: number) => void, signal?: AbortSignal}} Job of loading
+ */
 
 export class Models {
   /**
    * @param {string} base URL of the folder with index.json
-   * @param {string | URL} graphs URL of graphs.json
-   * @param {typeof import("onnxruntime-web")} ort
+   * @param {(signal?: AbortSignal) => Promise<import("./core.js").Core>} core
    */
-  constructor(base, graphs, ort) {
+  constructor(base, core) {
     this.base = base;
-    this.graphs = graphs;
-    this.ort = ort;
-    this.codecs = new Map();
+    this.core = core;
+    this.codecs = new Map(); // by the SHA-256 of their weights
+    this.early = new Map(); // weights that were fetched before they are needed, by their SHA-256
   }
 
-  /** @returns {Promise<{default: string, models: Entry[]}>} */
-  index() {
-    this.listed ??= json(new URL("index.json", this.base)).catch((error) => {
-      this.listed = undefined; // so that a later call tries again
-      throw error;
-    });
+  /** @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
+  async index(signal) {
+    this.listed ??= await listOf(new URL("index.json", this.base), signal);
     return this.listed;
   }
 
-  /** The codec of a model by its name: "nano" is the newest of nano-1, nano-2, ... */
-  async named(name, told) {
-    const { default: standard, models } = await this.index();
+  /** The codec of a model by its name. @param {Job} job */
+  async named(name, job) {
+    return this.#codec(await this.#entry(name, job.signal), job);
+  }
+
+  /** Whether a model's weights are at hand, so that it needs no network. */
+  async cached(name, signal) {
+    const entry = await this.#entry(name, signal);
+    return this.codecs.has(entry.sha256) || this.early.has(entry.sha256) || isKept(this.#urlOf(entry), entry);
+  }
+
+  /** Fetches a model's weights, which are used later. @param {Job} job */
+  async preload(name, { told = () => {}, signal }) {
+    const entry = await this.#entry(name, signal);
+    if (this.codecs.has(entry.sha256) || this.early.has(entry.sha256)) return;
+    this.early.set(entry.sha256, await weightsOf(this.#urlOf(entry), entry, told, signal));
+  }
+
+  /** What the list says of a name: "nano" is the newest of nano-1, nano-2, ... */
+  async #entry(name, signal) {
+    const { default: standard, models } = await this.index(signal);
     const wanted = name ?? standard;
     const family = models.filter((each) => each.name.replace(/-\d+$/, "") === wanted);
     const entry = models.find((each) => each.name === wanted) ?? family.at(-1);
     if (!entry) throw new HpcmError("model", `there is no model ${wanted} here: ${models.map((each) => each.name).join(", ")}`);
-    return this.#codec(entry, told);
+    return entry;
   }
 
-  /** The codec that decodes a file. */
-  async made(container, told) {
-    const { models } = await this.index();
-    const entry = models.find((each) => each.hash === container.hash);
-    if (!entry) {
-      throw new HpcmError("model", `the file needs the model ${container.model} of hash ${container.hash}, which isn't here`);
+  #urlOf({ file }) {
+    return new URL(file, this.base);
+  }
+
+  /** The codec of a model by what a file says of it. @param {{hash: string, name: string}} model @param {Job} job */
+  async made({ hash, name }, job) {
+    const { models } = await this.index(job.signal);
+    const entry = models.find((each) => each.hash === hash);
+    if (!entry) throw new HpcmError("model", `the file needs the model ${name} of hash ${hash}, which isn't here`);
+    return this.#codec(entry, job);
+  }
+
+  /** One codec is held at a time, since a model's memory isn't small; the one before until the next one is at hand. */
+  async #codec(entry, { told = () => {}, signal }) {
+    if (!this.codecs.has(entry.sha256)) {
+      const core = await this.core(signal);
+      const data = this.early.get(entry.sha256) ?? (await weightsOf(this.#urlOf(entry), entry, told, signal));
+      this.early.clear();
+      for (const codec of this.codecs.values()) codec.free();
+      this.codecs.clear();
+      this.codecs.set(entry.sha256, await Codec.load(core, data, entry.sha256));
     }
-    return this.#codec(entry, told);
-  }
-
-  /** One codec is held at a time: the memory of networks isn't small. */
-  async #codec(entry, told) {
-    const held = this.codecs.get(entry.hash);
-    if (held) return held;
-    for (const codec of this.codecs.values()) await (await codec.catch(() => null))?.networks.release();
-    this.codecs.clear();
-    const loading = this.#load(entry, told);
-    this.codecs.set(entry.hash, loading);
-    loading.catch(() => this.codecs.delete(entry.hash));
-    return loading;
-  }
-
-  async #load(entry, told = () => {}) {
-    const weights = await kept(new URL(entry.file, this.base), entry, told);
-    const codec = await Codec.load(weights, await json(this.graphs), this.ort);
-    if (codec.weights.hash !== entry.hash) {
-      if (globalThis.caches) await caches.delete(CACHE);
-      throw new HpcmError("model", `the weights of ${entry.name} are damaged: fetch them again`);
-    }
-    return codec;
+    return this.codecs.get(entry.sha256);
   }
 }
 
-/** The bytes at a URL, from the browser's cache if they were fetched before. */
-async function kept(url, entry, told) {
-  const key = `${url}?${entry.hash}`;
-  const cache = await globalThis.caches?.open(CACHE).catch(() => null); // a page without https has none
-  const before = await cache?.match(key);
-  if (before) return new Uint8Array(await before.arrayBuffer());
-  const data = await read(await got(url), entry.bytes, told);
-  await cache?.put(key, new Response(data)).catch(() => {}); // a full disk is no reason to stop
+/**
+ * A weights file, from the browser's cache if it was fetched before. Its SHA-256 must be the one in the list, before it goes
+ * into the cache and after it comes out: a portal answers every request with its own page, and disks forget.
+ */
+async function weightsOf(url, entry, told, signal) {
+  const key = keyOf(url, entry);
+  const cache = await opened();
+  const before = await keptIn(cache, key);
+  if (before && (await sha256(before)) === entry.sha256) return before;
+  const heard = (bytes) => told(Math.min(bytes / entry.bytes, 1), bytes);
+  const data = await verified(url, entry.sha256, { told: heard, most: entry.bytes, signal });
+  if (!data) {
+    throw new HpcmError("network", `${url} isn't the model ${entry.name}: it was damaged on the way, or the server answers with something else`);
+  }
+  await keep(cache, key, data);
   return data;
 }
 
-async function json(url) {
-  const response = await got(url);
-  return response.json();
+const keyOf = (url, { sha256: digest }) => `${url}?${digest}`;
+
+async function isKept(url, entry) {
+  return Boolean(await (await opened())?.match(keyOf(url, entry)).catch(() => undefined));
 }
 
-async function got(url) {
-  const response = await fetch(url).catch((error) => {
-    throw new HpcmError("model", `${url} can't be fetched: ${error.message}`);
-  });
-  if (!response.ok) throw new HpcmError("model", `${url} can't be fetched: ${response.status} ${response.statusText}`);
-  return response;
-}
-
-/** A response's bytes, and how many of them there are at the moment to `told`. */
-async function read(response, expected, told = () => {}) {
-  const pieces = [];
-  let size = 0;
-  for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    pieces.push(value);
-    size += value.length;
-    told(Math.min(size / expected, 1), size);
+/** The browser's cache of models; null where storage is forbidden, or without https. */
+async function opened() {
+  try {
+    return await caches.open(CACHE);
+  } catch {
+    return null;
   }
-  return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+async function keptIn(cache, key) {
+  try {
+    const found = await cache?.match(key);
+    return found && new Uint8Array(await found.arrayBuffer());
+  } catch {
+    return undefined; // it is fetched again
+  }
+}
+
+/** In the place of what was at this URL before. */
+async function keep(cache, key, data) {
+  try {
+    await cache?.delete(key, { ignoreSearch: true });
+    await cache?.put(key, new Response(data));
+  } catch {
+    // a disk that is full is no reason to stop
+  }
+}
+
+/** The list of models at a URL. */
+async function listOf(url, signal) {
+  const text = new TextDecoder().decode(await fetched(url, { cache: "no-cache", most: MOST_BYTES, signal }));
+  try {
+    const list = JSON.parse(text);
+    if (list.models.every(isEntry)) return list;
+  } catch {
+    // told below
+  }
+  throw new HpcmError("network", `${url} isn't a list of models: the server answers with something else`);
+}
+
+function isEntry({ name, hash, sha256: digest, file, bytes }) {
+  const texts = [name, hash, digest, file].every((each) => typeof each === "string");
+  return texts && digest.startsWith(hash) && hash.length === HASH_DIGITS && Number.isInteger(bytes);
 }

@@ -1,10 +1,9 @@
 /** The alpha channel of a file: a PNG of 8-bit grey. */
 import { HpcmError } from "./errors.js";
 import { concat, crc32 } from "./wire.js";
-import { inflate } from "./weights.js";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
-const UP = 2; // filter: the difference to the row above
+const [UP, PAETH] = [2, 4]; // filters: the difference to the row above, and the last of the five
 
 /** @returns {Promise<Uint8Array>} width * height values */
 export async function decodeGrey(data, width, height) {
@@ -19,11 +18,22 @@ export async function decodeGrey(data, width, height) {
     if (kind === "IDAT") pieces.push(data.subarray(at + 8, at + 8 + size));
     at += 12 + size;
   }
-  const [depth, colour, , , interlaced] = header?.subarray(8) ?? [];
-  if (!header || depth !== 8 || colour !== 0 || interlaced) throw new HpcmError("corrupt", "the alpha channel can't be read");
-  const rows = await inflate(concat(pieces), (width + 1) * height).catch(() => new Uint8Array());
-  if (rows.length !== (width + 1) * height) throw new HpcmError("corrupt", "the alpha channel has another size");
+  checkHeader(header, width, height);
+  const rows = await inflate(concat(pieces), (width + 1) * height);
+  if (rows.length !== (width + 1) * height) throw new HpcmError("corrupt", "the alpha channel is cut short");
   return unfiltered(rows, width, height);
+}
+
+/** Before memory is taken for what it says. */
+function checkHeader(header, width, height) {
+  if (header?.length !== 13) throw new HpcmError("corrupt", "the alpha channel is no PNG");
+  const view = new DataView(header.buffer, header.byteOffset);
+  const [columns, rows] = [view.getUint32(0), view.getUint32(4)];
+  const [depth, colour, , , interlaced] = header.subarray(8);
+  if (columns !== width || rows !== height) {
+    throw new HpcmError("corrupt", `the alpha channel has ${columns} x ${rows} pixels, not ${width} x ${height}`);
+  }
+  if (depth !== 8 || colour !== 0 || interlaced) throw new HpcmError("corrupt", "the alpha channel isn't 8-bit grey, row by row");
 }
 
 /** @param {Uint8Array} values @returns {Promise<Uint8Array>} */
@@ -57,12 +67,13 @@ function unfiltered(rows, width, height) {
   const out = new Uint8Array(width * height);
   for (let y = 0; y < height; y++) {
     const filter = rows[y * (width + 1)];
+    if (filter > PAETH) throw new HpcmError("corrupt", `the alpha channel has a row of the kind ${filter}`);
     for (let x = 0; x < width; x++) {
       const at = y * width + x;
       const left = x ? out[at - 1] : 0;
       const up = y ? out[at - width] : 0;
       const corner = x && y ? out[at - width - 1] : 0;
-      const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter] ?? 0;
+      const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter];
       out[at] = rows[y * (width + 1) + 1 + x] + guess;
     }
   }
@@ -72,4 +83,20 @@ function unfiltered(rows, width, height) {
 function paeth(left, up, corner) {
   const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
   return a <= b && a <= c ? left : b <= c ? up : corner;
+}
+
+/** What a zlib stream holds, at most `limit` bytes. */
+async function inflate(bytes, limit) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const pieces = [];
+  const next = () => reader.read().catch((error) => {
+    throw new HpcmError("corrupt", `the alpha channel is damaged: ${error.message}`);
+  });
+  let total = 0;
+  for (let read = await next(); !read.done; read = await next()) {
+    total += read.value.length;
+    if (total > limit) throw new HpcmError("corrupt", "the alpha channel is longer than it may be");
+    pieces.push(read.value);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
 }

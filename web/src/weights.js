@@ -1,15 +1,12 @@
-/**
- * Weights files (safetensors) -> numbers and tables; the Python package's model/storage.py and model/layers.py say how they
- * are stored.
- */
-import { Tables } from "./entropy.js";
+/** Weights files (safetensors) -> arrays as they are stored; the Python package's model/storage.py says how. */
 import { HpcmError } from "./errors.js";
 
-const MAX_INFLATED = 2 ** 24;
 const MAX_HEADER = 2 ** 24;
-const HALF_UNITS = Float64Array.from({ length: 32 }, (_, exponent) => 2 ** (exponent - 25)); // of the fraction
+const MAX_DIMENSIONS = 4;
+const TYPE_BYTES = { I8: 1, I16: 2, I32: 4, F16: 2, F32: 4 }; // those that libhpcm reads
+const HASH_BYTES = 8; // of the SHA-256, by which files name a model
 
-/** A file of tensors: `metadata`, and `tensors` by name as {type, shape, bytes}. */
+/** A file of tensors: `metadata`, and `tensors` by name as {type, shape, bytes}, which are views. */
 export function readSafetensors(data) {
   try {
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
@@ -17,11 +14,8 @@ export function readSafetensors(data) {
     if (size > MAX_HEADER) throw new RangeError("the header is too long");
     const header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data.subarray(8, 8 + size)));
     const tensors = new Map();
-    for (const [name, { dtype, shape, data_offsets: offsets }] of Object.entries(header)) {
-      if (name === "__metadata__") continue;
-      const [start, stop] = offsets.map((offset) => 8 + size + offset);
-      if (!(start <= stop && stop <= data.length)) throw new RangeError(`${name} lies outside the file`);
-      tensors.set(name, { type: dtype, shape, bytes: data.slice(start, stop) });
+    for (const [name, described] of Object.entries(header)) {
+      if (name !== "__metadata__") tensors.set(name, tensorOf(name, described, data.subarray(8 + size)));
     }
     return { metadata: header.__metadata__ ?? {}, tensors };
   } catch (error) {
@@ -29,84 +23,37 @@ export function readSafetensors(data) {
   }
 }
 
+function tensorOf(name, { dtype: type, shape, data_offsets: [start, stop] }, data) {
+  const sides = shape.every((side) => Number.isInteger(side) && side >= 0);
+  if (!(type in TYPE_BYTES) || !sides || shape.length > MAX_DIMENSIONS) throw new TypeError(`${name} has a type or shape that isn't known`);
+  const bytes = shape.reduce((product, side) => product * side, TYPE_BYTES[type]);
+  const fits = Number.isInteger(start) && 0 <= start && stop - start === bytes && stop <= data.length;
+  if (!fits) throw new RangeError(`${name} lies outside the file or has another size than its shape`);
+  return { type, shape, bytes: data.subarray(start, stop) };
+}
+
 /** All that a weights file holds. */
 export class Weights {
-  /** @param {Uint8Array} data @param {string} hash of `data`, see hashOf */
-  constructor(data, hash) {
+  /** @param {Uint8Array} data a weights file @param {string} digest its SHA-256 */
+  constructor(data, digest) {
     const { metadata, tensors } = readSafetensors(data);
-    this.hash = hash;
+    this.hash = digest.slice(0, 2 * HASH_BYTES);
     this.tensors = tensors;
     try {
       this.config = JSON.parse(metadata.config);
-      this.layers = JSON.parse(metadata.layers ?? "{}"); // exact convolutions: {name: {kind, stride, padding}}
+      this.name = metadata.name ?? this.config.name;
     } catch {
       throw new HpcmError("model", "the weights file doesn't say which model it is");
     }
-    this.name = metadata.name ?? this.config.name;
-    const [scales, radius, frequencies] = ["scales", "radius", "frequencies"].map((name) => this.#array(`tables.${name}`));
-    this.tables = new Tables(scales, radius, frequencies);
-  }
-
-  /** A number as it is stored, in an array of its type. */
-  #array(name) {
-    const tensor = this.tensors.get(name);
-    const kinds = { F32: Float32Array, I32: Int32Array, I16: Int16Array, I8: Int8Array, U8: Uint8Array };
-    if (!tensor) throw new HpcmError("model", `the weights don't fit their configuration: no ${name}`);
-    if (tensor.type === "F16") return halves(new Uint16Array(tensor.bytes.buffer));
-    if (!(tensor.type in kinds)) throw new HpcmError("model", `${name} is stored as ${tensor.type}, which isn't known`);
-    return new kinds[tensor.type](tensor.bytes.buffer);
-  }
-
-  /** A parameter as single-precision numbers; of an exact convolution as torch's has it. @returns {Float32Array} */
-  floats(name) {
-    const dot = name.lastIndexOf(".");
-    const [layer, part] = [name.slice(0, dot), name.slice(dot + 1)];
-    if (!(layer in this.layers) || part === "limit") return Float32Array.from(this.#array(name));
-    if (part === "input_scale") return Float32Array.from(this.#array(`${layer}.input_bits`), (bits) => 2 ** bits);
-    const units = Float64Array.from(this.#array(`${layer}.exponent`), (exponent) => 2 ** exponent); // of each output
-    const values = this.#array(name);
-    if (part === "bias") return Float32Array.from(values, (value, i) => value * units[i]);
-    const [first, second, ...sides] = this.tensors.get(name).shape;
-    const area = sides.reduce((product, side) => product * side, 1);
-    const transposed = this.layers[layer].kind === "transposed"; // [in, out, ...] instead of [out, in / groups, ...]
-    const out = new Float32Array(values.length);
-    for (let i = 0, row = 0; row < first * second; row++) {
-      const unit = units[transposed ? row % second : Math.floor(row / second)];
-      for (let k = 0; k < area; k++, i++) out[i] = values[i] * unit;
-    }
-    return out;
+    const why = unsuited(this.config);
+    if (why) throw new HpcmError("model", `${this.name} can't be run here: ${why}`);
   }
 }
 
-/** IEEE half-precision numbers as single-precision ones. */
-function halves(values) {
-  const out = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) {
-    const exponent = (values[i] >> 10) & 31;
-    const fraction = values[i] & 1023;
-    let size = exponent ? (1024 + fraction) * HALF_UNITS[exponent] : fraction * HALF_UNITS[1];
-    if (exponent === 31) size = fraction ? NaN : Infinity;
-    out[i] = values[i] & 0x8000 ? -size : size;
-  }
-  return out;
-}
-
-/** What a zlib stream holds, at most `limit` bytes. */
-export async function inflate(bytes, limit = MAX_INFLATED) {
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-  const pieces = [];
-  for (let total = 0; ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    total += value.length;
-    if (total > limit) throw new HpcmError("corrupt", "compressed data are longer than they may be");
-    pieces.push(value);
-  }
-  return new Uint8Array(await new Blob(pieces).arrayBuffer());
-}
-
-/** The first 16 hexadecimal digits of the SHA-256, by which files name a model. */
-export async function hashOf(data) {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Why libhpcm can't run a model; as codec/engine.py has it. */
+function unsuited({ carrier, fusion, transforms }) {
+  if (!carrier) return "it isn't exact (`hpcm exact` makes it so)";
+  if (fusion === "attention") return "it has attention";
+  if (carrier !== "float32") return "its sums are of a kind that needs PyTorch";
+  return transforms === "int32" ? null : "its transforms are in floating point (`hpcm exact` makes them integers)";
 }

@@ -1,50 +1,70 @@
 /**
  * The worker: everything that takes long. Messages in: {id, call, given}, or {id, call: "abort"}. Messages out: {id, told},
- * {id, result} or {id, error}. Settings come with the first message.
+ * {id, part}, {id, result} or {id, error}. Settings come with the first message. It starts others of itself, whose only
+ * message is {thread, version, failures}: they compute what this one shares out.
+ *
+ * An error that isn't foreseen ends this worker, whose memory may be in any state: index.js starts another one.
  */
-import * as ort from "onnxruntime-web/wasm";
 import { isWhole } from "./codec.js";
 import { unpack } from "./container.js";
-import { HpcmError } from "./errors.js";
+import { Core, hasSimd, runThread } from "./core.js";
+import { HpcmError, checkAborted } from "./errors.js";
+import { verified } from "./fetching.js";
 import { Models } from "./models.js";
 
 const LOADING = 0.3; // share of the progress that loading a model is shown as
+const PATIENCE = 5000; // milliseconds until a thread must have begun
+const MOST_BYTES = 2 ** 22; // of a .wasm file
 const aborts = new Map(); // id -> AbortController
-const analysed = new Map(); // handle -> {codec, latents}
+const analysed = new Map(); // handle -> {model, latents}
+const lent = []; // workers that run threads
+let newModels; // once the settings are there
 let models;
+let settingsFailed;
 let handles = 0;
 
 const calls = {
-  settings({ models: base, wasm, threads }) {
-    ort.env.wasm.wasmPaths = wasm;
-    ort.env.wasm.numThreads = threads;
-    ort.env.logLevel = "error";
-    models = new Models(base, new URL("graphs.json", self.location), ort);
+  settings({ models: base, wasm, threads, version, failures }) {
+    if (version !== __VERSION__) throw new HpcmError("version", "the page and its worker are of different releases: reload the page");
+    if (!hasSimd()) throw new HpcmError("unsupported", "this browser has no WebAssembly SIMD, which the codec needs");
+    newModels = () => new Models(base, once((signal) => loadCore(wasm, threads, failures, signal)));
+    models = newModels();
   },
 
-  async models() {
-    const { default: standard, models: entries } = await models.index();
+  async models(given, { signal }) {
+    const { default: standard, models: entries } = await models.index(signal);
     return { default: standard, models: entries.map(({ name, hash, bytes }) => ({ name, hash, bytes })) };
   },
 
-  async decode({ data, scale, partial }, job) {
+  cached: ({ model }, { signal }) => models.cached(model, signal),
+
+  preload: ({ model }, { told, signal }) => models.preload(model, { told, signal }),
+
+  async decode({ data, scale, partial, box, parts }, job) {
     const container = unpack(data, { partial });
-    const codec = await models.made(container, job.loading);
-    const found = await codec.decode(container, { scale, told: job.working, signal: job.signal });
+    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    const onpart = parts ? job.part : undefined;
+    const found = await codec.decode(container, { scale, box, onpart, told: job.working, signal: job.signal });
     return { ...found, whole: isWhole(container) };
+  },
+
+  async thumbnail({ data, partial }, job) {
+    const container = unpack(data, { partial });
+    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    return codec.thumbnail(container, { told: job.working, signal: job.signal });
   },
 
   async analyse({ image, model }, job) {
     const codec = await models.named(model, job.loading);
     const latents = await codec.analyse(image, { told: job.working, signal: job.signal });
-    analysed.set(++handles, { model: codec.weights.name, latents });
-    return { handle: handles, model: codec.weights.name };
+    analysed.set(++handles, { model: codec.model, latents });
+    return { handle: handles, model: codec.model.name, levels: codec.levels };
   },
 
   async encode({ handle, quality, progressive }, job) {
     if (!analysed.has(handle)) throw new HpcmError("usage", "these latents were freed");
     const { model, latents } = analysed.get(handle);
-    const codec = await models.named(model, job.loading);
+    const codec = await models.made(model, job.loading);
     return codec.encode(latents, codec.levelOf(quality), { progressive, told: job.working, signal: job.signal });
   },
 
@@ -53,32 +73,117 @@ const calls = {
   },
 };
 
-let queue = Promise.resolve(); // one call after the other: they share the networks' memory
+/** Gives all memory back: WebAssembly's grows and never shrinks. What is needed again is loaded again. */
+function forget() {
+  for (const worker of lent.splice(0)) worker.terminate();
+  models = newModels();
+}
 
-self.onmessage = ({ data: { id, call, given } }) => {
+/** What `load` gives, loaded when it is first asked for. A failure isn't kept: the next call tries again. */
+function once(load) {
+  let loaded;
+  return async (...given) => (loaded ??= await load(...given));
+}
+
+async function loadCore(folder, threads, failures, signal) {
+  try {
+    const several = threads > 1 && self.crossOriginIsolated; // else memory can't be shared
+    if (several) return await coreOf(folder, "hpcm-threads.wasm", { threads, lend: (thread) => lend(thread, failures) }, signal);
+  } catch (error) {
+    if (error.code !== "memory") throw error;
+  }
+  return coreOf(folder, "hpcm.wasm", {}, signal); // whose memory isn't set aside beforehand
+}
+
+async function coreOf(folder, name, options, signal) {
+  const data = await verified(new URL(name, folder), __WASM__[name], { most: MOST_BYTES, signal });
+  if (!data) throw new HpcmError("version", `${name} is damaged or of another release: reload the page`);
+  try {
+    return await Core.load(await WebAssembly.compile(data), options);
+  } catch (error) {
+    if (!(error instanceof WebAssembly.CompileError || error instanceof WebAssembly.LinkError)) throw error;
+    throw new HpcmError("unsupported", `this browser can't run ${name}: ${error.message}`);
+  }
+}
+
+/** Another worker that runs a thread; one that comes too late is welcome. */
+function lend(thread, failures) {
+  const worker = new Worker(self.location.href, { type: "module" });
+  lent.push(worker);
+  return new Promise((begun, failed) => {
+    worker.onmessage = begun;
+    worker.onerror = (event) => {
+      event.preventDefault(); // else it is this worker's error, too
+      worker.terminate();
+      failed();
+    };
+    setTimeout(failed, PATIENCE);
+    worker.postMessage({ thread, version: __VERSION__, failures });
+  });
+}
+
+/** In the other worker. Its lender waits for what it computes and hears nothing, so a failure is told to the page. */
+function run({ thread, version, failures }) {
+  if (version !== __VERSION__) throw new Error("another release");
+  try {
+    runThread(thread, () => self.postMessage("begun"));
+  } catch (error) {
+    new BroadcastChannel(failures).postMessage(`a thread failed: ${error.message}`);
+  }
+}
+
+const ASIDE = ["models", "cached", "preload"]; // they use no model's memory, and don't wait for those that do
+let queue = Promise.resolve(); // one call after the other: they share the model's memory
+
+self.onmessage = ({ data }) => {
+  const { id, call, given, thread } = data;
+  if (thread) {
+    run(data);
+    return;
+  }
   if (call === "abort") {
     aborts.get(id)?.abort();
     return;
   }
   const abort = new AbortController();
   aborts.set(id, abort);
-  queue = queue.then(() => answer(id, call, given, abort.signal)).finally(() => aborts.delete(id));
+  const begin = () => answer(id, call, given, abort.signal).finally(() => aborts.delete(id));
+  if (ASIDE.includes(call)) begin();
+  else queue = queue.then(begin);
 };
 
 async function answer(id, call, given, signal) {
   const told = (share, bytes) => self.postMessage({ id, told: share, bytes });
   const job = {
-    signal,
-    loading: (share, bytes) => told(LOADING * share, bytes),
+    ...{ signal, told },
+    part: (part) => self.postMessage({ id, part }, [part.data.buffer]),
+    loading: { told: (share, bytes) => told(LOADING * share, bytes), signal },
     working: (share) => told(LOADING + (1 - LOADING) * share),
   };
   try {
-    if (signal.aborted) throw new HpcmError("aborted", "stopped by the caller");
+    checkAborted(signal);
+    if (!models && call !== "settings") throw settingsFailed;
     const result = await calls[call](given, job);
     const buffer = result?.data?.buffer ?? result?.buffer;
     self.postMessage({ id, result }, buffer ? [buffer] : []);
   } catch (error) {
-    const known = error instanceof HpcmError;
-    self.postMessage({ id, error: { code: known ? error.code : "model", message: String(error?.message ?? error) } });
+    if (call === "settings") settingsFailed = error;
+    const { code, message } = foreseen(error) ?? (await end(error));
+    if (code === "memory") forget();
+    self.postMessage({ id, error: { code, message } });
   }
+}
+
+function foreseen(error) {
+  if (error instanceof HpcmError) return error;
+  if (error instanceof RangeError) return new HpcmError("memory", `the browser has too little memory for this picture: ${error.message}`);
+  return undefined;
+}
+
+/** Ends the worker, by an error that index.js sees. */
+function end(error) {
+  setTimeout(() => {
+    throw error;
+  });
+  return new Promise(() => {});
 }

@@ -1,80 +1,14 @@
 /** The page in a real browser, with the package's models: node --test test/browser.test.js */
 import assert from "node:assert/strict";
-import { copyFile, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { build } from "../build.js";
-import { launch, missing } from "./chromium.js";
-import { linkModels, serve, temporary } from "./server.js";
+import { copyFile, readFile, stat, writeFile } from "node:fs/promises";
+import { test } from "node:test";
+import { missing } from "./chromium.js";
+import { QUICK, download, numbers, open, page, pathOf, sample, settled } from "./page.js";
 
-const PATIENCE = 180_000; // milliseconds; networks take their time on a machine that is busy
-const DESKTOP = { width: 1280, height: 800 };
-const PHONE = { width: 360, height: 740 };
 const SHARE_OFF = 0.03; // by which JPEG's file may be smaller than hpcm's
 
-let folder;
-let server;
-let browser;
-
-before(async () => {
-  if (missing) return;
-  folder = await temporary();
-  await build(join(folder, "site"));
-  await linkModels(join(folder, "site"));
-  server = await serve(join(folder, "site"), "/some/path/");
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.close();
-  if (folder) await rm(folder, { recursive: true, force: true });
-});
-
-/** A page in a profile of its own; the test fails if it logs an error. */
-async function page(t, options = {}) {
-  const context = await browser.newContext({ viewport: DESKTOP, ...options });
-  const opened = await context.newPage();
-  opened.setDefaultTimeout(PATIENCE);
-  const errors = [];
-  opened.on("pageerror", (error) => errors.push(error.message));
-  opened.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(errors, []);
-  });
-  await opened.goto(server.url);
-  return opened;
-}
-
-/** Waits until all that is on the screen belongs to the level of the slider. */
-const settled = (page) =>
-  page.waitForFunction(() => !document.querySelector("#save-png").disabled && !document.querySelector(".stale"));
-
-async function sample(page, name = "plane.webp") {
-  await page.click(`[data-sample="${name}"]`);
-  await settled(page);
-}
-
-/** The numbers of one side, in bytes, bits per pixel and decibels. */
-async function numbers(page, side) {
-  const texts = await page.locator(`.side[data-side="${side}"] dd`).allTextContents();
-  const [bytes, rate, psnr] = texts.map(parseFloat);
-  return { bytes: texts[0].endsWith("kB") ? bytes * 1000 : bytes, rate, psnr };
-}
-
-/** Downloads the .hpcm file. @returns {Promise<string>} its path */
-async function download(page) {
-  const [saved] = await Promise.all([page.waitForEvent("download"), page.click("#save-hpcm")]);
-  const path = join(folder, saved.suggestedFilename());
-  await saved.saveAs(path);
-  return path;
-}
-
-const open = (page, path) => page.setInputFiles("#file", path);
-
 test("a picture is compressed, compared at equal bytes, saved and opened again", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   assert.equal(await p.evaluate(() => crossOriginIsolated), true);
   await sample(p);
   const [jpeg, hpcm] = [await numbers(p, "left"), await numbers(p, "right")];
@@ -86,7 +20,7 @@ test("a picture is compressed, compared at equal bytes, saved and opened again",
   const webp = await numbers(p, "left");
   assert.ok(webp.bytes <= hpcm.bytes && webp.bytes > hpcm.bytes * (1 - SHARE_OFF), `${webp.bytes} against ${hpcm.bytes}`);
 
-  await p.fill("#quality", "8");
+  await p.fill("#quality", "14");
   await settled(p);
   const small = await numbers(p, "right");
   assert.ok(small.bytes < hpcm.bytes / 1.5, `${small.bytes} against ${hpcm.bytes}`);
@@ -105,7 +39,7 @@ test("a picture is compressed, compared at equal bytes, saved and opened again",
 });
 
 test("files are dropped and pasted: a .hpcm file that Python made, and a picture", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   const give = (kind, bytes, name, type) =>
     p.evaluate(
       ([kind, bytes, name, type]) => {
@@ -129,8 +63,8 @@ test("files are dropped and pasted: a .hpcm file that Python made, and a picture
 
 test("<hpcm-img> shows a file, and tells when it can't", { skip: missing }, async (t) => {
   const golden = new URL("../../tests/golden/", import.meta.url);
-  await copyFile(new URL("progressive.hpcm", golden), join(folder, "site", "photo.hpcm"));
-  const p = await page(t);
+  await copyFile(new URL("progressive.hpcm", golden), pathOf("site/photo.hpcm"));
+  const p = await page(t, QUICK);
   const shown = await p.evaluate(async () => {
     await import(new URL("hpcm-img.js", document.baseURI).href);
     const element = document.createElement("hpcm-img");
@@ -149,22 +83,22 @@ test("<hpcm-img> shows a file, and tells when it can't", { skip: missing }, asyn
 });
 
 test("while the slider moves, the latest level wins", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   await sample(p);
-  for (let level = 60; level >= 12; level -= 6) await p.fill("#quality", String(level));
+  for (let quality = 95; quality >= 20; quality -= 15) await p.fill("#quality", String(quality));
   await settled(p);
   const { bytes } = await numbers(p, "right");
-  await p.fill("#quality", "60");
+  await p.fill("#quality", "95");
   await settled(p);
   assert.ok((await numbers(p, "right")).bytes > 2 * bytes);
-  await p.fill("#quality", "12");
+  await p.fill("#quality", "20");
   await settled(p);
   assert.equal((await numbers(p, "right")).bytes, bytes);
 });
 
 test("what can't be opened is said in one line, and a file that was cut shows what it has", { skip: missing }, async (t) => {
-  const p = await page(t);
-  const none = join(folder, "none.png");
+  const p = await page(t, QUICK);
+  const none = pathOf("none.png");
   await writeFile(none, "no picture");
   await open(p, none);
   await p.getByText("none.png isn't a picture that this browser can open.").waitFor();
@@ -173,17 +107,17 @@ test("what can't be opened is said in one line, and a file that was cut shows wh
   await sample(p);
   const path = await download(p);
   const data = await readFile(path);
-  await writeFile(join(folder, "cut.hpcm"), data.subarray(0, data.length * 0.8));
-  await open(p, join(folder, "cut.hpcm"));
+  await writeFile(pathOf("cut.hpcm"), data.subarray(0, data.length * 0.8));
+  await open(p, pathOf("cut.hpcm"));
   await p.getByText("cut.hpcm was cut.").waitFor();
   data[data.length - 200] ^= 1;
-  await writeFile(join(folder, "changed.hpcm"), data);
-  await open(p, join(folder, "changed.hpcm"));
+  await writeFile(pathOf("changed.hpcm"), data);
+  await open(p, pathOf("changed.hpcm"));
   await p.getByText("changed.hpcm: tile 0").waitFor();
 });
 
 test("the keyboard alone moves the divider, zooms and shows the difference", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   await sample(p);
   const divider = p.locator("#divider");
   await p.locator("#stage").focus();
@@ -211,7 +145,7 @@ test("the keyboard alone moves the divider, zooms and shows the difference", { s
 });
 
 test("the divider and the picture follow the pointer, the wheel zooms where it is", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   await sample(p);
   const box = await p.locator("#stage").boundingBox();
   await p.mouse.move(box.x + box.width / 2, box.y + 100);
@@ -222,20 +156,6 @@ test("the divider and the picture follow the pointer, the wheel zooms where it i
   await p.mouse.move(box.x + box.width * 0.6, box.y + 200);
   await p.mouse.wheel(0, -600);
   await p.waitForFunction(() => parseInt(document.querySelector("#zoom-level").textContent) > 200);
-});
-
-test("a phone has no horizontal scroll", { skip: missing }, async (t) => {
-  const p = await page(t, { viewport: PHONE, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
-  const wide = () => p.evaluate(() => document.documentElement.scrollWidth);
-  assert.equal(await wide(), PHONE.width);
-  await sample(p);
-  assert.equal(await wide(), PHONE.width);
-  const stage = await p.locator("#stage").boundingBox();
-  assert.ok(stage.height > PHONE.height / 2, `the picture has ${stage.height} pixels of height`);
-  for (const button of await p.locator("button:visible, select:visible, #save-hpcm").all()) {
-    const { x, width, height } = await button.boundingBox();
-    assert.ok(x >= 0 && x + width <= PHONE.width && height >= 30, await button.innerText());
-  }
 });
 
 test("dark and light follow the system, and the toggle", { skip: missing }, async (t) => {
@@ -254,7 +174,7 @@ test("dark and light follow the system, and the toggle", { skip: missing }, asyn
 });
 
 test("About says what the codec isn't good at", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   await p.click("#about");
   assert.match(await p.locator("#about-dialog").innerText(), /What it isn't good at\s+Text, drawings and screenshots/);
   await p.keyboard.press("Escape");
@@ -262,7 +182,7 @@ test("About says what the codec isn't good at", { skip: missing }, async (t) => 
 });
 
 test("after the first picture the page works offline", { skip: missing }, async (t) => {
-  const p = await page(t);
+  const p = await page(t, QUICK);
   await sample(p);
   const kept = () => caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name).then((c) => c.keys()))));
   await p.waitForFunction(`(${kept})().then((all) => all.flat().some(({ url }) => url.endsWith(".mjs")))`);

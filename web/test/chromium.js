@@ -8,4 +8,4 @@ const executablePath = PLACES.find((path) => path && existsSync(path));
 /** Why there is no browser; false if there is one. */
 export const missing = executablePath ? false : "there is no Chromium here: install the package chromium, or set CHROMIUM";
 
-export const launch = () => chromium.launch({ executablePath });
+export const launch = (options = {}) => chromium.launch({ executablePath, ...options });

@@ -2,30 +2,30 @@
  * Runs the codec in Node for another program's tests: jobs come as lines of JSON on standard input, an answer a line goes
  * to standard output. A model is the path of its weights.
  *
- *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "out": PATH}   RGBA to OUT
+ *     node drive.js [threads]
+ *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "box": [l, t, r, b], "out": PATH}   RGBA to OUT
  *     {"do": "encode", "model": ..., "image": PATH of RGBA, "width": W, "height": H, "levels": [L, ...], "out": PATH}   to OUT.L
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import * as ort from "onnxruntime-web";
 import { Codec } from "../src/codec.js";
 import { unpack } from "../src/container.js";
+import { loadCore } from "./core.js";
 
-ort.env.wasm.numThreads = 1;
 const bytes = (path) => new Uint8Array(readFileSync(path));
-const structures = JSON.parse(readFileSync(new URL("../graphs.json", import.meta.url)));
+const core = await loadCore(Number(process.argv[2] ?? 1));
 const codecs = new Map();
 
 function opened(weights) {
-  if (!codecs.has(weights)) codecs.set(weights, Codec.load(bytes(weights), structures, ort));
+  if (!codecs.has(weights)) codecs.set(weights, Codec.load(core, bytes(weights)));
   return codecs.get(weights);
 }
 
 const jobs = {
-  async decode({ model, file, scale, partial, out }) {
+  async decode({ model, file, scale, partial, box, out }) {
     const container = unpack(bytes(file), { partial });
     const codec = await opened(model);
-    const picture = await codec.decode(container, { scale });
+    const picture = await codec.decode(container, { scale, box: box ?? undefined });
     writeFileSync(out, picture.data);
     return { width: picture.width, height: picture.height };
   },

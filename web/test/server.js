@@ -1,68 +1,74 @@
 /** A small static server for the tests, with the headers that threads need, and a site to serve. */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/model/assets/", import.meta.url));
-const LINKED = ["nano-1", "lite-1", "lite-mse-1"];
+/** Paths of the bundled models. */
+export const RELEASED = Object.fromEntries(["nano-1", "lite-1", "lite-mse-1"].map((name) => [name, join(ASSETS, `${name}.safetensors`)]));
+const ISOLATION = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript",
   ".json": "application/json",
   ".mjs": "text/javascript",
+  ".txt": "text/plain; charset=utf-8",
   ".wasm": "application/wasm",
   ".webp": "image/webp",
 };
 
-/** Links weights as models/ into a folder, with the index that the module reads. */
-export async function linkModels(folder) {
+/**
+ * Links weights as models/ into a folder, with the index that the module reads.
+ * @param {Record<string, string>} [files] paths by name; the first is the default
+ */
+export async function linkModels(folder, files = RELEASED) {
   const models = join(folder, "models");
   await mkdir(models, { recursive: true });
   const entries = [];
-  for (const name of LINKED) {
+  for (const [name, path] of Object.entries(files)) {
     const file = `${name}.safetensors`;
-    const weights = await readFile(join(ASSETS, file));
-    await symlink(join(ASSETS, file), join(models, file));
-    const hash = createHash("sha256").update(weights).digest("hex").slice(0, 16);
-    entries.push({ name, hash, file, bytes: weights.length });
+    const weights = await readFile(path);
+    await symlink(path, join(models, file));
+    const sha256 = createHash("sha256").update(weights).digest("hex");
+    entries.push({ name, hash: sha256.slice(0, 16), sha256, file, bytes: weights.length });
   }
-  await writeFile(join(models, "index.json"), JSON.stringify({ default: "nano-1", models: entries }));
+  await writeFile(join(models, "index.json"), JSON.stringify({ default: entries[0].name, models: entries }));
 }
 
 /** A new folder for a site. */
 export const temporary = () => mkdtemp(join(tmpdir(), "hpcm-web-"));
 
-async function answer(folder, prefix, request, response) {
+async function answer(site, request, response) {
   const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
-  if (!path.startsWith(prefix)) return response.writeHead(404).end();
-  let file = join(folder, path.slice(prefix.length));
-  if (file.endsWith("/") || file === folder) file = join(file, "index.html");
+  if (!path.startsWith(site.prefix)) return response.writeHead(404).end("not found");
+  const name = path.slice(site.prefix.length) || "index.html";
+  const file = join(site.folder, name);
+  const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "cache-control": "no-cache", ...site.headers };
+  site.asked.push(name);
+  if (site.answers[name]) return site.answers[name](response, headers, file);
   try {
-    await stat(file);
+    const data = await readFile(file);
+    return response.writeHead(200, headers).end(data);
   } catch {
-    return response.writeHead(404).end();
+    return response.writeHead(404).end("not found");
   }
-  response.writeHead(200, {
-    "content-type": TYPES[extname(file)] ?? "application/octet-stream",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-embedder-policy": "require-corp",
-    "cache-control": "no-cache",
-  });
-  return response.end(await readFile(file));
 }
 
-/** Serves a folder under a prefix, at a port that is free. @returns {Promise<{url: string, close: () => void}>} */
+/**
+ * Serves a folder under a prefix, at a port that is free. What it returns may be changed: `folder`, `headers`, and `answers`:
+ * functions of (response, headers, file) by path, which answer in its place. `asked` are the paths that were asked for.
+ */
 export async function serve(folder, prefix = "/") {
-  const server = createServer((request, response) => answer(folder, prefix, request, response));
+  const site = { folder, prefix, headers: { ...ISOLATION }, answers: {}, asked: [] };
+  const server = createServer((request, response) => answer(site, request, response));
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
-  return {
-    url: `http://127.0.0.1:${server.address().port}${prefix}`,
-    close: () => (server.closeAllConnections(), server.close()),
-  };
+  const { port } = server.address();
+  const close = () => (server.closeAllConnections(), server.close());
+  return Object.assign(site, { url: `http://127.0.0.1:${port}${prefix}`, port, close });
 }
 
 // node test/server.js FOLDER: serves a built folder, to look at it.

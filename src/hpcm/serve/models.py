@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..codec.codec import Codec
+from ..codec.engine import unsuited
 from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError
 from ..format.fields import Container
+from ..model.config import Config
 from ..model.file import WeightsFile
 from ..model.find import alias_of, available, find
-
-PAGE_MODEL = "nano"  # the page's default: a browser downloads and runs it quickly
-
-Structures = Sequence[Mapping[str, Any]]  # fields of the configurations that the page can run
 
 
 class Models:
@@ -36,7 +34,6 @@ class Models:
         self.encoders = _first_of_each_name(encoders)
         self.decoders = {weights.hash: weights for weights in (*available(), *encoders)}
         self.aliases = {name: alias for name, weights in self.encoders.items() if (alias := alias_of(weights))}
-        self._page_default = self.default.name if named else PAGE_MODEL
         self._codecs: dict[bytes, Codec] = {}
         self._loading = threading.Lock()
 
@@ -80,20 +77,17 @@ class Models:
             for weights in every.values()
         ]
 
-    def in_browsers(self, structures: Structures) -> Iterator[WeightsFile]:
-        """The models that the page can run, those that compress first."""
+    def in_browsers(self) -> list[WeightsFile]:
+        """The models that the page can run. Those that compress come first, and the first is the page's default."""
         every = _first_of_each_name([*self.encoders.values(), *self.decoders.values()])
-        return (weights for weights in every.values() if _has_one_of(structures, weights))
-
-    def page_default(self, structures: Structures) -> str | None:
-        """The name of the model that the page takes unless another is chosen."""
-        able = list(self.in_browsers(structures))
-        wanted = [weights for weights in able if self._page_default in (weights.name, alias_of(weights))]
-        return next((weights.name for weights in (*wanted, *able)), None)
+        return [weights for weights in every.values() if _runs_in_browsers(weights)]
 
 
-def _has_one_of(structures: Structures, weights: WeightsFile) -> bool:
-    return any(all(weights.config.get(field) == value for field, value in each.items()) for each in structures)
+def _runs_in_browsers(weights: WeightsFile) -> bool:
+    try:
+        return unsuited(Config.from_dict(weights.config)) is None
+    except (TypeError, ValueError):
+        return False
 
 
 def _first_of_each_name(models: Sequence[WeightsFile]) -> dict[str, WeightsFile]:

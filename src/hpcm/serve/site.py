@@ -1,9 +1,8 @@
 """The files of the page by their URLs.
 
-    index.html, *.js, *.css, ort/, samples/    what `make page` has put into serve/page
-    graphs.json                                from there too: the networks of models by structure, without weights
-    models/index.json                          which models there are; the first URL that the page asks for
-    models/NAME.safetensors                    their weights, as they are in the package; of those that have graphs
+    index.html, *.js, *.css, *.wasm, samples/    what `make page` has put into serve/page
+    models/index.json                            which models there are; the first URL that the page asks for
+    models/NAME.safetensors                      weights of those that browsers can run, as they are in the package
 
 The table is made once, and a URL that isn't in it leads nowhere: no path is ever built from a URL.
 """
@@ -19,10 +18,10 @@ from pathlib import Path
 from ..defaults import MIME_TYPE, SUFFIX
 from ..model.file import SUFFIX as WEIGHTS_SUFFIX
 from ..model.find import ASSETS
-from .models import Models, Structures
+from .models import Models
 
 PAGE = Path(__file__).parent / "page"
-INDEX, MODELS, GRAPHS = "index.html", "models/", "graphs.json"
+INDEX, MODELS = "index.html", "models/"
 KINDS = {  # by suffix; what the system says may be wrong for the page's
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -82,7 +81,7 @@ def assets(models: Models, page: Path = PAGE) -> dict[str, Asset]:
     """Everything that is served, by the URL without its first slash."""
     files = {INDEX: Asset(NOT_BUILT, KINDS[".html"])}
     files |= {name: Asset(path, kind_of(path)) for name, path in _inside(page)}
-    return {**files, **_models(models, _structures(page))}
+    return {**files, **_models(models)}
 
 
 def is_built(page: Path = PAGE) -> bool:
@@ -100,16 +99,11 @@ def _inside(folder: Path) -> list[tuple[str, Path]]:
     return [(path.relative_to(root).as_posix(), path) for path in files]
 
 
-def _structures(page: Path) -> Structures:
-    """Of models that the page has graphs for; none where it isn't built."""
-    file = page / GRAPHS
-    return [entry["structure"] for entry in json.loads(file.read_bytes())] if file.is_file() else []
-
-
-def _models(models: Models, structures: Structures) -> dict[str, Asset]:
+def _models(models: Models) -> dict[str, Asset]:
     """Bundled models never change under their names, so a browser may keep them; a user's own may."""
     files, listed = {}, []
-    for weights in models.in_browsers(structures):
+    offered = models.in_browsers()
+    for weights in offered:
         bundled = weights.path.is_relative_to(ASSETS)
         file = f"{weights.name}{WEIGHTS_SUFFIX}"
         files[MODELS + file] = Asset(weights.path, OTHER_KIND, KEEP if bundled else ASK_ALWAYS)
@@ -117,9 +111,11 @@ def _models(models: Models, structures: Structures) -> dict[str, Asset]:
             {
                 "name": weights.name,
                 "hash": weights.hash.hex(),
+                "sha256": weights.digest.hex(),
                 "file": file,
                 "bytes": weights.path.stat().st_size,
             }
         )
-    index = json.dumps({"default": models.page_default(structures), "models": listed}, indent=1).encode()
+    default = offered[0].name if offered else None
+    index = json.dumps({"default": default, "models": listed}, indent=1).encode()
     return {**files, f"{MODELS}index.json": Asset(index, KINDS[".json"])}
