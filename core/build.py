@@ -55,8 +55,10 @@ FLAGS = [
     "-DHPCM_BUILD",
 ]
 SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-FUZZER = "-fsanitize=fuzzer"
-FUZZERS = ("payload", "model")
+# Comparisons aren't traced: inputs are choices and numbers, and one takes four times as long with that.
+FUZZER = ["-fsanitize=fuzzer", "-fno-sanitize-coverage=trace-cmp"]
+FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # core/test/failing.h
+FUZZERS = ("ans", "payload", "model")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 PROBE = "#include <math.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
@@ -117,10 +119,12 @@ def build(
     program: Sequence[Path] = (),
     alone: bool = False,
     flags: Sequence[str] = (),
+    linking: Sequence[str] = (),
 ) -> None:
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
 
     alone: a program of these files only, which loads a library where it runs.
+    flags: of the compiler and of the linker; `linking`: of the linker alone.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
@@ -129,9 +133,9 @@ def build(
     library = [] if alone else [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
     sources = [*library, *(file.resolve() for file in program)]
     if program:
-        linking = _loading(made_for) if alone else []
+        linking = [*linking, *(_loading(made_for) if alone else [])]
     else:
-        linking = ["-shared", *_naming(made_for)]
+        linking = [*linking, "-shared", *_naming(made_for)]
     if "-g" not in flags and not made_for.startswith("macosx"):
         linking.append("-s")  # keeps names and paths of the builder's machine out
     output = output.resolve()
@@ -156,9 +160,9 @@ def build_fuzzer(name: str, output: Path) -> None:
     """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
     test = CORE / "test"
     try:
-        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, FUZZER])
+        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, *FUZZER], linking=FAILING)
     except FileNotFoundError:
-        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE)
+        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE, linking=FAILING)
 
 
 def find_compiler(flags: Sequence[str] = ()) -> list[str]:
@@ -191,7 +195,7 @@ def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
         return False
     with TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
+        source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER[0] in flags else "main"))
         line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), *_libraries(this_platform())]
         return subprocess.run(line, env=_environment(), capture_output=True).returncode == 0
 
