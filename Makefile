@@ -1,7 +1,7 @@
 # make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
 # make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
-# make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour; CI runs
-#                 them every night; needs Linux and gcc
+# make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour, and
+#                 races of its threads; CI runs them every night; needs Linux and gcc
 # make check-emulated   the native library for other processors and systems, under QEMU and Wine; CI runs it every night; needs
 #                 Debian's qemu-user, libc6-arm64-cross, musl and wine, and skips what lacks one of them
 # make core       the native library, anew where its sources have changed
@@ -92,6 +92,10 @@ check-sanitized: $(CORE_READY)
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
 	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
+	CC=gcc $(BIN)/python core/build.py --program core/test/races.c
+	build/races 300
+	CC=gcc $(BIN)/python core/build.py --sanitize thread --program core/test/races.c --output build/sanitized/races
+	build/sanitized/races 30
 
 check-emulated: $(CORE_READY)
 	$(BIN)/pytest -m slow -rs tests/test_emulated.py

@@ -2,7 +2,7 @@
 
     --target TAG      for another platform, by the tag of its wheels (win_amd64); needs the package `ziglang`
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
-    --sanitize        with the address and undefined-behaviour sanitizers, for tests
+    --sanitize [KIND] with sanitizers, for tests: of addresses and undefined behaviour, or of `thread`
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --alone           a program without them, which loads a library
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
@@ -54,7 +54,9 @@ FLAGS = [
     "-ffp-contract=off",  # a product and a sum are two operations, each rounded
     "-DHPCM_BUILD",
 ]
-SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FOR_TESTS = ["-O1", "-g", "-fno-omit-frame-pointer"]
+SANITIZE = [*FOR_TESTS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = {"address": SANITIZE, "thread": [*FOR_TESTS, "-fsanitize=thread"]}
 # Comparisons aren't traced: inputs are choices and numbers, and one takes four times as long with that.
 FUZZER = ["-fsanitize=fuzzer", "-fno-sanitize-coverage=trace-cmp"]
 FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # core/test/failing.h
@@ -68,12 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--sanitize", action="store_true")
+    parser.add_argument("--sanitize", nargs="?", choices=SANITIZERS, const="address")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--fuzz", choices=FUZZERS)
     options = parser.parse_args()
-    flags = SANITIZE if options.sanitize else []
+    flags = SANITIZERS[options.sanitize] if options.sanitize else []
     try:
         if options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")

@@ -114,3 +114,11 @@ def test_fuzzing_begins_with_bundled_models(tmp_path: Path) -> None:
     assert len(seeds) > 10
     core.build_fuzzer("payload", tmp_path / "fuzz")
     subprocess.run([tmp_path / "fuzz", *seeds], cwd=tmp_path, env=paths, check=True)
+
+
+@needs_sanitizers
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [None, "thread", "address"])
+def test_many_threads_get_what_one_gets(kind: str | None, tmp_path: Path) -> None:
+    core.build(tmp_path / "races", program=[CORE / "test" / "races.c"], flags=core.SANITIZERS.get(kind, []))
+    subprocess.run([tmp_path / "races", "10"], check=True)
