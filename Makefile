@@ -1,14 +1,14 @@
 # make check      what CI runs: format, lint, layers, types, tests, and what works without torch in an environment without it
 # make check-slow the tests that are marked slow, which `make check` leaves out; CI runs them every night
-# make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour; CI runs
-#                 them every night; needs Linux and gcc
+# make check-sanitized  the tests of the native library with the sanitizers of addresses and of undefined behaviour, and
+#                 races of its threads; CI runs them every night; needs Linux and gcc
 # make check-emulated   the native library for other processors and systems, under QEMU and Wine; CI runs it every night; needs
 #                 Debian's qemu-user, libc6-arm64-cross, musl and wine, and skips what lacks one of them
 # make core       the native library, anew where its sources have changed
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
-# make fuzz       an hour (MINUTES=60) of what reads files of strangers, three fuzzers at once; needs Linux and gcc or clang;
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers, four fuzzers at once; needs Linux and gcc or clang;
 #                 findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
@@ -33,7 +33,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-payload fuzz-model page man release format bench clean
+.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model page man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -93,6 +93,10 @@ check-sanitized: $(CORE_READY)
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
 	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
+	CC=gcc $(BIN)/python core/build.py --program core/test/races.c
+	build/races 300
+	CC=gcc $(BIN)/python core/build.py --sanitize thread --program core/test/races.c --output build/sanitized/races
+	build/sanitized/races 30
 
 check-emulated: $(CORE_READY)
 	$(BIN)/pytest -m slow -rs tests/test_emulated.py
@@ -129,7 +133,7 @@ docs: $(READY)
 MINUTES ?= 60
 FUZZ = -max_total_time=$$(( 60 * $(MINUTES) )) -rss_limit_mb=4000 -artifact_prefix=build/fuzz/
 fuzz:
-	$(MAKE) --jobs=3 fuzz-python fuzz-payload fuzz-model
+	$(MAKE) --jobs=4 fuzz-python fuzz-ans fuzz-payload fuzz-model
 
 fuzz-python: $(READY)
 	$(PIP) install -q -c constraints.txt atheris
@@ -137,10 +141,15 @@ fuzz-python: $(READY)
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ) -max_len=4096 -timeout=20 build/fuzz/python tests/fuzz/corpus
 
 # The native library, by core/test/fuzz_*.c. Inputs are short, and comparisons say little about them.
-fuzz-payload fuzz-model: fuzz-%: $(CORE_READY)
+build/fuzz/models: tests/fuzz/seeds.py tests/recorder.py | $(CORE_READY)
+	mkdir -p build/fuzz
+	PYTHONPATH=tests $(BIN)/python $< build/fuzz
+
+fuzz-payload: build/fuzz/models
+fuzz-ans fuzz-payload fuzz-model: fuzz-%: $(CORE_READY)
 	mkdir -p build/fuzz/$*
 	$(BIN)/python core/build.py --fuzz $*
-	build/fuzz_$* $(FUZZ) -max_len=1024 -timeout=60 -len_control=0 build/fuzz/$*
+	HPCM_FUZZ_MODELS=build/fuzz/models build/fuzz_$* $(FUZZ) -max_len=1024 -timeout=60 -len_control=0 build/fuzz/$* core/test/corpus/$*
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

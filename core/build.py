@@ -3,7 +3,7 @@
     --target TAG      for another platform, by the tag of its wheels (win_amd64); needs the package `ziglang`
     --output FILE     instead of src/hpcm/core/libhpcm.so (libhpcm.dylib, hpcm.dll)
     --wasm            hpcm.wasm and hpcm-threads.wasm, for browsers, into build/wasm; needs the package `ziglang`
-    --sanitize        with the address and undefined-behaviour sanitizers, for tests
+    --sanitize [KIND] with sanitizers, for tests: of addresses and undefined behaviour, or of `thread`
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --alone           a program without them, which loads a library
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
@@ -68,9 +68,13 @@ FLAGS = [
     "-ffp-contract=off",  # a product and a sum are two operations, each rounded
     "-DHPCM_BUILD",
 ]
-SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-FUZZER = "-fsanitize=fuzzer"
-FUZZERS = ("payload", "model")
+FOR_TESTS = ["-O1", "-g", "-fno-omit-frame-pointer"]
+SANITIZE = [*FOR_TESTS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = {"address": SANITIZE, "thread": [*FOR_TESTS, "-fsanitize=thread"]}
+# Comparisons aren't traced: inputs are choices and numbers, and one takes four times as long with that.
+FUZZER = ["-fsanitize=fuzzer", "-fno-sanitize-coverage=trace-cmp"]
+FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # core/test/failing.h
+FUZZERS = ("ans", "payload", "model")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 PROBE = "#include <math.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
@@ -81,12 +85,12 @@ def main() -> None:
     parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--wasm", action="store_true")
-    parser.add_argument("--sanitize", action="store_true")
+    parser.add_argument("--sanitize", nargs="?", choices=SANITIZERS, const="address")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--fuzz", choices=FUZZERS)
     options = parser.parse_args()
-    flags = SANITIZE if options.sanitize else []
+    flags = SANITIZERS[options.sanitize] if options.sanitize else []
     try:
         if options.wasm:
             build_wasm(options.output or BUILD / "wasm")
@@ -134,10 +138,12 @@ def build(
     program: Sequence[Path] = (),
     alone: bool = False,
     flags: Sequence[str] = (),
+    linking: Sequence[str] = (),
 ) -> None:
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
 
     alone: a program of these files only, which loads a library where it runs.
+    flags: of the compiler and of the linker; `linking`: of the linker alone.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
@@ -146,9 +152,9 @@ def build(
     library = [] if alone else _sources()
     sources = [*library, *(file.resolve() for file in program)]
     if program:
-        linking = _loading(made_for) if alone else []
+        linking = [*linking, *(_loading(made_for) if alone else [])]
     else:
-        linking = ["-shared", *_naming(made_for)]
+        linking = [*linking, "-shared", *_naming(made_for)]
     if "-g" not in flags and not made_for.startswith("macosx"):
         linking.append("-s")  # keeps names and paths of the builder's machine out
     output = output.resolve()
@@ -193,9 +199,9 @@ def build_fuzzer(name: str, output: Path) -> None:
     """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
     test = CORE / "test"
     try:
-        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, FUZZER])
+        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, *FUZZER], linking=FAILING)
     except FileNotFoundError:
-        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE)
+        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE, linking=FAILING)
 
 
 def _sources() -> list[Path]:
@@ -232,7 +238,7 @@ def _works(compiler: Sequence[str], flags: Sequence[str] = ()) -> bool:
         return False
     with TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER in flags else "main"))
+        source.write_text(PROBE % ("LLVMFuzzerTestOneInput" if FUZZER[0] in flags else "main"))
         line = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe")), *_libraries(this_platform())]
         return subprocess.run(line, env=_environment(), capture_output=True).returncode == 0
 

@@ -1,6 +1,7 @@
 """How the native library is compiled (core/build.py) and becomes a part of wheels (hatch_build.py)."""
 
 import gzip
+import os
 import runpy
 import shutil
 import subprocess
@@ -109,9 +110,34 @@ def test_what_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not core.needs_zig()
 
 
-@pytest.mark.skipif(not has_compiler(*core.SANITIZE), reason="no compiler has the sanitizers")
+needs_sanitizers = pytest.mark.skipif(
+    sys.platform != "linux" or not has_compiler(*core.SANITIZE), reason="no compiler has the sanitizers"
+)
+
+
+@needs_sanitizers
 @pytest.mark.slow
 @pytest.mark.parametrize("name", core.FUZZERS)
 def test_fuzzing_finds_nothing(name: str, tmp_path: Path) -> None:
     core.build_fuzzer(name, tmp_path / "fuzz")
-    subprocess.run([tmp_path / "fuzz", "-max_total_time=3", tmp_path], cwd=tmp_path, check=True)
+    corpus = CORE / "test" / "corpus" / name
+    subprocess.run([tmp_path / "fuzz", "-max_total_time=3", tmp_path, corpus], cwd=tmp_path, check=True)
+
+
+@needs_sanitizers
+@pytest.mark.slow
+def test_fuzzing_begins_with_bundled_models(tmp_path: Path) -> None:
+    paths = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "HPCM_FUZZ_MODELS": str(tmp_path / "models")}
+    subprocess.run([sys.executable, ROOT / "tests" / "fuzz" / "seeds.py", tmp_path], env=paths, check=True)
+    seeds = sorted((tmp_path / "payload").iterdir())
+    assert len(seeds) > 10
+    core.build_fuzzer("payload", tmp_path / "fuzz")
+    subprocess.run([tmp_path / "fuzz", *seeds], cwd=tmp_path, env=paths, check=True)
+
+
+@needs_sanitizers
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [None, "thread", "address"])
+def test_many_threads_get_what_one_gets(kind: str | None, tmp_path: Path) -> None:
+    core.build(tmp_path / "races", program=[CORE / "test" / "races.c"], flags=core.SANITIZERS.get(kind, []))
+    subprocess.run([tmp_path / "races", "10"], check=True)

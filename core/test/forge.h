@@ -24,6 +24,24 @@ static uint32_t forge_random(forge *f) {
     return f->random;
 }
 
+/* Nano's structure; the released one with everything that it lacks; one without hierarchy and with odd widths. */
+enum { FORGE_CONFIGS = 3 };
+static const hpcm_config forge_configs[FORGE_CONFIGS] = {
+    {.M = 16, .N = 8, .stem = HPCM_UNSHUFFLE8, .stages = {2, 2, 2, 2}, .blocks = {{1, 0}, {0, 1}, {1, 0}, {1, 0}},
+     .widths = {{16, 16}, {16, 16}, {16, 8}, {8, 32}}, .partial = 4, .ratio = 3, .prior_width = 16,
+     .prior_coarse = {1, 0, 0}, .prior_fine = {1, 1, 0}, .has_prior_fine = 1, .steps = {2, 3, 6}, .hierarchy = 1,
+     .psi_is_context = 1, .refine = 1, .paired_gains = 1, .levels = 64},
+    {.M = 8, .N = 6, .stem = HPCM_CONV4, .stages = {4, 4, 2, 2},
+     .blocks = {{1, 0, 0, 0}, {0, 0, 0, 1}, {0, 1}, {0, 1}},
+     .widths = {{4, 6, 8, 8}, {8, 8, 6, 4}, {8, 8}, {8, 16}}, .partial = 2, .ratio = 2, .prior_width = 24,
+     .prior_coarse = {0, 1, 1}, .adaptor_blocks = {1, 0, 1}, .steps = {4, 1, 12}, .hierarchy = 1, .context_net = 1,
+     .released_placement = 1, .levels = 2},
+    {.M = 8, .N = 5, .stem = HPCM_CONV2, .stages = {4, 4, 2, 2},
+     .blocks = {{0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0}, {1, 0}},
+     .widths = {{3, 5, 7, 8}, {8, 7, 5, 3}, {8, 7}, {9, 16}}, .partial = 1, .ratio = 1, .prior_width = 11,
+     .prior_coarse = {1, 0, 1}, .steps = {1, 1, 2}, .refine = 1, .levels = 1},
+};
+
 /* A whole number from -most to most. */
 static int32_t forge_within(forge *f, int32_t most) {
     return (int32_t)(forge_random(f) % (2 * (uint32_t)most + 1)) - most;
@@ -243,7 +261,7 @@ static void forge_free(forge *f) {
     free(f);
 }
 
-/* A model of this configuration, the same for the same seed (not 0). It ends the program if there is none. */
+/* A model of this configuration, the same for the same seed (not 0). The program ends if there is none. */
 static inline hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint32_t seed) {
     char message[HPCM_MESSAGE];
     hpcm_model *model;

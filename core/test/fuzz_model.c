@@ -3,6 +3,7 @@
  * A random configuration of few channels gets the arrays that it asks for; then both are changed in some places. If that
  * is still a model, a tile goes there and back with it. Beyond the sanitizers it checks what always holds: all kernels give
  * the same, and what is encoded decodes. */
+#include "failing.h"
 #include "forge.h"
 #include "input.h"
 
@@ -177,8 +178,12 @@ static void run(hpcm_model *model, const hpcm_config *c, const uint8_t *picture,
     r->y = exactly(latents * sizeof *r->y);
     r->y_hat = exactly(latents * sizeof *r->y_hat);
     r->again = exactly(latents * sizeof *r->again);
+    allocations_left = size ? forged[0] % 8 : -1; /* of a model that has no memory yet */
+    hpcm_status status = hpcm_analyse(model, &pixels, H, W, r->y, 0, 0);
+    allocations_left = -1;
+    expect(status == HPCM_OK || status == HPCM_NO_MEMORY, "pixels are analysed, or memory runs out");
     expect(hpcm_analyse(model, &pixels, H, W, r->y, 0, 0) == HPCM_OK, "pixels are analysed");
-    hpcm_status status = hpcm_encode(model, r->y, 0, H, W, level, H, W, r->y_hat, &r->payload, 0, 0);
+    status = hpcm_encode(model, r->y, 0, H, W, level, H, W, r->y_hat, &r->payload, 0, 0);
     expect(status == HPCM_OK, "latents are encoded");
     size_t coded = r->payload.sizes[0] + r->payload.sizes[1] + r->payload.sizes[2];
     status = hpcm_decode(model, r->payload.bytes, coded, steps, H, W, level, H, W, r->again, &decoded, 0, 0);
@@ -208,6 +213,21 @@ static void free_results(results *r) {
     free(r->y_hat);
     free(r->again);
     hpcm_payload_free(&r->payload);
+}
+
+/* Perhaps memory runs out when the model is made. */
+static void make_in_part(const hpcm_config *config, const forge *f, input in) {
+    uint16_t end;
+    char message[HPCM_MESSAGE];
+    hpcm_model *model;
+    take(&in, &end, sizeof end);
+    if (end % 4) return;
+    allocations_left = end / 4 % 1024;
+    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, 1, 0, &model, message);
+    allocations_left = -1;
+    expect(status == HPCM_OK || status == HPCM_BAD_MODEL || status == HPCM_NO_MEMORY, "a model is made or refused");
+    expect((status == HPCM_OK) == !!model, "there is a model if it was made");
+    hpcm_model_free(model);
 }
 
 /* Every kind of kernel that this machine has makes the model, or none does. */
@@ -240,6 +260,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     hpcm_config config = take_config(&in);
     forge *f = forge_arrays(&config, 1 + (uint32_t)choose(&in, 256));
     for (int32_t changes = choose(&in, 8); changes > 0 && f->count; changes--) change(&in, f, &config);
+    make_in_part(&config, f, in);
     run_all(&config, f, &in);
     forge_free(f);
     return 0;

@@ -1,43 +1,28 @@
-/* Fuzzes what reads payloads and floats of strangers, with small models made of random numbers; see `make fuzz`.
+/* Fuzzes what reads payloads and floats of strangers, with small models made of random numbers, and with those of the
+ * record of calls (tests/recorder.py) that the environment's HPCM_FUZZ_MODELS names; see `make fuzz`.
  *
  * Beyond the sanitizers it checks what always holds: equal calls give equal results, no result is NaN, what is encoded
  * decodes, and symbols that were decoded are encoded and decoded again without loss. */
+#include "failing.h"
 #include "forge.h"
 #include "input.h"
+#include "recorded.h"
 
-enum { MODELS = 3, PLACE = 16 };
+enum { PLACE = 16, MOST_MODELS = 8 };
 
-/* Nano's structure; the released one with everything that it lacks; one without hierarchy and with odd widths. */
-static const hpcm_config CONFIGS[MODELS] = {
-    {.M = 16, .N = 8, .stem = HPCM_UNSHUFFLE8, .stages = {2, 2, 2, 2}, .blocks = {{1, 0}, {0, 1}, {1, 0}, {1, 0}},
-     .widths = {{16, 16}, {16, 16}, {16, 8}, {8, 32}}, .partial = 4, .ratio = 3, .prior_width = 16,
-     .prior_coarse = {1, 0, 0}, .prior_fine = {1, 1, 0}, .has_prior_fine = 1, .steps = {2, 3, 6}, .hierarchy = 1,
-     .psi_is_context = 1, .refine = 1, .paired_gains = 1, .levels = 64},
-    {.M = 8, .N = 6, .stem = HPCM_CONV4, .stages = {4, 4, 2, 2},
-     .blocks = {{1, 0, 0, 0}, {0, 0, 0, 1}, {0, 1}, {0, 1}},
-     .widths = {{4, 6, 8, 8}, {8, 8, 6, 4}, {8, 8}, {8, 16}}, .partial = 2, .ratio = 2, .prior_width = 24,
-     .prior_coarse = {0, 1, 1}, .adaptor_blocks = {1, 0, 1}, .steps = {4, 1, 12}, .hierarchy = 1, .context_net = 1,
-     .released_placement = 1, .levels = 2},
-    {.M = 8, .N = 5, .stem = HPCM_CONV2, .stages = {4, 4, 2, 2},
-     .blocks = {{0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0}, {1, 0}},
-     .widths = {{3, 5, 7, 8}, {8, 7, 5, 3}, {8, 7}, {9, 16}}, .partial = 1, .ratio = 1, .prior_width = 11,
-     .prior_coarse = {1, 0, 1}, .steps = {1, 1, 2}, .refine = 1, .levels = 1},
-};
+/* Of random numbers, and then those of the record that the environment names. */
+static hpcm_model *models[MOST_MODELS];
+static hpcm_config configs[MOST_MODELS];
+static int model_count;
 
-static hpcm_model *models[MODELS];
-static hpcm_tables *tables;
-
-static void make_all(void) {
-    forge *f = calloc(1, sizeof *f);
-    if (!f) abort();
-    for (int i = 0; i < MODELS; i++) models[i] = forge_model(&CONFIGS[i], 1, (uint32_t)i + 1);
-    f->random = 1;
-    forge_tables(f);
-    const hpcm_array *scales = &f->arrays[0], *radius = &f->arrays[1], *frequencies = &f->arrays[2];
-    hpcm_status status = hpcm_tables_create(scales->data, radius->data, (int32_t)scales->shape[0], frequencies->data,
-                                            (size_t)frequencies->shape[0], &tables);
-    if (status != HPCM_OK) abort();
-    forge_free(f);
+static void make_models(void) {
+    const char *record = getenv("HPCM_FUZZ_MODELS");
+    for (; model_count < FORGE_CONFIGS; model_count++) {
+        configs[model_count] = forge_configs[model_count];
+        models[model_count] = forge_model(&configs[model_count], 1, (uint32_t)model_count + 1);
+    }
+    if (record)
+        model_count += recorded_models(record, MOST_MODELS - model_count, models + model_count, configs + model_count);
 }
 
 /* Where and how a tile is coded. */
@@ -49,10 +34,12 @@ typedef struct {
 } tile;
 
 static tile take_tile(input *in) {
-    int i = choose(in, MODELS);
-    tile t = {.model = models[i], .config = &CONFIGS[i]};
-    t.h = 4 * (1 + choose(in, 3));
-    t.w = 4 * (1 + choose(in, 3));
+    int i = choose(in, MOST_MODELS);
+    if (i >= model_count) i %= FORGE_CONFIGS;
+    tile t = {.model = models[i], .config = &configs[i]};
+    int32_t largest = i < FORGE_CONFIGS ? 3 : 1; /* real models take longer */
+    t.h = 4 * (1 + choose(in, largest));
+    t.w = 4 * (1 + choose(in, largest));
     t.level = choose(in, t.config->levels);
     t.rows = t.h - choose(in, t.h);
     t.columns = t.w - choose(in, t.w);
@@ -83,47 +70,30 @@ static void synthesise_twice(const tile *t, const float *y_hat, input *in) {
 
 /* ---- the targets ------------------------------------------------------------------------------------------------------ */
 
-/* Pushes of any tables; the payload is the rest of the input. */
-static void fuzz_coder(input *in) {
-    enum { PUSHES = 4, MOST = 256 };
-    static uint8_t indexes[PUSHES][MOST];
-    static int32_t symbols[PUSHES][MOST], again[MOST];
-    size_t counts[PUSHES], sizes[1], done = 0;
-    hpcm_decoder *decoder;
-    hpcm_encoder *encoder;
-    const uint8_t *bytes;
-    for (int p = 0; p < PUSHES; p++) {
-        int32_t first = choose(in, FORGE_TABLES), step = choose(in, FORGE_TABLES);
-        int32_t count = FORGE_TABLES + !choose(in, 16); /* one table more than there are */
-        counts[p] = (size_t)choose(in, MOST);
-        for (int i = 0; i < MOST; i++) indexes[p][i] = (uint8_t)((first + i * step) % count);
-    }
-    if (hpcm_decoder_create(tables, in->bytes, in->left, &decoder) != HPCM_OK) return;
-    expect(hpcm_encoder_create(tables, &encoder) == HPCM_OK, "an encoder is made");
-    while (done < PUSHES && hpcm_decoder_pop(decoder, indexes[done], counts[done], symbols[done]) == HPCM_OK) {
-        hpcm_status status = hpcm_encoder_push(encoder, symbols[done], indexes[done], counts[done]);
-        expect(status == HPCM_OK, "what was decoded is encoded");
-        done++;
-    }
-    expect(hpcm_decoder_words_left(decoder) <= in->left / 4, "no more words are left than there were");
-    hpcm_decoder_free(decoder);
-    expect(hpcm_encoder_finish(encoder, &bytes, sizes) == HPCM_OK, "an encoder finishes");
-    expect(hpcm_decoder_create(tables, bytes, sizes[0], &decoder) == HPCM_OK, "a stream is no impossible one");
-    for (size_t p = 0; p < done; p++) {
-        expect(hpcm_decoder_pop(decoder, indexes[p], counts[p], again) == HPCM_OK, "a stream decodes");
-        expect(!memcmp(again, symbols[p], counts[p] * sizeof *again), "a stream decodes to what was encoded");
-    }
-    expect(!hpcm_decoder_words_left(decoder), "nothing of a stream is left");
-    hpcm_decoder_free(decoder);
-    hpcm_encoder_free(encoder);
+/* A check that ends the work at its (*left + 1)st call. */
+static int stop(void *left) {
+    return !(*(int32_t *)left)--;
+}
+
+/* Ends at a check or at an allocation. What it leaves behind is for the next call to use. */
+static void decode_in_part(const tile *t, const input *in, int32_t steps, int32_t end, float *y_hat) {
+    int32_t checks = end % 2 ? end / 2 : INT32_MAX;
+    hpcm_decoded decoded;
+    allocations_left = end % 2 ? -1 : end / 2;
+    hpcm_status status = hpcm_decode(t->model, in->bytes, in->left, steps, t->h, t->w, t->level, t->rows, t->columns, y_hat,
+                                     &decoded, stop, &checks);
+    allocations_left = -1;
+    expect((status == HPCM_STOPPED) == (checks < 0), "a check ends the work, and nothing else");
+    if (end % 2) expect(status != HPCM_NO_MEMORY, "memory doesn't run out");
 }
 
 static void fuzz_decode(input *in) {
     tile t = take_tile(in);
-    int32_t steps = choose(in, t.steps + 2);
+    int32_t steps = choose(in, t.steps + 2), end = choose(in, 256);
     input pixels = *in;
     float *y_hat = exactly(t.latents * sizeof *y_hat), *again = exactly(t.latents * sizeof *again);
     hpcm_decoded decoded = {0}, decoded_again = {0};
+    if (in->left % 4 == 0) decode_in_part(&t, in, steps, end, y_hat);
     hpcm_status status = decode(&t, in, steps, y_hat, &decoded);
     expect(status == HPCM_OK || status == HPCM_BAD_PAYLOAD, "a payload decodes or is refused");
     expect(decode(&t, in, steps, again, &decoded_again) == status, "equal payloads decode alike");
@@ -181,33 +151,56 @@ static void fuzz_fill(input *in) {
     free(y_hat);
 }
 
-static void fuzz_encode(input *in) {
-    tile t = take_tile(in);
-    int with_z = choose(in, 2);
-    float *y = take_floats(in, t.latents), *z = take_floats(in, t.hyper);
-    float *y_hat = exactly(t.latents * sizeof *y_hat), *again = exactly(t.latents * sizeof *again);
+static void expect_coded(const tile *t, const float *y, const float *z) {
+    float *y_hat = exactly(t->latents * sizeof *y_hat), *again = exactly(t->latents * sizeof *again);
     hpcm_payload payload;
     hpcm_decoded decoded = {0};
-    hpcm_status status = hpcm_encode(t.model, y, with_z ? z : 0, t.h, t.w, t.level, t.rows, t.columns, y_hat, &payload, 0, 0);
+    hpcm_status status = hpcm_encode(t->model, y, z, t->h, t->w, t->level, t->rows, t->columns, y_hat, &payload, 0, 0);
     expect(status == HPCM_OK, "any floats are encoded");
     input coded = {payload.bytes, payload.sizes[0] + payload.sizes[1] + payload.sizes[2]};
-    expect(decode(&t, &coded, t.steps, again, &decoded) == HPCM_OK, "what was encoded decodes");
-    expect(!memcmp(y_hat, again, t.latents * sizeof *y_hat), "the decoder gets the encoder's latent");
+    expect(decode(t, &coded, t->steps, again, &decoded) == HPCM_OK, "what was encoded decodes");
+    expect(!memcmp(y_hat, again, t->latents * sizeof *y_hat), "the decoder gets the encoder's latent");
     expect(decoded.checksum == payload.checksums[2] && !decoded.words_left, "the decoder reads what was encoded");
     hpcm_payload_free(&payload);
-    free(y);
-    free(z);
     free(y_hat);
     free(again);
 }
 
+/* Ends at an allocation. */
+static void encode_in_part(const tile *t, const float *y, const float *z, int32_t end) {
+    hpcm_payload payload;
+    allocations_left = end;
+    hpcm_status status = hpcm_encode(t->model, y, z, t->h, t->w, t->level, t->rows, t->columns, 0, &payload, 0, 0);
+    allocations_left = -1;
+    expect(status == HPCM_OK || status == HPCM_NO_MEMORY, "floats are encoded, or memory runs out");
+    hpcm_payload_free(&payload);
+}
+
+static void fuzz_encode(input *in) {
+    tile t = take_tile(in);
+    int32_t end = choose(in, 256), with_z = end % 2;
+    float *y = take_floats(in, t.latents), *z = take_floats(in, t.hyper);
+    encode_in_part(&t, y, with_z ? z : 0, end / 2);
+    expect_coded(&t, y, with_z ? z : 0);
+    free(y);
+    free(z);
+}
+
+/* 255, or any float. */
+static float take_peak(input *in) {
+    float peak = 255;
+    if (choose(in, 4) == 3) take(in, &peak, sizeof peak);
+    return peak;
+}
+
 static void fuzz_pixels(input *in) {
     tile t = take_tile(in);
-    hpcm_pixels pixels = {.bytes = 1 << choose(in, 3), .channels = choose(in, 2) ? 3 : 1, .peak = 255};
+    hpcm_pixels pixels = {.bytes = 1 << choose(in, 3), .channels = choose(in, 2) ? 3 : 1};
     pixels.rows = 1 + choose(in, PLACE * t.h);
     pixels.columns = 1 + choose(in, PLACE * t.w);
     int32_t row = pixels.columns * pixels.channels * pixels.bytes, gap = choose(in, 4);
     pixels.stride = row + gap;
+    pixels.peak = take_peak(in);
     size_t size = (size_t)pixels.stride * (size_t)(pixels.rows - 1) + (size_t)row;
     uint8_t *data = exactly(size);
     float *y = exactly(t.latents * sizeof *y), *again = exactly(t.latents * sizeof *again);
@@ -215,10 +208,14 @@ static void fuzz_pixels(input *in) {
     take(in, data, size);
     for (size_t i = given; given && i < size; i++) data[i] = data[i % given];
     pixels.data = data;
-    expect(hpcm_analyse(t.model, &pixels, t.h, t.w, y, 0, 0) == HPCM_OK, "any pixels are analysed");
-    expect(hpcm_analyse(t.model, &pixels, t.h, t.w, again, 0, 0) == HPCM_OK, "any pixels are analysed");
-    expect(!memcmp(y, again, t.latents * sizeof *y), "equal pixels give equal latents");
-    expect(!has_nan(y, t.latents), "no latent of pixels is NaN");
+    hpcm_status status = hpcm_analyse(t.model, &pixels, t.h, t.w, y, 0, 0);
+    expect(status == (pixels.peak > 0 ? HPCM_OK : HPCM_BAD_ARGUMENT), "any pixels are analysed, of a peak above 0");
+    if (status == HPCM_OK) {
+        expect(hpcm_analyse(t.model, &pixels, t.h, t.w, again, 0, 0) == HPCM_OK, "any pixels are analysed again");
+        expect(!memcmp(y, again, t.latents * sizeof *y), "equal pixels give equal latents");
+        expect(!has_nan(y, t.latents), "no latent of pixels is NaN");
+        expect_coded(&t, y, 0);
+    }
     free(data);
     free(y);
     free(again);
@@ -235,10 +232,10 @@ static void fuzz_synthesise(input *in) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static void (*const targets[])(input *in) = {fuzz_coder,  fuzz_decode, fuzz_known,     fuzz_fill,
+    static void (*const targets[])(input *in) = {fuzz_decode, fuzz_known,  fuzz_fill,
                                                  fuzz_encode, fuzz_pixels, fuzz_synthesise};
     input in = {data, size};
-    if (!models[0]) make_all();
+    if (!model_count) make_models();
     targets[choose(&in, sizeof targets / sizeof *targets)](&in);
     return 0;
 }

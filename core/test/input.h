@@ -59,7 +59,7 @@ static void expect(int holds, const char *what) {
     abort();
 }
 
-static int has_nan(const float *values, size_t count) {
+static inline int has_nan(const float *values, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (values[i] != values[i]) return 1;
     return 0;
