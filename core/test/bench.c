@@ -53,7 +53,7 @@ int main(int count, char **arguments) {
     const char *names[4] = {"analyse", "encode", "decode", "synthesise"};
     const int32_t box[4] = {0, 0, 16 * W, 16 * H};
     double best[4] = {1e9, 1e9, 1e9, 1e9};
-    hpcm_model *model = forge_model(&LITE, count > 1 ? atoi(arguments[1]) : 1, 1);
+    hpcm_model *model = forge_model(&LITE, count > 1 ? atoi(arguments[1]) : 1, 1, 0);
     uint8_t *pixels = room((size_t)(16 * H) * (16 * W) * 3, 1);
     float *y = room((size_t)H * W * (size_t)LITE.M, sizeof *y), *y_hat = room((size_t)H * W * (size_t)LITE.M, sizeof *y);
     const hpcm_pixels picture = {pixels, 16 * W * 3, 1, 16 * H, 16 * W, 3, 255};

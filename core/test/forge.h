@@ -261,12 +261,13 @@ static void forge_free(forge *f) {
     free(f);
 }
 
-/* A model of this configuration, the same for the same seed (not 0). The program ends if there is none. */
-static inline hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint32_t seed) {
+/* A model of this configuration, the same for the same seed (not 0). The program ends if there is none.
+ * kernels: as for hpcm_model_create. */
+static inline hpcm_model *forge_model(const hpcm_config *config, int32_t threads, uint32_t seed, const char *kernels) {
     char message[HPCM_MESSAGE];
     hpcm_model *model;
     forge *f = forge_arrays(config, seed);
-    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, 0, &model, message);
+    hpcm_status status = hpcm_model_create(config, f->arrays, f->count, threads, kernels, &model, message);
     forge_free(f);
     if (status == HPCM_OK) return model;
     fprintf(stderr, "the model is refused (status %d): %s\n", (int)status, message);

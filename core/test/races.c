@@ -126,7 +126,7 @@ static void make_tile(tile *t, const hpcm_config *config, uint32_t seed) {
     const int32_t box[4] = {0, 0, COLUMNS, ROWS};
     const hpcm_pixels pixels = {t->picture, COLUMNS * 3, 1, ROWS, COLUMNS, 3, 255};
     forge noise = {.random = seed};
-    hpcm_model *model = forge_model(config, 1, seed);
+    hpcm_model *model = forge_model(config, 1, seed, 0);
     for (int i = 0; i < SAMPLES; i++) t->picture[i] = (uint8_t)forge_random(&noise);
     t->latent_size = (size_t)(H * W * config->M) * sizeof *t->y;
     t->steps = 1 + config->steps[0] + config->steps[1] + config->steps[2];
@@ -178,7 +178,7 @@ static void *make_and_free(void *number) {
     forge f = {.random = 1 + (uint32_t)(uintptr_t)number};
     for (int round = 0; round < rounds; round++) {
         uint32_t chosen = forge_random(&f) % FORGE_CONFIGS;
-        hpcm_model *model = forge_model(&forge_configs[chosen], 1 + (int32_t)(forge_random(&f) % THREADS), 1 + chosen);
+        hpcm_model *model = forge_model(&forge_configs[chosen], 1 + (int32_t)(forge_random(&f) % THREADS), 1 + chosen, 0);
         if (forge_random(&f) % 2) call_all(model, &tiles[chosen]);
         hpcm_model_free(model);
     }
@@ -197,7 +197,7 @@ static void fork_often(void) {
         }
         alarm(SECONDS_EACH);
         call_all(models[chosen], &tiles[chosen]);
-        hpcm_model *own = forge_model(&forge_configs[chosen], THREADS, 1 + (uint32_t)chosen);
+        hpcm_model *own = forge_model(&forge_configs[chosen], THREADS, 1 + (uint32_t)chosen, 0);
         call_all(own, &tiles[chosen]);
         hpcm_model_free(own);
         hpcm_model_free(models[chosen]);
@@ -261,7 +261,7 @@ int main(int count, char **arguments) {
         if (in_child()) begin_together();
     for (int i = 0; i < FORGE_CONFIGS; i++) {
         make_tile(&tiles[i], &forge_configs[i], 1 + (uint32_t)i);
-        models[i] = forge_model(&forge_configs[i], THREADS, 1 + (uint32_t)i);
+        models[i] = forge_model(&forge_configs[i], THREADS, 1 + (uint32_t)i, 0);
     }
     for (int i = 0; i < PROCESSES; i++)
         if (in_child()) end_early();

@@ -55,7 +55,7 @@ static int recorded_call(record *r) {
     }
 }
 
-static hpcm_model *recorded_model(record *r, hpcm_config *config) {
+static hpcm_model *recorded_model(record *r, const char *kernels, hpcm_config *config) {
     hpcm_array *arrays;
     hpcm_model *model;
     char message[HPCM_MESSAGE];
@@ -74,14 +74,15 @@ static hpcm_model *recorded_model(record *r, hpcm_config *config) {
     }
     recorded_number(r, HPCM_OK, HPCM_OK);
     recorded_number(r, 0, 0); /* no message */
-    hpcm_status status = hpcm_model_create(config, arrays, (size_t)count, 1, 0, &model, message);
+    hpcm_status status = hpcm_model_create(config, arrays, (size_t)count, 1, kernels, &model, message);
     free(arrays);
     if (status != HPCM_OK) recorded_fail(message);
     return model;
 }
 
-/* Up to `most` models, of one thread each, and their configurations: how many. The program ends if the file is no record. */
-static int recorded_models(const char *path, int most, hpcm_model **models, hpcm_config *configs) {
+/* Up to `most` models, of one thread each, and their configurations: how many. The program ends if the file is no record.
+ * kernels: as for hpcm_model_create. */
+static int recorded_models(const char *path, int most, const char *kernels, hpcm_model **models, hpcm_config *configs) {
     char magic[8];
     int count = 0;
     record *r = calloc(1, sizeof *r);
@@ -89,7 +90,7 @@ static int recorded_models(const char *path, int most, hpcm_model **models, hpcm
     recorded_bytes(r, magic, sizeof magic);
     if (memcmp(magic, "HPCMCALL", sizeof magic)) recorded_fail("it is none");
     recorded_number(r, 1, 1); /* version */
-    for (r->count = 1; count < most && recorded_call(r); count++) models[count] = recorded_model(r, &configs[count]);
+    for (r->count = 1; count < most && recorded_call(r); count++) models[count] = recorded_model(r, kernels, &configs[count]);
     for (int64_t i = 0; i < r->count; i++) free(r->data[i]);
     fclose(r->file);
     free(r);
