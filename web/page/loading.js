@@ -1,12 +1,10 @@
 /** The service worker, and what to say while the codec loads. Models the codec's worker fetches, and keeps, itself. */
-import * as codec from "hpcm-web";
+import { configure } from "hpcm-web";
 import { percent, shareOf } from "./format.js";
 
-/** Registers the service worker; the page works without. Throws HpcmError where page and codec are of different releases. */
+/** Registers the service worker, without which the page works, too. To be called before the codec: it refuses other releases. */
 export async function keeper() {
-  if (codec.version !== __VERSION__) {
-    throw new codec.HpcmError("version", "The page and its codec are of different releases: reload the page.");
-  }
+  configure({ version: __VERSION__ });
   navigator.serviceWorker?.register("offline.js").catch(() => {});
 }
 

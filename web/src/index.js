@@ -11,9 +11,7 @@ import { levelOf } from "./levels.js";
 
 export { HpcmError, levelOf };
 
-/** Of all the sources that this module was made of. */
-export const version = __VERSION__;
-
+const VERSION = __VERSION__; // of all the sources that page, module and worker were made of
 const MAX_THREADS = 4;
 const settings = {};
 const waiting = new Map(); // id -> {resolve, reject, onprogress, onpart, from}, from: the worker
@@ -22,8 +20,9 @@ let count = 0;
 
 /**
  * Where things are; call it before anything else. Relative URLs are relative to the page.
- * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, threads?: number}} given models, wasm: folders;
- *   threads: that compute, by default up to four. It is one unless the page is cross-origin isolated
+ * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, threads?: number, version?: string}} given models,
+ *   wasm: folders. threads: that compute, by default up to four; it is one unless the page is cross-origin isolated.
+ *   version: of the page, if it was built with the module. If it isn't the module's, every call is refused
  */
 export function configure(given) {
   if (worker) throw new HpcmError("usage", "configure comes before the first call");
@@ -190,7 +189,7 @@ function start() {
   const page = (url, standard) => new URL(url ?? standard, document.baseURI).href;
   const threads = settings.threads ?? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS);
   const where = { models: page(settings.models, "models/"), wasm: page(settings.wasm, "./") };
-  ask("settings", { ...where, threads, version, failures: failures.name }).catch(() => {}); // each call says it again
+  ask("settings", { ...where, threads, version: VERSION, failures: failures.name }).catch(() => {}); // each call says it again
 }
 
 function workerAt(address) {
@@ -202,6 +201,7 @@ function workerAt(address) {
 }
 
 async function ask(call, given, { onprogress, onpart, signal } = {}) {
+  if ((settings.version ?? VERSION) !== VERSION) throw new HpcmError("version", "the page and its codec are of different releases: reload the page");
   if (!worker) start();
   const id = ++count;
   const from = worker;
