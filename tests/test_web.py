@@ -326,7 +326,7 @@ ALPHA = png((153, 101))
         b"no PNG",
         png((152, 101)),
         png((101, 153)),
-        png((51, 303)),  # as many pixels
+        png((100, 154)),  # as many bytes
         png((153, 101), "RGB"),
         png((153, 101), "1"),
         png((153, 101), "I;16"),
