@@ -27,6 +27,7 @@ const { view } = comparison;
 
 let here; // what is on the screen: a Session, an Opened or a Batch; nothing at the start
 let listed = { models: [] };
+let outdated; // the error that page and codec are of different releases: nothing can be done but to load the page again
 let chosen; // the name of the model that somebody chose
 let kinds = []; // of the other codecs that this browser can write
 let turn = 0; // counts what was opened, so that a slow file doesn't replace a later one
@@ -51,6 +52,7 @@ const ready = Promise.allSettled([
 /** @param {Error} [error] why there is no list */
 async function offerModels(error) {
   if (error) notes.fail(error);
+  if (error?.code === "version") outdated = error;
   panel.offer(listed.models);
   const [first, better] = await planOf(listed).catch(() => []);
   if (!better) return;
@@ -86,6 +88,7 @@ async function enter(make) {
   notes.calm();
   try {
     await ready;
+    if (outdated) throw outdated;
     const subject = await make();
     if (mine === turn) places.enter(Object.assign(subject, silent));
   } catch (error) {
@@ -133,10 +136,10 @@ function arrive(subject) {
 }
 
 function leave() {
-  notes.calm();
-  notes.say();
   comparison.show();
   if (!here) return;
+  notes.calm();
+  notes.say();
   here.pause();
   Object.assign(here, silent);
 }

@@ -116,6 +116,7 @@ export const settled = (page) =>
 
 export async function sample(page, name = "plane.webp") {
   await page.click(`[data-sample="${name}"]`);
+  await shows(page, "#title", new RegExp(name));
   await settled(page);
 }
 
