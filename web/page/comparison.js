@@ -8,6 +8,7 @@ const SIDES = ["left", "right"];
 
 export class Comparison {
   #shown = { left: undefined, right: undefined }; // kinds
+  #usual = {}; // kinds that were chosen for pictures being compressed: they hold for the next one
   #subject; // a Session or an Opened
   #differing = false; // whether the difference is shown
   #compared = {}; // the last difference, and of what
@@ -25,7 +26,7 @@ export class Comparison {
     this.#compared = {};
     this.view.left = this.view.right = this.view.whole = undefined;
     if (!subject) return;
-    this.#shown = { ...subject.standard, ...subject.chosen };
+    this.#shown = { ...subject.standard, ...(subject.picture ? this.#usual : subject.chosen) };
     for (const side of SIDES) this.cards[side].offer(subject.choices, this.#shown[side]);
     this.#showFacts(subject.facts ?? []);
     this.view.reset(subject.width, subject.height);
@@ -60,7 +61,8 @@ export class Comparison {
 
   #choose(side, kind) {
     this.#shown[side] = kind;
-    this.#subject.chosen = { ...this.#shown };
+    if (this.#subject.picture) this.#usual = { ...this.#shown };
+    else this.#subject.chosen = { ...this.#shown };
     this.#subject.look(Object.values(this.#shown));
     this.paint();
   }

@@ -135,11 +135,15 @@ test("Back leads to the start and Forward to the picture, which stays in memory"
 test("the button hpcm leads to the start, and a page that is loaded again begins there", { skip: missing }, async (t) => {
   const p = await page(t, QUICK);
   await sample(p);
+  await p.selectOption('.side[data-side="left"] select', "webp");
   await p.click("#home");
   await p.waitForSelector('body[data-view="start"]');
   await p.goForward();
   await p.waitForSelector('body[data-view="compressing"]');
   await settled(p);
+  await p.click("#home");
+  await sample(p, "parrots.webp");
+  await shows(p, "#tag-left", /^WebP, quality/); // what one chose for the first picture holds for the next
   await p.reload();
   await p.waitForFunction(() => !history.state);
   assert.equal(await view(p), "start");
