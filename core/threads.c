@@ -20,11 +20,11 @@ enum { ALIGNMENT = 64, KEPT = 8 }; /* KEPT: memories that are kept for later cal
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
-enum { GAP = ALIGNMENT }; /* between neighbours */
+enum { GAP = ALIGNMENT, LEAST_BLOCK = 1 << 12 }; /* GAP: between neighbours. Small tiles take several blocks, too */
 #else
 #define ASAN_POISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
-enum { GAP = 0 };
+enum { GAP = 0, LEAST_BLOCK = 1 << 20 };
 #endif
 
 typedef struct block {
@@ -259,8 +259,7 @@ void *hpcm_take(hpcm_scratch *scratch, uint64_t count, size_t size) {
     size_t wanted = (size_t)count * size, bytes = (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + GAP;
     block *top = scratch->top;
     if (!top || top->size - top->used < bytes) {
-        enum { LEAST = 1 << 20 };
-        block *made = new_block(top, bytes > LEAST ? bytes : LEAST);
+        block *made = new_block(top, bytes > LEAST_BLOCK ? bytes : LEAST_BLOCK);
         if (!made) return 0;
         top = scratch->top = made;
     }
