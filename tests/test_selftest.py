@@ -261,7 +261,7 @@ def test_all_asks_for_everything(monkeypatch, capsys):
 def test_an_interruption_is_quiet():
     listen = {
         "preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    }  # what runs in the background ignores it
+    }  # else it may be ignored
     process = python("selftest", "--all", **listen)
     next(line for line in process.stdout if line.startswith("  kernels "))
     assert process.stdout.read(len(KERNELS[0])) == KERNELS[0]  # which are at work now
