@@ -259,9 +259,7 @@ def test_all_asks_for_everything(monkeypatch, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise")
 def test_an_interruption_is_quiet():
-    listen = {
-        "preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    }  # else it may be ignored
+    listen = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}  # else it may be ignored
     process = python("selftest", "--all", **listen)
     next(line for line in process.stdout if line.startswith("  kernels "))
     assert process.stdout.read(len(KERNELS[0])) == KERNELS[0]  # which are at work now
