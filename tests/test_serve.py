@@ -1,5 +1,6 @@
 """The server, over real connections: what it answers, what it refuses, and that it stays up."""
 
+import gzip
 import hashlib
 import http.client
 import io
@@ -722,7 +723,7 @@ def until(condition) -> None:
         ("hpcm.wasm", "application/wasm", "no-cache"),
         ("samples/a.hpcm", "image/x-hpcm", "no-cache"),
         ("models/index.json", "application/json", "no-cache"),
-        ("models/nano-1.safetensors", "application/octet-stream", KEEP),
+        ("models/nano-1.safetensors.gz", "application/octet-stream", KEEP),
     ],
 )
 def test_files(served, path, kind, cache):
@@ -744,12 +745,12 @@ def test_the_index_names_what_is_there(served):
     assert index["default"] == index["models"][0]["name"] == "nano-1"
     assert {"lite-1", "lite-mse-1", "nano-1"} <= {model["name"] for model in index["models"]}
     for model in index["models"]:
-        answer = served.get(f"models/{model['file']}")
-        assert len(answer.content) == model["bytes"]
+        weights = gzip.decompress(served.get(f"models/{model['file']}").content)
+        assert len(weights) == model["bytes"]
         assert {*model} == {"name", "hash", "sha256", "file", "bytes"}
-        assert hashlib.sha256(answer.content).hexdigest() == model["sha256"]
+        assert hashlib.sha256(weights).hexdigest() == model["sha256"]
         assert model["sha256"].startswith(model["hash"])
-        assert storage.unpack(answer.content, model["name"]).parameters["g_s.0.bias"].dtype == np.int32
+        assert storage.unpack(weights, model["name"]).parameters["g_s.0.bias"].dtype == np.int32
     assert index["models"][0]["hash"] == hpcm.load("nano").weights.hash.hex()
 
 

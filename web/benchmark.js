@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { build } from "./build.js";
 import { launch } from "./test/chromium.js";
-import { RELEASED, linkModels, serve, temporary } from "./test/server.js";
+import { RELEASED, writeModels, serve, temporary } from "./test/server.js";
 
 const LARGE = { "10 Mpx": [3648, 2736], "12 Mpx": [4000, 3000] }; // columns and rows
 const MODELS = ["nano-1", "lite-1"];
@@ -111,7 +111,7 @@ let headed = false;
 const visits = [];
 for (const model of MODELS) {
   await rm(join(folder, "models"), { recursive: true, force: true });
-  await linkModels(folder, { [model]: RELEASED[model] });
+  await writeModels(folder, { [model]: RELEASED[model] });
   const site = await serve(folder);
   for (const threads of THREADS) {
     const page = await (await browser.newContext()).newPage();

@@ -6,7 +6,7 @@ import { Comparison } from "./comparison.js";
 import { wireControls } from "./controls.js";
 import { renamed, sizeOf } from "./format.js";
 import { listenToDivider, listenToKeys, listenToStage } from "./gestures.js";
-import { keeper } from "./loading.js";
+import { prepare } from "./loading.js";
 import { List } from "./list.js";
 import { inWords, planOf } from "./models.js";
 import { Notes } from "./notes.js";
@@ -45,7 +45,7 @@ const silent = { report() {}, tell() {}, fail() {}, change() {} };
 
 const places = new Places(arrive);
 const ready = Promise.allSettled([
-  keeper().then(models).then((found) => (listed = { ...found, models: found.models.map(inWords) })),
+  prepare().then(models).then((found) => (listed = { ...found, models: found.models.map(inWords) })),
   rivals.writable().then((found) => (kinds = found)),
 ]).then(([index]) => offerModels(index.reason));
 

@@ -2,16 +2,23 @@
 import { configure } from "hpcm-web";
 import { percent, shareOf } from "./format.js";
 
-/** Registers the service worker, without which the page works, too. To be called before the codec: it refuses other releases. */
-export async function keeper() {
+/** To be called before the codec: it refuses other releases. */
+export async function prepare() {
   configure({ version: __VERSION__ });
-  navigator.serviceWorker?.register("offline.js").catch(() => {});
 }
 
-/** The codec has worked: what it fetched before the service worker was there is kept too. */
+/**
+ * The codec has worked: the service worker keeps what it needed, so that the page works offline. It isn't registered
+ * earlier, since on a first visit it fetches all of the page again. Without it the page works, too.
+ */
 export async function keep() {
-  const { active } = (await navigator.serviceWorker?.ready) ?? {};
-  active?.postMessage("keep");
+  try {
+    await navigator.serviceWorker?.register("offline.js");
+    const { active } = (await navigator.serviceWorker?.ready) ?? {};
+    active?.postMessage("keep");
+  } catch {
+    // it is forbidden, or there is no connection
+  }
 }
 
 /**

@@ -14,7 +14,7 @@ async function computed(data) {
 }
 
 /**
- * The bytes at a URL. Throws HpcmError with the code "network" or "aborted".
+ * The bytes at a URL, unpacked if they are packed by gzip. Throws HpcmError with the code "network" or "aborted".
  * @param {URL} url
  * @param {{told?: (bytes: number) => void, most?: number, cache?: RequestCache, signal?: AbortSignal}} [options]
  *   told: how many there are at the moment. most: bytes that there may be
@@ -26,7 +26,7 @@ export async function fetched(url, { told = () => {}, most = Infinity, cache, si
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const pieces = [];
     let size = 0;
-    for await (const piece of piecesOf(response)) {
+    for await (const piece of unpacked(piecesOf(response.body))) {
       size += piece.length;
       if (size > most) throw new Error(`it has more than ${most} bytes`);
       pieces.push(piece);
@@ -41,9 +41,35 @@ export async function fetched(url, { told = () => {}, most = Infinity, cache, si
   }
 }
 
-/** Not every browser can iterate over a body. */
-async function* piecesOf({ body }) {
-  const reader = body?.getReader();
+const GZIP = [0x1f, 0x8b, 8];
+
+/** Pieces without gzip. Their first bytes tell, not the name: a server may have said so, and the browser unpacked them. */
+async function* unpacked(pieces) {
+  const { value: first, done } = await pieces.next();
+  if (done) return;
+  const isPacked = GZIP.every((byte, i) => first[i] === byte);
+  const all = (async function* () {
+    yield first;
+    yield* pieces;
+  })();
+  if (isPacked) yield* piecesOf(streamOf(all).pipeThrough(new DecompressionStream("gzip")));
+  else yield* all;
+}
+
+function streamOf(pieces) {
+  return new ReadableStream({
+    async pull(controller) {
+      const { value, done } = await pieces.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: () => void pieces.return(),
+  });
+}
+
+/** Not every browser can iterate over a stream. */
+async function* piecesOf(stream) {
+  const reader = stream?.getReader();
   if (!reader) return;
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;

@@ -5,12 +5,12 @@ import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "../build.js";
 import { launch, missing } from "./chromium.js";
-import { linkModels, serve, temporary } from "./server.js";
+import { writeModels, serve, temporary } from "./server.js";
 
 const PATIENCE = 180_000; // milliseconds
 const GOLDEN = fileURLToPath(new URL("../../tests/golden/", import.meta.url));
 const PORTAL = "<!doctype html><title>Free WiFi</title><p>Please accept our terms.";
-export const WEIGHTS = "models/tiny.safetensors";
+export const WEIGHTS = "models/tiny.safetensors.gz";
 export const INSECURE = "insecure.test"; // a host that the browser doesn't trust
 
 let folder;
@@ -24,7 +24,7 @@ before(async () => {
   folder = await temporary();
   for (const release of ["one", "two"]) {
     await build(releaseOf(release), release);
-    await linkModels(releaseOf(release), { tiny: join(GOLDEN, "tiny.safetensors") });
+    await writeModels(releaseOf(release), { tiny: join(GOLDEN, "tiny.safetensors") });
   }
   browser = await launch({ args: [`--host-resolver-rules=MAP ${INSECURE} 127.0.0.1`] });
 });

@@ -9,7 +9,7 @@ import { missing } from "./chromium.js";
 import { PHONE, QUICK, calls, download, golden, held, loseWorker, open, page, pathOf, sample, settled, shows } from "./page.js";
 
 const FINGER = 44; // CSS pixels
-const NANO = "models/nano-1.safetensors";
+const NANO = "models/nano-1.safetensors.gz";
 const samples = ["parrots", "plane"].map((name) => fileURLToPath(new URL(`../page/samples/${name}.webp`, import.meta.url)));
 
 const states = (p) => p.locator("#entries li").evaluateAll((rows) => rows.map((row) => row.dataset.state));

@@ -6,7 +6,7 @@ import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "../build.js";
 import { launch, missing } from "./chromium.js";
-import { linkModels, serve, temporary } from "./server.js";
+import { writeModels, serve, temporary } from "./server.js";
 
 const PATIENCE = 180_000; // milliseconds; networks take their time on a machine that is busy
 const DESKTOP = { width: 1280, height: 800 };
@@ -22,7 +22,7 @@ before(async () => {
   if (missing) return;
   folder = await temporary();
   await build(join(folder, "site"));
-  await linkModels(join(folder, "site"));
+  await writeModels(join(folder, "site"));
   browser = await launch();
 });
 

@@ -176,7 +176,7 @@ test("the page says what is wrong in a sentence", { skip: missing }, async (t) =
     [worker("WebAssembly.validate = () => false"), /no WebAssembly SIMD/],
     [worker("WebAssembly.Memory = function () { throw new RangeError('x'); }; WebAssembly.compile = WebAssembly.Memory"), /too little memory/],
     [(site) => (site.answers["worker.js"] = portal), /worker\.js can't be loaded/],
-    [(site) => (site.answers["models/tiny.safetensors"] = portal), /isn't the model tiny/],
+    [(site) => (site.answers["models/tiny.safetensors.gz"] = portal), /isn't the model tiny/],
     [(site) => (site.answers["models/index.json"] = portal), /isn't a list of models/],
     [(site) => (site.answers["hpcm-threads.wasm"] = portal), /is damaged or of another release: reload the page/],
     [async (site) => {

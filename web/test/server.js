@@ -1,10 +1,11 @@
 /** A small static server for the tests, with the headers that threads need, and a site to serve. */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const ASSETS = fileURLToPath(new URL("../../src/hpcm/model/assets/", import.meta.url));
 /** Paths of the bundled models. */
@@ -22,17 +23,17 @@ const TYPES = {
 };
 
 /**
- * Links weights as models/ into a folder, with the index that the module reads.
+ * Writes weights as models/ into a folder, packed as `hpcm serve` packs them, with the index that the module reads.
  * @param {Record<string, string>} [files] paths by name; the first is the default
  */
-export async function linkModels(folder, files = RELEASED) {
+export async function writeModels(folder, files = RELEASED) {
   const models = join(folder, "models");
   await mkdir(models, { recursive: true });
   const entries = [];
   for (const [name, path] of Object.entries(files)) {
-    const file = `${name}.safetensors`;
+    const file = `${name}.safetensors.gz`;
     const weights = await readFile(path);
-    await symlink(path, join(models, file));
+    await writeFile(join(models, file), gzipSync(weights));
     const sha256 = createHash("sha256").update(weights).digest("hex");
     entries.push({ name, hash: sha256.slice(0, 16), sha256, file, bytes: weights.length });
   }

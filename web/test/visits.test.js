@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { missing } from "./chromium.js";
 import { QUICK, calls, download, golden, held, loseWorker, open, page, sample, settled, shows } from "./page.js";
 
-const [NANO, LITE] = ["models/nano-1.safetensors", "models/lite-1.safetensors"];
+const [NANO, LITE] = ["models/nano-1.safetensors.gz", "models/lite-1.safetensors.gz"];
 const NOWHERE = (response, headers) => response.writeHead(404, headers).end("not here");
 const NETWORK = /404/; // an error that the browser logs
 

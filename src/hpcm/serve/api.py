@@ -114,8 +114,8 @@ class _Files:
         known = [name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")]
         if etag in known or known == ["*"]:
             return Response(status_code=304, headers=headers)
-        if isinstance(asset.source, bytes):
-            return Response(asset.source, media_type=asset.kind, headers=headers)
+        if isinstance(asset.source, bytes) or asset.packed:
+            return Response(asset.read(), media_type=asset.kind, headers=headers)
         return FileResponse(asset.source, media_type=asset.kind, headers=headers)
 
 
