@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { missing } from "./chromium.js";
 import { INSECURE, WEIGHTS, altered, coding, count, inWorker, keptModels, opened, portal, releaseOf } from "./faulty.js";
 
@@ -52,6 +53,26 @@ test("weights that are cut, changed, longer, or sent in part are told", { skip: 
   }
   site.answers = {};
   assert.equal(await coding(page), "good");
+});
+
+test("weights may come packed, packed by what the server says, and unpacked", { skip: missing }, async (t) => {
+  const good = {
+    "as they lie there": undefined,
+    "as the server says": altered((data) => ({ body: data, "content-encoding": "gzip" })),
+    unpacked: altered((data) => ({ body: gunzipSync(data) })),
+  };
+  for (const [what, answer] of Object.entries(good)) {
+    const { site, page } = await opened(t);
+    if (answer) site.answers[WEIGHTS] = answer;
+    assert.equal(await coding(page), "good", what);
+  }
+});
+
+test("weights that unpack to more than is listed are refused", { skip: missing }, async (t) => {
+  const { site, page } = await opened(t);
+  site.answers[WEIGHTS] = altered(() => ({ body: gzipSync(Buffer.alloc(2 ** 24)) }));
+  assert.match(await coding(page), /^network: .*it has more than \d+ bytes/);
+  assert.deepEqual(await keptModels(page), []);
 });
 
 test("a list of models that is none is told", { skip: missing }, async (t) => {
