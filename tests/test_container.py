@@ -49,14 +49,14 @@ PROGRESSIVE = replace(
     tiles=tuple((Part(bytes([i]) * 7, i), Part(b"second" * i, 0xFFFF), Part(b"third", 1 << 31)) for i in range(3)),
 )
 GOLDEN = (
-    "89485043 01 00 ac02 c801 04 6c697465 0001020304050607 05 09"  # magic to tile side
+    "89485043 02 00 ac02 c801 08 04 6c697465 0001020304050607 05 09"  # magic to tile side
     "05 efbeadde"  # the only tile: length, checksum
-    "68656c6c6f 8e832176"  # payload, CRC
+    "68656c6c6f c2461dfa"  # payload, CRC
 )
 GOLDEN_PROGRESSIVE = (
-    "89485043 01 40 ac02 c801 04 6c697465 0001020304050607 05 09"
+    "89485043 02 02 ac02 c801 08 04 6c697465 0001020304050607 05 09"
     "02 2211 00 4433 01 efbeadde"  # the only tile: length and checksum of each part
-    "6865 7d69 7d69 6c 16c72eb8"  # part, CRC of each
+    "6865 ffe2 ffe2 6c 918de0bb"  # part, CRC of each
 )
 
 
@@ -64,9 +64,12 @@ HEADS = Path(__file__).parent / "golden" / "heads.json"
 VERDICTS = {"format": FormatError, "truncated": TruncatedError, "corrupt": CorruptError}
 
 
-def head_of(width: bytes, height: bytes, *, version: int = 1, flags: int = 0, name: bytes = b"lite") -> bytes:
+def head_of(
+    width: bytes, height: bytes, *, version: int = 2, flags: int = 0, depth: int = 8, name: bytes = b"lite"
+) -> bytes:
     """A header put together by hand, with tiles of 256 pixels, so that it can say what `pack` refuses to."""
-    return MAGIC + bytes([version, flags]) + width + height + bytes([len(name)]) + name + bytes(8) + bytes([5, 8])
+    start = MAGIC + bytes([version]) + varint(flags) + width + height + bytes([depth])
+    return start + bytes([len(name)]) + name + bytes(8) + bytes([5, 8])
 
 
 def with_tile(head: bytes, length: bytes = b"\x00") -> bytes:
@@ -91,7 +94,7 @@ def containers(draw: st.DrawFn) -> Container:
         model_hash=draw(st.binary(min_size=8, max_size=8)),
         level=draw(st.integers(0, 63)),
         colour=draw(st.sampled_from(["rgb", "grey"])),
-        bit_depth=draw(st.sampled_from([8, 16])),
+        bit_depth=draw(st.integers(8, 16)),
         tile_side=1 << draw(st.integers(8, 16)),
         icc=draw(st.none() | st.binary(max_size=300)),
         exif=draw(st.none() | st.binary(max_size=300)),
@@ -123,7 +126,7 @@ def test_golden_bytes_of_ancillary_chunks() -> None:
     """Between the other chunks and the table: their number, then type, length, data and CRC of each."""
     data = pack(replace(PLAIN, exif=b"E", ancillary=(("c", b"\x09\x10\x00\x01"), ("x", b"<x/>"))))
     chunks = "4501456712bd96 02 63 04 09100001 fba60bdc 78 04 3c782f3e f8d35190".replace(" ", "")
-    head = GOLDEN.replace(" ", "")[:50].replace("89485043" + "01" + "00", "89485043" + "01" + "28")
+    head = GOLDEN.replace(" ", "")[:52].replace("89485043" + "02" + "00", "89485043" + "02" + "28")
     assert data.hex()[: len(head + chunks)] == head + chunks
 
 
@@ -168,7 +171,7 @@ def test_tile_boxes_cover_the_picture_row_by_row() -> None:
     ]
 
 
-@pytest.mark.parametrize(("payload", "overhead"), [(100, 34), (1000, 35), (1 << 20, 36), (1 << 21, 37)])
+@pytest.mark.parametrize(("payload", "overhead"), [(100, 35), (1000, 36), (1 << 20, 37), (1 << 21, 38)])
 def test_overhead(payload: int, overhead: int) -> None:
     container = replace(PLAIN, width=4096, height=4096, tile_side=4096, tiles=((Part(bytes(payload), 0),),))
     assert len(pack(container)) - payload == overhead
@@ -211,7 +214,7 @@ def test_every_truncation_is_noticed(container: Container) -> None:
 @pytest.mark.parametrize(("passes", "partial", "needed"), [(1, False, 9), (1, True, 5), (3, False, 19), (3, True, 11)])
 def test_a_head_alone_is_short_by_what_a_tile_takes_at_least(passes: int, partial: bool, needed: int) -> None:
     """Before the table is read: a beginning needs lengths and checksums, a whole file the CRCs too."""
-    head = head_of(b"\x80\x04", b"\x01", flags=0x40 if passes == 3 else 0)  # 512 pixels: two tiles
+    head = head_of(b"\x80\x04", b"\x01", flags=0x02 if passes == 3 else 0)  # 512 pixels: two tiles
     with pytest.raises(TruncatedError, match=f"{2 * needed} bytes of its 2 tiles expected, 0 left"):
         unpack(head, partial=partial)
     assert unpack(with_empty_tiles(head, 2, passes)).tiles == ((Part(b"", 0),) * passes,) * 2
@@ -327,9 +330,15 @@ def test_the_hand_made_file_is_sound() -> None:
     ("data", "message"),
     [
         (b"GIF89a", "no .hpcm file, but a GIF; `hpcm compress` makes a .hpcm file of a picture"),
-        (with_tile(head_of(b"\x01", b"\x01", version=2)), "version 2 found, this hpcm reads version 1; try a newer"),
+        (with_tile(head_of(b"\x01", b"\x01", version=1)), "version 1 found, this hpcm reads version 2; try a newer"),
         (with_tile(head_of(b"\x01", b"\x01", version=0)), "version 0 found"),
-        (with_tile(head_of(b"\x01", b"\x01", flags=0x80)), "flags are 0x80; version 1"),
+        (
+            with_tile(head_of(b"\x01", b"\x01", flags=0x80)),
+            "the file has a residual layer, which this hpcm doesn't read; try a newer",
+        ),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x40)), "the file has a quality map, which"),
+        (with_tile(head_of(b"\x01", b"\x01", flags=0x100)), "flags are 0x100; version 2"),
+        (with_tile(head_of(b"\x01", b"\x01", depth=7)), "bit depth is 7; a .hpcm file allows 8 to 16"),
         (with_tile(head_of(b"\x81\x00", b"\x01")), "width takes more bytes"),
         (with_tile(head_of(b"\x01", b"\x80\x00")), "height takes more bytes"),
         (with_tile(head_of(b"\xff\xff\xff\xff\xff\x01", b"\x01")), "width takes more bytes"),
@@ -376,7 +385,8 @@ def test_fields_out_of_bounds(data: bytes, message: str) -> None:
         {"level": -1},
         {"level": 64},
         {"colour": "cmyk"},
-        {"bit_depth": 12},
+        {"bit_depth": 17},
+        {"bit_depth": 7},
         {"tile_side": 128},
         {"tile_side": 384},
         {"tile_side": 1 << 17},

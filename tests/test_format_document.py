@@ -17,6 +17,7 @@ from hpcm.format.fields import (
     MAX_ANCILLARY,
     MAX_METADATA,
     MAX_PIXELS,
+    RESERVED_FLAGS,
     VERSION,
     in_words,
 )
@@ -49,7 +50,9 @@ def test_the_specification_has_every_field_with_its_bounds():
     for kind, chunk in ANCILLARY.items():
         size = {None: "", 1: "the byte of PNG's chunk"}.get(chunk.size, f"the {chunk.size} bytes of PNG's chunk")
         assert re.search(rf'^    "{kind}"      \S.*{size}', specification.__doc__, re.MULTILINE)
-    assert KNOWN_FLAGS == 0x7F  # "bit 7 reserved, 0"
+    for bit in RESERVED_FLAGS:
+        assert re.search(rf"^    bit {bit}    ", specification.__doc__, re.MULTILINE)
+    assert KNOWN_FLAGS + sum(1 << bit for bit in RESERVED_FLAGS) == 0xFF  # "all others 0"
 
 
 def test_the_specification_counts_the_offsets():
@@ -79,6 +82,8 @@ def test_the_tables_have_every_field_with_its_bounds():
         assert f'| {chunk.bit} | a chunk "{chunk.kind.decode()}" follows: {chunk.meaning}, {chunk.bounds} |' in text
     counts = f"1 to {MAX_ANCILLARY} ancillary chunks follow, of up to {in_words(MAX_METADATA)} bytes each"
     assert f"| {ANCILLARY_BIT} | {counts}" in text
+    for bit, what in RESERVED_FLAGS.items():
+        assert f"| {bit} | reserved: {what}, a chunk " in text
 
 
 def rows():
@@ -101,20 +106,25 @@ def test_the_walk_leaves_out_no_byte():
 
 def test_the_walk_says_what_is_read():
     container, walk = unpack(DATA), {offset: (size, text) for offset, _, size, text in rows()}
-    for offset, value in ((6, container.width), (8, container.height), (26, container.tile_side)):
+    for offset, value in (
+        (6, container.width),
+        (8, container.height),
+        (10, container.bit_depth),
+        (27, container.tile_side),
+    ):
         assert str(value) in walk[offset][1]
-    assert container.model in walk[11][1]
-    assert f"level {container.level} " in walk[25][1]
+    assert container.model in walk[12][1]
+    assert f"level {container.level} " in walk[26][1]
     parts = [part for tile in container.tiles for part in tile]
-    entries = [text for offset, (_, text) in walk.items() if 27 <= offset < 53]
+    entries = [text for offset, (_, text) in walk.items() if 28 <= offset < 54]
     assert all(f"{len(part.payload):,} bytes" in text for part, text in zip(parts, entries, strict=True))
-    payloads = [size for offset, (size, _) in walk.items() if offset >= 53][::2]
+    payloads = [size for offset, (size, _) in walk.items() if offset >= 54][::2]
     assert payloads == [len(container.tiles[tile][turn].payload) for turn in range(3) for tile in range(2)]
 
 
 def test_the_walk_explains_the_crcs():
-    container, pieces = unpack(DATA), [DATA[offset : offset + size] for offset, _, size, _ in rows() if offset >= 53]
-    crcs = [crc32(DATA[:53])] * 2
+    container, pieces = unpack(DATA), [DATA[offset : offset + size] for offset, _, size, _ in rows() if offset >= 54]
+    crcs = [crc32(DATA[:54])] * 2
     for turn in range(container.passes):
         for tile in range(2):
             payload, crc = pieces[2 * (2 * turn + tile) :][:2]

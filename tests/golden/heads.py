@@ -54,7 +54,7 @@ Head = dict[str, Any]
 
 def head_of(container: Container, *, flags: int = 0, version: int = VERSION, **raw: bytes) -> bytes:
     """The bytes of a header; `raw` are those of fields, also such as no container holds."""
-    head = MAGIC + bytes([version, flags])
+    head = MAGIC + bytes([version]) + varint(flags)
     for field in HEADER:
         head += raw.get(field.name) or field.codec.write(getattr(container, field.name))
     return head
@@ -135,7 +135,8 @@ def flags() -> Iterator[Head]:
     for flag in FLAGS:
         container = replace(PLAIN, **{flag.name: flag.values[1]})
         yield valid(f"{flag.title} {flag.values[1]}", container, head_of(container, flags=1 << flag.bit))
-    for bit in range(8):
+    yield refused("flags in more bytes than they need", MAGIC + bytes([VERSION, 0x80, 0x00]) + LATER)
+    for bit in range(35):
         if not KNOWN_FLAGS >> bit & 1:
             yield refused(f"flag {bit}", head_of(PLAIN, flags=1 << bit))
 

@@ -1,5 +1,5 @@
 /**
- * The .hpcm byte format, version 1. docs/format.md walks through a file; the docstring of the Python package's
+ * The .hpcm byte format, version 2. docs/format.md walks through a file; the docstring of the Python package's
  * format/container.py is the specification.
  *
  *     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
@@ -8,7 +8,7 @@ import { HpcmError, checkRange } from "./errors.js";
 import { MAX_VARINT, Reader, chunk, concat, crc32, uint16, uint32, varint } from "./wire.js";
 
 const MAGIC = [0x89, 0x48, 0x50, 0x43];
-const VERSION = 1;
+const VERSION = 2;
 export const PASSES = 3; // of progressive files
 const MAX_SIDE = 2 ** 24;
 const MAX_PIXELS = 2 ** 32;
@@ -17,11 +17,12 @@ const MAX_METADATA = 2 ** 24;
 const ALPHA_SLACK = 1024;
 const HASH_BYTES = 8;
 const MODEL_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+const MOST_BITS = 16; // of a sample; the least are 8
 const GREY = 1;
-const DEEP = 2;
+const PROGRESSIVE = 2;
 const ANCILLARY = 32;
-const PROGRESSIVE = 64;
-const KNOWN_FLAGS = 0x7f;
+const KNOWN_FLAGS = 0x3f;
+const RESERVED_FLAGS = { 0x40: "a quality map", 0x80: "a residual layer" };
 const CHUNKS = [
   ["icc", 4, "I"],
   ["exif", 8, "E"],
@@ -38,7 +39,7 @@ const CHUNKS = [
  * @property {string} hash the first 8 bytes of the SHA-256 of the weights file, in hexadecimal digits
  * @property {number} level
  * @property {"rgb"|"grey"} colour
- * @property {8|16} bitDepth
+ * @property {number} bitDepth of each sample, 8 to 16
  * @property {number} tileSide
  * @property {Uint8Array} [icc]
  * @property {Uint8Array} [exif]
@@ -109,13 +110,13 @@ export function pack(container) {
 const seal = (value, short) => (short ? uint16(value) : uint32(value));
 
 function packHeader(container) {
-  let flags = (container.colour === "grey" ? GREY : 0) + (container.bitDepth === 16 ? DEEP : 0);
+  let flags = container.colour === "grey" ? GREY : 0;
   for (const [name, flag] of CHUNKS) if (container[name]) flags += flag;
   flags += (container.ancillary.length ? ANCILLARY : 0) + (container.passes === PASSES ? PROGRESSIVE : 0);
   const name = new TextEncoder().encode(container.model);
   const hash = container.hash.match(/../g).map((digits) => parseInt(digits, 16));
   return Uint8Array.from([
-    ...[...MAGIC, VERSION, flags, ...varint(container.width), ...varint(container.height)],
+    ...[...MAGIC, VERSION, ...varint(flags), ...varint(container.width), ...varint(container.height), container.bitDepth],
     ...[name.length, ...name, ...hash, container.level, Math.log2(container.tileSide)],
   ]);
 }
@@ -155,16 +156,18 @@ function readHeader(reader) {
   reader.take(MAGIC.length, "magic");
   const version = reader.byte("version");
   if (version !== VERSION) throw new HpcmError("format", `format version ${version} found; version ${VERSION} is read here`);
-  const flags = reader.byte("flags");
-  if (flags & ~KNOWN_FLAGS) throw new HpcmError("format", `flags are ${flags}, which version ${VERSION} lacks`);
+  const flags = reader.varint("flags");
+  for (const [flag, what] of Object.entries(RESERVED_FLAGS)) {
+    if (flags & flag) throw new HpcmError("format", `the file has ${what}, which isn't read here; try a newer release`);
+  }
+  if (flags > KNOWN_FLAGS) throw new HpcmError("format", `flags are ${flags}, which version ${VERSION} lacks`);
   const container = {
     ...{ flags, passes: flags & PROGRESSIVE ? PASSES : 1 },
-    ...{ width: reader.varint("width"), height: reader.varint("height") },
+    ...{ width: reader.varint("width"), height: reader.varint("height"), bitDepth: reader.byte("bit depth") },
     model: String.fromCharCode(...reader.take(reader.byte("length of the model name"), "model name")),
     hash: [...reader.take(HASH_BYTES, "model hash")].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
     level: reader.byte("quality level"),
     colour: flags & GREY ? "grey" : "rgb",
-    bitDepth: flags & DEEP ? 16 : 8,
     tileSide: 2 ** reader.byte("tile side"),
     ...{ ancillary: [], tiles: [] },
   };
@@ -176,6 +179,7 @@ function checkHeader(container) {
   checkRange("width", container.width, 1, MAX_SIDE);
   checkRange("height", container.height, 1, MAX_SIDE);
   checkRange("number of pixels", container.width * container.height, 1, MAX_PIXELS);
+  checkRange("bit depth", container.bitDepth, 8, MOST_BITS);
   checkRange("quality level", container.level, 0, MAX_LEVEL);
   if (!MODEL_NAME.test(container.model)) {
     throw new HpcmError("format", "the model's name is no name: 1 to 32 of a-z 0-9 ._- and no ._- in front are allowed");
@@ -184,7 +188,8 @@ function checkHeader(container) {
 }
 
 function chunkLimit({ width, height, bitDepth }, name) {
-  return name === "alpha" ? 2 * Math.floor((width * height * bitDepth) / 8) + ALPHA_SLACK : MAX_METADATA;
+  const rawPlane = width * height * (bitDepth === 8 ? 1 : 2);
+  return name === "alpha" ? 2 * rawPlane + ALPHA_SLACK : MAX_METADATA;
 }
 
 /** The table and the parts of the tiles, up to the end of the file. */

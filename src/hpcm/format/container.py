@@ -1,4 +1,4 @@
-"""The .hpcm byte format, version 1. This docstring is its specification; docs/format.md walks through a file.
+"""The .hpcm byte format, version 2. This docstring is its specification; docs/format.md walks through a file.
 
     │ header │ chunks │ table of tiles │ part │ CRC │ part │ CRC │ ... end of file
     └────────────── head ──────────────┘
@@ -14,20 +14,20 @@ Header. Offsets are those of a picture whose sides take two bytes each (128 to 1
 
     offset   size    field
     0        4       magic, the bytes 89 48 50 43: "HPC" behind a byte that is not ASCII, so that no text file matches
-    4        1       version, 1
-    5        1       flags: bit 0 colour (0: rgb, 1: grey)
-                            bit 1 bit depth (0: 8, 1: 16)
-                            bit 2 icc, bit 3 exif, bit 4 alpha: such a chunk follows
-                            bit 5 ancillary chunks follow
-                            bit 6 number of passes (0: 1, 1: 3): progressive if 3
-                            bit 7 reserved, 0
+    4        1       version, 2
+    5        1       flags, a varint: bit 0 colour (0: rgb, 1: grey)
+                                     bit 1 number of passes (0: 1, 1: 3): progressive if 3
+                                     bit 2 icc, bit 3 exif, bit 4 alpha: such a chunk follows
+                                     bit 5 ancillary chunks follow
+                                     bit 6, bit 7 see Reserved; all others 0
     6        1..4    width: pixels, a varint; 1 to 2^24
     8        1..4    height: pixels, a varint; 1 to 2^24. Besides, width * height <= 2^32
-    10       1 + n   model name: n in one byte, then n letters; 1 to 32 of a-z 0-9 ._- and no ._- in front, so that it
+    10       1       bit depth: of each sample, alpha's too; 8 to 16
+    11       1 + n   model name: n in one byte, then n letters; 1 to 32 of a-z 0-9 ._- and no ._- in front, so that it
                      is never a path
-    11 + n   8       model hash: the beginning of the SHA-256 of the model's weights file; 8 bytes
-    19 + n   1       quality level: 0 to 63
-    20 + n   1       tile side: pixels, a power of two, stored as its exponent; 2^8 to 2^16
+    12 + n   8       model hash: the beginning of the SHA-256 of the model's weights file; 8 bytes
+    20 + n   1       quality level: 0 to 63
+    21 + n   1       tile side: pixels, a power of two, stored as its exponent; 2^8 to 2^16
 
 Chunks. Those that the flags announce, in the order of their flags:
 
@@ -39,8 +39,9 @@ Chunks. Those that the flags announce, in the order of their flags:
     type   data
     "I"    ICC profile: up to 2^24 bytes
     "E"    EXIF: up to 2^24 bytes
-    "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG; the raw plane has
-           width * height * bit depth / 8 bytes
+    "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG of grey samples, of 8 bits if the bit
+           depth is 8, else of 16 bits, of which the values are 0 to 2^depth - 1. The raw plane has a byte or two for
+           each sample
 
 Ancillary chunks. If the flags announce them: their number, one byte, 1 to 26, then so many chunks of the form above,
 with data of up to 16 MiB. Their types are lower-case letters, each at most once, in alphabetical order. The picture is
@@ -78,6 +79,18 @@ scale 3 in the other two; with one pass, all of that. Latents that touch only pa
 Every file has a tile and every tile's CRC covers the head, so the head needs no CRC of its own: four bytes saved. The
 CRC of the head is computed once and goes on over each tile; any tile can be checked and decoded without the others.
 
+Samples of d bits are 0 to 2^d - 1, black to white. The networks see sample / (2^d - 1). A decoder makes samples of 8 or 16
+bits of what they give; those of 9 to 15 bits are (s * (2^d - 1) + 32767) // 65535 of the samples s of 16 bits.
+
+Reserved. These flags have a meaning, but readers of today refuse the file by what it has. Their chunks come in the order
+of their flags, behind the alpha plane.
+
+    bit 6    quality map, chunk "Q": a byte e, 6 to 10, then for each square of 2^e pixels, row by row, its quality level as a
+             byte, all of them as one stream of zlib. The header's level is that of the hyper latent
+    bit 7    residual layer, chunk "R": a byte, the coder, 0; then a varint, the largest error, 0 for lossless. Each tile has one more
+             part, behind all passes; its checksum in the table is the CRC-32 of the tile's samples without the layer, row by
+             row, those of two bytes little-endian. A reader adds the layer to no others
+
 What is detected: a file that is cut is always too short for what its head announces, and one with bytes after its last
 CRC is too long. A changed byte breaks a bound, moves fields, or leaves all of them in place; a CRC notices the last for
 certain, and wider damage but for one case in 2^32. A preview, which has the short CRCs alone, misses one case in 2^16.
@@ -105,6 +118,7 @@ from .fields import (
     MAGIC,
     MAX_ANCILLARY,
     MAX_METADATA,
+    RESERVED_FLAGS,
     VERSION,
     Chunk,
     Container,
@@ -192,7 +206,7 @@ def _pack_head(container: Container) -> bytes:
     flags = sum(1 << flag.bit for flag in FLAGS if getattr(container, flag.name) == flag.values[1])
     flags += sum(1 << part.bit for part in CHUNKS if getattr(container, part.name) is not None)
     flags += bool(container.ancillary) << ANCILLARY_BIT
-    head = bytearray(MAGIC + bytes([VERSION, flags]))
+    head = bytearray(MAGIC + bytes([VERSION]) + varint(flags))
     for field in HEADER:
         head += field.codec.write(getattr(container, field.name))
     for part in CHUNKS:
@@ -283,7 +297,10 @@ def _read_start(reader: Reader) -> int:
     version = reader.byte("version")
     if version != VERSION:
         raise FormatError(f"format version {version} found, this hpcm reads version {VERSION}; try a newer hpcm")
-    flags = reader.byte("flags")
+    flags = reader.varint("flags")
+    for bit, what in RESERVED_FLAGS.items():
+        if flags >> bit & 1:
+            raise FormatError(f"the file has {what}, which this hpcm doesn't read; try a newer hpcm")
     if flags & ~KNOWN_FLAGS:
         raise FormatError(f"flags are {flags:#04x}; version {VERSION} of the .hpcm format has {KNOWN_FLAGS:#04x}")
     return flags

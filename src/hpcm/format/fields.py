@@ -16,12 +16,13 @@ from ..errors import FormatError, PictureError
 from .wire import BYTE, LOG2, TEXT, VARINT, Codec, check_range, fixed
 
 MAGIC = b"\x89HPC"
-VERSION = 1
+VERSION = 2
 PASSES = 3  # of progressive files: one for each scale
 MAX_SIDE = 1 << 24  # pixels
 MAX_PIXELS = 1 << 32
 MAX_ENCODED = 1 << 29  # pixels of a picture that is compressed
 MAX_LEVEL = 63
+BIT_DEPTHS = range(8, 17)  # of a sample
 MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
 MAX_ANCILLARY = 26  # chunks: each letter once
 ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
@@ -120,6 +121,7 @@ def in_words(number: int) -> str:
 HEADER = (
     Field("width", "width", "1..4", VARINT, range(1, MAX_SIDE + 1), "pixels, a varint"),
     Field("height", "height", "1..4", VARINT, range(1, MAX_SIDE + 1), "pixels, a varint"),
+    Field("bit_depth", "bit depth", "1", BYTE, BIT_DEPTHS, "of each sample, alpha's too"),
     Field("model", "model name", "1 + n", TEXT, MODEL_NAME, "n in one byte, then n letters"),
     Field(
         "model_hash",
@@ -134,8 +136,7 @@ HEADER = (
 )
 FLAGS = (
     Flag(0, "colour", "colour", ("rgb", "grey")),
-    Flag(1, "bit_depth", "bit depth", (8, 16)),
-    Flag(6, "passes", "number of passes", (1, PASSES)),
+    Flag(1, "passes", "number of passes", (1, PASSES)),
 )
 CHUNKS = (  # in their order in the file
     Chunk(2, "icc", b"I", "ICC profile", f"up to {in_words(MAX_METADATA)} bytes"),
@@ -155,6 +156,10 @@ ANCILLARY = {  # by type
     "x": AncillaryChunk("xmp"),
 }
 KNOWN_FLAGS = sum(1 << part.bit for part in (*FLAGS, *CHUNKS)) + (1 << ANCILLARY_BIT)
+RESERVED_FLAGS = {  # bit: what it announces, in the words of a refusal; format/container.py specifies it
+    6: "a quality map",
+    7: "a residual layer",
+}
 
 
 # ---- a file's values -------------------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ class Container:
     model_hash: bytes  # the first 8 bytes of the SHA-256 of the weights file
     level: int
     colour: Literal["rgb", "grey"]
-    bit_depth: Literal[8, 16]
+    bit_depth: int  # of each sample, alpha's too, 8 to 16
     tile_side: int  # pixels, a power of two
     icc: bytes | None = field(default=None, repr=False)
     exif: bytes | None = field(default=None, repr=False)
@@ -240,8 +245,13 @@ def chunk_limit(container: Container, chunk: Chunk) -> int:
     """The most bytes that the data of a chunk may have."""
     if chunk.name != "alpha":
         return MAX_METADATA
-    raw_plane = container.width * container.height * container.bit_depth // 8
+    raw_plane = container.width * container.height * sample_bytes(container.bit_depth)
     return 2 * raw_plane + ALPHA_SLACK
+
+
+def sample_bytes(bit_depth: int) -> int:
+    """How many bytes a sample takes in memory: 1 up to 8 bits, else 2."""
+    return 1 if bit_depth == 8 else 2
 
 
 def check_kinds(kinds: list[str]) -> None:
