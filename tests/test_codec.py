@@ -170,13 +170,74 @@ def test_modes(codec, mode, width, height):
         assert np.array_equal(np.asarray(decoded.getchannel("A")), np.asarray(image.getchannel("A")))
 
 
-@pytest.mark.parametrize(("changed", "mode"), [({}, "RGB"), ({"colour": "grey"}, "I;16")])
-def test_what_pillow_has_no_mode_for_has_8_bits(codec, changed, mode):
-    """Our encoder doesn't write 16-bit colour, but the format has it."""
-    container = replace(unpack(codec.compress(photo(20, 30))), bit_depth=16, **changed)
-    assert codec.decompress(pack(container)).mode == mode
-    grey = unpack(codec.compress(photo(20, 30, "LA")))
-    assert codec.decompress(pack(replace(grey, bit_depth=16))).mode == "LA"
+@pytest.mark.parametrize("bits", [9, 10, 12, 16])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "I;16"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_more_than_8_bits(codec, channels, mode, bits):
+    """They come back as an array; an image has them as far as Pillow has a mode for them. Alpha is lossless."""
+    shallow = np.asarray(photo(30, 20, "RGBA"))[..., 4 - channels :].astype(np.uint16)
+    samples = np.squeeze(shallow << (bits - 8) | shallow >> (16 - bits))
+    data = codec.compress(samples, bit_depth=bits, quality=90)
+    assert unpack(data).bit_depth == bits
+    decoded = codec.decompress_array(data)
+    assert (decoded.shape, decoded.dtype) == (samples.shape, np.uint16)
+    assert decoded.max() < 2**bits
+    if channels in (2, 4):
+        assert np.array_equal(decoded[..., -1], samples[..., -1])
+    image = codec.decompress(data)
+    assert (image.mode, image.info["bit_depth"]) == (mode, bits)
+    as_image = codec.decompress_array(data, bit_depth=16 if mode == "I;16" else 8)
+    assert np.array_equal(np.asarray(image), as_image)
+    assert np.abs(as_image / np.iinfo(as_image.dtype).max - decoded / (2**bits - 1)).max() < 0.6 / 255
+
+
+def test_a_gradient_of_16_bits_has_no_steps_of_8():
+    """Between two grey levels of 8 bits a slow gradient goes on; decoded as 8 bits it stands still."""
+    codec = hpcm.load("nano")
+    row = np.linspace(30_000, 32_570, 256)  # ten levels of 8 bits
+    ramp = np.broadcast_to(row.astype(np.uint16)[None, :, None], (128, 256, 3)).copy()
+    data = codec.compress(ramp, quality=90)
+
+    def longest_step(samples: np.ndarray) -> int:
+        """Pixels of a row that are alike, one beside the other."""
+        changes = np.flatnonzero(np.diff(samples[64, 16:-16, 1].astype(int)))
+        return np.diff(changes).max(initial=0)
+
+    deep, shallow = codec.decompress_array(data), codec.decompress_array(data, bit_depth=8)
+    assert longest_step(shallow) >= 8
+    assert longest_step(deep) <= 4
+    assert len(np.unique(deep[64, :, 1])) > 10 * len(np.unique(shallow[64, :, 1]))
+
+
+@pytest.mark.parametrize(
+    ("array", "bit_depth", "message"),
+    [
+        (np.zeros((4, 4), np.uint16), 8, "an array of uint16 has a bit depth of 9 to 16, not 8"),
+        (np.zeros((4, 4), np.uint8), 10, "an array of uint8 has a bit depth of 8 to 8, not 10"),
+        (np.full((4, 4), 1024, np.uint16), 10, "the array has the value 1024: 10 bits go to 1023"),
+        (np.zeros((4, 4, 5), np.uint16), None, "an array must be uint8 or uint16"),
+        (np.zeros((4, 4), np.float32), None, "an array must be uint8 or uint16"),
+        (np.zeros((0, 4), np.uint16), None, "an array must be uint8 or uint16"),
+    ],
+)
+def test_arrays_that_say_something_else(codec, array, bit_depth, message):
+    with pytest.raises(PictureError, match=message):
+        codec.compress(array, bit_depth=bit_depth)
+
+
+def test_bit_depths_that_are_refused(codec):
+    with pytest.raises(PictureError, match="a bit depth is given for arrays alone"):
+        codec.compress(photo(20, 30), bit_depth=8)
+    with pytest.raises(UsageError, match="bit_depth is 7: it must be 8 to 16"):
+        codec.decompress_array(codec.compress(photo(20, 30)), bit_depth=7)
+
+
+def test_alpha_beyond_its_depth_is_refused(codec):
+    samples = np.full((20, 30, 4), 1000, np.uint16)
+    container = unpack(codec.compress(samples, bit_depth=10))
+    with pytest.raises(CorruptError, match="the alpha plane has the value 1000, over 511"):
+        codec.decompress(pack(replace(container, bit_depth=9)))
+    with pytest.raises(CorruptError, match="the alpha plane is 30 x 20 I;16, not 30 x 20 L"):
+        codec.decompress(pack(replace(container, bit_depth=8)))
 
 
 def test_metadata(codec):
@@ -573,7 +634,7 @@ REFUSED = {  # a field of the container: what makes it impossible, and what is s
     "colour": (
         {
             "picture": SimpleNamespace(
-                **vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", bit_depth=8, ancillary=()
+                **vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", ancillary=()
             )
         },
         "cmyk",
@@ -581,10 +642,10 @@ REFUSED = {  # a field of the container: what makes it impossible, and what is s
     "bit_depth": (
         {
             "picture": SimpleNamespace(
-                **vars(Picture(flat(9, 9))), size=(9, 9), colour="grey", bit_depth=12, ancillary=()
+                **vars(Picture(flat(9, 9), bit_depth=17)), size=(9, 9), colour="grey", ancillary=()
             )
         },
-        "12",
+        "17",
     ),
     "tile_side": ({"tile": 1000}, "tile side is 1000"),
     "icc": ({"picture": Picture(flat(9, 9), icc=LONG)}, "length of the icc chunk is 16777217"),

@@ -20,8 +20,9 @@ from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Container
 from hpcm.image.metadata.gather import ImageInfo, gather
 from hpcm.image.metadata.record import Metadata, pack_density, unpack_comments
-from hpcm.image.picture import Picture, from_image, to_image
-from hpcm.image.read import open_picture
+from hpcm.image.picture import Picture, from_image, picture_of_planes, to_image
+from hpcm.image.planes import Planes
+from hpcm.image.read import read_picture
 from hpcm.image.write import save_picture
 from pictures import HEIGHT, WIDTH, avif, box, encoded, exif, gif, jp2, jpeg, png, png_chunk, tags_of, tiff, webp
 
@@ -335,11 +336,10 @@ def read(data: bytes) -> tuple[Picture | Metadata, list[str]]:
     if data[4:8] == b"ftyp" and b"mif1" in data[:24] and len(data) < 400:  # boxes without a picture
         found = gather(ImageInfo(info={}, format="AVIF", file=data))
         return found.metadata, found.notes
-    notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow
-        picture = from_image(open_picture(data, on_note=notes.append))
-    return picture, without_pixels([*notes, *picture.notes])
+        picture = read_picture(data)
+    return picture, without_pixels(picture.notes)
 
 
 def stored(metadata: Metadata) -> Metadata:
@@ -350,12 +350,11 @@ def stored(metadata: Metadata) -> Metadata:
 
 
 def written(metadata: Metadata, suffix: str) -> tuple[bytes, list[str]]:
-    image = Image.new("RGB", (WIDTH, HEIGHT))
-    image.info.update(metadata.info())
+    picture = picture_of_planes(Planes(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), metadata)
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow
-        return save_picture(image, suffix, on_note=notes.append), notes
+        return save_picture(picture, suffix, on_note=notes.append), notes
 
 
 def same(one: Metadata, other: Metadata) -> bool:
@@ -497,7 +496,7 @@ def test_tiff_files_of_every_mode(mode, order):
     image = Image.open(io.BytesIO(encoded("PNG"))).convert("L" if mode == "I;16" else mode)
     image = image.point(lambda value: value * 257, "I").convert("I;16") if mode == "I;16" else image
     image.info["exif"] = exif([(315, 2, b"me, myself\0")], order=order)
-    back = open_picture(save_picture(image, ".tif"))
+    back = to_image(read_picture(save_picture(from_image(image), ".tif")))
     assert back.mode in (mode, "I;16B")
     assert np.array_equal(np.asarray(back), np.asarray(image))
 
@@ -640,4 +639,4 @@ def test_pillow_keeps_the_same(tmp_path, caplog):
 def test_comments_survive(tmp_path):
     data = hpcm.compress(png((b"tEXt", b"Author\0me")), model="nano")
     assert unpack_comments(Metadata.of(unpack(data)).comments) == {"Author": "me"}
-    assert to_image(from_image(open_picture(png((b"tEXt", b"Author\0me"))))).info["comments"] == {"Author": "me"}
+    assert to_image(read_picture(png((b"tEXt", b"Author\0me")))).info["comments"] == {"Author": "me"}

@@ -30,7 +30,7 @@ from hpcm.convert.official import ARCHS, official_names
 from hpcm.errors import UsageError
 from hpcm.format.container import unpack
 from hpcm.format.fields import MODEL_NAME
-from hpcm.image.read import open_picture
+from hpcm.image.read import read_picture
 from hpcm.model import find as weights
 from hpcm.model.config import Prior
 from hpcm.model.file import describe
@@ -118,7 +118,7 @@ def test_the_catalogue():
 def test_the_photographs():
     found = sorted(PHOTOS.glob("*.jpg"))
     assert len(found) == 6
-    assert {open_picture(path.read_bytes()).size for path in found} == {(256, 256)}  # what the attention's windows need
+    assert {read_picture(path.read_bytes()).size for path in found} == {(256, 256)}  # what the attention's windows need
     assert sum(path.stat().st_size for path in found) < 300_000
     told = (PHOTOS / "README.md").read_text(encoding="utf-8")
     assert all(path.name in told for path in found)

@@ -35,6 +35,7 @@ from hpcm.codec.info import file_info
 from hpcm.core.engine import CoreEngine
 from hpcm.errors import UsageError
 from hpcm.format.container import pack, unpack
+from hpcm.image.picture import from_image
 from hpcm.model import storage
 from hpcm.model.find import find
 from hpcm.serve import server as serving
@@ -669,7 +670,7 @@ def test_writing_a_picture_ends_with_its_client():
 
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     with pytest.raises(hpcm.HPCMError):
-        work.written(noise, "png", check, pytest.fail)
+        work.written(from_image(noise), "png", check, pytest.fail)
     assert len(pieces) < 20
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec.api import compress, decompress, load, preview
+    from .codec.api import compress, decompress, decompress_array, load, preview
     from .codec.codec import Codec
     from .convert import official
     from .errors import HPCMError
@@ -26,6 +26,7 @@ __version__ = "0.2.0"
 __all__ = [
     "compress",
     "decompress",
+    "decompress_array",
     "preview",
     "load",
     "models",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "preview", "load"], "codec.api"),
+    **dict.fromkeys(["compress", "decompress", "decompress_array", "preview", "load"], "codec.api"),
     "Codec": "codec.codec",
     "HPCM": "nn.hpcm",
     "Config": "model.config",

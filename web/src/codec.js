@@ -150,6 +150,7 @@ export class Codec {
   async *#pieces(container, scale, tiling, area, told, signal) {
     const { engine } = this;
     const channels = engine.config.M;
+    const grey = container.colour === "grey";
     const decoder = new TileDecoder(engine, container, tiling, scale);
     const tiles = tiling.touching(cellsOf(area));
     const needed = tiling.touching(tiling.withHalo(cellsOf(area)));
@@ -173,7 +174,7 @@ export class Codec {
       const values = new Float32Array(rows * columns * channels);
       for (const other of near) copyCommon(held.get(other).values, tiling.cells(other), values, outer, channels);
       const crop = relative(piece, pixelsOf(outer));
-      yield { piece, samples: engine.synthesise({ values, rows, columns, channels }, container.colour === "grey", crop) };
+      yield { piece, samples: engine.synthesise({ values, rows, columns, channels }, grey, crop, container.bitDepth) };
     }
   }
 
@@ -266,7 +267,7 @@ function partOf(box, samples, grey) {
 }
 
 async function paintAlpha({ data, width }, container, [left, top, right, bottom]) {
-  const alpha = await decodeGrey(container.alpha, container.width, container.height);
+  const alpha = await decodeGrey(container.alpha, container.width, container.height, container.bitDepth);
   for (let y = top; y < bottom; y++) {
     for (let x = left; x < right; x++) data[4 * ((y - top) * width + x - left) + 3] = alpha[y * container.width + x];
   }

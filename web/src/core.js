@@ -5,6 +5,7 @@
  * A latent is {values: Float32Array, rows, columns, channels}, [rows][columns][channels].
  */
 import { HpcmError } from "./errors.js";
+import { shown } from "./samples.js";
 
 const API_VERSION = 2;
 const [OK, NO_MEMORY, BAD_MODEL, BAD_PAYLOAD, BAD_KERNELS] = [0, 2, 4, 5, 6]; // hpcm_status
@@ -234,14 +235,19 @@ export class Engine {
     });
   }
 
-  /** g_s: the pixels of a box [left, top, right, bottom] of what is synthesised, [rows][columns][3], or [1] for grey. */
-  synthesise({ values, rows, columns }, grey, box) {
+  /**
+   * g_s: the pixels of a box [left, top, right, bottom] of what is synthesised, [rows][columns][3], or [1] for grey.
+   * @returns {Uint8Array} 8 bits, of files of more bits too
+   */
+  synthesise({ values, rows, columns }, grey, box, bitDepth = 8) {
     const channels = grey ? 1 : 3;
     return this.core.with((put) => {
-      const size = (box[2] - box[0]) * (box[3] - box[1]) * channels;
+      const sampleBytes = bitDepth === 8 ? 1 : 2;
+      const size = (box[2] - box[0]) * (box[3] - box[1]) * channels * sampleBytes;
       const pixels = put(size);
-      this.#call("hpcm_synthesise", put(values), rows, columns, put(Int32Array.from(box)), 1, channels, pixels);
-      return this.core.bytes(pixels, size).slice();
+      this.#call("hpcm_synthesise", put(values), rows, columns, put(Int32Array.from(box)), sampleBytes, channels, pixels);
+      const made = this.core.bytes(pixels, size).slice();
+      return bitDepth === 8 ? made : shown(new Uint16Array(made.buffer), bitDepth);
     });
   }
 

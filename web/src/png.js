@@ -1,12 +1,16 @@
-/** The alpha channel of a file: a PNG of 8-bit grey. */
+/** The alpha channel of a file: a PNG of grey, of 8 bits or of 16 for files of more. It is written with 8. */
 import { HpcmError } from "./errors.js";
+import { rescaled } from "./samples.js";
 import { concat, crc32 } from "./wire.js";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 const [UP, PAETH] = [2, 4]; // filters: the difference to the row above, and the last of the five
 
-/** @returns {Promise<Uint8Array>} width * height values */
-export async function decodeGrey(data, width, height) {
+/**
+ * @param {number} bitDepth of the file: the largest value is 2^bitDepth - 1
+ * @returns {Promise<Uint8Array>} width * height values of 8 bits
+ */
+export async function decodeGrey(data, width, height, bitDepth = 8) {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const pieces = [];
   let header;
@@ -18,14 +22,17 @@ export async function decodeGrey(data, width, height) {
     if (kind === "IDAT") pieces.push(data.subarray(at + 8, at + 8 + size));
     at += 12 + size;
   }
-  checkHeader(header, width, height);
-  const rows = await inflate(concat(pieces), (width + 1) * height);
-  if (rows.length !== (width + 1) * height) throw new HpcmError("corrupt", "the alpha channel is cut short");
-  return unfiltered(rows, width, height);
+  const step = bitDepth === 8 ? 1 : 2; // bytes of a sample
+  checkHeader(header, width, height, 8 * step);
+  const size = (step * width + 1) * height;
+  const rows = await inflate(concat(pieces), size);
+  if (rows.length !== size) throw new HpcmError("corrupt", "the alpha channel is cut short");
+  const values = unfiltered(rows, step * width, height, step);
+  return step === 1 ? values : narrowed(values, bitDepth);
 }
 
 /** Before memory is taken for what it says. */
-function checkHeader(header, width, height) {
+function checkHeader(header, width, height, bits) {
   if (header?.length !== 13) throw new HpcmError("corrupt", "the alpha channel is no PNG");
   const view = new DataView(header.buffer, header.byteOffset);
   const [columns, rows] = [view.getUint32(0), view.getUint32(4)];
@@ -33,7 +40,18 @@ function checkHeader(header, width, height) {
   if (columns !== width || rows !== height) {
     throw new HpcmError("corrupt", `the alpha channel has ${columns} x ${rows} pixels, not ${width} x ${height}`);
   }
-  if (depth !== 8 || colour !== 0 || interlaced) throw new HpcmError("corrupt", "the alpha channel isn't 8-bit grey, row by row");
+  if (depth !== bits || colour !== 0 || interlaced) throw new HpcmError("corrupt", `the alpha channel isn't ${bits}-bit grey, row by row`);
+}
+
+/** Samples of two bytes, the upper one first, as 8 bits. */
+function narrowed(bytes, bitDepth) {
+  const view = new DataView(bytes.buffer);
+  const peak = 2 ** bitDepth - 1;
+  return Uint8Array.from({ length: bytes.length / 2 }, (_, i) => {
+    const value = view.getUint16(2 * i);
+    if (value > peak) throw new HpcmError("corrupt", `the alpha channel has the value ${value}, over ${peak}`);
+    return rescaled(value, bitDepth, 8);
+  });
 }
 
 /** @param {Uint8Array} values @returns {Promise<Uint8Array>} */
@@ -62,17 +80,17 @@ function piece(kind, data) {
   return out;
 }
 
-/** Undoes PNG's five filters for one byte per pixel. */
-function unfiltered(rows, width, height) {
+/** Undoes PNG's five filters. `width`: bytes of a row. `step`: bytes of a pixel. */
+function unfiltered(rows, width, height, step) {
   const out = new Uint8Array(width * height);
   for (let y = 0; y < height; y++) {
     const filter = rows[y * (width + 1)];
     if (filter > PAETH) throw new HpcmError("corrupt", `the alpha channel has a row of the kind ${filter}`);
     for (let x = 0; x < width; x++) {
       const at = y * width + x;
-      const left = x ? out[at - 1] : 0;
+      const left = x >= step ? out[at - step] : 0;
       const up = y ? out[at - width] : 0;
-      const corner = x && y ? out[at - width - 1] : 0;
+      const corner = x >= step && y ? out[at - width - step] : 0;
       const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter];
       out[at] = rows[y * (width + 1) + 1 + x] + guess;
     }

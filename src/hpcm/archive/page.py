@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ..codec.api import decompress
+from ..codec.api import codec_for
 from ..errors import HPCMError
-from ..format.container import unpack_head
-from ..image.picture import rgb_of
-from ..image.read import open_picture
-from ..image.write import draft_size, fit_within
-from ..util.notes import ignore_note
+from ..format.container import unpack
+from ..image.picture import Picture, rgb_of, to_image
+from ..image.planes import fitting
+from ..image.read import read_picture
+from ..image.write import draft_size
 from .manifest import FOLDER
 from .plan import Job
 from .shards import kind_of, read_pictures
@@ -127,14 +127,15 @@ def worst(store: Store, roots: Mapping[str, Store], job: Job, rows: pa.Table) ->
 def _thumbnails(store: Store, roots: Mapping[str, Store], job: Job, row: dict[str, Any]) -> list[str]:
     """The source, if it is a loose file, and the picture of the archive. Raises OSError, HPCMError."""
     data = next(read_pictures(store, row["output"], [(row["offset"], row["bytes"])], job.column))
-    decoded = decompress(data, draft=draft_size(unpack_head(data), THUMBNAIL))
+    container = unpack(data)
+    decoded = codec_for(container).decompress_picture(container, draft=draft_size(container, THUMBNAIL))
     if kind_of(row["input"]) != "loose" or row["root"] not in roots:
         return [_webp(decoded)]
-    source = open_picture(roots[row["root"]].read(row["input"]), on_note=ignore_note)
+    source = read_picture(roots[row["root"]].read(row["input"]))
     return [_webp(source), _webp(decoded)]
 
 
-def _webp(image: Image.Image) -> str:
+def _webp(picture: Picture) -> str:
     file = io.BytesIO()
-    Image.fromarray(rgb_of(fit_within(image, THUMBNAIL))).save(file, "WEBP", quality=90)
+    Image.fromarray(rgb_of(to_image(fitting(picture, THUMBNAIL)))).save(file, "WEBP", quality=90)
     return base64.b64encode(file.getvalue()).decode()

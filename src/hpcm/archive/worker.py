@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from ..errors import FormatError, HPCMError
 from ..format.container import is_hpcm, unpack
 from ..format.fields import MAX_ENCODED, Container
-from ..image.picture import from_image
-from ..image.read import lift_pillows_bounds, open_picture
+from ..image.picture import Picture
+from ..image.read import lift_pillows_bounds, read_picture
 from ..image.write import save_picture
 from ..util.metrics import EQUAL, psnr_of_mse
 from ..util.notes import OnNote
@@ -145,13 +144,13 @@ class Worker:
     def compress(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
         """A picture's bytes to those of a .hpcm file, and values for its row."""
         assert self.codec is not None
-        image = open_picture(data, on_note=on_note)
-        compressed = self.codec.compress(image, **self.job.codec_options, on_note=on_note)
+        picture = read_picture(data)
+        compressed = self.codec.compress(picture, **self.job.codec_options, on_note=on_note)
         container = unpack(compressed)
         values = values_of(container, len(compressed))
         if self.job.verify:
-            decoded = self.codec.decompress(container, max_pixels=MAX_ENCODED)
-            values |= {"psnr": psnr(image, decoded), "verified": True}
+            decoded = self.codec.decompress_picture(container, max_pixels=MAX_ENCODED)
+            values |= {"psnr": psnr(picture, decoded), "verified": True}
         return compressed, values
 
     def restore(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
@@ -160,8 +159,8 @@ class Worker:
 
         container = unpack(data)
         codec = self.codec or codec_for(container, threads=self.job.threads)
-        image = codec.decompress(container, max_pixels=MAX_ENCODED)
-        picture = save_picture(image, f".{self.job.format}", on_note=on_note)
+        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED)
+        picture = save_picture(decoded, f".{self.job.format}", on_note=on_note)
         return picture, {**values_of(container, len(data)), "verified": True}
 
 
@@ -239,9 +238,8 @@ def values_of(container: Container, size: int) -> Values:
     return {**sides, "bpp": 8 * size / pixels, "symbols": f"{symbols:08x}"}
 
 
-def psnr(a: Image.Image, b: Image.Image) -> float:
-    """The PSNR of two pictures in dB, over all pixels and channels but alpha, at most EQUAL."""
-    first, second = from_image(a), from_image(b)
+def psnr(first: Picture, second: Picture) -> float:
+    """The PSNR of two pictures of one depth in dB, over all pixels and channels but alpha, at most EQUAL."""
     rows = zip(first.pixels, second.pixels, strict=True)
     mse = float(np.mean([np.mean((x.astype(np.float32) - y) ** 2) for x, y in rows]))
     return min(psnr_of_mse(mse, first.peak), EQUAL)

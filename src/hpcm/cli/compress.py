@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,10 @@ def compressor(options: argparse.Namespace, on_progress: OnProgress | None = Non
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
-    from ..image.read import open_picture
+    from ..image.read import read_picture
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
-    image = open_picture(data, on_note=on_note)
-    compressed = codec.compress(image, **how, on_note=on_note)
-    bpp = 8 * len(compressed) / (image.width * image.height)
+    picture = read_picture(data)
+    compressed = codec.compress(picture, **how, on_note=on_note)
+    bpp = 8 * len(compressed) / math.prod(picture.size)
     save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")

@@ -70,7 +70,8 @@ def decompressor(options: argparse.Namespace, on_progress: OnProgress | None = N
 
 def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
     from ..codec.api import codec_for
-    from ..image.write import draft_size, fit_within, save_picture
+    from ..image.planes import fitting
+    from ..image.write import draft_size, save_picture
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
     try:
@@ -80,13 +81,12 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     codec = codec or codec_for(container, **engine_options(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
     part["draft"] = draft_size(container, options.max_size)
-    if options.partial:
-        image = codec.preview(container, **part)
-    else:
-        image = codec.decompress(container, scale=options.preview or PASSES, **part, on_note=on_note)
-    image = fit_within(image, options.max_size)
-    picture = save_picture(image, job.suffix(options.format), options.quality, on_note=on_note)
-    shown = f"{image.width} x {image.height} pixels"
+    scale = options.preview or PASSES
+    decoded = codec.decompress_picture(container, scale=scale, partial=options.partial, **part, on_note=on_note)
+    decoded = fitting(decoded, options.max_size)
+    picture = save_picture(decoded, job.suffix(options.format), options.quality, on_note=on_note)
+    height, width = decoded.size
+    shown = f"{width} x {height} pixels"
     if container.progress < 1:
         shown += f", {container.progress:.0%} of the file"
     save(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({shown})")

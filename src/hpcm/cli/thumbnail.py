@@ -6,16 +6,12 @@ import argparse
 import io
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..format.container import unpack
 from . import types
 from .messages import attempt
 from .outputs import write
 from .parsing import Commands, add_command
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def add(commands: Commands) -> None:
@@ -32,21 +28,15 @@ def thumbnail(options: argparse.Namespace) -> bool:
 
 def make_thumbnail(options: argparse.Namespace) -> None:
     """Of a truncated file, what can be decoded."""
-    from ..codec.api import codec_for
-    from ..image.write import draft_size, fit_within
-
-    container = unpack(Path(options.file).read_bytes(), partial=True)
-    image = codec_for(container).preview(container, draft=draft_size(container, options.side))
-    out = io.BytesIO()
-    eight_bit_pixels(fit_within(image, options.side)).save(out, "PNG")
-    write(Path(options.output), out.getvalue(), force=True)
-
-
-def eight_bit_pixels(image: Image.Image) -> Image.Image:
-    """The pixels of an image with 8 bits per sample, without its metadata."""
-    import numpy as np
     from PIL import Image
 
-    from ..image.picture import eight_bits
+    from ..codec.api import codec_for
+    from ..image.planes import fitting, with_depth
+    from ..image.write import draft_size
 
-    return Image.fromarray(np.asarray(eight_bits(image) if image.mode == "I;16" else image))
+    container = unpack(Path(options.file).read_bytes(), partial=True)
+    draft = draft_size(container, options.side)
+    picture = codec_for(container).decompress_picture(container, partial=True, draft=draft)
+    out = io.BytesIO()
+    Image.fromarray(with_depth(fitting(picture, options.side), 8).joined).save(out, "PNG")
+    write(Path(options.output), out.getvalue(), force=True)

@@ -1,4 +1,4 @@
-"""hpcm.load, compress, decompress and preview: from a model's name to a codec.
+"""hpcm.load, compress, decompress, decompress_array and preview: from a model's name to a codec.
 
     name or path --(model/find.py)--> weights files --(codec/engine.py)--> engine --> Codec
 
@@ -18,6 +18,7 @@ from PIL import Image
 from ..defaults import DEFAULT_MODEL, MAX_DECODED
 from ..format.container import unpack
 from ..format.fields import Container
+from ..image.planes import Samples
 from ..image.read import File, Source, bytes_of
 from ..model.file import WeightsFile, describe
 from ..model.find import find_all, find_hash
@@ -60,6 +61,12 @@ def decompress(data: File, *, model: str | Path | None = None, **how: Any) -> Im
     """Decodes a .hpcm file with the model that it names, or with `model`; for the rest see `Codec.decompress`."""
     container = unpack(bytes_of(data))
     return _named(container, model).decompress(container, **how)
+
+
+def decompress_array(data: File, *, model: str | Path | None = None, **how: Any) -> Samples:
+    """Decodes a .hpcm file to an array, with all its bits; for the rest see `Codec.decompress_array`."""
+    container = unpack(bytes_of(data))
+    return _named(container, model).decompress_array(container, **how)
 
 
 def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image.Image:

@@ -33,9 +33,10 @@ from PIL import Image
 from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_THREADS, MAX_TILE_SIDE, TILE_SIDE
 from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
-from ..format.fields import PASSES, TILE_SIDES, Box, Container
-from ..image.picture import from_image, to_image
-from ..image.read import File, Source, bytes_of, image_of
+from ..format.fields import BIT_DEPTHS, PASSES, TILE_SIDES, Box, Container
+from ..image.picture import Picture, to_image
+from ..image.planes import Samples, rescaled
+from ..image.read import File, Source, bytes_of, picture_of
 from ..model.config import Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
@@ -129,6 +130,7 @@ class Codec:
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
         effort: int = 0,
+        bit_depth: int | None = None,
         on_progress: Callable[[float], None] | None = None,
         check: Check | None = None,
         on_note: OnNote | None = None,
@@ -136,7 +138,8 @@ class Codec:
         """Compresses a picture to a .hpcm file.
 
         Args:
-            image: a Pillow image, an array, or a picture file as a path, bytes or open file; see `image.read.image_of`.
+            image: a Pillow image, an array, or a picture file as a path, bytes or open file; see
+                `image.read.picture_of`.
             quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
             bpp: the highest level whose file, all included, takes at most so many bits per pixel.
             psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
@@ -145,6 +148,7 @@ class Codec:
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
+            bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
             on_progress: with effort, is called again and again with the share of the search that is done, 0 to 1.
             check: is called again and again, several times a tile; what it raises ends the work.
             on_note: is called with a line where a picture had to be converted, no level reaches a target, or the model
@@ -158,7 +162,7 @@ class Codec:
         level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
         refine = _refine(effort, on_progress, check)
         on_note = on_note or log_note
-        picture = from_image(image_of(image, on_note))
+        picture = picture_of(image, bit_depth)
         for note in picture.notes:
             on_note(note)
         searches = bpp is not None or psnr is not None
@@ -196,18 +200,41 @@ class Codec:
                 for future in waiting:
                     future.cancel()
 
-    def decompress(
+    def decompress(self, data: File | Container, **how: Any) -> Image.Image:
+        """Decodes a .hpcm file made with this model to a Pillow image.
+
+        It has 8 bits a sample, or 16 where the picture is grey, without alpha and of more than 8: Pillow has no other
+        modes. `decompress_array` gives all bits. For `how`, and what is raised, see `decompress_picture`.
+        """
+        return to_image(self.decompress_picture(data, **how))
+
+    def decompress_array(self, data: File | Container, *, bit_depth: int | None = None, **how: Any) -> Samples:
+        """Decodes a .hpcm file to an array, [H, W] (grey), [H, W, 3] (RGB) or [H, W, 2 or 4] (with alpha).
+
+        Args:
+            bit_depth: of the samples, which are 0 to 2^bit_depth - 1, 8 to 16; uint8 for 8 bits, else uint16. By
+                default the file's.
+
+        For `how`, and what is raised, see `decompress_picture`.
+        """
+        if bit_depth is not None and bit_depth not in BIT_DEPTHS:
+            raise UsageError(f"bit_depth is {bit_depth!r}: it must be {BIT_DEPTHS[0]} to {BIT_DEPTHS[-1]}")
+        picture = self.decompress_picture(data, **how)
+        return rescaled(picture.joined, picture.bit_depth, bit_depth or picture.bit_depth)
+
+    def decompress_picture(
         self,
         data: File | Container,
         *,
         box: Box | None = None,
         draft: tuple[int, int] | None = None,
         scale: int = PASSES,
+        partial: bool = False,
         max_pixels: int | None = None,
         check: Check | None = None,
         on_note: OnNote | None = None,
-    ) -> Image.Image:
-        """Decodes a .hpcm file made with this model.
+    ) -> Picture:
+        """Decodes a .hpcm file to samples of its own depth, with its metadata.
 
         Args:
             data: the file as bytes, a path or an open file, or what `container.unpack` has made of it.
@@ -216,6 +243,7 @@ class Codec:
             draft: (width, height): the picture reduced by the largest power of two that leaves it no smaller than this,
                 in little memory.
             scale: 1 or 2: a coarse picture from the first scales of a progressive file; others are decoded whole.
+            partial: the file may be cut short; what isn't there takes its mean.
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
             check: as for `compress`.
@@ -225,35 +253,23 @@ class Codec:
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
         are not those that were encoded, and UsageError for a box that isn't inside the picture.
         """
-        container = data if isinstance(data, Container) else unpack(bytes_of(data))
-        if container.progress < 1:
+        container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=partial)
+        if container.progress < 1 and not partial:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
         if scale < PASSES and container.passes == 1:
             (on_note or log_note)("the file isn't progressive: decoded whole")
         return self._decode(container, box, draft, scale, max_pixels, check)
 
-    def preview(
-        self,
-        data: File | Container,
-        *,
-        box: Box | None = None,
-        draft: tuple[int, int] | None = None,
-        max_pixels: int | None = None,
-        check: Check | None = None,
-    ) -> Image.Image:
+    def preview(self, data: File | Container, **how: Any) -> Image.Image:
         """The best picture that the beginning of a .hpcm file allows.
 
-        What isn't there takes its mean. In `info` of the result, "progress" tells how much of the tiles' parts were
-        there, 0 to 1, and "scale" how many of the three scales of every tile.
-
-        Args:
-            data: as for `decompress`; what `container.unpack` makes of it with `partial=True`.
-            box, draft, max_pixels, check: as for `decompress`.
+        In `info` of the result, "progress" tells how much of the tiles' parts were there, 0 to 1, and "scale" how many
+        of the three scales of every tile. For `how` see `decompress_picture`.
 
         Raises as `decompress`, and TruncatedError if not even the first scale of the first tile is there.
         """
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=True)
-        image = self._decode(container, box, draft, PASSES, max_pixels, check)
+        image = self.decompress(container, partial=True, **how)
         image.info["progress"] = container.progress
         image.info["scale"] = min(map(len, container.tiles)) * PASSES // container.passes
         return image
@@ -275,7 +291,7 @@ class Codec:
         scale: int,
         max_pixels: int | None,
         check: Check | None,
-    ) -> Image.Image:
+    ) -> Picture:
         if scale not in (1, 2, PASSES):
             raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
         if box is not None and draft is not None:
@@ -285,7 +301,7 @@ class Codec:
         factor = 1 if draft is None else reduction(size, draft)
         loaded = self._model_of(container)
         check_claims(container, loaded.engine.config, box, self.max_pixels if max_pixels is None else max_pixels)
-        return to_image(decode(_stoppable(loaded, check), container, box, factor, scale))
+        return decode(_stoppable(loaded, check), container, box, factor, scale)
 
     def _model_of(self, container: Container) -> LoadedEngine:
         """The model that a file was made with. Raises MismatchError."""

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.coded import Latent
 from ..errors import CorruptError, MismatchError
 from ..format.fields import PASSES, Box, Container, Tile
 from ..image.metadata.record import Metadata
-from ..image.picture import Picture, mode_of, unpack_alpha
+from ..image.picture import Picture, picture_of_planes, unpack_alpha
+from ..image.planes import Planes, Samples
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends
 from .engine import Engine, LoadedEngine, Size
@@ -49,11 +49,11 @@ def decode(
     engine, size = loaded.engine, (container.height, container.width)
     tiling = Tiling(engine.config, size, container.tile_side)
     area = box or tiling.whole
-    grey, bit_depth = container.colour == "grey", 16 if mode_of(container) == "I;16" else 8
+    grey, bit_depth = container.colour == "grey", container.bit_depth
 
     @cache
-    def whole_alpha() -> NDArray[np.uint8]:
-        return unpack_alpha(container.alpha or b"", size)
+    def whole_alpha() -> Samples:
+        return unpack_alpha(container.alpha or b"", size, bit_depth)
 
     tiles = TileDecoder(engine, container, tiling, scale)
     y_hats = map(tiles.y_hat, tiling.needed_for(area))
@@ -63,8 +63,8 @@ def decode(
     if container.alpha is not None:
         left, top, right, bottom = area
         alpha = whole_alpha()[top:bottom, left:right]
-        alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(np.uint8)
-    return Picture(pixels, alpha, notes=(), **Metadata.of(container).present)
+        alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(alpha.dtype)
+    return picture_of_planes(Planes(pixels, bit_depth, alpha), Metadata.of(container))
 
 
 class TileDecoder:

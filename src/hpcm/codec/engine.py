@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..core.coded import Decoded, Encoded, Latent
 from ..core.engine import CoreEngine
 from ..defaults import ENGINES
 from ..errors import UsageError, WeightsError
+from ..image.planes import Samples
 from ..model import layers, storage, structure
 from ..model.config import Config
 from ..model.file import WeightsFile, read
@@ -29,7 +29,6 @@ LOG = logging.getLogger(__name__)
 
 Check = Callable[[], None]  # raises to end the work
 Size = tuple[int, int]  # rows and columns
-Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class Engine(Protocol):

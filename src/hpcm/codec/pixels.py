@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from ..core.coded import Latent
 from ..format.fields import Box
 from ..image.picture import Picture
+from ..image.planes import Samples, rescaled
 from ..model.config import LATENT_STRIDE
-from .engine import Engine, Samples
+from .engine import Engine
 from .tiles import Tiling, cells_of, extent, overlap, pixels_of, relative, slices_of
 
 Piece = tuple[Box, Samples]  # a box of the picture in pixels, and what is in it
@@ -60,7 +61,9 @@ def synthesise(
 
     Args:
         y_hats: of the tiles `tiling.needed_for(box)`, in this order, padded to the model's multiple.
+        bit_depth: of the samples, 8 to 16.
     """
+    made_depth = 8 if bit_depth == 8 else 16  # what engines make
     needed = tiling.needed_for(box)
     rows = _joined_rows(iter(y_hats), needed)
     held: list[Latent] = []  # rows of tiles, one below the other, [rows, w, M]
@@ -78,12 +81,11 @@ def synthesise(
         for piece in pieces:
             outer = tiling.with_halo(cells_of(piece))
             y_hat = band[:, outer[0] - left : outer[2] - left]
-            yield piece, engine.synthesise(y_hat, bit_depth, grey, relative(piece, pixels_of(outer)))
+            samples = engine.synthesise(y_hat, made_depth, grey, relative(piece, pixels_of(outer)))
+            yield piece, rescaled(samples, made_depth, bit_depth)
 
 
-def assemble(
-    pieces: Iterable[Piece], box: Box, factor: int = 1, alpha: Callable[[], NDArray[np.uint8]] | None = None
-) -> Samples:
+def assemble(pieces: Iterable[Piece], box: Box, factor: int = 1, alpha: Callable[[], Samples] | None = None) -> Samples:
     """The picture of a box, or one pixel for each `factor` x `factor`, from its pieces.
 
     Memory for it is taken when the first piece has come: a forged file's claims alone cost none.
@@ -108,7 +110,7 @@ def assemble(
     return pixels
 
 
-def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None = None) -> NDArray[np.float64]:
+def reduced(pixels: NDArray[Any], factor: int, alpha: Samples | None = None) -> NDArray[np.float64]:
     """The mean of each `factor` x `factor` pixels [h, w, ...], at the right and the bottom edge of those there are.
 
     With `alpha` [h, w] pixels count by it, since the colour of a transparent one isn't seen; where all are transparent
@@ -129,7 +131,7 @@ def reduced(pixels: NDArray[Any], factor: int, alpha: NDArray[np.uint8] | None =
 def _block_sums(values: NDArray[Any], factor: int) -> NDArray[np.int64]:
     """The sum of each `factor` x `factor` block of values [h, w, ...]; at the right and bottom edge of those there are.
 
-    It takes at most 40 bits: 2^16 samples of 16 bits, times an alpha of 8.
+    It takes at most 48 bits: 2^16 samples of 16 bits, times an alpha of 16.
     """
     for axis in (0, 1):
         starts = np.arange(0, values.shape[axis], factor)

@@ -82,7 +82,7 @@ class Trials:
 
     def smaller_than(self, bpp: float) -> bytes:
         """The file at the highest level that takes at most `bpp` bits per pixel, or the smallest file, with a note."""
-        limit = bpp * self.pixels / 8  # bytes
+        limit = self._bytes_within(bpp)
         from_the_best = range(len(self.levels) - 1, -1, -1)  # smaller and smaller, as a rule
         saved = explored(from_the_best, lambda level: -len(self.file(level)), -limit)
         sizes = {level: -int(value) for level, value in saved.items()}
@@ -94,7 +94,12 @@ class Trials:
             self.on_note(f"no level takes {bpp:g} bits per pixel or less: {smallest}")
         return file
 
-    def _refined_within(self, limit: float, best: int, sizes: Mapping[int, int]) -> bytes:
+    def _bytes_within(self, bpp: float) -> int:
+        """The most bytes that a file may have. Rounding must not cost one: 8 * n / pixels bits per pixel allow n."""
+        limit = round(bpp * self.pixels / 8)
+        return limit if 8 * limit / self.pixels <= bpp else limit - 1
+
+    def _refined_within(self, limit: int, best: int, sizes: Mapping[int, int]) -> bytes:
         """The refined file of `best`, the highest level that fits, or of a higher one that is expected to fit."""
         plain = self.file(best)
         refined = min(self.refined_file(best), plain, key=len)

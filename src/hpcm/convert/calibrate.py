@@ -12,15 +12,13 @@ from torch import Tensor
 from ..codec.pixels import cropped
 from ..codec.tiles import extent
 from ..errors import PictureError
-from ..image.picture import from_image
-from ..image.read import open_picture
+from ..image.read import read_picture
 from ..model.file import describe
 from ..nn.engine import picture_tensor
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits
 from ..nn.weights import load_model, save
-from ..util.notes import ignore_note
 
 SIDE = 512  # pixels of the crops that a model is calibrated on, at most
 LEVELS = 4  # quality levels of each crop
@@ -34,7 +32,7 @@ def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
     levels = torch.linspace(0, config.levels - 1, LEVELS if config.levels > 1 else 1)
     batches: Batches = []
     for name in photos:
-        picture = from_image(open_picture(Path(name).read_bytes(), on_note=ignore_note))
+        picture = read_picture(Path(name).read_bytes())
         sides = [min(side, SIDE) // config.multiple * config.multiple for side in picture.size]
         if min(sides) == 0:
             raise PictureError(f"{name} is smaller than {config.multiple} pixels, too small to calibrate on")

@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
-from ..image.picture import from_image, rgb_of
-from ..image.read import open_picture
+from ..image.picture import rgb_of, to_image
+from ..image.planes import with_depth
+from ..image.read import read_picture
 from ..util import atomic
 from ..util.hardware import end_with_parent
-from ..util.notes import ignore_note
 from .baselines import BASELINES
 from .machine import code_digest, peak_memory, versions
 from .metrics import EXTRA, ms_ssim, psnr
@@ -157,12 +157,12 @@ def read_pixels(path: Path) -> np.ndarray:
     there is nobody's concern, and not all codecs keep it.
     """
     try:
-        picture = from_image(open_picture(path.read_bytes(), on_note=ignore_note))  # metadata isn't measured
+        picture = read_picture(path.read_bytes())  # metadata isn't measured
         if picture.alpha is not None and picture.alpha.min() < 255:
             raise PictureError("it is transparent, and only opaque pictures can be compared")
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
-    return rgb_of(Image.fromarray(picture.pixels))
+    return rgb_of(to_image(replace(with_depth(picture, 8), alpha=None)))
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------

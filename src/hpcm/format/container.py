@@ -79,17 +79,17 @@ scale 3 in the other two; with one pass, all of that. Latents that touch only pa
 Every file has a tile and every tile's CRC covers the head, so the head needs no CRC of its own: four bytes saved. The
 CRC of the head is computed once and goes on over each tile; any tile can be checked and decoded without the others.
 
-Samples of d bits are 0 to 2^d - 1, black to white. The networks see sample / (2^d - 1). A decoder makes samples of 8 or 16
-bits of what they give; those of 9 to 15 bits are (s * (2^d - 1) + 32767) // 65535 of the samples s of 16 bits.
+Samples of d bits are 0 to 2^d - 1, black to white. The networks see sample / (2^d - 1). A decoder makes samples of 8 or
+16 bits of what they give, and of those of 16 bits, s, all of 9 to 15 bits: (s * (2^d - 1) + 32767) // 65535.
 
-Reserved. These flags have a meaning, but readers of today refuse the file by what it has. Their chunks come in the order
-of their flags, behind the alpha plane.
+Reserved. These flags have a meaning, but readers of today refuse such a file, by what it has. Their chunks come in the
+order of their flags, behind the alpha plane.
 
-    bit 6    quality map, chunk "Q": a byte e, 6 to 10, then for each square of 2^e pixels, row by row, its quality level as a
-             byte, all of them as one stream of zlib. The header's level is that of the hyper latent
-    bit 7    residual layer, chunk "R": a byte, the coder, 0; then a varint, the largest error, 0 for lossless. Each tile has one more
-             part, behind all passes; its checksum in the table is the CRC-32 of the tile's samples without the layer, row by
-             row, those of two bytes little-endian. A reader adds the layer to no others
+    bit 6    quality map, chunk "Q": a byte e, 6 to 10, then for each square of 2^e pixels, row by row, its quality
+             level as a byte, all of them as one stream of zlib
+    bit 7    residual layer, chunk "R": a byte, the coder, 0; then the largest error, a varint, 0 for lossless. Each
+             tile has one more part, behind all passes. Its checksum in the table is the CRC-32 of the tile's samples
+             without the layer, row by row, those of two bytes little-endian; a reader adds the layer to no others
 
 What is detected: a file that is cut is always too short for what its head announces, and one with bytes after its last
 CRC is too long. A changed byte breaks a bound, moves fields, or leaves all of them in place; a CRC notices the last for

@@ -1,17 +1,18 @@
-"""What the codec keeps of a picture: pixels, alpha and metadata; Pillow images in and out.
+"""What the codec keeps of a picture: pixels, alpha and metadata; Pillow images and arrays in, Pillow images out.
 
 | input (Pillow mode)            | kept as                        | comes back as |
 |--------------------------------|--------------------------------|---------------|
 | RGB, RGBX                      | 8-bit colour                   | RGB           |
 | 1, L                           | 8-bit grey                     | L             |
 | I;16, I (0..65535)             | 16-bit grey                    | I;16          |
-| I;16 with a transparent value  | 8-bit grey, with a note        | LA            |
+| I;16 with a transparent value  | 16-bit grey and alpha          | LA, 8 bits    |
 | RGBA, RGBa, LA, La, tRNS       | colour or grey, lossless alpha | RGBA, LA      |
 | P, PA (palette)                | as RGB or RGBA, with a note    | RGB, RGBA     |
 | CMYK, YCbCr, LAB, HSV          | as RGB, with a note            | RGB           |
+| a file of 9 to 16 bits         | its own depth                  | RGB, RGBA, LA of 8 bits; I;16 |
 
-What Pillow reads wrongly is corrected or refused by samples.py. Pillow reads 16-bit colour as 8-bit, so that is what is
-kept of it. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
+Pillow has no images of 16-bit colour: samples.py reads such files, as arrays, and corrects or refuses what Pillow reads
+wrongly. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
 converted pixels. The orientation is applied to the pixels. What else belongs to the picture is kept or noted: see
 metadata/.
 """
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,50 +37,23 @@ from ..util.notes import OnNote
 from .metadata.gather import ImageInfo, ImageMetadata, attached_file, gather
 from .metadata.record import Metadata
 from .metadata.tiff import OTHER_METADATA
+from .planes import Planes, Samples, peak_of, rescaled, split, upright, with_depth
 from .samples import BEYOND_16_BITS, load_samples
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
 WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-UPRIGHT = {  # EXIF orientation: what makes the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
-class Picture(Metadata):
-    """Pixels uint8 [H, W, 3] or uint8/uint16 [H, W] (grey), alpha uint8 [H, W] or None, and what belongs to them.
+class Picture(Metadata, Planes):
+    """Samples and what belongs to them.
 
     `notes` are lines about what was converted, or isn't kept, of the image that it was made of.
     """
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
-    alpha: NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width."""
-        return self.pixels.shape[0], self.pixels.shape[1]
-
-    @property
-    def colour(self) -> Literal["rgb", "grey"]:
-        return "rgb" if self.pixels.ndim == 3 else "grey"
-
-    @property
-    def bit_depth(self) -> Literal[8, 16]:
-        return 8 if self.pixels.dtype == np.uint8 else 16
-
-    @property
-    def peak(self) -> int:
-        return 2**self.bit_depth - 1
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
@@ -88,34 +63,46 @@ def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
 
 def eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit grey, with its metadata."""
-    grey = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    values = np.asarray(image).clip(0, 65535).astype(np.uint16)
+    grey = Image.fromarray(rescaled(values, 16, 8))
     grey.info = image.info
     return grey
 
 
 def from_image(image: Image.Image) -> Picture:
     """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
-    check_size(*image.size)
-    notes: list[str] = []
     try:
-        if (frames := _frames(image)) > 1:
-            notes.append(f"the picture has {frames} frames: only the current one is kept")
-        file = file_of(image)  # before Pillow closes it
-        samples = load_samples(image, notes.append)
-        image_metadata = _metadata(image, file, frames)
-        notes += image_metadata.notes
-        image = _convert_mode(samples, notes.append)
-        turn = UPRIGHT.get(image_metadata.orientation)
-        planes = np.asarray(image if turn is None else image.transpose(turn))
+        return taken_apart(image)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture can't be read: {error}") from error
-    alpha = None
-    if image.mode in ("RGBA", "LA"):
-        alpha, planes = planes[..., -1], planes[..., :-1]
-        planes = planes[..., 0] if image.mode == "LA" else planes
-    return Picture(planes, alpha, tuple(notes), **image_metadata.metadata.present)
+
+
+def taken_apart(image: Image.Image, check_loaded: Callable[[tuple[int, int]], None] = lambda size: None) -> Picture:
+    """As `from_image`; raises also what Pillow raises.
+
+    Args:
+        check_loaded: gets (width, height) when the image is decoded, which of some formats differ from those before.
+    """
+    check_size(*image.size)
+    notes: list[str] = []
+    if (frames := _frames(image)) > 1:
+        notes.append(f"the picture has {frames} frames: only the current one is kept")
+    file = file_of(image)  # before Pillow closes it
+    samples = load_samples(image, notes.append)
+    check_loaded(image.size)
+    image_metadata = _metadata(image, file, frames)
+    notes += image_metadata.notes
+    planes = samples if isinstance(samples, Planes) else _planes_of(samples, notes.append)
+    planes = upright(planes, image_metadata.orientation)
+    return picture_of_planes(planes, image_metadata.metadata, tuple(notes))
+
+
+def picture_of_planes(planes: Planes, metadata: Metadata | None = None, notes: tuple[str, ...] = ()) -> Picture:
+    """Samples with what belongs to them."""
+    present: dict[str, Any] = (metadata or Metadata()).present
+    return Picture(planes.pixels, planes.bit_depth, planes.alpha, notes, **present)
 
 
 def _frames(image: Image.Image) -> int:
@@ -171,11 +158,16 @@ def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
         return {}, ("EXIF of a TIFF",)
 
 
+def _planes_of(image: Image.Image, on_note: OnNote) -> Planes:
+    """The samples of an image that Pillow reads rightly."""
+    if image.mode in WIDE:
+        return _grey16(image)
+    return split(np.asarray(_convert_mode(image, on_note)), 8)
+
+
 def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
-    """The image in one of the modes RGB, RGBA, L, LA and I;16."""
+    """The image in one of the modes RGB, RGBA, L and LA."""
     mode = image.mode
-    if mode in WIDE:
-        return _convert_grey16(image, on_note)
     if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
@@ -187,50 +179,59 @@ def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
     return image if mode == target else image.convert(target)
 
 
-def _convert_grey16(image: Image.Image, on_note: OnNote) -> Image.Image:
-    """As I;16, or as LA where a value that some pixels have is transparent."""
+def _grey16(image: Image.Image) -> Planes:
+    """With alpha where a value that some pixels have is transparent."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError(BEYOND_16_BITS)
     transparent = values == image.info.get("transparency", -1)
-    if transparent.any():
-        on_note("the picture has 16 bits and a transparent value: 8 bits are kept, since it has alpha")
-        grey = eight_bits(image)
-        grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
-        return grey
-    return image if image.mode == "I;16" else Image.fromarray(values.astype(np.uint16))
+    alpha = np.where(transparent, 0, 65535).astype(np.uint16) if transparent.any() else None
+    return Planes(values.astype(np.uint16), 16, alpha)
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The Pillow image of a picture, with metadata in `info`: see `Metadata.info`."""
-    planes = picture.pixels
-    image = Image.fromarray(planes if picture.alpha is None else np.dstack((planes, picture.alpha)))
-    image.info.update(picture.info())
+    """The Pillow image of a picture, in the mode of `mode_of`, with metadata in `info`: see `Metadata.info`.
+
+    If the picture has more than 8 bits, `info` has its "bit_depth".
+    """
+    is_wide = picture.bit_depth > 8 and picture.colour == "grey" and picture.alpha is None
+    image = Image.fromarray(with_depth(picture, 16 if is_wide else 8).joined)
+    image.info.update(info_of(picture, picture.bit_depth))
     return image
+
+
+def info_of(metadata: Metadata, bit_depth: int) -> dict[str, Any]:
+    """`info` of a Pillow image."""
+    return metadata.info() | ({"bit_depth": bit_depth} if bit_depth > 8 else {})
 
 
 def mode_of(container: Container) -> str:
     """The mode of the image that a file gives. Pillow has 16 bits for grey pictures without alpha alone."""
-    if container.colour == "grey" and container.bit_depth == 16 and container.alpha is None:
+    if container.colour == "grey" and container.bit_depth > 8 and container.alpha is None:
         return "I;16"
     return ("RGB" if container.colour == "rgb" else "L") + ("" if container.alpha is None else "A")
 
 
-def pack_alpha(alpha: NDArray[np.uint8]) -> bytes:
-    """Lossless: a grey PNG."""
+def pack_alpha(alpha: Samples) -> bytes:
+    """Lossless: a grey PNG of 8 or 16 bits."""
     stream = io.BytesIO()
     Image.fromarray(alpha).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def unpack_alpha(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+def unpack_alpha(data: bytes, size: tuple[int, int], bit_depth: int) -> Samples:
     """Alpha [H, W] of `size`. Raises CorruptError for anything else; the size is checked before decoding."""
+    mode = "L" if bit_depth == 8 else "I;16"
     try:
         image = PngImageFile(io.BytesIO(data))  # Image.open has a bound of its own for the number of pixels
-        if (image.height, image.width) != size or image.mode != "L":
-            raise CorruptError(f"the alpha plane is {image.width} x {image.height} {image.mode}, not {size[::-1]} L")
-        return np.asarray(image)
+        if (image.height, image.width) != size or image.mode != mode:
+            found = f"{image.width} x {image.height} {image.mode}"
+            raise CorruptError(f"the alpha plane is {found}, not {size[1]} x {size[0]} {mode}")
+        alpha = np.asarray(image)
     except (CorruptError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise CorruptError(f"the alpha plane can't be decoded: {error}") from error
+    if alpha.max() > peak_of(bit_depth):
+        raise CorruptError(f"the alpha plane has the value {alpha.max()}, over {peak_of(bit_depth)}")
+    return alpha

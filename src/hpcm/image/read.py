@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,12 +15,14 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from ..errors import PictureError, TooLargeError
 from ..format.container import is_hpcm
 from ..format.fields import MAX_ENCODED, check_size
-from ..util.notes import OnNote, log_note
+from ..util.notes import OnNote
 from .metadata.gather import attach
-from .samples import READERS, load_samples, replace_samples
+from .picture import Picture, from_image, picture_of_planes, taken_apart
+from .planes import peak_of, split
+from .samples import READERS
 
 File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
-Source = Image.Image | NDArray[Any] | File
+Source = Picture | Image.Image | NDArray[Any] | File
 
 
 def lift_pillows_bounds() -> None:
@@ -43,37 +46,46 @@ def bytes_of(source: File) -> bytes:
     return data
 
 
-def image_of(source: Source, on_note: OnNote = log_note) -> Image.Image:
-    """A picture as a Pillow image.
+def picture_of(source: Source, bit_depth: int | None = None) -> Picture:
+    """What is compressed of a picture.
 
     Args:
-        source: an image; an array, uint8 [H, W] (grey), [H, W, 3] (RGB), [H, W, 2 or 4] (with alpha) or uint16 [H, W];
+        source: an image; an array, uint8 or uint16, [H, W] (grey), [H, W, 3] (RGB) or [H, W, 2 or 4] (with alpha);
             or the file of a picture in any format that Pillow reads.
-        on_note: is called with each note; see util/notes.py.
+        bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
 
     Raises OSError, PictureError, TypeError.
     """
-    if isinstance(source, Image.Image):
+    if bit_depth is not None and not isinstance(source, np.ndarray):
+        raise PictureError("a bit depth is given for arrays alone: pictures have their own")
+    if isinstance(source, Picture):
         return source
-    if not isinstance(source, np.ndarray):
-        advice = ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS"
-        return open_picture(bytes_of(source), advice, on_note=on_note)
-    planes = source.shape[2] if source.ndim == 3 else 1
-    is_8_bit, is_16_bit = source.dtype == np.uint8, source.dtype == np.uint16
-    if source.ndim not in (2, 3) or not ((is_8_bit and 1 <= planes <= 4) or (is_16_bit and planes == 1)):
-        raise PictureError(f"an array must be uint8 [H, W, 1 to 4] or uint16 [H, W], not {source.dtype} {source.shape}")
-    return Image.fromarray(source.reshape(source.shape[:2]) if planes == 1 else source)
+    if isinstance(source, Image.Image):
+        return from_image(source)
+    if isinstance(source, np.ndarray):
+        return _picture_of_array(source, bit_depth)
+    return read_picture(bytes_of(source), ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS")
 
 
-def open_picture(
-    data: bytes,
-    advice: str = "",
-    *,
-    formats: tuple[str, ...] | None = None,
-    max_pixels: int | None = None,
-    on_note: OnNote = log_note,
-) -> Image.Image:
-    """A picture from the bytes of its file, decoded.
+def _picture_of_array(array: NDArray[Any], bit_depth: int | None) -> Picture:
+    planes = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or not 1 <= planes <= 4 or array.dtype not in (np.uint8, np.uint16) or not array.size:
+        shapes = "uint8 or uint16, [H, W] or [H, W, 1 to 4]"
+        raise PictureError(f"an array must be {shapes}, not {array.dtype} {array.shape}")
+    depths = (8,) if array.dtype == np.uint8 else range(9, 17)
+    bit_depth = depths[-1] if bit_depth is None else bit_depth
+    if bit_depth not in depths:
+        raise PictureError(f"an array of {array.dtype} has a bit depth of {depths[0]} to {depths[-1]}, not {bit_depth}")
+    if array.max() > peak_of(bit_depth):
+        raise PictureError(f"the array has the value {array.max()}: {bit_depth} bits go to {peak_of(bit_depth)}")
+    check_size(array.shape[1], array.shape[0])
+    return picture_of_planes(split(array, bit_depth))
+
+
+def read_picture(
+    data: bytes, advice: str = "", *, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
+) -> Picture:
+    """A picture from the bytes of its file.
 
     The bytes may be a picture in more than one format, each of another size. So they are opened once, and what is
     judged here is what the caller gets.
@@ -82,31 +94,36 @@ def open_picture(
         advice: for a picture of too many pixels.
         formats: Pillow's names of those that are accepted; by default all that it reads.
         max_pixels: by default Pillow's own bound, `PIL.Image.MAX_IMAGE_PIXELS`.
-        on_note: is called with each note; see util/notes.py.
 
     Raises PictureError, of which TooLargeError is one.
     """
     if is_hpcm(data):
         raise PictureError("it is a .hpcm file already; `hpcm decompress` makes a picture of it")
     most = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    notes: list[str] = []
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
-        _check_size(image, most, advice)
+        image = _opened(data, formats)
+        _check_size(image.size, most, advice)
         check_size(*image.size)
-        _check_format(image, on_note)
-        image = replace_samples(image, load_samples(image, on_note))
-        _check_size(image, most, advice)  # some formats have another size when they are decoded
+        _check_format(image, notes.append)
         attach(image, data)
-    except UnidentifiedImageError:
-        accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
-        raise PictureError(f"it is no picture {accepted}") from None
+        picture = taken_apart(image, lambda size: _check_size(size, most, advice))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLargeError(f"it has more than {most:,} pixels{advice}") from error
     except (MemoryError, PictureError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error
-    return image
+    return replace(picture, notes=(*notes, *picture.notes))
+
+
+def _opened(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
+    """Raises PictureError where Pillow has no reader, and whatever Pillow raises."""
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:
+        accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
+        raise PictureError(f"it is no picture {accepted}") from None
 
 
 def _check_format(image: Image.Image, on_note: OnNote) -> None:
@@ -117,7 +134,7 @@ def _check_format(image: Image.Image, on_note: OnNote) -> None:
         on_note(f"{image.format} files are read as Pillow reads them: colours, depth and alpha weren't compared")
 
 
-def _check_size(image: Image.Image, most: int | None, advice: str) -> None:
+def _check_size(size: tuple[int, int], most: int | None, advice: str) -> None:
     """Raises TooLargeError, where Pillow would warn of too many pixels and refuse only twice as many."""
-    if most is not None and image.width * image.height > most:
-        raise TooLargeError(f"it has more than {most:,} pixels{advice}", image.size)
+    if most is not None and size[0] * size[1] > most:
+        raise TooLargeError(f"it has more than {most:,} pixels{advice}", size)

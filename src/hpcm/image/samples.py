@@ -1,9 +1,12 @@
-"""The samples of a picture file, corrected where Pillow reads them wrongly.
+"""The samples of a picture file, corrected where Pillow reads them wrongly, in full where it reads fewer bits.
 
 Pillow reads some kinds of files wrongly without a warning: it compares a PNG's transparent colour with samples of
 another depth, takes signed samples for unsigned ones, or white for black. So each kind of file is looked up before its
 pixels are used. The tables below name the kinds whose samples were compared with the file's own numbers
 (tests/test_samples.py); some of them are corrected here, and every other kind is refused.
+
+Of samples with two bytes Pillow's images hold the upper one, unless they are grey. But its decoders can be asked for
+either byte: so such a file is decoded twice.
 
 The kind of a file is known as long as Pillow hasn't read the pixels, and of TIFF also afterwards.
 """
@@ -11,8 +14,9 @@ The kind of a file is known as long as Pillow hasn't read the pixels, and of TIF
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +25,10 @@ from PIL import Image
 
 from ..errors import PictureError
 from ..util.notes import OnNote
+from . import deep
 from .metadata.boxes import walk
+from .metadata.scan import significant_bits
+from .planes import Planes, peak_of, split, with_depth
 
 # Pillow's names of how the samples lie in a file ("raw modes"), by format.
 RAW_MODES = {
@@ -33,6 +40,7 @@ RAW_MODES = {
     "JPEG": {"L", "RGB", "CMYK;I"},
     "TGA": {"L", "LA", "P", "BGR", "BGRA"},
 }
+PNG_DEEP = ("RGB;16B", "RGBA;16B", "LA;16B")  # raw modes of two bytes a sample, of which Pillow keeps one
 GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}  # of a grey PNG's samples, by raw mode
 
 # Tags of a TIFF, and their values.
@@ -53,6 +61,8 @@ TIFF_KINDS = {  # (photometric interpretation, sample format, bits of a sample)
     (LAB, UNSIGNED, 8),
 }
 
+DEEP_TIFF = ("RGB", "RGBA", "RGBa", "RGBX")  # raw modes, before ";16"; the last has a channel that isn't alpha
+
 JPEG2000_SPACES = (12, 16, 17, 18)  # numbers of colour spaces: CMYK, sRGB, grey, sYCC
 PREMULTIPLIED = b"\0\2"  # type of a channel in the box `cdef`: alpha by which the colours were multiplied
 CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
@@ -63,9 +73,11 @@ BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring the
 AVIF_HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
 
 
-def load_samples(image: Image.Image, on_note: OnNote) -> Image.Image:
-    """Loads the pixels. Returns the image or, where Pillow reads its file wrongly, another one with the right pixels.
+def load_samples(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
+    """Loads the pixels.
 
+    Returns the image; where Pillow reads its file wrongly, another one with the right pixels; and where it reads fewer
+    bits than the file has, the samples themselves.
     Raises PictureError for a kind of file that isn't known to be read rightly, and whatever Pillow raises.
     """
     return READERS.get(image.format or "", _load)(image, on_note)
@@ -98,33 +110,97 @@ def _file_bytes(image: Image.Image, size: int = -1) -> bytes:
     return bytes(data)
 
 
-def _note_depth(bits: int, on_note: OnNote) -> None:
-    on_note(f"the picture has {bits} bits a sample, and 8 are kept: Pillow reads no more of colours or with alpha")
+def _note_depth(bits: int, on_note: OnNote, advice: str = "") -> None:
+    on_note(f"the picture has {bits} bits a sample, and 8 are kept{advice}")
+
+
+# ---- two bytes a sample ---------------------------------------------------------------------------------------------
+
+OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # of raw modes ";16B" and so on
+
+
+def _both_bytes(image: Image.Image, data: bytes, raw: str) -> NDArray[np.uint16]:
+    """Samples of 16 bits, [H, W, 3 or 4], of an image that isn't loaded and of which Pillow gives the upper bytes.
+
+    Args:
+        data: the image's file.
+        raw: its raw mode, which ends in 16B, 16L or 16N.
+    """
+    upper = np.asarray(image).astype(np.uint16)
+    return upper << 8 | np.asarray(_reopened(image, data, raw[:-1] + OTHER_BYTE[raw[-1]]))
+
+
+def _reopened(image: Image.Image, data: bytes, raw: str, mode: str | None = None) -> Image.Image:
+    """The image's current frame once more, with its samples taken for others."""
+    again = Image.open(io.BytesIO(data), formats=[str(image.format)])
+    if (frame := image.tell()) > 0:
+        again.seek(frame)
+    again._mode = mode or again.mode
+    again.tile = [tile._replace(args=_with_raw_mode(tile.args, raw)) for tile in again.tile]
+    return again
+
+
+def _with_raw_mode(arguments: Any, raw: str) -> Any:
+    """What Pillow's decoders get: a raw mode, or a tuple that begins with it."""
+    return raw if isinstance(arguments, str) else (raw, *arguments[1:])
 
 
 # ---- PNG ------------------------------------------------------------------------------------------------------------
 
 
-def _png(image: Image.Image, on_note: OnNote) -> Image.Image:
-    raw = _raw_mode(image, "PNG")
-    data = _file_bytes(image) if raw == "RGB;16B" else b""
+def _png(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
+    raw, data = _raw_mode(image, "PNG"), _file_bytes(image)
+    if raw in PNG_DEEP:
+        return _deep_png(image, data, raw)
     image.load()
     key = image.info.get("transparency")
     if raw is None:
         _check_key(image)
         return image
-    if raw == "LA;16B":
-        _note_depth(16, on_note)
-        return _with_info_of(Image.merge("LA", (image.getchannel(0), image.getchannel("A"))), image)
-    if raw in ("RGB;16B", "RGBA;16B"):
-        _note_depth(16, on_note)
-    if raw == "RGB;16B" and key is not None:
-        return _with_16_bit_key(image, data, key)
+    if raw == "I;16B":
+        planes = Planes(_grey16(image), 16, _opaque_but(_grey16(image), key))
+        return _with_significant_bits(planes, data)
     if raw in GREY_BITS and isinstance(key, int):
         bits = GREY_BITS[raw]
         peak = 2**bits - 1
         return _with_key(image, (key & peak) * (255 // peak))
     return image
+
+
+def _deep_png(image: Image.Image, data: bytes, raw: str) -> Planes:
+    samples: NDArray[np.uint16]
+    key = image.info.get("transparency")
+    if raw == "LA;16B":  # four bytes a pixel, as RGBA has them
+        pairs = np.asarray(_reopened(image, data, "RGBA", "RGBA")).astype(np.uint16)  # upper and lower byte
+        image.load()
+        samples = (pairs[..., ::2] << 8 | pairs[..., 1::2]).astype(np.uint16)
+    else:
+        samples = _both_bytes(image, data, raw)
+    planes = split(samples, 16)
+    if raw == "RGB;16B":
+        planes = replace(planes, alpha=_opaque_but(samples, key))
+    return _with_significant_bits(planes, data)
+
+
+def _opaque_but(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16] | None:
+    """Alpha of 16 bits where one grey value [H, W] or colour [H, W, 3] is transparent; None where no pixel has it."""
+    if key is None:
+        return None
+    transparent = samples == np.asarray(key)
+    transparent = transparent.all(axis=2) if transparent.ndim == 3 else transparent
+    return np.where(transparent, 0, 65535).astype(np.uint16) if transparent.any() else None
+
+
+def _with_significant_bits(planes: Planes, data: bytes) -> Planes:
+    """Samples at the depth that the chunk sBIT tells, if that gives back all that is there."""
+    bits = {*significant_bits(data)}
+    depth = bits.pop() if len(bits) == 1 else 16
+    if not 8 <= depth < 16:
+        return planes
+    narrow = with_depth(planes, depth)
+    wide = with_depth(narrow, 16)
+    is_same = np.array_equal(wide.joined, planes.joined)
+    return narrow if is_same else planes
 
 
 def _with_key(image: Image.Image, value: int) -> Image.Image:
@@ -134,20 +210,6 @@ def _with_key(image: Image.Image, value: int) -> Image.Image:
     if image.histogram()[value]:
         copy.info["transparency"] = value
     return copy
-
-
-def _with_16_bit_key(image: Image.Image, data: bytes, key: tuple[int, int, int]) -> Image.Image:
-    """16-bit colours of which one is transparent: Pillow would compare its 16 bits with the colours' high bytes."""
-    if getattr(image, "n_frames", 1) > 1:
-        raise _refusal(image, "a transparent colour of 16 bits and several frames")
-    low = Image.open(io.BytesIO(data))
-    low.tile = [low.tile[0]._replace(args="RGB;16L")]  # the other byte of each sample
-    samples = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
-    alpha = np.where((samples == key).all(axis=2), 0, 255).astype(np.uint8)
-    result = image.copy()
-    del result.info["transparency"]
-    result.putalpha(Image.fromarray(alpha))
-    return result
 
 
 def _check_key(image: Image.Image) -> None:
@@ -170,21 +232,51 @@ def _check_key(image: Image.Image) -> None:
 # ---- TIFF -----------------------------------------------------------------------------------------------------------
 
 
-def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image:
+def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     layout = _TiffLayout.of(image)
     if fault := layout.fault:
         raise _refusal(image, fault)
     is_unread = bool(image.tile)  # type: ignore[attr-defined]
-    image.load()
+    raw = _tiff_raw_mode(image) if is_unread and not layout.is_planar else ""
+    is_deep = layout.kind == (RGB, UNSIGNED, 16) and raw.partition(";")[0] in DEEP_TIFF and raw[-3:-1] == "16"
+    data = _file_bytes(image) if is_deep else b""
     if is_unread:
-        _note_tiff_losses(layout, on_note)
+        _note_tiff_losses(layout, is_deep, on_note)
+    if is_deep:
+        return _deep_tiff(image, data, raw)
+    image.load()
     if layout.kind == (BLACK_IS_ZERO, SIGNED, 8) and np.asarray(image).max() > 127:  # Pillow takes -1 for 255
         raise PictureError(BEYOND_16_BITS)
     if layout.kind == (WHITE_IS_ZERO, UNSIGNED, 16):
         return _with_info_of(Image.fromarray(65535 - _grey16(image)), image)
     if layout.kind == (BLACK_IS_ZERO, UNSIGNED, 12):
-        return _with_info_of(Image.fromarray(_widen(_grey16(image) * np.uint16(16), 12)), image)
+        return Planes(_grey16(image), 12)
     return image
+
+
+def _tiff_raw_mode(image: Image.Image) -> str:
+    arguments = image.tile[0].args  # type: ignore[attr-defined]
+    return arguments if isinstance(arguments, str) else str(arguments[0])
+
+
+def _deep_tiff(image: Image.Image, data: bytes, raw: str) -> Planes:
+    """RGB of 16 bits, with alpha or an unknown channel behind it."""
+    kind = raw.partition(";")[0]
+    if kind == "RGBa":  # colours multiplied by alpha, by which Pillow would divide the bytes
+        raw = raw.replace("RGBa", "RGBA")
+        samples = _both_bytes(_reopened(image, data, raw), data, raw)
+        image.load()
+        return _divided(split(samples, 16))
+    samples = _both_bytes(image, data, raw)
+    return split(samples if kind == "RGBA" else samples[..., :3], 16)
+
+
+def _divided(planes: Planes) -> Planes:
+    """Colours that were multiplied by alpha, without that."""
+    assert planes.alpha is not None
+    alpha = planes.alpha[..., None].astype(np.uint32)
+    straight = (planes.pixels.astype(np.uint32) * planes.peak + alpha // 2) // np.maximum(alpha, 1)
+    return replace(planes, pixels=straight.clip(0, planes.peak).astype(np.uint16))
 
 
 @dataclass(frozen=True)
@@ -281,8 +373,8 @@ def _common_value(values: Any) -> int | None:
     return different.pop() if len(different) == 1 else None
 
 
-def _note_tiff_losses(layout: _TiffLayout, on_note: OnNote) -> None:
-    if layout.bits == 16 and layout.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+def _note_tiff_losses(layout: _TiffLayout, is_deep: bool, on_note: OnNote) -> None:
+    if layout.bits == 16 and not is_deep and layout.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         _note_depth(16, on_note)
     if layout.has_extra_channels:
         on_note("the picture's extra channels are not kept")
@@ -290,11 +382,6 @@ def _note_tiff_losses(layout: _TiffLayout, on_note: OnNote) -> None:
 
 def _grey16(image: Image.Image) -> NDArray[np.uint16]:
     return np.asarray(image).astype(np.uint16)
-
-
-def _widen(values: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
-    """Samples of 8 to 16 bits, which are shifted to the upper end of 16, as 0 to 65,535: repeats their upper bits."""
-    return values + values // np.uint16(2**bits)
 
 
 # ---- others ---------------------------------------------------------------------------------------------------------
@@ -336,23 +423,50 @@ def _tga(image: Image.Image, on_note: OnNote) -> Image.Image:
     return image
 
 
-def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image:
+def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     raw = _raw_mode(image, "PPM")
-    arguments = image.tile[0][3] if raw is not None else ""  # type: ignore[attr-defined]
-    if raw == "RGB" and not isinstance(arguments, str) and arguments[1] > 255:
-        _note_depth(int(arguments[1]).bit_length(), on_note)
+    if raw is not None:
+        decoder, _, offset, arguments = image.tile[0]  # type: ignore[attr-defined]
+        if decoder == "ppm" and arguments[1] > 255:  # the value of white
+            return _deep_ppm(image, _file_bytes(image), offset, arguments[1])
     image.load()
     return image
 
 
-def _avif(image: Image.Image, on_note: OnNote) -> Image.Image:
-    data = _file_bytes(image, AVIF_HEADER)
-    at = data.find(b"av1C")
+def _deep_ppm(image: Image.Image, data: bytes, offset: int, peak: int) -> Planes:
+    """Two bytes a sample, the upper one first; Pillow would scale colours to 8 bits, and grey to 16."""
+    channels = 3 if image.mode == "RGB" else 1
+    count = image.width * image.height * channels
+    samples = np.frombuffer(data, ">u2", count, offset).astype(np.uint16)  # ValueError where the file is cut
+    image.load()
+    if samples.max() > peak:
+        raise PictureError(f"the picture is damaged: it has the value {samples.max()}, over {peak}")
+    bit_depth = peak.bit_length()
+    if peak != peak_of(bit_depth):  # a white that no number of bits has
+        samples = ((samples.astype(np.uint32) * 65535 + peak // 2) // peak).astype(np.uint16)
+        bit_depth = 16
+    return split(samples.reshape(image.height, image.width, channels), bit_depth)
+
+
+def _avif(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
+    data = _file_bytes(image)
+    bits = _av1_depth(data)
+    if bits > 8 and getattr(image, "n_frames", 1) == 1 and (samples := deep.avif(data)) is not None:
+        image.load()
+        return split(samples, bits)
+    image.load()
+    if bits > 8:
+        _note_depth(bits, on_note, deep.ADVICE)
+    return image
+
+
+def _av1_depth(data: bytes) -> int:
+    """The bits of an AVIF's samples, by the first box `av1C`."""
+    at = data.find(b"av1C", 0, AVIF_HEADER)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
-    image.load()
-    if flags & AV1_HIGH_BIT_DEPTH:
-        _note_depth(12 if flags & AV1_TWELVE_BIT else 10, on_note)
-    return image
+    if not flags & AV1_HIGH_BIT_DEPTH:
+        return 8
+    return 12 if flags & AV1_TWELVE_BIT else 10
 
 
 def _load(image: Image.Image, on_note: OnNote) -> Image.Image:
@@ -363,7 +477,7 @@ def _load(image: Image.Image, on_note: OnNote) -> Image.Image:
 # ---- JPEG 2000 ------------------------------------------------------------------------------------------------------
 
 
-def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
+def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     data = _file_bytes(image)
     if fault := _jpeg2000_fault(data):
         raise _refusal(image, fault)
@@ -371,10 +485,10 @@ def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image:
     image.load()
     if not depths:  # Pillow has read the pixels before
         return image
-    if image.mode != "I;16" and max(depths) > 8:
+    if image.mode == "I;16":
+        return Planes(_grey16(image) >> (16 - depths[0]), depths[0])  # Pillow shifts them to the upper end
+    if max(depths) > 8:
         _note_depth(max(depths), on_note)
-    if image.mode == "I;16" and depths[0] < 16:
-        return _with_info_of(Image.fromarray(_widen(_grey16(image), depths[0])), image)
     return image
 
 
@@ -435,7 +549,7 @@ def _codestream_offset(data: bytes) -> int:
 # ---- formats --------------------------------------------------------------------------------------------------------
 
 
-READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image]] = {
+READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image | Planes]] = {
     "PNG": _png,
     "TIFF": _tiff,
     "JPEG": _jpeg,
@@ -453,17 +567,4 @@ READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image]] = {
 
 def _with_info_of(image: Image.Image, source: Image.Image) -> Image.Image:
     image.info = source.info.copy()
-    return image
-
-
-def replace_samples(image: Image.Image, loaded: Image.Image) -> Image.Image:
-    """`image`, just opened, with the pixels that `load_samples` gave for it. It keeps its metadata.
-
-    Its tags then describe these pixels.
-    """
-    if loaded is image:
-        return image
-    image.im, image._mode, image.info = loaded.im, loaded.mode, loaded.info
-    if image.format == "TIFF":
-        image.tag_v2[PHOTOMETRIC], image.tag_v2[BITS] = BLACK_IS_ZERO, (16,)  # type: ignore[attr-defined]
     return image

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import PictureError, UsageError
 from ..format.fields import Container
 from ..util.notes import OnNote, log_note
+from . import png
 from .metadata import tiff
 from .metadata.record import Metadata, unpack_comments
-from .metadata.writing import dpi, joined_comments, metadata_for, with_jfif_density, with_png_chunks
-from .picture import eight_bits
+from .metadata.writing import PNG_HEADER, dpi, joined_comments, metadata_for, with_jfif_density, with_png_chunks
+from .picture import Picture, to_image
+from .planes import size_within, with_depth
 
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
 PALETTE_COLOURS = 256
@@ -28,33 +30,13 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's, by format: what was dec
 
 LOSSY = ("AVIF", "JPEG", "WEBP")  # formats that take a quality of 1 to 100
 
-DEEP = ("PNG", "TIFF", "PPM", "JPEG2000")  # formats of 16-bit grey, in Pillow
+DEEP = ("PNG", "TIFF", "PPM")  # formats of more than 8 bits
 OPAQUE = ("BMP", "DIB", "GIF", "JPEG", "PPM")  # formats without alpha of 8 bits
 
 
 def draft_size(container: Container, side: int | None) -> tuple[int, int] | None:
     """Width and height of the picture when its longer side has at most `side` pixels; None without a bound."""
-    return None if side is None else _size_within((container.width, container.height), side)
-
-
-def _size_within(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Width and height, reduced so that the longer one has at most `side` pixels."""
-    scale = min(side / max(size), 1)
-    width, height = size
-    return max(round(width * scale), 1), max(round(height * scale), 1)
-
-
-def fit_within(image: Image.Image, side: int | None) -> Image.Image:
-    """The image, reduced so that its longer side has at most `side` pixels."""
-    if side is None or max(image.size) <= side:
-        return image
-    size = _size_within(image.size, side)
-    if image.mode == "I;16":  # which Pillow resizes only as 32-bit integers
-        small = image.convert("I").resize(size, Image.Resampling.LANCZOS).convert("I;16")
-    else:
-        small = image.resize(size, Image.Resampling.LANCZOS)
-    small.info = image.info
-    return small
+    return None if side is None else size_within((container.width, container.height), side)
 
 
 def picture_format(suffix: str) -> str:
@@ -78,7 +60,7 @@ def save_options(suffix: str, quality: int | None) -> dict[str, Any]:
 
 
 def save_picture(
-    image: Image.Image,
+    picture: Picture,
     suffix: str,
     quality: int | None = None,
     out: io.BytesIO | None = None,
@@ -86,7 +68,7 @@ def save_picture(
 ) -> bytes:
     """The bytes of a picture file, with the picture's metadata as far as the format has a place for it.
 
-    Lossless where the format can be, unless a quality is given; a note where a format has 8 bits and the picture 16,
+    Lossless where the format can be, unless a quality is given; a note where a format has 8 bits and the picture more,
     or no place for metadata.
     Raises PictureError, also for a transparent picture where the format has no alpha, and UsageError.
 
@@ -95,26 +77,32 @@ def save_picture(
         on_note: is called with each note; see util/notes.py.
     """
     name, options = picture_format(suffix), save_options(suffix, quality)
-    if "A" in image.mode and name in OPAQUE:
-        if np.asarray(image.getchannel("A")).min() < 255:
+    if picture.alpha is not None and name in OPAQUE:
+        if picture.alpha.min() < picture.peak:
             raise PictureError(f"the picture is transparent, and {name} has no room for that; try .png")
-        image = image.convert(image.mode.removesuffix("A"))
-    if image.mode == "I;16" and name not in DEEP:
-        on_note(f"the picture has 16 bits, and {name} 8: the lower ones are lost")
-        image = eight_bits(image)
-    size = image.height, image.width
-    metadata = metadata_for(name, Metadata.of_info(image.info), size, on_note)
+        picture = replace(picture, alpha=None)
+    if picture.bit_depth > 8 and not _holds_depth(picture, name):
+        on_note(f"the picture has {picture.bit_depth} bits, and {name} 8 here: the lower ones are lost")
+        picture = with_depth(picture, 8)
+    metadata = metadata_for(name, picture, picture.size, on_note)
+    out = io.BytesIO() if out is None else out
     try:
-        data = _encode(image, name, metadata, options, io.BytesIO() if out is None else out)
+        _encode(picture, name, metadata, options, out)
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
         raise PictureError(f"the picture can't be written as {name}: {error}; try .png") from error
-    _note_losses(image, io.BytesIO(data), name, on_note)
+    data = out.getvalue()
+    _note_losses(picture, io.BytesIO(data), name, on_note)
     return data
 
 
-def _note_losses(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNote) -> None:
+def _holds_depth(picture: Picture, name: str) -> bool:
+    """Whether a picture of more than 8 bits can be written in a format, by Pillow or by us."""
+    return name in DEEP or (name == "JPEG2000" and picture.colour == "grey" and picture.alpha is None)
+
+
+def _note_losses(picture: Picture, file: io.BytesIO, name: str, on_note: OnNote) -> None:
     """Notes of what the file that was written has less than the picture, by its header."""
     file.seek(0)
     try:
@@ -124,19 +112,45 @@ def _note_losses(image: Image.Image, file: io.BytesIO, name: str, on_note: OnNot
     except Exception:  # Pillow writes formats that it can't read, such as PDF
         on_note(f"whether {name} holds all of the picture isn't known; .png does")
         return
-    if size != image.size:
-        on_note(f"{name} holds {size[0]} x {size[1]} pixels: the picture has {image.width} x {image.height}")
-    if mode == "P" and image.getcolors(PALETTE_COLOURS) is None:
+    height, width = picture.size
+    if size != (width, height):
+        on_note(f"{name} holds {size[0]} x {size[1]} pixels: the picture has {width} x {height}")
+    if mode == "P" and to_image(picture).getcolors(PALETTE_COLOURS) is None:
         on_note(f"{name} holds {PALETTE_COLOURS} colours: the picture's were reduced to them")
-    if "A" in image.mode and not transparent:
+    if picture.alpha is not None and not transparent:
         on_note(f"{name} has no room for transparency: it is lost")
 
 
-def _encode(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> bytes:
-    """The file, written into `out`; `how` are Pillow's options."""
+def _encode(picture: Picture, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> None:
+    """Writes the file into `out`; `how` are Pillow's options."""
     if name == "TIFF":  # Pillow's writer changes the types and texts of EXIF, and can't compress beside it
-        out.write(tiff.build_file(np.asarray(image), metadata))
-        return out.getvalue()
+        wide = picture if picture.bit_depth == 8 else with_depth(picture, 16)
+        out.write(tiff.build_file(wide.joined, metadata))
+    elif picture.bit_depth > 8 and name == "PNG":
+        _write_deep_png(picture, metadata, out)
+    elif picture.bit_depth > 8 and name == "PPM":
+        _write_deep_ppm(picture, out)
+    else:
+        _write_by_pillow(to_image(picture), name, metadata, how, out)
+
+
+def _write_deep_png(picture: Picture, metadata: Metadata, out: io.BytesIO) -> None:
+    """A PNG of 16 bits: Pillow's of a single pixel has the chunks that belong to it."""
+    file = io.BytesIO()
+    _write_by_pillow(Image.new("L", (1, 1)), "PNG", metadata, {}, file)
+    data = file.getvalue()
+    png.write(picture, data[PNG_HEADER : data.index(b"IDAT") - 4], out)
+
+
+def _write_deep_ppm(picture: Picture, out: io.BytesIO) -> None:
+    """Two bytes a sample, the upper one first."""
+    height, width = picture.size
+    kind = "P5" if picture.colour == "grey" else "P6"
+    out.write(f"{kind}\n{width} {height}\n{picture.peak}\n".encode())
+    out.write(picture.pixels.astype(">u2").tobytes())
+
+
+def _write_by_pillow(image: Image.Image, name: str, metadata: Metadata, how: dict[str, Any], out: io.BytesIO) -> None:
     options: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
     options = {key: data for key, data in options.items() if data}
     if name == "PNG":
@@ -146,9 +160,13 @@ def _encode(image: Image.Image, name: str, metadata: Metadata, how: dict[str, An
         options["comment"] = joined_comments(metadata)
     if name in ("BMP", "DIB") and (resolution := dpi(metadata)):
         options["dpi"] = resolution
+    image.info = {}  # Pillow's writers take what they find there
     image.save(out, name, **options, **how)
     finish = {"JPEG": with_jfif_density, "PNG": with_png_chunks}.get(name)
-    return finish(out.getvalue(), metadata) if finish else out.getvalue()
+    if finish:
+        data = finish(out.getvalue(), metadata)
+        out.seek(0)
+        out.write(data)
 
 
 def _png_info(metadata: Metadata) -> PngInfo:

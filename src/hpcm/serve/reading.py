@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from PIL import Image
-
 from ..errors import TooLargeError
 from ..format.fields import Box, Container
-from ..image.read import open_picture
+from ..image.picture import Picture
+from ..image.read import read_picture
 from ..model.config import LATENT_STRIDE, Config, receptive_halo
-from ..util.notes import OnNote
 from .status import TOO_LARGE, Refused
 
 # Pillow's names of what is opened. Others need programs (EPS) or are seldom tried with damaged files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
-def opened(data: bytes, max_pixels: int, on_note: OnNote) -> Image.Image:
-    """A picture from the bytes of its file, decoded. Raises PictureError, Refused."""
+def opened(data: bytes, max_pixels: int) -> Picture:
+    """A picture from the bytes of its file. Raises PictureError, Refused."""
     try:
-        return open_picture(data, formats=FORMATS, max_pixels=max_pixels, on_note=on_note)
+        return read_picture(data, formats=FORMATS, max_pixels=max_pixels)
     except TooLargeError as error:
         pixels = f"over {max_pixels:,} pixels"
         if error.size:

@@ -7,15 +7,15 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
-
 from ..codec.engine import Check
 from ..codec.info import file_info
 from ..defaults import MIME_TYPE
 from ..errors import PictureError, UsageError
 from ..format import container as format_
 from ..format.fields import Box, Container
-from ..image.write import draft_size, fit_within, save_picture
+from ..image.picture import Picture
+from ..image.planes import fitting
+from ..image.write import draft_size, save_picture
 from ..model.file import WeightsFile
 from ..util.notes import OnNote
 from .limits import Limits
@@ -47,11 +47,11 @@ class Worker:
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
         """A picture file to a .hpcm file."""
         notes: list[str] = []
-        image = opened(data, self.limits.max_pixels, notes.append)
+        picture = opened(data, self.limits.max_pixels)
         if how["effort"]:
             bound_torch(self.limits.threads)
         codec = self.models.codec(weights)
-        compressed = codec.compress(image, **how, check=checking(stop), on_note=notes.append)
+        compressed = codec.compress(picture, **how, check=checking(stop), on_note=notes.append)
         head = format_.unpack_head(compressed)
         bpp = 8 * len(compressed) / (head.width * head.height)
         headers = {"X-Hpcm-Model": weights.name, "X-Hpcm-Bpp": f"{bpp:.4f}"}
@@ -67,7 +67,7 @@ class Worker:
         codec = self.models.codec(weights)
         check_box(container, box)
         check_file(container, codec.engine.config, box, self.limits.max_pixels)
-        image = codec.decompress(
+        picture = codec.decompress_picture(
             container,
             box=box,
             draft=draft_size(container, max_size),
@@ -76,7 +76,7 @@ class Worker:
             check=checking(stop),
             on_note=notes.append,
         )
-        body = written(fit_within(image, max_size), format, checking(stop), notes.append)
+        body = written(fitting(picture, max_size), format, checking(stop), notes.append)
         return Answer(body, f"image/{format}", {"X-Hpcm-Model": weights.name} | notice(notes))
 
     def info(self, data: bytes, stop: Stop) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class _Checked(io.BytesIO):
         return super().write(data)
 
 
-def written(image: Image.Image, format: str, check: Check, on_note: OnNote) -> bytes:
+def written(picture: Picture, format: str, check: Check, on_note: OnNote) -> bytes:
     """The bytes of a picture file; the work ends when `check` raises.
 
     Pillow writes PNG piece by piece, and WebP at once. Raises UsageError where the format, which is a parameter, can't
@@ -116,7 +116,7 @@ def written(image: Image.Image, format: str, check: Check, on_note: OnNote) -> b
     """
     check()
     try:
-        return save_picture(image, f".{format}", out=_Checked(check), on_note=on_note)
+        return save_picture(picture, f".{format}", out=_Checked(check), on_note=on_note)
     except PictureError as error:
         raise UsageError(f"format: {str(error).removesuffix('; try .png')}; take png") from error
 

@@ -21,6 +21,7 @@ from .record import NAMES, PNG_CHUNKS
 TIFF_SIGNATURES = tuple(HEADERS)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")  # frames are counted elsewhere
+PNG_DEPTH = 24  # where a PNG has the bits of a sample
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 PNG_NAMES = {
     **{kind: NAMES[field] for field, kind in PNG_CHUNKS.items()},
@@ -99,9 +100,27 @@ def png(data: bytes) -> Iterator[Piece]:
                 yield piece
         elif kind == b"iCCP":
             yield png_profile(body)
-        elif kind not in PNG_STRUCTURE:
+        elif kind not in PNG_STRUCTURE and not (kind == b"sBIT" and _tells_depth(body, data[PNG_DEPTH])):
             yield Piece(PNG_NAMES.get(kind, f"PNG chunk {printable(kind)}"), body)
     yield from trailing_pieces(data[at:])
+
+
+def _tells_depth(sbit: bytes, bit_depth: int) -> bool:
+    """Whether the chunk sBIT says no more than the picture's depth does: see image/samples.py."""
+    return len({*sbit}) == 1 and bit_depth in (16, sbit[0])
+
+
+def significant_bits(data: bytes) -> bytes:
+    """The chunk sBIT of a PNG, a number of bits for each channel; empty if it has none."""
+    at = len(PNG_SIGNATURE)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"sBIT":
+            return data[at + 8 : at + 8 + size]
+        if kind == b"IDAT":
+            break
+        at += 12 + size
+    return b""
 
 
 def png_text(kind: bytes, body: bytes, max_bytes: int) -> Iterator[Piece]:
