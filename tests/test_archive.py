@@ -26,6 +26,8 @@ from hpcm.archive import plan, run, shards, store, worker
 from hpcm.archive.dataset import Pictures
 from hpcm.archive.store import Store
 from hpcm.errors import UsageError
+from pictures import exif
+from profiles import rgb_profile
 
 pytestmark = RAYS_WARNINGS
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png")
@@ -115,6 +117,31 @@ def test_every_kind_and_back(to, photos, tmp_path):
     for name, data in back.items():
         expected = hpcm.decompress(hpcm.compress(photos / name, model="nano", quality=30))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(expected)), name
+
+
+def test_strip_and_icc(tmp_path):
+    """Both ways; the PSNR is measured in the colours that were encoded."""
+    (tmp_path / "photos").mkdir()
+    block = exif([(271, 2, b"Maker\0")], gps=[(29, 2, b"2026:11:30\0")])
+    photo(0).save(tmp_path / "photos" / "0.png", icc_profile=rgb_profile(), exif=block)
+    compress(tmp_path / "photos", tmp_path / "kept", verify=True)
+    compress(tmp_path / "photos", tmp_path / "small", verify=True, strip="gps", icc="srgb")
+    (kept,), (small,) = outputs(tmp_path / "kept").values(), outputs(tmp_path / "small").values()
+    assert b"2026:11:30" in kept
+    assert b"2026:11:30" not in small
+    assert b"Maker" in small
+    assert rgb_profile() not in small
+    (before,), (after,) = rows_of(tmp_path / "kept"), rows_of(tmp_path / "small")
+    assert abs(before["psnr"] - after["psnr"]) < 2
+    archive.restore(tmp_path / "kept", tmp_path / "back", strip="all", icc="srgb")
+    with Image.open(tmp_path / "back" / "0.png") as image:
+        assert not {"exif", "icc_profile"} & {*image.info}
+        expected = hpcm.decompress(kept, icc="srgb")
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+    with pytest.raises(UsageError, match="was begun with icc srgb, not None"):
+        compress(tmp_path / "photos", tmp_path / "small", strip="gps")
+    with pytest.raises(UsageError, match="strip is 'some'"):
+        compress(tmp_path / "photos", tmp_path / "other", strip="some")
 
 
 def test_a_tar_keeps_its_order_and_what_else_is_in_it(tmp_path):

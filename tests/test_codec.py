@@ -632,11 +632,7 @@ REFUSED = {  # a field of the container: what makes it impossible, and what is s
     "model_hash": ({"hash": bytes(7)}, "length of the model hash is 7"),
     "level": ({"engine": Untouchable(levels=65)}, "quality level is 64"),
     "colour": (
-        {
-            "picture": SimpleNamespace(
-                **vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", ancillary=()
-            )
-        },
+        {"picture": SimpleNamespace(**vars(Picture(flat(9, 9))), size=(9, 9), colour="cmyk", ancillary=())},
         "cmyk",
     ),
     "bit_depth": (

@@ -45,6 +45,8 @@ from hpcm.serve.limits import Limits
 from hpcm.serve.models import Models
 from hpcm.serve.pool import Pool
 from hpcm.serve.site import KEEP
+from pictures import exif
+from profiles import rgb_profile, srgb_of_rgb
 
 HERE = Path(__file__).parent
 KODIM = Image.open(HERE / "data" / "kodim23.png")
@@ -232,9 +234,37 @@ def test_the_api_is_described(served):
     schema = served.get("openapi.json").json()
     assert {*schema["paths"]} == {"/compress", "/decompress", "/info", "/health", "/models"}
     parameters = {each["name"] for each in schema["paths"]["/decompress"]["post"]["parameters"]}
-    assert parameters == {"format", "scale", "box", "max-size"}
+    assert parameters == {"format", "scale", "box", "max-size", "strip", "icc"}
     assert "413" in schema["paths"]["/compress"]["post"]["responses"]
     assert served.get("docs").status_code == 404
+
+
+def test_strip_and_icc(served):
+    """Both ways: metadata are left out, and colours converted by their profile."""
+    out = io.BytesIO()
+    block = exif([(271, 2, b"Maker\0")], gps=[(29, 2, b"2026:11:30\0")])
+    Image.new("RGB", (64, 64), (200, 90, 60)).save(out, "PNG", icc_profile=rgb_profile(), exif=block)
+
+    def post(operation: str, data: bytes, **parameters: str) -> bytes:
+        answer = served.post(operation, data, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    kept = post("compress", out.getvalue())
+    assert all(text in kept for text in (b"Maker", b"2026:11:30", rgb_profile()))
+    for file in (post("compress", out.getvalue(), strip="gps"), post("decompress", kept, strip="gps", format="webp")):
+        assert b"Maker" in file
+        assert b"2026:11:30" not in file
+    for file in (post("compress", out.getvalue(), strip="all"), post("decompress", kept, strip="all", format="webp")):
+        assert b"Maker" not in file
+        assert rgb_profile() in file
+    assert rgb_profile() not in post("compress", out.getvalue(), icc="srgb")
+    with Image.open(io.BytesIO(post("decompress", kept, icc="srgb"))) as image:
+        assert "icc_profile" not in image.info
+        right = srgb_of_rgb(np.array([200, 90, 60]))
+        assert abs(np.asarray(image)[32, 32] - right).max() < 12  # the codec changes colours a little
+    answer = served.post("compress", out.getvalue(), params={"strip": "some"})
+    assert (answer.status_code, "strip: 'some' was given; allowed is 'all' or 'gps'" in answer.text) == (422, True)
 
 
 def test_many_clients_at_once(served):

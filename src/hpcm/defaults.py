@@ -23,6 +23,8 @@ TILE_SIDE = 1024  # pixels, of the files that are written
 MAX_TILE_SIDE = 4096  # pixels; a tile is decoded at once, so its size bounds the memory
 MAX_DECODED = 1 << 28  # pixels of a picture that is decoded, unless the caller says otherwise: 0.8 GB as 8-bit RGB
 ENGINES = ("auto", "core", "torch")
+STRIPS = ("all", "gps")  # which metadata are left out: image/metadata/strip.py
+ICC_SPACES = ("srgb",)  # that colours are converted to by their ICC profile: image/colours.py
 MAX_THREADS = 256  # of one model; core/model.c has the same
 DEVICES = ("cpu", "cuda")
 

@@ -29,7 +29,7 @@ from .image.picture import file_of, mode_of
 
 FORMAT = "HPCM"
 FIRST_READ = 4096  # bytes, which hold the head of most files
-OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive", "effort")
+OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive", "effort", "strip", "icc")
 METADATA = ("exif", "icc_profile", "xmp")
 
 

@@ -1,9 +1,9 @@
 /** Several files, one after the other: pictures become .hpcm files, and .hpcm files PNGs. */
-import { decode, encode, info } from "hpcm-web";
+import { bitmapOf, decode, encode, info } from "hpcm-web";
 import { percent, renamed } from "./format.js";
 import { keep, telling } from "./loading.js";
 import { modelOf } from "./models.js";
-import { asPng, drawable, isHpcm, readPicture } from "./picture.js";
+import { asPng, isHpcm, readPicture } from "./picture.js";
 import { Work } from "./work.js";
 
 const THUMBNAIL = 112; // pixels of each side
@@ -132,7 +132,7 @@ export class Batch {
 
   async #expand(entry) {
     const data = new Uint8Array(await entry.blob.arrayBuffer());
-    const image = await drawable(await decode(data, this.#job(entry, modelOf(info(data), this.models))));
+    const image = await bitmapOf(await decode(data, this.#job(entry, modelOf(info(data), this.models))), data);
     await this.#picture(entry, image);
     const png = await asPng(image);
     image.close();

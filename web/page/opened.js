@@ -4,11 +4,11 @@
  *
  *     thumbnail --> parts, as they come --> the picture
  */
-import { decode, info, thumbnail } from "hpcm-web";
+import { bitmapOf, decode, info, thumbnail } from "hpcm-web";
 import { qualityOf, rateOf, sizeOf } from "./format.js";
 import { keep, telling } from "./loading.js";
 import { modelOf } from "./models.js";
-import { LARGE, drawable } from "./picture.js";
+import { LARGE } from "./picture.js";
 import { Work } from "./work.js";
 
 const LAST = 3; // scale: the whole picture
@@ -109,7 +109,7 @@ export class Opened {
     const task = scale === LAST ? "Opening" : `Opening, scale ${scale} of 3`;
     const onpart = this.results[kind] && ((part) => this.#paint(part));
     const decoded = await decode(this.data, { scale, partial: this.cut, onpart, ...this.#job(task) });
-    this.results[kind] = { image: await drawable(decoded), bytes: scale === LAST ? this.data.length : undefined };
+    this.results[kind] = { image: await bitmapOf(decoded, this.data), bytes: scale === LAST ? this.data.length : undefined };
     this.change();
   }
 
@@ -119,7 +119,7 @@ export class Opened {
     const { onprogress, signal } = this.#job("Opening");
     const loading = (share, bytes) => bytes !== undefined && onprogress(share, bytes); // the rest is short
     const rough = await thumbnail(this.data, { partial: this.cut, onprogress: loading, signal });
-    const bitmap = await drawable(rough);
+    const bitmap = await bitmapOf(rough, this.data);
     const image = new OffscreenCanvas(this.width, this.height);
     const context = image.getContext("2d");
     const size = [STAND * rough.width, STAND * rough.height];
@@ -129,8 +129,11 @@ export class Opened {
     this.change();
   }
 
-  #paint({ data, width, height, left, top }) {
-    this.results[WHOLE].image.getContext("2d").putImageData(new ImageData(data, width, height), left, top);
+  async #paint(part) {
+    const { image } = this.results[WHOLE];
+    const bitmap = await bitmapOf(part, this.data);
+    image.getContext("2d").drawImage(bitmap, part.left, part.top);
+    bitmap.close();
     this.change();
   }
 

@@ -31,11 +31,6 @@ export async function readPicture(blob, name) {
   return { pixels: context.getImageData(0, 0, width, height), bitmap, name, bytes: blob.size, type: blob.type };
 }
 
-/** What the codec decoded, as something to draw. @param {{data, width, height}} decoded */
-export function drawable({ data, width, height }) {
-  return createImageBitmap(new ImageData(data, width, height));
-}
-
 const DOUBLINGS = 3; // eightfold
 
 /** |a - b|, eight times amplified. @returns {OffscreenCanvas} */

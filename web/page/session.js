@@ -6,10 +6,10 @@
  *                                     ^             |
  *                                     +--- slider --+
  */
-import { analyse, decode, levelOf, preload } from "hpcm-web";
+import { analyse, bitmapOf, decode, levelOf, preload } from "hpcm-web";
 import { shareOf } from "./format.js";
 import { keep, telling } from "./loading.js";
-import { LARGE, drawable } from "./picture.js";
+import { LARGE } from "./picture.js";
 import { RIVALS } from "./rivals.js";
 import { Work } from "./work.js";
 
@@ -184,7 +184,7 @@ export class Session {
     const data = files.get(level);
     const onprogress = telling("Opening the file again", spoken(this.plan[0]), this.#say);
     const decoded = await decode(data, { onprogress, signal: this.#moved.signal });
-    const [psnr, image] = await Promise.all([this.rivals.psnr(decoded.data), drawable(decoded)]);
+    const [psnr, image] = await Promise.all([this.rivals.psnr(decoded.data), bitmapOf(decoded, data)]);
     if (idle()) return image.close();
     this.#shown = data;
     const note = this.plan.length > 1 ? `${this.plan[0].label.toLowerCase()} for now` : undefined;

@@ -3,7 +3,7 @@
  *
  * Attributes: src, alt, width, height. Events: load, error (its `detail` is the HpcmError), each once.
  */
-import { HpcmError, decode, info } from "./index.js";
+import { HpcmError, bitmapOf, decode, info } from "./index.js";
 
 const STYLE = new CSSStyleSheet();
 STYLE.replaceSync(`
@@ -44,9 +44,10 @@ export class HpcmImage extends HTMLElement {
     this.#abort?.abort();
     const { signal } = (this.#abort = new AbortController());
     try {
-      const picture = await decode(await this.#fetched(this.getAttribute("src"), signal), { signal });
+      const data = await this.#fetched(this.getAttribute("src"), signal);
+      const bitmap = await bitmapOf(await decode(data, { signal }), data);
       if (signal.aborted) return;
-      this.#draw(picture);
+      this.#draw(bitmap);
       this.dispatchEvent(new Event("load"));
     } catch (error) {
       if (!signal.aborted) this.dispatchEvent(new CustomEvent("error", { detail: error }));
@@ -63,8 +64,8 @@ export class HpcmImage extends HTMLElement {
       const scale = scalesIn(data);
       if (scale <= shown || coarse.signal.aborted) return;
       shown = scale;
-      const picture = await decode(data, { scale, partial: true, signal: coarse.signal });
-      if (!coarse.signal.aborted) this.#draw(picture);
+      const bitmap = await bitmapOf(await decode(data, { scale, partial: true, signal: coarse.signal }), data);
+      if (!coarse.signal.aborted) this.#draw(bitmap);
     };
     const timer = setInterval(() => look().catch(() => {}), PATIENCE); // what is wrong the whole file will tell
     try {
@@ -81,10 +82,11 @@ export class HpcmImage extends HTMLElement {
     }
   }
 
-  #draw({ data, width, height }) {
-    this.#canvas.width = width;
-    this.#canvas.height = height;
-    this.#canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+  #draw(bitmap) {
+    this.#canvas.width = bitmap.width;
+    this.#canvas.height = bitmap.height;
+    this.#canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    bitmap.close();
   }
 }
 

@@ -5,11 +5,12 @@
  *     const { data, width, height } = await decode(await (await fetch("photo.hpcm")).arrayBuffer());
  *     const file = await encode(await (await fetch("photo.jpg")).blob(), { quality: 50 });
  */
+import { bitmapOf } from "./colours.js";
 import { progressOf, unpack, unpackHead } from "./container.js";
 import { HpcmError, checkAborted } from "./errors.js";
 import { levelOf } from "./levels.js";
 
-export { HpcmError, levelOf };
+export { HpcmError, bitmapOf, levelOf };
 
 const VERSION = __VERSION__; // of all the sources that page, module and worker were made of
 const MAX_THREADS = 4;

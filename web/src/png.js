@@ -1,10 +1,11 @@
-/** The alpha channel of a file: a PNG of grey, of 8 bits or of 16 for files of more. It is written with 8. */
+/** The alpha channel of a file, a PNG of grey, of 8 bits or of 16 for files of more; and pictures as PNGs for the browser to read. */
 import { HpcmError } from "./errors.js";
 import { rescaled } from "./samples.js";
 import { concat, crc32 } from "./wire.js";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 const [UP, PAETH] = [2, 4]; // filters: the difference to the row above, and the last of the five
+const [GREY, GREY_ALPHA, RGBA] = [0, 4, 6]; // kinds of samples
 
 /**
  * @param {number} bitDepth of the file: the largest value is 2^bitDepth - 1
@@ -61,13 +62,44 @@ export async function encodeGrey(values, width, height) {
     rows[at++] = UP;
     for (let x = 0; x < width; x++, at++) rows[at] = values[y * width + x] - (y ? values[(y - 1) * width + x] : 0);
   }
-  const stream = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
+  return assembled(rows, width, height, GREY);
+}
+
+/**
+ * @param {{data: Uint8ClampedArray, width: number, height: number}} picture RGBA
+ * @param {boolean} grey whether its colours are; a profile for grey asks for that
+ * @param {[string, Uint8Array][]} chunks type and data of further ones
+ * @returns {Promise<Uint8Array>}
+ */
+export async function encodePng({ data, width, height }, grey, chunks) {
+  const rowBytes = (grey ? 2 : 4) * width + 1; // of which the first is the filter: none
+  const rows = new Uint8Array(rowBytes * height);
+  for (let y = 0; y < height; y++) {
+    const row = data.subarray(4 * width * y, 4 * width * (y + 1));
+    rows.set(grey ? row.filter((_, i) => i % 4 === 0 || i % 4 === 3) : row, rowBytes * y + 1);
+  }
+  return assembled(rows, width, height, grey ? GREY_ALPHA : RGBA, chunks);
+}
+
+/** An ICC profile as a chunk: a name, the method of compression, and the profile. */
+export async function profileChunk(icc) {
+  return ["iCCP", concat([new TextEncoder().encode("ICC\0\0"), await deflated(icc)])];
+}
+
+/** @param {Uint8Array} rows each with its filter in front @param {number} kind of samples */
+async function assembled(rows, width, height, kind, chunks = []) {
   const header = new Uint8Array(13);
   new DataView(header.buffer).setUint32(0, width);
   new DataView(header.buffer).setUint32(4, height);
   header[8] = 8;
-  const data = new Uint8Array(await new Response(stream).arrayBuffer());
-  return concat([SIGNATURE, piece("IHDR", header), piece("IDAT", data), piece("IEND", new Uint8Array())]);
+  header[9] = kind;
+  const all = [["IHDR", header], ...chunks, ["IDAT", await deflated(rows)], ["IEND", new Uint8Array()]];
+  return concat([SIGNATURE, ...all.map(([type, data]) => piece(type, data))]);
+}
+
+async function deflated(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function piece(kind, data) {

@@ -11,11 +11,11 @@ async function prepared(page, progressive) {
     await module("hpcm-img.js");
     const { encode } = await module("hpcm-web.js");
     const data = Uint8ClampedArray.from({ length: 4 * 300 * 200 }, (_, i) => (i % 4 === 3 ? 255 : (i * i) % 251));
-    const { putImageData } = CanvasRenderingContext2D.prototype;
+    const { drawImage } = CanvasRenderingContext2D.prototype;
     window.drawn = 0;
-    CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+    CanvasRenderingContext2D.prototype.drawImage = function (...given) {
       window.drawn++;
-      return putImageData.apply(this, given);
+      return drawImage.apply(this, given);
     };
     return [...(await encode(new ImageData(data, 300, 200), { quality: 60, progressive }))];
   }, progressive);

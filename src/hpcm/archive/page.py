@@ -17,9 +17,8 @@ from ..codec.api import codec_for
 from ..errors import HPCMError
 from ..format.container import unpack
 from ..image.picture import Picture, rgb_of, to_image
-from ..image.planes import fitting
 from ..image.read import read_picture
-from ..image.write import draft_size
+from ..image.write import draft_size, thumbnail_of
 from .manifest import FOLDER
 from .plan import Job
 from .shards import kind_of, read_pictures
@@ -136,6 +135,8 @@ def _thumbnails(store: Store, roots: Mapping[str, Store], job: Job, row: dict[st
 
 
 def _webp(picture: Picture) -> str:
+    """A thumbnail in base64; with a profile if the colours aren't those of sRGB."""
+    small = thumbnail_of(picture, THUMBNAIL)
     file = io.BytesIO()
-    Image.fromarray(rgb_of(to_image(fitting(picture, THUMBNAIL)))).save(file, "WEBP", quality=90)
+    Image.fromarray(rgb_of(to_image(small))).save(file, "WEBP", quality=90, icc_profile=small.icc)
     return base64.b64encode(file.getvalue()).decode()

@@ -36,7 +36,7 @@ class Job:
     restore: bool = False
     to: str | None = None  # one of names.KINDS; None: as the input
     model: str | None = None
-    codec_options: dict[str, Any] = field(default_factory=dict)  # of Codec.compress
+    codec_options: dict[str, Any] = field(default_factory=dict)  # of Codec.compress or, with restore, decompress
     format: str = "png"  # of restored pictures
     column: str | None = None  # of Parquet
     verify: bool = False

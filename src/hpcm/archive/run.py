@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
+from ..codec.codec import check_appearance
 from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY
 from ..errors import UsageError
 from ..model.file import SUFFIX as WEIGHTS_SUFFIX
@@ -95,6 +96,8 @@ def compress(
     psnr: float | None = None,
     model: str | Path = DEFAULT_MODEL,
     effort: int = 0,
+    strip: str | None = None,
+    icc: str | None = None,
     **options: Any,
 ) -> Summary:
     """Compresses all pictures of folders, tar shards and Parquet files. Inputs that are done already are left alone.
@@ -102,19 +105,26 @@ def compress(
     Args:
         source: a folder, a file or a URL that pyarrow or fsspec opens, or several.
         target: a folder or URL. `_hpcm/` in it holds the manifest and the report.
-        quality, bpp, psnr, effort: as for `Codec.compress`.
+        quality, bpp, psnr, effort, strip, icc: as for `Codec.compress`.
         model: a name, or a path that every machine has.
         options: fields of RunOptions.
 
     Pictures that can't be read are rows of the manifest with an error. Raises UsageError, ModelNotFoundError,
     WeightsError, and OSError where the target can't be written.
     """
-    how = {"restore": False, "codec_options": _codec_options(quality, bpp, psnr, effort)}
+    how = {"restore": False, "codec_options": _codec_options(quality, bpp, psnr, effort) | _appearance(strip, icc)}
     return _run(source, target, how, str(model), RunOptions(**options))
 
 
 def restore(
-    source: URL | Sequence[URL], target: URL, *, format: str = "png", model: str | None = None, **options: Any
+    source: URL | Sequence[URL],
+    target: URL,
+    *,
+    format: str = "png",
+    model: str | None = None,
+    strip: str | None = None,
+    icc: str | None = None,
+    **options: Any,
 ) -> Summary:
     """Decodes all .hpcm files of folders, tar shards and Parquet files.
 
@@ -122,6 +132,7 @@ def restore(
         source, target: as for `compress`.
         format: suffix of the pictures.
         model: instead of the one that each file names.
+        strip, icc: as for `Codec.decompress`.
         options: fields of RunOptions.
 
     Raises as `compress`.
@@ -129,7 +140,8 @@ def restore(
     from ..image.write import picture_format
 
     picture_format(f".{format}")
-    return _run(source, target, {"restore": True, "format": format}, model, RunOptions(**options))
+    how = {"restore": True, "format": format, "codec_options": _appearance(strip, icc)}
+    return _run(source, target, how, model, RunOptions(**options))
 
 
 def _codec_options(quality: int | None, bpp: float | None, psnr: float | None, effort: int) -> dict[str, Any]:
@@ -141,6 +153,12 @@ def _codec_options(quality: int | None, bpp: float | None, psnr: float | None, e
     if effort and not find_spec("torch"):
         raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
     return (targets or {"quality": DEFAULT_QUALITY}) | ({"effort": effort} if effort else {})
+
+
+def _appearance(strip: str | None, icc: str | None) -> dict[str, Any]:
+    """`strip` and `icc` if they are given. Raises UsageError."""
+    check_appearance(strip, icc)
+    return {name: value for name, value in (("strip", strip), ("icc", icc)) if value is not None}
 
 
 def _run(

@@ -144,8 +144,9 @@ class Worker:
     def compress(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
         """A picture's bytes to those of a .hpcm file, and values for its row."""
         assert self.codec is not None
-        picture = read_picture(data)
-        compressed = self.codec.compress(picture, **self.job.codec_options, on_note=on_note)
+        how = {**self.job.codec_options}
+        picture = read_picture(data, strip=how.pop("strip", None), icc=how.pop("icc", None))
+        compressed = self.codec.compress(picture, **how, on_note=on_note)
         container = unpack(compressed)
         values = values_of(container, len(compressed))
         if self.job.verify:
@@ -159,7 +160,7 @@ class Worker:
 
         container = unpack(data)
         codec = self.codec or codec_for(container, threads=self.job.threads)
-        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED)
+        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED, **self.job.codec_options, on_note=on_note)
         picture = save_picture(decoded, f".{self.job.format}", on_note=on_note)
         return picture, {**values_of(container, len(data)), "verified": True}
 

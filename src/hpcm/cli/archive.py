@@ -15,7 +15,7 @@ from ..errors import UsageError
 from . import types
 from .folders import describe
 from .messages import say
-from .options import EFFORTS, add_target
+from .options import EFFORTS, add_appearance, add_target, appearance
 from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     command.add_argument("target", metavar="DST", help="a folder or URL; finished parts in it are not done again")
     command.add_argument("--restore", action="store_true", help="decode: .hpcm files to pictures")
     add_target(command)
+    add_appearance(command)
     text = f"model name or weights file, by default {DEFAULT_MODEL}, or with --restore the one that each file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
     text = "0 (default) to 9: search for a smaller file; needs PyTorch"
@@ -57,7 +58,7 @@ def archive(options: argparse.Namespace) -> bool:
     from .. import archive
 
     names = ("to", "column", "shard_size", "verify", "address", "threads")
-    shared = {name: getattr(options, name) for name in names}
+    shared = {**{name: getattr(options, name) for name in names}, **appearance(options)}
     with progress() as on_progress:
         shared["on_progress"] = on_progress
         if options.restore:

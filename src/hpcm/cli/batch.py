@@ -54,9 +54,10 @@ def run_jobs(
         _list_outputs(valid)
         return valid == to_do
     written = _convert(valid, make_work, options)
-    failed = len(to_do) - written
+    failed = len(to_do) - len(written)
     if len(jobs) > 1 and (failed or not options.quiet):
-        _print_summary(written, len(jobs) - len(to_do), failed)
+        larger = 0 if decodes else sum(job.has_grown() for job in written)
+        _print_summary(len(written), larger, len(jobs) - len(to_do), failed)
     return not failed
 
 
@@ -65,10 +66,11 @@ def _list_outputs(jobs: Sequence[Job]) -> None:
         print(printable(f"{job.name} -> {job.target or 'standard output'}"))
 
 
-def _print_summary(written: int, skipped: int, failed: int) -> None:
-    """The line after many files, on stderr."""
-    text = f"{skipped:,} skipped, " if skipped else ""
-    write_stderr(f"hpcm: {written:,} written, {text}{failed:,} failed\n")
+def _print_summary(written: int, larger: int, skipped: int, failed: int) -> None:
+    """The line after many files, on stderr. `larger`: of those that were written, than their inputs."""
+    text = f" ({larger:,} of them larger than the input)" if larger else ""
+    text += f", {skipped:,} skipped" if skipped else ""
+    write_stderr(f"hpcm: {written:,} written{text}, {failed:,} failed\n")
 
 
 def _is_valid(job: Job, *, options: argparse.Namespace, decodes: bool) -> bool:
@@ -77,10 +79,10 @@ def _is_valid(job: Job, *, options: argparse.Namespace, decodes: bool) -> bool:
     return attempt(check, job.name)
 
 
-def _convert(jobs: Sequence[Job], make_work: Callable[..., Work], options: argparse.Namespace) -> int:
-    """Does the jobs. Returns how many succeeded. Raises HPCMError if the model can't be loaded."""
+def _convert(jobs: Sequence[Job], make_work: Callable[..., Work], options: argparse.Namespace) -> list[Job]:
+    """Does the jobs. Returns those that succeeded. Raises HPCMError if the model can't be loaded."""
     if not jobs:
-        return 0
+        return []
     parallel = options.jobs > 1 and len(jobs) > 1
     search = not parallel and bool(getattr(options, "effort", 0))
     with progress(jobs, search=search, shown=not options.quiet) as (remaining, on_progress):
@@ -89,8 +91,8 @@ def _convert(jobs: Sequence[Job], make_work: Callable[..., Work], options: argpa
             from .processes import run_parallel  # here, because importing multiprocessing takes a while
 
             with closing(run_parallel(jobs, make_work, options)) as results:
-                return sum(_print_result(result) for _, result in zip(remaining, results, strict=True))
-        return sum(attempt(partial(work, job), job.name) for job in remaining)
+                return [job for job, result in zip(remaining, results, strict=True) if _print_result(result)]
+        return [job for job in remaining if attempt(partial(work, job), job.name)]
 
 
 def _print_result(result: Result) -> bool:

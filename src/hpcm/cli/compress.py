@@ -14,7 +14,7 @@ from .batch import OnProgress, load, run_jobs, save
 from .folders import describe
 from .jobs import Job, Work, plan
 from .messages import note_printer, say
-from .options import EFFORTS, add_files, add_target, engine_options
+from .options import EFFORTS, add_appearance, add_files, add_target, appearance, engine_options
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "compress", compress, "encode pictures to .hpcm files")
     add_files(command, "picture", ".hpcm file")
     add_target(command)
+    add_appearance(command)
     text = "side of the tiles in pixels, 256 to 4096, by default 1024; smaller tiles: faster regions, larger files"
     command.add_argument("--tile", type=types.tile, default=TILE_SIDE, metavar="N", help=text)
     text = "make the beginning of the file show the whole picture; by default if that costs little"
@@ -67,7 +68,7 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
     from ..image.read import read_picture
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
-    picture = read_picture(data)
+    picture = read_picture(data, **appearance(options))
     compressed = codec.compress(picture, **how, on_note=on_note)
     bpp = 8 * len(compressed) / math.prod(picture.size)
     save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")

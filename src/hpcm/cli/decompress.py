@@ -15,7 +15,7 @@ from . import types
 from .batch import OnProgress, load, run_jobs, save
 from .jobs import Job, Work, plan
 from .messages import note_printer
-from .options import add_files, engine_options
+from .options import add_appearance, add_files, appearance, engine_options
 from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add(commands: Commands) -> None:
     part.add_argument("--preview", type=int, choices=(1, 2), help=text)
     text = "decode files that were cut short as far as they go"
     part.add_argument("--partial", action="store_true", help=text)
+    add_appearance(command)
     text = "use this model instead of the one that the file names"
     command.add_argument("--model", metavar="NAME|PATH", help=text)
     text = "refuse files with more pixels, by default %(default)s"
@@ -79,7 +80,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     except TruncatedError as error:
         raise error if options.partial else TruncatedError(f"{error}, or take --partial for what is there") from None
     codec = codec or codec_for(container, **engine_options(options))
-    part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop}
+    part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop, **appearance(options)}
     part["draft"] = draft_size(container, options.max_size)
     scale = options.preview or PASSES
     decoded = codec.decompress_picture(container, scale=scale, partial=options.partial, **part, on_note=on_note)

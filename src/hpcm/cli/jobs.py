@@ -102,6 +102,12 @@ class Job:
             return no_hpcm(head)
         return "input and output are the same file; name another output with -o"
 
+    def has_grown(self) -> bool:
+        """Whether the target, which was written, is larger than the source."""
+        if self.source is None or self.target is None or not self.target.is_file():
+            return False
+        return self.target.stat().st_size > self.source.stat().st_size
+
     def read(self) -> bytes:
         if self.source is not None:
             return self.source.read_bytes()

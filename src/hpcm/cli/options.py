@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..defaults import DEFAULT_QUALITY, DEVICES, ENGINES, MAX_EFFORT, MAX_QUALITY
+from ..defaults import DEFAULT_QUALITY, DEVICES, ENGINES, ICC_SPACES, MAX_EFFORT, MAX_QUALITY, STRIPS
 from . import types
 
 EFFORTS = range(MAX_EFFORT + 1)
@@ -18,6 +18,19 @@ def add_target(command: Any) -> None:
     target.add_argument("--quality", type=types.quality, metavar="Q", help=text)
     target.add_argument("--bpp", type=types.positive, help="the best quality with at most BPP bits per pixel")
     target.add_argument("--psnr", type=types.positive, help="the smallest file with at least PSNR dB")
+
+
+def add_appearance(command: Any) -> None:
+    """What is left out of the metadata, and what the colours are converted to."""
+    text = "leave out metadata: all (by default) but for what the colours need, or gps, the place alone"
+    command.add_argument("--strip", nargs="?", const=STRIPS[0], choices=STRIPS, help=text)
+    text = "convert the colours to sRGB by the picture's ICC profile, and leave it out"
+    command.add_argument("--icc", choices=ICC_SPACES, help=text)
+
+
+def appearance(options: argparse.Namespace) -> dict[str, Any]:
+    """`strip` and `icc`, as arguments of `Codec.compress` and `Codec.decompress`."""
+    return {"strip": options.strip, "icc": options.icc}
 
 
 def add_files(command: Any, source: str, target: str) -> None:

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
         Long options are looked at first: one that is mistyped may be the very one that argparse would say is missing.
         """
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._with_left_out_values(list(sys.argv[1:] if args is None else args))
         for option in self._own_options(words):
             one_dash = not option.startswith("--")
             if one_dash and f"-{option}" in self._option_string_actions:  # -quality would be read as -q with a value
@@ -30,6 +30,28 @@ class Parser(argparse.ArgumentParser):
         for word in rest:
             self.error(f"there is no option {word}" if word.startswith("-") else f"{word!r} is one argument too many")
         return result, rest
+
+    def _with_left_out_values(self, words: Sequence[str]) -> list[str]:
+        """The words with a value for each option that may have none, if the next word isn't one of its choices.
+
+        argparse would take the next word for its value, whatever it is: in `--strip photo.jpg` the name of the file.
+        """
+        result: list[str] = []
+        for i, word in enumerate(words):
+            if word == "--":
+                return [*result, *words[i:]]
+            action = self._option_with_optional_value(word)
+            if action is not None and words[i + 1 : i + 2] not in [[choice] for choice in action.choices or ()]:
+                word = f"{word}={action.const}"
+            result.append(word)
+        return result
+
+    def _option_with_optional_value(self, word: str) -> argparse.Action | None:
+        """The option that a word stands for, which may be its beginning, if it takes a value or none."""
+        names = self._option_string_actions
+        meant = [word] if word in names else [name for name in names if word[:2] == "--" and name.startswith(word)]
+        action = names[meant[0]] if len(meant) == 1 else None
+        return action if action is not None and action.nargs == "?" else None
 
     def _own_options(self, words: Sequence[str]) -> list[str]:
         """Options among the words that are for this parser: what follows a command is the command's."""

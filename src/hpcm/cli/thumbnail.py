@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import io
 from functools import partial
 from pathlib import Path
 
 from ..format.container import unpack
+from ..util.notes import ignore_note
 from . import types
 from .messages import attempt
 from .outputs import write
@@ -28,15 +28,11 @@ def thumbnail(options: argparse.Namespace) -> bool:
 
 def make_thumbnail(options: argparse.Namespace) -> None:
     """Of a truncated file, what can be decoded."""
-    from PIL import Image
-
     from ..codec.api import codec_for
-    from ..image.planes import fitting, with_depth
-    from ..image.write import draft_size
+    from ..image.write import draft_size, save_picture, thumbnail_of
 
     container = unpack(Path(options.file).read_bytes(), partial=True)
     draft = draft_size(container, options.side)
     picture = codec_for(container).decompress_picture(container, partial=True, draft=draft)
-    out = io.BytesIO()
-    Image.fromarray(with_depth(fitting(picture, options.side), 8).joined).save(out, "PNG")
-    write(Path(options.output), out.getvalue(), force=True)
+    small = save_picture(thumbnail_of(picture, options.side), ".png", on_note=ignore_note)
+    write(Path(options.output), small, force=True)

@@ -30,11 +30,21 @@ from typing import Any
 
 from PIL import Image
 
-from ..defaults import DEFAULT_QUALITY, MAX_DECODED, MAX_EFFORT, MAX_QUALITY, MAX_THREADS, MAX_TILE_SIDE, TILE_SIDE
+from ..defaults import (
+    DEFAULT_QUALITY,
+    ICC_SPACES,
+    MAX_DECODED,
+    MAX_EFFORT,
+    MAX_QUALITY,
+    MAX_THREADS,
+    MAX_TILE_SIDE,
+    STRIPS,
+    TILE_SIDE,
+)
 from ..errors import FormatError, MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import BIT_DEPTHS, PASSES, TILE_SIDES, Box, Container
-from ..image.picture import Picture, to_image
+from ..image.picture import Picture, adjusted, to_image
 from ..image.planes import Samples, rescaled
 from ..image.read import File, Source, bytes_of, picture_of
 from ..model.config import Config
@@ -131,6 +141,8 @@ class Codec:
         progressive: bool | None = None,
         effort: int = 0,
         bit_depth: int | None = None,
+        strip: str | None = None,
+        icc: str | None = None,
         on_progress: Callable[[float], None] | None = None,
         check: Check | None = None,
         on_note: OnNote | None = None,
@@ -149,20 +161,23 @@ class Codec:
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
             bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
+            strip: metadata that are left out: "all", but for what the colours need, or "gps", the place alone.
+            icc: "srgb" converts the colours to sRGB by the picture's ICC profile, which is dropped then.
             on_progress: with effort, is called again and again with the share of the search that is done, 0 to 1.
             check: is called again and again, several times a tile; what it raises ends the work.
-            on_note: is called with a line where a picture had to be converted, no level reaches a target, or the model
-                isn't exact; by default the logger `hpcm` warns.
+            on_note: is called with a line where a picture had to be converted, no level reaches a target, the model
+                isn't exact, or the result is larger than the picture's file; by default the logger `hpcm` warns.
 
         Raises PictureError, UsageError.
         """
         check_target(quality, bpp, psnr)
+        check_appearance(strip, icc)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
         level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
         refine = _refine(effort, on_progress, check)
         on_note = on_note or log_note
-        picture = picture_of(image, bit_depth)
+        picture = picture_of(image, bit_depth, strip=strip, icc=icc)
         for note in picture.notes:
             on_note(note)
         searches = bpp is not None or psnr is not None
@@ -175,10 +190,14 @@ class Codec:
         height, width = picture.size
         trials = Trials(height * width, self._levels, encoding, refine is not None, on_note)
         if bpp is not None:
-            return trials.smaller_than(bpp)
-        if psnr is not None:
-            return trials.reaching(psnr)
-        return encoding(level.model).refined(level.model_level).file(level.model_level)
+            data = trials.smaller_than(bpp)
+        elif psnr is not None:
+            data = trials.reaching(psnr)
+        else:
+            data = encoding(level.model).refined(level.model_level).file(level.model_level)
+        if picture.file_size is not None and len(data) > picture.file_size:
+            on_note(f"the .hpcm file of {len(data):,} bytes is larger than the picture's own of {picture.file_size:,}")
+        return data
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -231,6 +250,8 @@ class Codec:
         scale: int = PASSES,
         partial: bool = False,
         max_pixels: int | None = None,
+        strip: str | None = None,
+        icc: str | None = None,
         check: Check | None = None,
         on_note: OnNote | None = None,
     ) -> Picture:
@@ -246,19 +267,22 @@ class Codec:
             partial: the file may be cut short; what isn't there takes its mean.
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
-            check: as for `compress`.
-            on_note: is called with a line where `scale` has no effect; by default the logger `hpcm` warns.
+            strip, icc, check: as for `compress`.
+            on_note: is called with a line where `scale` has no effect or colours aren't converted; by default the
+                logger `hpcm` warns.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
         are not those that were encoded, and UsageError for a box that isn't inside the picture.
         """
+        check_appearance(strip, icc)
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=partial)
         if container.progress < 1 and not partial:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
         if scale < PASSES and container.passes == 1:
             (on_note or log_note)("the file isn't progressive: decoded whole")
-        return self._decode(container, box, draft, scale, max_pixels, check)
+        picture = self._decode(container, box, draft, scale, max_pixels, check)
+        return adjusted(picture, strip, icc, on_note or log_note)
 
     def preview(self, data: File | Container, **how: Any) -> Image.Image:
         """The best picture that the beginning of a .hpcm file allows.
@@ -400,6 +424,13 @@ def share_of(quality: int) -> float:
     if not (isinstance(quality, Integral) and 1 <= quality <= MAX_QUALITY):
         raise UsageError(f"quality is {quality!r}: it must be 1 (smallest) to {MAX_QUALITY} (best)")
     return (quality - 1) / (MAX_QUALITY - 1)
+
+
+def check_appearance(strip: str | None, icc: str | None) -> None:
+    """Raises UsageError for a choice that there isn't."""
+    for name, value, choices in (("strip", strip, STRIPS), ("icc", icc, ICC_SPACES)):
+        if value is not None and value not in choices:
+            raise UsageError(f"{name} is {value!r}: it must be {' or '.join(choices)}, or None")
 
 
 def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:

@@ -13,8 +13,8 @@
 
 Pillow has no images of 16-bit colour: samples.py reads such files, as arrays, and corrects or refuses what Pillow reads
 wrongly. The ICC profile is carried along untouched, except for CMYK and LAB, whose profile wouldn't fit the
-converted pixels. The orientation is applied to the pixels. What else belongs to the picture is kept or noted: see
-metadata/.
+converted pixels; with `icc="srgb"` colours are converted by it instead (colours.py). The orientation is applied to the
+pixels. What else belongs to the picture is kept or noted: see metadata/.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ from PIL.PngImagePlugin import PngImageFile
 from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
 from ..util.notes import OnNote
+from .colours import planes_to_srgb, to_srgb
 from .metadata.gather import ImageInfo, ImageMetadata, attached_file, gather
-from .metadata.record import Metadata
+from .metadata.record import NAMES, Metadata
+from .metadata.strip import stripped
 from .metadata.tiff import OTHER_METADATA
 from .planes import Planes, Samples, peak_of, rescaled, split, upright, with_depth
 from .samples import BEYOND_16_BITS, load_samples
@@ -50,10 +52,12 @@ WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 class Picture(Metadata, Planes):
     """Samples and what belongs to them.
 
-    `notes` are lines about what was converted, or isn't kept, of the image that it was made of.
+    `notes` are lines about what was converted, or isn't kept, of the image that it was made of; `file_size` are the
+    bytes of that image's file, if they are known.
     """
 
     notes: tuple[str, ...] = ()
+    file_size: int | None = None
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
@@ -69,17 +73,28 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return grey
 
 
-def from_image(image: Image.Image) -> Picture:
-    """Takes a Pillow image apart. Raises PictureError where it can't be read or coded."""
+def from_image(image: Image.Image, *, strip: str | None = None, icc: str | None = None) -> Picture:
+    """Takes a Pillow image apart. Raises PictureError where it can't be read or coded.
+
+    Args:
+        strip: metadata that are left out, one of STRIPS; see metadata/strip.py.
+        icc: one of ICC_SPACES, which the colours are converted to; see colours.py.
+    """
     try:
-        return taken_apart(image)
+        return taken_apart(image, strip=strip, icc=icc)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture can't be read: {error}") from error
 
 
-def taken_apart(image: Image.Image, check_loaded: Callable[[tuple[int, int]], None] = lambda size: None) -> Picture:
+def taken_apart(
+    image: Image.Image,
+    check_loaded: Callable[[tuple[int, int]], None] = lambda size: None,
+    *,
+    strip: str | None = None,
+    icc: str | None = None,
+) -> Picture:
     """As `from_image`; raises also what Pillow raises.
 
     Args:
@@ -92,17 +107,26 @@ def taken_apart(image: Image.Image, check_loaded: Callable[[tuple[int, int]], No
     file = file_of(image)  # before Pillow closes it
     samples = load_samples(image, notes.append)
     check_loaded(image.size)
-    image_metadata = _metadata(image, file, frames)
+    image_metadata = _metadata(image, file, frames, strip, keep_profile=icc is not None)
     notes += image_metadata.notes
-    planes = samples if isinstance(samples, Planes) else _planes_of(samples, notes.append)
+    planes, metadata = _planes_of(samples, image_metadata.metadata, icc, notes.append)
     planes = upright(planes, image_metadata.orientation)
-    return picture_of_planes(planes, image_metadata.metadata, tuple(notes))
+    file_size = None if file is None else len(file)
+    return replace(picture_of_planes(planes, metadata), notes=tuple(notes), file_size=file_size)
 
 
-def picture_of_planes(planes: Planes, metadata: Metadata | None = None, notes: tuple[str, ...] = ()) -> Picture:
+def picture_of_planes(planes: Planes, metadata: Metadata | None = None) -> Picture:
     """Samples with what belongs to them."""
     present: dict[str, Any] = (metadata or Metadata()).present
-    return Picture(planes.pixels, planes.bit_depth, planes.alpha, notes, **present)
+    return Picture(planes.pixels, planes.bit_depth, planes.alpha, **present)
+
+
+def adjusted(picture: Picture, strip: str | None, icc: str | None, on_note: OnNote) -> Picture:
+    """The picture without metadata that are to be left out, in the colours that it is to have; as for `from_image`."""
+    if icc is not None:
+        planes, picture = planes_to_srgb(picture, picture, on_note)
+        picture = replace(picture, pixels=planes.pixels, alpha=planes.alpha)
+    return stripped(picture, strip, on_note)
 
 
 def _frames(image: Image.Image) -> int:
@@ -130,8 +154,14 @@ def file_of(image: Image.Image) -> bytes | None:
         return None
 
 
-def _metadata(image: Image.Image, file: bytes | None, frames: int) -> ImageMetadata:
-    """What belongs to a decoded image besides its pixels."""
+def _metadata(
+    image: Image.Image, file: bytes | None, frames: int, strip: str | None, *, keep_profile: bool
+) -> ImageMetadata:
+    """What belongs to a decoded image besides its pixels.
+
+    Args:
+        keep_profile: also one that doesn't fit the pixels after they are converted to RGB.
+    """
     tags, lost = _tags(image) if file is None and hasattr(image, "tag_v2") else ({}, ())
     info = ImageInfo(
         info=image.info | tags,
@@ -143,7 +173,7 @@ def _metadata(image: Image.Image, file: bytes | None, frames: int) -> ImageMetad
         size=(image.height, image.width),
         lost=lost,
     )
-    return gather(info, foreign_profile=image.mode in FOREIGN_PROFILE)
+    return gather(info, foreign_profile=image.mode in FOREIGN_PROFILE and not keep_profile, strip=strip)
 
 
 def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -158,11 +188,21 @@ def _tags(image: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
         return {}, ("EXIF of a TIFF",)
 
 
-def _planes_of(image: Image.Image, on_note: OnNote) -> Planes:
-    """The samples of an image that Pillow reads rightly."""
-    if image.mode in WIDE:
-        return _grey16(image)
-    return split(np.asarray(_convert_mode(image, on_note)), 8)
+def _planes_of(
+    samples: Image.Image | Planes, metadata: Metadata, icc: str | None, on_note: OnNote
+) -> tuple[Planes, Metadata]:
+    """The samples of a picture, and metadata that fit them; with `icc` in sRGB if that is possible."""
+    if isinstance(samples, Planes) or samples.mode in WIDE:
+        planes = samples if isinstance(samples, Planes) else _grey16(samples)
+        return (planes, metadata) if icc is None else planes_to_srgb(planes, metadata, on_note)
+    image = samples
+    if icc is not None:
+        is_foreign = image.mode in FOREIGN_PROFILE
+        image, metadata = to_srgb(image if is_foreign else _convert_mode(image, on_note), metadata, on_note)
+        if is_foreign and metadata.icc:
+            on_note(f"the picture's {NAMES['icc']} is not kept")
+            metadata = replace(metadata, icc=None)
+    return split(np.asarray(_convert_mode(image, on_note)), 8), metadata
 
 
 def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:

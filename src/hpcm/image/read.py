@@ -17,7 +17,7 @@ from ..format.container import is_hpcm
 from ..format.fields import MAX_ENCODED, check_size
 from ..util.notes import OnNote
 from .metadata.gather import attach
-from .picture import Picture, from_image, picture_of_planes, taken_apart
+from .picture import Picture, adjusted, from_image, picture_of_planes, taken_apart
 from .planes import peak_of, split
 from .samples import READERS
 
@@ -46,25 +46,30 @@ def bytes_of(source: File) -> bytes:
     return data
 
 
-def picture_of(source: Source, bit_depth: int | None = None) -> Picture:
+def picture_of(
+    source: Source, bit_depth: int | None = None, *, strip: str | None = None, icc: str | None = None
+) -> Picture:
     """What is compressed of a picture.
 
     Args:
         source: an image; an array, uint8 or uint16, [H, W] (grey), [H, W, 3] (RGB) or [H, W, 2 or 4] (with alpha);
             or the file of a picture in any format that Pillow reads.
         bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
+        strip, icc: as for `from_image`; an array has neither metadata nor a profile.
 
     Raises OSError, PictureError, TypeError.
     """
     if bit_depth is not None and not isinstance(source, np.ndarray):
         raise PictureError("a bit depth is given for arrays alone: pictures have their own")
     if isinstance(source, Picture):
-        return source
+        notes = list(source.notes)
+        return replace(adjusted(source, strip, icc, notes.append), notes=tuple(notes))
     if isinstance(source, Image.Image):
-        return from_image(source)
+        return from_image(source, strip=strip, icc=icc)
     if isinstance(source, np.ndarray):
         return _picture_of_array(source, bit_depth)
-    return read_picture(bytes_of(source), ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS")
+    advice = ": if you trust it, allow more with PIL.Image.MAX_IMAGE_PIXELS"
+    return read_picture(bytes_of(source), advice, strip=strip, icc=icc)
 
 
 def _picture_of_array(array: NDArray[Any], bit_depth: int | None) -> Picture:
@@ -83,7 +88,13 @@ def _picture_of_array(array: NDArray[Any], bit_depth: int | None) -> Picture:
 
 
 def read_picture(
-    data: bytes, advice: str = "", *, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
+    data: bytes,
+    advice: str = "",
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int | None = None,
+    strip: str | None = None,
+    icc: str | None = None,
 ) -> Picture:
     """A picture from the bytes of its file.
 
@@ -94,6 +105,7 @@ def read_picture(
         advice: for a picture of too many pixels.
         formats: Pillow's names of those that are accepted; by default all that it reads.
         max_pixels: by default Pillow's own bound, `PIL.Image.MAX_IMAGE_PIXELS`.
+        strip, icc: as for `from_image`.
 
     Raises PictureError, of which TooLargeError is one.
     """
@@ -107,7 +119,7 @@ def read_picture(
         check_size(*image.size)
         _check_format(image, notes.append)
         attach(image, data)
-        picture = taken_apart(image, lambda size: _check_size(size, most, advice))
+        picture = taken_apart(image, lambda size: _check_size(size, most, advice), strip=strip, icc=icc)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLargeError(f"it has more than {most:,} pixels{advice}") from error
     except (MemoryError, PictureError):

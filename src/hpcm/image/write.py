@@ -11,13 +11,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import PictureError, UsageError
 from ..format.fields import Container
-from ..util.notes import OnNote, log_note
+from ..util.notes import OnNote, ignore_note, log_note
 from . import png
 from .metadata import tiff
 from .metadata.record import Metadata, unpack_comments
 from .metadata.writing import PNG_HEADER, dpi, joined_comments, metadata_for, with_jfif_density, with_png_chunks
-from .picture import Picture, to_image
-from .planes import size_within, with_depth
+from .picture import Picture, adjusted, to_image
+from .planes import fitting, size_within, with_depth
 
 MAX_KEYWORD = 79  # bytes of a keyword in a PNG
 PALETTE_COLOURS = 256
@@ -37,6 +37,15 @@ OPAQUE = ("BMP", "DIB", "GIF", "JPEG", "PPM")  # formats without alpha of 8 bits
 def draft_size(container: Container, side: int | None) -> tuple[int, int] | None:
     """Width and height of the picture when its longer side has at most `side` pixels; None without a bound."""
     return None if side is None else size_within((container.width, container.height), side)
+
+
+def thumbnail_of(picture: Picture, side: int) -> Picture:
+    """A copy of at most `side` pixels a side, with 8 bits, in sRGB.
+
+    Most programs show thumbnails without heeding a profile. If the colours can't be converted, what describes them is
+    kept; of other metadata nothing is.
+    """
+    return adjusted(with_depth(fitting(picture, side), 8), "all", "srgb", ignore_note)
 
 
 def picture_format(suffix: str) -> str:

@@ -12,6 +12,10 @@ from ..errors import UsageError
 from ..format.fields import PASSES, Box
 
 NUMBER = r"\d{1,9}"
+Strip = Literal["all", "gps"] | None  # as STRIPS
+Icc = Literal["srgb"] | None  # as ICC_SPACES
+STRIP = Field(None, description="leaves out metadata: all but for what the colours need, or the place alone")
+ICC = Field(None, description="converts the colours to sRGB by the picture's ICC profile")
 
 
 class CompressQuery(BaseModel):
@@ -26,6 +30,8 @@ class CompressQuery(BaseModel):
     )
     model: str | None = Field(None, max_length=32, description="a name out of /models")
     effort: int = Field(0, ge=0, le=MAX_EFFORT, description="a search for a smaller file; needs PyTorch on the server")
+    strip: Strip = STRIP
+    icc: Icc = ICC
 
     def how(self) -> dict[str, Any]:
         """What `Codec.compress` takes. Raises UsageError for what can't be done, before anything is read."""
@@ -49,16 +55,19 @@ class DecompressQuery(BaseModel):
     max_size: int | None = Field(
         None, alias="max-size", ge=1, le=1 << 24, description="reduced, so that no side has more pixels"
     )
+    strip: Strip = STRIP
+    icc: Icc = ICC
 
     def how(self) -> dict[str, Any]:
         """What `Worker.decompress` takes. Raises UsageError."""
         if self.box is not None and self.max_size is not None:
             raise UsageError("box and max-size exclude one another: give one")
+        appearance = {"strip": self.strip, "icc": self.icc}
         box: Box | None = None
         if self.box is not None:
             left, top, right, bottom = map(int, self.box.split(","))
             box = left, top, right, bottom
-        return {"format": self.format, "scale": self.scale, "box": box, "max_size": self.max_size}
+        return {"format": self.format, "scale": self.scale, "box": box, "max_size": self.max_size, **appearance}
 
 
 def parameters(path: str) -> list[str]:

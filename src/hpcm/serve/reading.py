@@ -13,10 +13,10 @@ from .status import TOO_LARGE, Refused
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
-def opened(data: bytes, max_pixels: int) -> Picture:
-    """A picture from the bytes of its file. Raises PictureError, Refused."""
+def opened(data: bytes, max_pixels: int, strip: str | None, icc: str | None) -> Picture:
+    """A picture from the bytes of its file. `strip`, `icc`: as for `read_picture`. Raises PictureError, Refused."""
     try:
-        return read_picture(data, formats=FORMATS, max_pixels=max_pixels)
+        return read_picture(data, formats=FORMATS, max_pixels=max_pixels, strip=strip, icc=icc)
     except TooLargeError as error:
         pixels = f"over {max_pixels:,} pixels"
         if error.size:

@@ -47,7 +47,8 @@ class Worker:
     def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
         """A picture file to a .hpcm file."""
         notes: list[str] = []
-        picture = opened(data, self.limits.max_pixels)
+        how = {**how}
+        picture = opened(data, self.limits.max_pixels, how.pop("strip", None), how.pop("icc", None))
         if how["effort"]:
             bound_torch(self.limits.threads)
         codec = self.models.codec(weights)
@@ -58,7 +59,15 @@ class Worker:
         return Answer(compressed, MIME_TYPE, headers | notice(notes))
 
     def decompress(
-        self, data: bytes, stop: Stop, format: str, scale: int, box: Box | None, max_size: int | None
+        self,
+        data: bytes,
+        stop: Stop,
+        format: str,
+        scale: int,
+        box: Box | None,
+        max_size: int | None,
+        strip: str | None = None,
+        icc: str | None = None,
     ) -> Answer:
         """A .hpcm file to a picture file."""
         notes: list[str] = []
@@ -73,6 +82,8 @@ class Worker:
             draft=draft_size(container, max_size),
             scale=scale,
             max_pixels=self.limits.max_pixels,
+            strip=strip,
+            icc=icc,
             check=checking(stop),
             on_note=notes.append,
         )

@@ -7,5 +7,6 @@ pieces.py   an entry of that list, and the names that formats share
 exif.py     EXIF: patched in place, so that all else stays byte for byte
 tiff.py     TIFF files, whose own directories are their EXIF: reads and writes them
 xmp.py      XMP: removes properties that no longer hold for the picture
+strip.py    takes out what somebody wants left out
 writing.py  the fields that a picture format has a place for, and notes of the others
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 PREFIX = b"Exif\0\0"
@@ -26,6 +26,10 @@ BYTE, SHORT, LONG = 1, 3, 4
 ORIENTATION, EXIF, GPS, INTEROP = 274, 34665, 34853, 40965
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 SUB_IFDS = 330
+XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG = 700, 33723, 34377
+COLOUR_SPACE, INTEROP_INDEX = 0xA001, 1  # in the Exif and in the Interop directory
+SRGB, ADOBE_RGB = 1, 2  # of COLOUR_SPACE
+SRGB_INDEX, ADOBE_INDEX = b"R98\0", b"R03\0"  # of INTEROP_INDEX
 # Tags of IFD0 that describe how pixels are stored: they would be wrong in the next file. (The Exif directory has none.)
 STORAGE = frozenset(
     (
@@ -42,6 +46,8 @@ SWAPPED = (
 SUBJECT = (0x9214, 0xA214)  # a point of the picture as it was stored: x, y, and perhaps width and height
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations
 THUMBNAIL, THUMBNAIL_BYTES = (513, 273), (514, 279)
+GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)  # which place of a map a pixel is
+PLACE = (GPS, XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG, *GEOTIFF)  # what tells the place, or may repeat it
 
 Range = tuple[int, int]  # begin, end
 
@@ -173,6 +179,41 @@ def make_upright(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes 
     return PREFIX + bytes(patch.data) if has_other_tags else None
 
 
+def without_place(exif: bytes) -> bytes | None:
+    """EXIF without the place where the picture was taken; None if nothing else is left.
+
+    The GPS directory goes with all its values, whose bytes become zeros, or go too where they are the last ones. So do
+    the tags of GeoTIFF; and XMP, IPTC and Photoshop's resources, which may repeat the place. Maker's notes stay: only
+    makers can read them.
+
+    Raises ExifError where the place can't be taken out: it shares bytes with other tags, or can't be read.
+    """
+    patch = _Patch(strip_prefix(exif))
+    has_other_tags = patch.remove_place()
+    return PREFIX + bytes(patch.data) if has_other_tags else None
+
+
+def has_other_colours(exif: bytes) -> bool:
+    """Whether EXIF says that the colours are those of Adobe RGB. Cameras write that instead of an ICC profile."""
+    try:
+        patch = _Patch(strip_prefix(exif))
+    except ExifError:
+        return False
+    spaces = [patch.structure.number(entry) for entry in patch.entries if entry.tag == COLOUR_SPACE]
+    return ADOBE_RGB in spaces or any(patch.value(entry) == ADOBE_INDEX for entry in patch.interop_indices)
+
+
+def mark_srgb(exif: bytes) -> bytes:
+    """EXIF that says, where it names the colour space, that it is sRGB. Raises ExifError."""
+    patch = _Patch(strip_prefix(exif))
+    for entry in patch.entries:
+        if entry.tag == COLOUR_SPACE:
+            patch.pack("HIHH", entry.at + 2, SHORT, 1, SRGB, 0)
+    for entry in patch.interop_indices:
+        patch.data[entry.begin : entry.end] = SRGB_INDEX
+    return PREFIX + bytes(patch.data)
+
+
 class _Patch:
     """A block that is changed in place."""
 
@@ -184,9 +225,9 @@ class _Patch:
         self.main = self.structure.directory(self.structure.first)
         exif = self.structure.below(self.main, EXIF)
         gps = self.structure.below(self.main, GPS)
-        interop = self.structure.below(exif, INTEROP) if exif else None
+        self.interop = self.structure.below(exif, INTEROP) if exif else None
         self.directories = [self.main]
-        for directory in (exif, gps, interop):
+        for directory in (exif, gps, self.interop):
             if directory and self._is_apart(directory):
                 self.directories.append(directory)
 
@@ -199,6 +240,15 @@ class _Patch:
         """The entries of all directories."""
         for directory in self.directories:
             yield from directory.entries
+
+    @property
+    def interop_indices(self) -> list[Entry]:
+        """The entries that name the colour space by a code of four bytes."""
+        entries = self.interop.entries if self.interop else []
+        return [entry for entry in entries if entry.tag == INTEROP_INDEX and entry.end - entry.begin == 4]
+
+    def value(self, entry: Entry) -> bytes:
+        return bytes(self.data[entry.begin : entry.end])
 
     def pack(self, format: str, at: int, *values: int) -> None:
         struct.pack_into(self.structure.order + format, self.data, at, *values)
@@ -234,12 +284,53 @@ class _Patch:
 
     def remove_storage(self) -> bool:
         """Removes tags that describe how pixels are stored from IFD0. Returns whether it has others."""
-        begin, room = self.main.begin + 2, self.main.end - self.main.begin - 2
-        kept = [bytes(self.data[e.at : e.at + 12]) for e in self.main.entries if e.tag not in STORAGE]
+        return self._remove_tags(self.main, STORAGE)
+
+    def _remove_tags(self, directory: Directory, tags: Collection[int]) -> bool:
+        """Removes tags from a directory, but not what they point to. Returns whether it has others."""
+        begin, room = directory.begin + 2, directory.end - directory.begin - 2
+        kept = [bytes(self.data[e.at : e.at + 12]) for e in directory.entries if e.tag not in tags]
         self.data[begin : begin + room] = bytes(room)  # no next directory, either
         self.data[begin : begin + 12 * len(kept)] = b"".join(kept)
-        self.pack("H", self.main.begin, len(kept))
+        self.pack("H", directory.begin, len(kept))
         return bool(kept)
+
+    def remove_place(self) -> bool:
+        """Removes what tells the place, with its bytes. Returns whether IFD0 has other tags. Raises ExifError."""
+        entries = [entry for entry in self.entries if entry.tag in PLACE]
+        outside = [entry for entry in entries if entry.end - entry.begin > 4]  # others have their values in themselves
+        erased = [(entry.begin, min(entry.end, len(self.data))) for entry in outside]
+        if gps := self._gps_directory(entries):
+            erased += self._ranges([gps])
+        kept = [self._remove_tags(directory, PLACE) for directory in self.directories]
+        if not kept[0]:
+            return False
+        rest = _Patch(bytes(self.data))
+        self._erase(erased, merge_ranges([(0, 8), *self._ranges(rest.directories)]))
+        return True
+
+    def _gps_directory(self, entries: Iterable[Entry]) -> Directory | None:
+        """The one that entries point to. Raises ExifError if it can't be read, or if others have a part in it."""
+        offsets = {self.structure.number(entry) for entry in entries if entry.tag == GPS}
+        offsets.discard(0)  # some writers leave an entry that points nowhere
+        if not offsets:
+            return None
+        if len(offsets) > 1:  # each of which may be long: to read them could take for ever
+            raise ExifError("it has several GPS directories")
+        gps = self.structure.directory(offsets.pop() or 0)
+        others = [other for other in self.directories if other.begin != gps.begin]
+        if not all(gps.end <= other.begin or other.end <= gps.begin for other in others):
+            raise ExifError("its GPS directory overlaps another")
+        return gps
+
+    def _erase(self, erased: Iterable[Range], kept: list[Range]) -> None:
+        """Zeros bytes, and cuts off zeros at the end of the block. Raises ExifError where bytes are kept, too."""
+        for begin, end in merge_ranges(each for each in erased if each[0] < each[1]):
+            if overlaps(kept, begin, end):
+                raise ExifError("its place shares bytes with other tags")
+            self.data[begin:end] = bytes(end - begin)
+        last = max(end for _, end in kept)
+        self.data[last:] = self.data[last:].rstrip(b"\0")
 
     def remove_thumbnail(self) -> None:
         """Zeros its bytes, and cuts them off at the end of the block."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ...format.fields import MAX_METADATA
-from ...util.notes import OnNote
+from ...util.notes import OnNote, ignore_note
 from . import exif, tiff, xmp
 from .exif import QUARTER_TURNS, ExifError
 from .pieces import DAMAGED_ICC, EXIF, ICC, IPTC, IPTC_RESOURCE, MORE_PICTURES, PHOTOSHOP, XMP, Piece
@@ -29,6 +29,7 @@ from .record import (
     texts_of,
 )
 from .scan import RAW_PROFILE, TIFF_SIGNATURES, pieces, raw_profile
+from .strip import concerns_look, stripped
 from .xmp import GAIN_MAP_NAME
 
 FIELDS = {name: field for field, name in NAMES.items()}
@@ -93,35 +94,42 @@ def attached_file(image: Any) -> bytes | None:
     return bytes(data)
 
 
-def gather(image: ImageInfo, *, foreign_profile: bool = False) -> ImageMetadata:
+def gather(image: ImageInfo, *, foreign_profile: bool = False, strip: str | None = None) -> ImageMetadata:
     """The metadata of an image that a .hpcm file keeps, with notes of what it doesn't.
 
     Args:
         foreign_profile: the ICC profile is of the colours that the pixels are converted from, so it isn't kept.
+        strip: what is left out; see strip.py. Of "all" notes tell only where the picture looks different for it.
     """
     notes: list[str] = []
+    note_loss = ignore_note if strip == "all" else notes.append
     inventory = _Inventory(image)
     profile = inventory.block("icc")
-    block, tiff_names = _exif_block(inventory, notes.append)
+    block, tiff_names = _exif_block(inventory, note_loss)
     packet = xmp.to_utf8(inventory.block("xmp") or b"")
     orientation = _orientation(image, block, packet)
     to_apply = 1 if image.tiff_file is not None else orientation  # Pillow turns a TIFF when it decodes
     clean_xmp = xmp.remove_outdated(packet, orientation)
     metadata = Metadata(
         icc=None if foreign_profile else profile,
-        exif=_upright_exif(block, orientation, exif.upright_size(image.size, to_apply), notes.append),
+        exif=_upright_exif(block, orientation, exif.upright_size(image.size, to_apply), note_loss),
         xmp=clean_xmp.data or None,
         comments=_comments(inventory),
         **_fixed_length_fields(inventory, orientation),
     )
-    notes += clean_xmp.notes
+    for note in clean_xmp.notes:
+        note_loss(note)
+    everything = metadata.present
+    metadata = stripped(metadata, strip, notes.append)
+    left_out = {NAMES[field] for field in everything if field not in metadata.present}
     metadata, too_large = _drop_too_large(metadata, notes.append)
 
     names = [*inventory.names, *tiff_names, *clean_xmp.lost]
     if foreign_profile and profile:
         names.append(ICC)
-    with_own_note = {EXIF, *too_large, *image.removed}  # if they need one
-    notes += _loss_notes(inventory, metadata, [name for name in names if name not in with_own_note])
+    with_own_note = {EXIF, *too_large, *left_out, *image.removed}  # if they need one
+    names = [name for name in names if name not in with_own_note]
+    notes += _loss_notes(inventory, metadata, names, only_look=strip == "all")
     return ImageMetadata(metadata, to_apply, notes)
 
 
@@ -283,11 +291,12 @@ def _drop_too_large(metadata: Metadata, on_note: OnNote) -> tuple[Metadata, list
 # ---- what isn't kept ------------------------------------------------------------------------------------------------
 
 
-def _loss_notes(inventory: _Inventory, metadata: Metadata, names: list[str]) -> list[str]:
+def _loss_notes(inventory: _Inventory, metadata: Metadata, names: list[str], *, only_look: bool = False) -> list[str]:
     """A note of those names that aren't kept or are repeated, and one if there may be more than is known."""
     image, notes = inventory.image, []
     lost = _lost_names(names, metadata, image.frames)
     lost += [f"second {name}" for name in _repeated_names(inventory.pieces) if name not in image.removed]
+    lost = [name for name in lost if concerns_look(name) or not only_look]
     if lost:
         notes.append(f"the picture's {listing(lost)} {'is' if len(lost) == 1 else 'are'} not kept")
     if inventory.is_incomplete:

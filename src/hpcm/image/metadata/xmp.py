@@ -18,6 +18,8 @@ TIFF, EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 GAIN_MAP, APPLE_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/"
 CAMERA, CONTAINER = "http://ns.google.com/photos/1.0/camera/", "http://ns.google.com/photos/1.0/container/"
 NOTE = "http://ns.adobe.com/xmp/note/"
+PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+IPTC_CORE, IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 USUAL_PREFIXES = {  # prefixes that some writers don't declare
     "tiff": TIFF,
     "exif": EXIF,
@@ -27,9 +29,21 @@ USUAL_PREFIXES = {  # prefixes that some writers don't declare
     "Container": CONTAINER,
     "GContainer": CONTAINER,
     "xmpNote": NOTE,
+    "photoshop": PHOTOSHOP,
+    "Iptc4xmpCore": IPTC_CORE,
+    "Iptc4xmpExt": IPTC_EXTENSION,
 }
 ORIENTATION, DIRECTORY, EXTENDED = (TIFF, "Orientation"), (CONTAINER, "Directory"), (NOTE, "HasExtendedXMP")
 SIZES = {(TIFF, "ImageWidth"), (TIFF, "ImageLength"), (EXIF, "PixelXDimension"), (EXIF, "PixelYDimension")}
+PLACES = {  # where the picture was taken, or what it shows; the creator's address isn't among them
+    *((PHOTOSHOP, name) for name in ("City", "State", "Country")),
+    *((IPTC_CORE, name) for name in ("Location", "CountryCode")),
+    *((IPTC_EXTENSION, name) for name in ("LocationShown", "LocationCreated")),
+}
+COORDINATES = re.compile(
+    "^gps|latitude|long?t?itude|altitude", re.IGNORECASE
+)  # in names of any namespace, as of drones
+COLOURS = {(EXIF, "ColorSpace"), (PHOTOSHOP, "ICCProfile")}
 ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
 ENCODING_DECLARATION = re.compile(r"""(<\?xml[^>]*?)\s+encoding\s*=\s*("[^"]*"|'[^']*')""")
 ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
@@ -96,6 +110,23 @@ def remove_outdated(data: bytes, orientation: int) -> CleanXMP:
         return CleanXMP(data, notes=_unreadable_notes(data, orientation, error))
     lost = [name for item in outdated for name in announced_names(item)]
     return CleanXMP(_cut(data, outdated), list(dict.fromkeys(lost)))
+
+
+def without_place(data: bytes) -> bytes:
+    """Without properties that tell the place. Raises XMPError."""
+    return _cut(data, find_properties(data, _is_place))
+
+
+def without_colours(data: bytes) -> bytes:
+    """Without properties that name the colour space; as it is where it can't be read."""
+    try:
+        return _cut(data, find_properties(data, lambda *name: name in COLOURS))
+    except XMPError:
+        return data
+
+
+def _is_place(namespace: str, name: str) -> bool:
+    return (namespace, name) in PLACES or COORDINATES.search(name) is not None
 
 
 def _is_outdated(namespace: str, name: str, orientation: int) -> bool:

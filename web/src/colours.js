@@ -1,0 +1,30 @@
+/**
+ * The picture of a file with the colours that it describes. Browsers heed a PNG's ICC profile, so the decoded picture is
+ * made one where there is something to heed:
+ *
+ *     RGBA and the file's profile --> PNG --> ImageBitmap
+ */
+import { unpackHead } from "./container.js";
+import { encodePng, profileChunk } from "./png.js";
+
+const CHUNKS = { c: "cICP", g: "gAMA", h: "cHRM", s: "sRGB" }; // types of a file's chunks: those of PNG with the same data
+
+/**
+ * What `decode`, its `onpart` or `thumbnail` gave, to be drawn on a canvas: with the colours that the file describes.
+ * @param {{data: Uint8ClampedArray, width: number, height: number}} picture RGBA
+ * @param {Uint8Array} file that it was decoded from; its beginning is enough
+ * @returns {Promise<ImageBitmap>}
+ */
+export async function bitmapOf(picture, file) {
+  const { icc, ancillary, colour } = unpackHead(file);
+  const chunks = ancillary.filter(([kind]) => CHUNKS[kind]).map(([kind, data]) => [CHUNKS[kind], data]);
+  if (icc) chunks.push(await profileChunk(icc));
+  const plain = new ImageData(picture.data, picture.width, picture.height);
+  if (!chunks.length) return createImageBitmap(plain);
+  const png = await encodePng(picture, colour === "grey", chunks);
+  try {
+    return await createImageBitmap(new Blob([png], { type: "image/png" }));
+  } catch {
+    return createImageBitmap(plain); // the browser can't read what describes the colours
+  }
+}
