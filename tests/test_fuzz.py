@@ -33,6 +33,6 @@ def test_a_little_at_random(number, data):
 
 def test_a_target_can_fail(monkeypatch):
     """An error that isn't hpcm's own comes through."""
-    monkeypatch.setattr(targets, "open_picture", lambda data, **_: data.nonsense)
+    monkeypatch.setattr(targets, "read_picture", lambda data, **_: data.nonsense)
     with pytest.raises(AttributeError, match="nonsense"):
         targets.run(bytes([4]) + bytes(40))

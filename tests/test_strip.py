@@ -18,8 +18,7 @@ from hpcm.image.metadata import xmp as xmp_
 from hpcm.image.metadata.exif import ExifError, make_upright
 from hpcm.image.metadata.record import Metadata
 from hpcm.image.metadata.strip import stripped
-from hpcm.image.picture import from_image
-from hpcm.image.read import open_picture
+from hpcm.image.read import read_picture
 from hpcm.util.notes import ignore_note
 from pictures import directory, encoded, exif, gif, jp2, jpeg, png, png_chunk, tags_of, tiff
 from profiles import rgb_profile
@@ -116,7 +115,7 @@ def test_the_place_alone(format, compressed):
     assert all(text in file for text in (*KEPT, NOTE, b"Maker", rgb_profile()))
     if format in ("JPEG", "PNG"):
         assert b"kept4" in file
-    before, after = from_image(open_picture(data)), from_image(open_picture(data), strip="gps")
+    before, after = read_picture(data), read_picture(data, strip="gps")
     assert {*after.present} == {*before.present}
     assert tags_of(after.exif) == {(271,): (2, 6, b"Maker\0"), (34665, 0x927C): (7, len(NOTE), NOTE)}
     assert after.notes == before.notes
@@ -127,11 +126,11 @@ def test_all(format, compressed):
     data = with_everything(format)
     file = compressed(data, strip="all")
     assert not any(text in file for text in (*PLACES, *KEPT, NOTE, b"Maker", b"kept4", *coordinates()))
-    picture = from_image(open_picture(data), strip="all")
+    picture = read_picture(data, strip="all")
     assert {*picture.present} == {"icc", "cicp"} if format == "PNG" else {"icc"}
     assert picture.icc == rgb_profile()
     assert picture.notes == ()  # what was to go needs no note
-    assert np.array_equal(picture.pixels, from_image(open_picture(data)).pixels)
+    assert np.array_equal(picture.pixels, read_picture(data).pixels)
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -159,30 +158,30 @@ def test_comments(data, compressed):
     assert (b"secret" in compressed(data)) == (b"secret" in data)
     assert b"secret" in compressed(data, strip="gps") or b"secret" not in data
     assert b"secret" not in compressed(data, strip="all")
-    assert from_image(open_picture(data), strip="all").comments is None
+    assert read_picture(data, strip="all").comments is None
 
 
 def test_the_orientation_is_applied_before_it_goes():
     data = encoded("JPEG", exif=exif([(274, 3, struct.pack("<H", 6))]))
-    picture = from_image(open_picture(data), strip="all")
+    picture = read_picture(data, strip="all")
     assert picture.exif is None
-    assert np.array_equal(picture.pixels, from_image(open_picture(data)).pixels)
+    assert np.array_equal(picture.pixels, read_picture(data).pixels)
 
 
 def test_notes_of_all_tell_what_looks_different():
     """A damaged profile is missed; a time and a Photoshop resource aren't."""
     data = png((b"tIME", bytes(7)), (b"iCCP", b"name\0\0damaged"), (b"caBX", b"credentials"))
-    assert from_image(open_picture(data), strip="all").notes == ("the picture's damaged ICC profile is not kept",)
-    (note,) = from_image(open_picture(data)).notes
+    assert read_picture(data, strip="all").notes == ("the picture's damaged ICC profile is not kept",)
+    (note,) = read_picture(data).notes
     assert "time of change" in note
     assert "content credentials" in note
 
 
 def test_pixels_that_are_no_squares_stay_so():
-    assert from_image(open_picture(png((b"pHYs", struct.pack(">IIB", 4000, 2000, 1)))), strip="all").density == (
+    assert read_picture(png((b"pHYs", struct.pack(">IIB", 4000, 2000, 1))), strip="all").density == (
         struct.pack(">IIB", 2, 1, 0)
     )
-    assert from_image(open_picture(png((b"pHYs", struct.pack(">IIB", 4000, 4000, 1)))), strip="all").density is None
+    assert read_picture(png((b"pHYs", struct.pack(">IIB", 4000, 4000, 1))), strip="all").density is None
 
 
 # ---- EXIF and XMP ----------------------------------------------------------------------------------------------------
@@ -240,7 +239,7 @@ def test_forged_exif_takes_no_time():
 
 def test_geotiff():
     data = tiff((271, 2, b"Maker\0"), (33922, 12, struct.pack("<6d", *range(6))), (34737, 2, b"Paris / Lambert\0"))
-    assert tags_of(from_image(open_picture(data), strip="gps").exif) == {(271,): (2, 6, b"Maker\0")}
+    assert tags_of(read_picture(data, strip="gps").exif) == {(271,): (2, 6, b"Maker\0")}
 
 
 def test_a_pointer_to_nowhere():
@@ -268,18 +267,18 @@ def test_xmp():
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
 def test_xmp_in_utf_16(encoding):
     packet = RDF.encode(encoding)
-    picture = from_image(open_picture(encoded("JPEG", xmp=packet)), strip="gps")
+    picture = read_picture(encoded("JPEG", xmp=packet), strip="gps")
     assert not any(place in picture.xmp for place in PLACES)
     assert all(kept in picture.xmp for kept in KEPT)
 
 
 def test_xmp_that_cant_be_read():
     data = encoded("JPEG", xmp=b"<not closed GPSLatitude='48'>")
-    picture = from_image(open_picture(data), strip="gps")
+    picture = read_picture(data, strip="gps")
     assert picture.xmp is None
     (note,) = picture.notes
     assert note.startswith("the picture's XMP is not kept, because it can't be read and may tell the place")
-    assert from_image(open_picture(data)).xmp is not None
+    assert read_picture(data).xmp is not None
 
 
 # ---- ways to it ------------------------------------------------------------------------------------------------------
@@ -295,9 +294,9 @@ def test_decompress(folder, compressed, suffix):
     assert has_place(out.read_bytes())
     assert cli.main([*command, "--strip", "gps"]) == 0
     assert not has_place(out.read_bytes())
-    assert from_image(open_picture(out.read_bytes())).exif is not None
+    assert read_picture(out.read_bytes()).exif is not None
     assert cli.main([*command, "--strip"]) == 0
-    picture = from_image(open_picture(out.read_bytes()))
+    picture = read_picture(out.read_bytes())
     assert {*picture.present} <= {"icc", "density"}  # the latter: what JFIF must have
     assert not any(text in out.read_bytes() for text in (NOTE, *KEPT))
 

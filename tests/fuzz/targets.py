@@ -26,8 +26,8 @@ from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part
-from hpcm.image.picture import from_image, pack_alpha
-from hpcm.image.read import open_picture
+from hpcm.image.picture import pack_alpha
+from hpcm.image.read import read_picture
 from hpcm.image.write import save_picture
 from hpcm.model.tables import Tables
 from hpcm.util.notes import ignore_note
@@ -111,18 +111,19 @@ def picture(data: bytes) -> None:
         how = take.number(4)
         if how == 1:
             left, top = take.number(made.width), take.number(made.height)
-            image = model.decompress(given, box=(left, top, left + 1, made.height), max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, box=(left, top, left + 1, made.height), max_pixels=MAX_PIXELS)
         elif how == 2:
-            image = model.decompress(given, draft=(1 + take.number(made.width), 1), max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, draft=(1 + take.number(made.width), 1), max_pixels=MAX_PIXELS)
         elif how == 3:
-            image = model.preview(replace(given, tiles=tuple(t[:1] for t in tiles)), max_pixels=MAX_PIXELS)
+            cut = replace(given, tiles=tuple(t[:1] for t in tiles))
+            decoded = model.decompress_picture(cut, partial=True, max_pixels=MAX_PIXELS)
         else:
-            image = model.decompress(given, max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, max_pixels=MAX_PIXELS)
     except HPCMError:
         return
     for suffix in (".png", ".jpg", ".tif", ".webp"):
         try:
-            open_picture(save_picture(image, suffix, on_note=ignore_note), on_note=ignore_note)
+            read_picture(save_picture(decoded, suffix, on_note=ignore_note))
         except PictureError:
             continue
 
@@ -288,7 +289,7 @@ def source(data: bytes) -> None:
             options = {name: found for name in ("exif", "xmp", "icc_profile") if (found := take.maybe(300))}
             image.save(out, "JPEG", **options, comment=take.some(50))
             file = out.getvalue()
-        found = from_image(open_picture(file, on_note=ignore_note))
+        found = read_picture(file)
         if found.alpha is not None:
             pack_alpha(found.alpha)
     except PictureError:

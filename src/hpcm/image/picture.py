@@ -53,7 +53,7 @@ class Picture(Metadata, Planes):
     """Samples and what belongs to them.
 
     `notes` are lines about what was converted, or isn't kept, of the image that it was made of; `file_size` are the
-    bytes of that image's file, if they are known.
+    bytes of the file, if it was read from one.
     """
 
     notes: tuple[str, ...] = ()
@@ -111,8 +111,7 @@ def taken_apart(
     notes += image_metadata.notes
     planes, metadata = _planes_of(samples, image_metadata.metadata, icc, notes.append)
     planes = upright(planes, image_metadata.orientation)
-    file_size = None if file is None else len(file)
-    return replace(picture_of_planes(planes, metadata), notes=tuple(notes), file_size=file_size)
+    return replace(picture_of_planes(planes, metadata), notes=tuple(notes))
 
 
 def picture_of_planes(planes: Planes, metadata: Metadata | None = None) -> Picture:

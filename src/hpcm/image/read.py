@@ -126,7 +126,7 @@ def read_picture(
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise PictureError(f"the picture is damaged: {error}") from error
-    return replace(picture, notes=(*notes, *picture.notes))
+    return replace(picture, notes=(*notes, *picture.notes), file_size=len(data))
 
 
 def _opened(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
