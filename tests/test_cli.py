@@ -26,9 +26,10 @@ from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
 from hpcm.codec.info import quality_of
 from hpcm.defaults import MAX_QUALITY
-from hpcm.errors import WeightsError
+from hpcm.errors import PictureError, WeightsError
 from hpcm.format import fields
 from hpcm.format.container import pack, unpack
+from hpcm.image import read as reading
 from hpcm.image import write as saving
 from hpcm.model import find as weights
 from hpcm.nn.exact.make_exact import make_exact
@@ -125,8 +126,6 @@ def test_there_and_back(run, at, material, capsys):
         ("--psnr", 7.5, "psnr"),
         ("--tile", 256, "tile"),
         ("--effort", 3, "effort"),
-        ("--strip", "gps", "strip"),
-        ("--icc", "srgb", "icc"),
     ],
 )
 def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
@@ -139,8 +138,21 @@ def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     monkeypatch.setattr(codec.Codec, "compress", compress)
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
     expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
-    expected |= {"effort": 0, "strip": None, "icc": None, "on_progress": None}
+    expected |= {"effort": 0, "on_progress": None}
     assert asked == [expected | {argument: value}]
+
+
+@pytest.mark.parametrize(("option", "value", "argument"), [("--strip", "gps", "strip"), ("--icc", "srgb", "icc")])
+def test_options_of_appearance_reach_the_reader(run, at, monkeypatch, option, value, argument):
+    asked = []
+
+    def read_picture(data, **how):
+        asked.append(how)
+        raise PictureError("no more is needed")
+
+    monkeypatch.setattr(reading, "read_picture", read_picture)
+    assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 1
+    assert asked == [{"strip": None, "icc": None} | {argument: value}]
 
 
 def test_model_by_path_and_for_a_file_that_names_another(run, at, material, capsys, tiny):

@@ -12,10 +12,12 @@ from PIL import Image
 import hpcm
 from hpcm.cli.commands import parser
 from hpcm.defaults import ARCHITECTURES
+from hpcm.image.planes import Samples
 
 PUBLIC = [
     "compress",
     "decompress",
+    "decompress_array",
     "preview",
     "load",
     "models",
@@ -50,10 +52,12 @@ def test_names_resolve(name):
 CALLS = {  # function: its arguments by place, some by name, and the type of its result
     "compress": (["image"], ["quality", "model"], bytes),
     "decompress": (["data"], ["model"], Image.Image),
+    "decompress_array": (["data"], ["model"], Samples),
     "preview": (["data"], ["model"], Image.Image),
     "load": (["name_or_path", "device"], ["engine", "threads", "max_pixels"], hpcm.Codec),
     "Codec.compress": (["self", "image"], ["quality", "bpp", "psnr", "tile", "progressive", "effort"], bytes),
     "Codec.decompress": (["self", "data"], ["box", "draft", "scale", "max_pixels"], Image.Image),
+    "Codec.decompress_array": (["self", "data"], ["bit_depth"], Samples),
     "Codec.preview": (["self", "data"], ["box", "draft", "max_pixels"], Image.Image),
     "HPCM.__init__": (["self", "config"], [], None),
     "HPCM.forward": (["self", "x", "level"], [], dict[str, torch.Tensor | dict[str, torch.Tensor]]),
