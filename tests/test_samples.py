@@ -22,6 +22,7 @@ import hpcm
 import hpcm.pillow
 from hpcm.codec.pixels import reduced
 from hpcm.errors import PictureError
+from hpcm.image import deep
 from hpcm.image.picture import from_image, to_image
 from hpcm.image.planes import fitting
 from hpcm.image.read import read_picture
@@ -166,6 +167,16 @@ def jpeg2000(samples: np.ndarray, bits: int, signed: bool = False) -> bytes:
     assert data[42] == 15
     data[42] = bits - 1 | (128 if signed else 0)
     return bytes(data)
+
+
+def heic(samples: np.ndarray, bits: int) -> bytes:
+    """By libheif, without subsampling; x265 isn't lossless."""
+    import pillow_heif
+
+    file, shifted = io.BytesIO(), samples >> (16 - bits) << (16 - bits)
+    heif = pillow_heif.from_bytes(mode="RGB;16", size=samples.shape[1::-1], data=shifted.tobytes())
+    heif.save(file, quality=100, chroma=444)
+    return file.getvalue()
 
 
 def without_adobe(data: bytes) -> bytes:
@@ -377,6 +388,8 @@ def colours_of_16_bits() -> list[Case]:
         Case("PPM to 1023", pnm(b"P6", rgb >> 6, 1023), rgb >> 6, bits=10),
         Case("PPM to 1000", pnm(b"P6", rgb // 66, 1000), rgb // 66 * 65.535, within=0.51, bits=16),
     ]
+    if find_spec("pillow_heif"):
+        cases += [Case("HEIC of 10 bits", heic(ten, 10), rgb >> 6, within=40, bits=10)]
     if find_spec("imagecodecs"):
         cases.append(Case("AVIF", AVIF_OF_10_BITS, np.full((16, 16, 3), (100, 400, 800)), within=8, bits=10))
     for order in "<>":
@@ -611,8 +624,24 @@ def test_an_image_that_pillow_has_opened(row, case):
 
 def test_every_format_that_is_looked_up_has_a_file():
     formats = {Image.open(io.BytesIO(case.data)).format for _, case in CASES if opens(case.data)}
-    assert formats == {*READERS}
+    assert formats | {"HEIF"} == {*READERS}
     assert {*RAW_MODES} <= {*READERS}
+
+
+def test_packages_that_are_not_there(monkeypatch):
+    """AVIF is read as Pillow reads it, HEIC isn't; both with advice."""
+    monkeypatch.setattr(deep, "find_spec", lambda name: None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    picture = read_picture(AVIF_OF_10_BITS)
+    assert picture.bit_depth == 8
+    assert picture.notes == (
+        "the picture has 10 bits a sample, and 8 are kept; all are with: pip install 'hpcm-codec[photos]'",
+    )
+    with pytest.raises(
+        PictureError, match=r"it is a HEIC, which isn't read without: pip install 'hpcm-codec\[photos\]'"
+    ):
+        read_picture(b"\0\0\0\x18ftypheic" + bytes(100))
 
 
 def test_samples_that_are_in_no_table(monkeypatch):

@@ -8,7 +8,22 @@ They stand below everything else and import nothing, so that `hpcm --help` needs
 SUFFIX = ".hpcm"
 MIME_TYPE = "image/x-hpcm"
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".tif", ".tiff"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".avif",
+        ".avifs",
+        ".heic",
+        ".heif",
+        ".tif",
+        ".tiff",
+    }
     | {".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
     | {".tga", ".pcx", ".pcd", ".qoi", ".ras", ".sgi"}
 )  # that are looked for in folders, archives and buckets; a file that is named may have any

@@ -16,6 +16,7 @@ from ..errors import PictureError, TooLargeError
 from ..format.container import is_hpcm
 from ..format.fields import MAX_ENCODED, check_size
 from ..util.notes import OnNote
+from . import deep
 from .metadata.gather import attach
 from .picture import Picture, adjusted, from_image, picture_of_planes, taken_apart
 from .planes import peak_of, split
@@ -134,6 +135,10 @@ def _opened(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
+        if deep.HEIC.match(data) and formats is None and "HEIF" not in Image.OPEN:
+            if deep.open_heif():
+                return _opened(data, formats)
+            raise PictureError(f"it is a HEIC, which isn't read without: {deep.INSTALL}") from None
         accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
         raise PictureError(f"it is no picture {accepted}") from None
 

@@ -27,6 +27,7 @@ from ..errors import PictureError
 from ..util.notes import OnNote
 from . import deep
 from .metadata.boxes import walk
+from .metadata.gather import attached_file
 from .metadata.scan import significant_bits
 from .planes import Planes, peak_of, split, with_depth
 
@@ -469,6 +470,15 @@ def _av1_depth(data: bytes) -> int:
     return 12 if flags & AV1_TWELVE_BIT else 10
 
 
+def _heif(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
+    """By pillow_heif, which has turned it upright."""
+    data, bits = attached_file(image), image.info.get("bit_depth", 8)
+    image.load()
+    if bits > 8 and data is not None:
+        return split(deep.heif(data, bits), bits)
+    return image
+
+
 def _load(image: Image.Image, on_note: OnNote) -> Image.Image:
     image.load()
     return image
@@ -560,6 +570,7 @@ READERS: dict[str, Callable[[Image.Image, OnNote], Image.Image | Planes]] = {
     "PPM": _ppm,
     "JPEG2000": _jpeg2000,
     "AVIF": _avif,
+    "HEIF": _heif,
     "GIF": _load,  # 8 bits, and nothing else
     "WEBP": _load,
 }

@@ -29,8 +29,9 @@ PROPERTY_NAMES = {
     b"clli": "HDR light levels (clli)",
     b"mdcv": "HDR mastering display (mdcv)",
     b"amve": "viewing light (amve)",
-    b"clap": "crop (clap)",  # the decoder gives the whole picture
+    b"clap": "crop (clap)",
 }
+AVIF_BRANDS = (b"avif", b"avis")  # of a file as a whole
 PROPERTY_STRUCTURE = (b"ispe", b"pixi", b"av1C", b"hvcC", b"lsel", b"a1op", b"a1lx", b"auxC", b"irot", b"imir")
 SRGB = (1, 13)  # primaries, transfer: what a picture without a profile is taken for
 UNKNOWN_COLOUR = 2  # as primaries or as transfer
@@ -144,6 +145,8 @@ def property_pieces(data: bytes, box: Box) -> Iterator[Piece]:
         yield from pixel_aspect(height, width)
     elif kind == b"colr":
         yield from colour_pieces(data, begin, end)
+    elif kind == b"clap" and data[8:12] not in AVIF_BRANDS:
+        pass  # libheif crops; Pillow's libavif gives the whole picture
     elif kind not in PROPERTY_STRUCTURE:
         yield Piece(PROPERTY_NAMES.get(kind, f"property {printable(kind)}"))
 
