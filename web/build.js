@@ -20,6 +20,7 @@ const PAGE = join(HERE, "page");
 const CORE = join(HERE, "../build/wasm");
 const WASM = ["hpcm.wasm", "hpcm-threads.wasm"];
 const MOST_BYTES = 400_000; // of the page without samples
+const LICENSES = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
 
 const MODULE = join(HERE, "src/index.js");
 /** The module stays a file of its own where the page or the element imports it. */
@@ -34,7 +35,7 @@ const apart = {
 };
 
 /** What all bundles share. */
-function shared(out, define) {
+export function shared(out, define) {
   const options = { bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none", define };
   return { ...options, outdir: out, logLevel: "warning" };
 }
@@ -43,7 +44,7 @@ function shared(out, define) {
  * What the sources are told: their version, and what the .wasm files' SHA-256 must be.
  * @param {string} [mark] makes another version of the same sources
  */
-async function constants(mark = "") {
+export async function constants(mark = "") {
   const wasm = {};
   for (const name of WASM) wasm[name] = sha256(await readFile(join(CORE, name)));
   const hash = createHash("sha256").update(JSON.stringify(wasm)).update(mark);
@@ -71,11 +72,10 @@ export async function build(out = join(HERE, "dist"), mark = "") {
 }
 
 /** What those ask for whose code is in here. */
-async function licenses() {
-  const files = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
-  const read = ([name, file]) => readFile(join(HERE, "node_modules", name, file), "utf8");
-  const texts = await Promise.all(Object.entries(files).map(read));
-  return Object.keys(files).map((name, i) => `${name}\n\n${texts[i]}`).join("\n\n");
+export async function licenses(names = Object.keys(LICENSES)) {
+  const read = (name) => readFile(join(HERE, "node_modules", name, LICENSES[name]), "utf8");
+  const texts = await Promise.all(names.map(read));
+  return names.map((name, i) => `${name}\n\n${texts[i]}`).join("\n\n");
 }
 
 /** What the service worker keeps: each file as `integrity` of a request asks for it. */
@@ -95,7 +95,7 @@ async function bundles(out, define) {
 }
 
 /** The bytes of a folder's files, by their paths from `base` on. */
-async function sizes(folder, base = folder) {
+export async function sizes(folder, base = folder) {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name)).sort();
   const found = files.map(async (file) => [relative(base, file).replaceAll("\\", "/"), (await stat(file)).size]);

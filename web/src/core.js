@@ -281,7 +281,7 @@ function check(status, message = "", model = "the model") {
   throw new HpcmError("usage", `an argument is refused (status ${status})`);
 }
 
-const noMemory = () => new HpcmError("memory", "the browser has too little memory for this picture");
+const noMemory = () => new HpcmError("memory", "there is too little memory for this picture");
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
 /** hpcm_array of each tensor, 48 bytes. */

@@ -9,7 +9,7 @@
  *     network     a file can't be fetched, or isn't what it should be
  *     version     the page, its worker and hpcm.wasm are of different releases: the page must be loaded again
  *     unsupported the browser lacks what the codec needs
- *     memory      the browser has too little memory
+ *     memory      there is too little memory
  *     lost        the worker ended; the next call starts another
  *     picture     the picture can't be read
  *     usage       an argument is out of its range

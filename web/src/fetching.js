@@ -1,4 +1,5 @@
 /** What comes over the network, and is checked before it is used. */
+import { request } from "#inside";
 import { HpcmError, checkAborted } from "./errors.js";
 
 /** In hexadecimal digits. */
@@ -22,7 +23,7 @@ async function computed(data) {
  */
 export async function fetched(url, { told = () => {}, most = Infinity, cache, signal } = {}) {
   try {
-    const response = await fetch(url, { cache, signal });
+    const response = await request(url, { cache, signal });
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const pieces = [];
     let size = 0;
@@ -36,7 +37,7 @@ export async function fetched(url, { told = () => {}, most = Infinity, cache, si
   } catch (error) {
     checkAborted(signal);
     if (error instanceof RangeError) throw error; // there is no memory for it
-    const why = navigator.onLine === false ? "the browser is offline" : error.message;
+    const why = globalThis.navigator?.onLine === false ? "the browser is offline" : error.message;
     throw new HpcmError("network", `${url} can't be fetched: ${why}`);
   }
 }

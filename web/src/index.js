@@ -1,10 +1,48 @@
 /**
- * hpcm in the browser: opens and makes .hpcm files, with the same symbols as everywhere else. The work is done in a worker.
+ * hpcm in browsers and Node: opens and makes .hpcm files, with the same symbols as everywhere else. A worker does the work.
  *
  *     import { decode, encode } from "hpcm-web";
  *     const { data, width, height } = await decode(await (await fetch("photo.hpcm")).arrayBuffer());
  *     const file = await encode(await (await fetch("photo.jpg")).blob(), { quality: 50 });
+ *
+ * @typedef {{data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number}} Picture RGBA, row by row, not premultiplied
+ * @typedef {Picture & {left: number, top: number}} Part of a picture, and where it lies in it
+ * @typedef {{data: Uint8ClampedArray|Uint8Array, width: number, height: number}} Pixels RGBA, as ImageData has it
+ * @typedef {{width: number, height: number, close: () => void}} Bitmap an ImageBitmap
+ * @typedef {(share: number, bytes?: number) => void} Progress is told 0 to 1; while a model loads, its bytes so far
+ * @typedef {{onprogress?: Progress, signal?: AbortSignal}} Watching a call, and stopping it
+ *
+ * @typedef {object} Model where a model is: what packages of models export
+ * @property {string} name
+ * @property {string} hash the first 16 digits of sha256, which files have
+ * @property {string} sha256 of the weights file, in hexadecimal digits
+ * @property {number} bytes of the weights file
+ * @property {string|URL} url of the weights file
+ *
+ * @typedef {object} Info what a file says of itself
+ * @property {number} width
+ * @property {number} height
+ * @property {string} model
+ * @property {string} hash of the model
+ * @property {number} level of quality
+ * @property {"rgb"|"grey"} colour
+ * @property {8|16} bitDepth
+ * @property {number} tileSide in pixels
+ * @property {number} passes 3 if it is progressive, else 1
+ * @property {boolean} hasAlpha
+ * @property {boolean} hasIcc
+ * @property {boolean} hasExif
+ * @property {number} progress how much of its parts is there, 0 to 1
+ *
+ * @typedef {object} Latents what doesn't depend on the quality; they take memory until they are freed
+ * @property {number} width
+ * @property {number} height
+ * @property {string} model
+ * @property {number} levels how many levels of quality there are
+ * @property {(quality: number, options?: {progressive?: boolean} & Watching) => Promise<Uint8Array<ArrayBuffer>>} encode
+ * @property {() => void} free
  */
+import { base, cores, keepRunning, pixelsOf, startWorker } from "#caller"; // of browsers or of Node
 import { bitmapOf } from "./colours.js";
 import { progressOf, unpack, unpackHead } from "./container.js";
 import { HpcmError, checkAborted } from "./errors.js";
@@ -14,16 +52,21 @@ export { HpcmError, bitmapOf, levelOf };
 
 const VERSION = __VERSION__; // of all the sources that page, module and worker were made of
 const MAX_THREADS = 4;
+const WASM = ["hpcm.wasm", "hpcm-threads.wasm"];
 const settings = {};
 const waiting = new Map(); // id -> {resolve, reject, onprogress, onpart, from}, from: the worker
 let worker;
 let count = 0;
 
 /**
- * Where things are; call it before anything else. Relative URLs are relative to the page.
- * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, threads?: number, version?: string}} given models,
- *   wasm: folders. threads: that compute, by default up to four; it is one unless the page is cross-origin isolated.
- *   version: of the page, if it was built with the module. If it isn't the module's, every call is refused
+ * Where things are; call it before anything else. Relative URLs are relative to the page, and in Node to the working directory.
+ * @param {object} given
+ * @param {string|URL|Model|(string|URL|Model)[]} [given.models] the URL of a folder with models, a model, or several of both;
+ *   by default the folder models/. The first one's default is the default
+ * @param {string|URL} [given.wasm] the URL of a folder with the .wasm files, if they aren't next to this module
+ * @param {string|URL} [given.worker] the URL of worker.js, if it isn't next to this module
+ * @param {number} [given.threads] that compute, by default up to four; it is one in pages that aren't cross-origin isolated
+ * @param {string} [given.version] of the page, if it was built with the module. If it isn't the module's, every call is refused
  */
 export function configure(given) {
   if (worker) throw new HpcmError("usage", "configure comes before the first call");
@@ -32,7 +75,7 @@ export function configure(given) {
   Object.assign(settings, given);
 }
 
-/** @returns {Promise<{default: string, models: {name: string, hash: string, bytes: number}[]}>} */
+/** @returns {Promise<{default: string|null, models: {name: string, hash: string, bytes: number}[]}>} */
 export const models = () => ask("models", {});
 
 /**
@@ -45,13 +88,15 @@ export const cached = (model) => ask("cached", { model });
 /**
  * Fetches a model's weights while other calls work; a call that uses the model comes afterwards.
  * @param {string} model its name
- * @param {{onprogress?: (share: number, bytes: number) => void, signal?: AbortSignal}} [options]
+ * @param {Watching} [options]
+ * @returns {Promise<void>}
  */
 export const preload = (model, options) => ask("preload", { model }, options);
 
 /**
  * What the header of a file says; the beginning of a file is enough.
  * @param {Uint8Array|ArrayBuffer} data
+ * @returns {Info}
  */
 export function info(data) {
   const bytes = viewed(data);
@@ -72,12 +117,11 @@ export function info(data) {
  * @param {object} [options]
  * @param {1|2|3} [options.scale] of a progressive file: a coarse picture from its first scales; others are decoded whole
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
- * @param {(share: number, bytes?: number) => void} [options.onprogress] 0 to 1; while a model loads, its bytes so far
+ * @param {Progress} [options.onprogress]
  * @param {[number, number, number, number]} [options.box] left, top, right, bottom in pixels; by default the whole picture
- * @param {(part: object) => void} [options.onpart] is given each part of the picture as soon as it is decoded: {data, width,
- *   height, left, top}, opaque
+ * @param {(part: Part) => void} [options.onpart] is given each part of the picture as soon as it is decoded, opaque
  * @param {AbortSignal} [options.signal]
- * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, whole: boolean}>} RGBA
+ * @returns {Promise<Picture & {whole: boolean}>} whole: false if the file was cut
  */
 export async function decode(data, { scale = 3, partial = false, box, onprogress, onpart, signal } = {}) {
   const given = { data: await bytesOf(data), scale, partial, box, parts: Boolean(onpart) };
@@ -88,8 +132,8 @@ export async function decode(data, { scale = 3, partial = false, box, onprogress
  * A rough small picture, of which each pixel stands for 64 x 64, in about a ninth of the time: to be shown until `decode`
  * is done.
  * @param {Uint8Array|ArrayBuffer|Blob} data
- * @param {{partial?: boolean, onprogress?: (share: number, bytes?: number) => void, signal?: AbortSignal}} [options]
- * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number}>} RGBA, opaque
+ * @param {{partial?: boolean} & Watching} [options]
+ * @returns {Promise<Picture>} opaque
  */
 export async function thumbnail(data, { partial = false, onprogress, signal } = {}) {
   return ask("thumbnail", { data: await bytesOf(data), partial }, { onprogress, signal });
@@ -97,12 +141,14 @@ export async function thumbnail(data, { partial = false, onprogress, signal } = 
 
 /**
  * A picture's file.
- * @param {ImageData|ImageBitmap|Blob} image
+ * @param {Pixels|Bitmap|Blob} image in Node pixels only
  * @param {object} [options]
  * @param {number} [options.quality] 1 (smallest) to 100 (best)
  * @param {string} [options.model] by default the one that models() names
  * @param {boolean} [options.progressive] whether its beginning shows the picture coarsely; by default if that costs little
- * @returns {Promise<Uint8Array>}
+ * @param {Progress} [options.onprogress]
+ * @param {AbortSignal} [options.signal]
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
 export async function encode(image, { quality = 50, model, progressive, onprogress, signal } = {}) {
   const half = (start) => onprogress && ((share, bytes) => onprogress(start + share / 2, bytes));
@@ -114,9 +160,14 @@ export async function encode(image, { quality = 50, model, progressive, onprogre
   }
 }
 
-/** What doesn't depend on the quality, computed once: for a slider. */
+/**
+ * What doesn't depend on the quality, computed once: for a slider.
+ * @param {Pixels|Bitmap|Blob} image
+ * @param {{model?: string} & Watching} [options]
+ * @returns {Promise<Latents>}
+ */
 export async function analyse(image, { model, onprogress, signal } = {}) {
-  const { data, width, height } = await pixelsOf(image);
+  const { data, width, height } = image?.data && image.width ? image : await pixelsOf(image);
   checkAborted(signal);
   const found = await ask("analyse", { image: { data, width, height }, model }, { onprogress, signal });
   const from = worker;
@@ -126,25 +177,9 @@ export async function analyse(image, { model, onprogress, signal } = {}) {
   };
   return {
     ...{ width, height, model: found.model, levels: found.levels },
-    /** @returns {Promise<Uint8Array>} */
     encode: (quality, { progressive, ...rest } = {}) => call("encode", { quality, progressive }, rest),
     free: () => void call("free").catch(() => {}),
   };
-}
-
-/** RGBA of whatever holds a picture. */
-async function pixelsOf(image) {
-  if (image?.data && image.width) return image;
-  try {
-    const bitmap = image instanceof Blob ? await createImageBitmap(image, { imageOrientation: "from-image" }) : image;
-    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(bitmap, 0, 0);
-    if (bitmap !== image) bitmap.close();
-    return context.getImageData(0, 0, canvas.width, canvas.height);
-  } catch (error) {
-    throw new HpcmError("picture", `the picture can't be read: ${error.message}`);
-  }
 }
 
 const bytesOf = async (data) => (data instanceof Blob ? read(data) : viewed(data));
@@ -166,9 +201,8 @@ function viewed(data) {
 
 /** Starts the worker, and says what becomes of its calls if it is lost. */
 function start() {
-  const address = settings.worker ?? new URL("./worker.js", import.meta.url);
-  const made = workerAt(address);
   const failures = new BroadcastChannel(`hpcm ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`);
+  failures.unref?.(); // Node waits for a channel that listens
   const lose = (code, message) => {
     failures.close();
     made.terminate();
@@ -179,26 +213,38 @@ function start() {
       reject(new HpcmError(code, message));
     }
   };
-  made.onmessage = ({ data }) => received(data);
-  made.onmessageerror = () => lose("memory", "the browser has too little memory for the result");
-  made.onerror = ({ message }) => {
-    if (message) lose("lost", `the worker failed: ${message}`);
-    else lose("network", `${address} can't be loaded: it isn't there, or its type isn't that of JavaScript, or there is no connection`);
-  };
+  const made = startWorker(settings.worker, {
+    received,
+    unreadable: () => lose("memory", "there is too little memory for the result"),
+    failed(message) {
+      if (message) lose("lost", `the worker failed: ${message}`);
+      else lose("network", `${settings.worker ?? "worker.js"} can't be loaded: it isn't there, or its type isn't that of JavaScript, or there is no connection`);
+    },
+  });
   failures.onmessage = ({ data }) => lose("lost", data);
   worker = made;
-  const page = (url, standard) => new URL(url ?? standard, document.baseURI).href;
-  const threads = settings.threads ?? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS);
-  const where = { models: page(settings.models, "models/"), wasm: page(settings.wasm, "./") };
+  const threads = settings.threads ?? Math.min(cores(), MAX_THREADS);
+  const where = { models: sourcesOf(settings.models ?? "models/"), wasm: codecOf(settings.wasm) };
   ask("settings", { ...where, threads, version: VERSION, failures: failures.name }).catch(() => {}); // each call says it again
 }
 
-function workerAt(address) {
-  try {
-    return new Worker(address, { type: "module" });
-  } catch (error) {
-    throw new HpcmError("network", `${address} can't be loaded: ${error.message}`);
-  }
+/** Where models are: URLs of folders, and models by themselves. */
+const sourcesOf = (given) => [given].flat(Infinity).map((each) => (isAddress(each) ? folderOf(each) : { ...each, url: new URL(each?.url, base()).href }));
+
+const isAddress = (given) => typeof given === "string" || given instanceof URL;
+
+/** A folder's URL, which ends with a slash: other URLs are relative to it. */
+function folderOf(address) {
+  const url = new URL(address, base());
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url.href;
+}
+
+/** URLs of the .wasm files: those next to this module in the form that bundlers look for, or in another folder. */
+function codecOf(folder) {
+  if (folder) return Object.fromEntries(WASM.map((name) => [name, new URL(name, folderOf(folder)).href]));
+  const [one, several] = [new URL("./hpcm.wasm", import.meta.url), new URL("./hpcm-threads.wasm", import.meta.url)];
+  return { "hpcm.wasm": one.href, "hpcm-threads.wasm": several.href };
 }
 
 async function ask(call, given, { onprogress, onpart, signal } = {}) {
@@ -210,12 +256,14 @@ async function ask(call, given, { onprogress, onpart, signal } = {}) {
   try {
     return await new Promise((resolve, reject) => {
       waiting.set(id, { resolve, reject, onprogress, onpart, from });
+      keepRunning(from, true);
       from.postMessage({ id, call, given });
       signal?.addEventListener("abort", abort);
       if (signal?.aborted) abort();
     });
   } finally {
     waiting.delete(id);
+    keepRunning(from, waiting.size > 0);
     signal?.removeEventListener("abort", abort);
   }
 }

@@ -1,4 +1,4 @@
-/** Models by their hash or name: what index.json lists, fetched once and kept by the browser. */
+/** Models by their hash or name: what lists (index.json) and callers name, fetched once and kept by the browser. */
 import { Codec } from "./codec.js";
 import { HpcmError } from "./errors.js";
 import { fetched, sha256, verified } from "./fetching.js";
@@ -8,25 +8,25 @@ const HASH_DIGITS = 16;
 const MOST_BYTES = 2 ** 20; // of the list
 
 /**
- * @typedef {{name: string, hash: string, sha256: string, file: string, bytes: number}} Entry hash: the first digits of sha256
+ * @typedef {{name: string, hash: string, sha256: string, url: string, bytes: number}} Entry hash: the first digits of sha256
  * @typedef {{told?: (share: number, bytes: number) => void, signal?: AbortSignal}} Job of loading
  */
 
 export class Models {
   /**
-   * @param {string} base URL of the folder with index.json
+   * @param {(string|Entry)[]} sources URLs of folders with index.json, and models by themselves
    * @param {(signal?: AbortSignal) => Promise<import("./core.js").Core>} core
    */
-  constructor(base, core) {
-    this.base = base;
+  constructor(sources, core) {
+    this.sources = sources;
     this.core = core;
     this.codecs = new Map(); // by the SHA-256 of their weights
     this.early = new Map(); // weights that were fetched before they are needed, by their SHA-256
   }
 
-  /** @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
+  /** All that there are; the default is the first source's. @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
   async index(signal) {
-    this.listed ??= await listOf(new URL("index.json", this.base), signal);
+    this.listed ??= joined(await Promise.all(this.sources.map((source) => listOf(source, signal))));
     return this.listed;
   }
 
@@ -38,14 +38,14 @@ export class Models {
   /** Whether a model's weights are at hand, so that it needs no network. */
   async cached(name, signal) {
     const entry = await this.#entry(name, signal);
-    return this.codecs.has(entry.sha256) || this.early.has(entry.sha256) || isKept(this.#urlOf(entry), entry);
+    return this.codecs.has(entry.sha256) || this.early.has(entry.sha256) || isKept(entry);
   }
 
   /** Fetches a model's weights, which are used later. @param {Job} job */
   async preload(name, { told = () => {}, signal }) {
     const entry = await this.#entry(name, signal);
     if (this.codecs.has(entry.sha256) || this.early.has(entry.sha256)) return;
-    this.early.set(entry.sha256, await weightsOf(this.#urlOf(entry), entry, told, signal));
+    this.early.set(entry.sha256, await weightsOf(entry, told, signal));
   }
 
   /** What the list says of a name: "nano" is the newest of nano-1, nano-2, ... */
@@ -56,10 +56,6 @@ export class Models {
     const entry = models.find((each) => each.name === wanted) ?? family.at(-1);
     if (!entry) throw new HpcmError("model", `there is no model ${wanted} here: ${models.map((each) => each.name).join(", ")}`);
     return entry;
-  }
-
-  #urlOf({ file }) {
-    return new URL(file, this.base);
   }
 
   /** The codec of a model by what a file says of it. @param {{hash: string, name: string}} model @param {Job} job */
@@ -74,7 +70,7 @@ export class Models {
   async #codec(entry, { told = () => {}, signal }) {
     if (!this.codecs.has(entry.sha256)) {
       const core = await this.core(signal);
-      const data = this.early.get(entry.sha256) ?? (await weightsOf(this.#urlOf(entry), entry, told, signal));
+      const data = this.early.get(entry.sha256) ?? (await weightsOf(entry, told, signal));
       this.early.clear();
       for (const codec of this.codecs.values()) codec.free();
       this.codecs.clear();
@@ -88,8 +84,9 @@ export class Models {
  * A weights file, from the browser's cache if it was fetched before. Its SHA-256 must be the one in the list, before it goes
  * into the cache and after it comes out: a portal answers every request with its own page, and disks forget.
  */
-async function weightsOf(url, entry, told, signal) {
-  const key = keyOf(url, entry);
+async function weightsOf(entry, told, signal) {
+  const url = new URL(entry.url);
+  const key = keyOf(entry);
   const cache = await opened();
   const before = await keptIn(cache, key);
   if (before && (await sha256(before)) === entry.sha256) return before;
@@ -102,10 +99,10 @@ async function weightsOf(url, entry, told, signal) {
   return data;
 }
 
-const keyOf = (url, { sha256: digest }) => `${url}?${digest}`;
+const keyOf = ({ url, sha256: digest }) => `${url}?${digest}`;
 
-async function isKept(url, entry) {
-  return Boolean(await (await opened())?.match(keyOf(url, entry)).catch(() => undefined));
+async function isKept(entry) {
+  return Boolean(await (await opened())?.match(keyOf(entry)).catch(() => undefined));
 }
 
 /** The browser's cache of models; null where storage is forbidden, or without https. */
@@ -136,19 +133,29 @@ async function keep(cache, key, data) {
   }
 }
 
-/** The list of models at a URL. */
-async function listOf(url, signal) {
+/** Lists as one. */
+const joined = (lists) => ({ default: lists[0]?.default ?? null, models: lists.flatMap((list) => list.models) });
+
+/** What a source lists. */
+async function listOf(source, signal) {
+  if (typeof source === "string") return fetchedList(new URL("index.json", source), signal);
+  if (isEntry(source)) return { default: source.name, models: [source] };
+  throw new HpcmError("usage", "what `models` has is neither a URL nor a model: a model has name, hash, sha256, bytes and url");
+}
+
+async function fetchedList(url, signal) {
   const text = new TextDecoder().decode(await fetched(url, { cache: "no-cache", most: MOST_BYTES, signal }));
   try {
     const list = JSON.parse(text);
-    if (list.models.every(isEntry)) return list;
+    const models = list.models.map(({ file, ...entry }) => ({ ...entry, url: file && new URL(file, url).href }));
+    if (models.every(isEntry)) return { default: list.default, models };
   } catch {
     // told below
   }
   throw new HpcmError("network", `${url} isn't a list of models: the server answers with something else`);
 }
 
-function isEntry({ name, hash, sha256: digest, file, bytes }) {
-  const texts = [name, hash, digest, file].every((each) => typeof each === "string");
+function isEntry({ name, hash, sha256: digest, url, bytes }) {
+  const texts = [name, hash, digest, url].every((each) => typeof each === "string");
   return texts && digest.startsWith(hash) && hash.length === HASH_DIGITS && Number.isInteger(bytes);
 }

@@ -5,6 +5,7 @@
  *
  * An error that isn't foreseen ends this worker, whose memory may be in any state: index.js starts another one.
  */
+import { canShare, receive, send, startAnother } from "#inside"; // of browsers or of Node
 import { isWhole } from "./codec.js";
 import { unpack } from "./container.js";
 import { Core, hasSimd, runThread } from "./core.js";
@@ -24,10 +25,10 @@ let settingsFailed;
 let handles = 0;
 
 const calls = {
-  settings({ models: base, wasm, threads, version, failures }) {
+  settings({ models: sources, wasm, threads, version, failures }) {
     if (version !== __VERSION__) throw new HpcmError("version", "the page and its worker are of different releases: reload the page");
     if (!hasSimd()) throw new HpcmError("unsupported", "this browser has no WebAssembly SIMD, which the codec needs");
-    newModels = () => new Models(base, once((signal) => loadCore(wasm, threads, failures, signal)));
+    newModels = () => new Models(sources, once((signal) => loadCore(wasm, threads, failures, signal)));
     models = newModels();
   },
 
@@ -85,18 +86,18 @@ function once(load) {
   return async (...given) => (loaded ??= await load(...given));
 }
 
-async function loadCore(folder, threads, failures, signal) {
+async function loadCore(wasm, threads, failures, signal) {
   try {
-    const several = threads > 1 && self.crossOriginIsolated; // else memory can't be shared
-    if (several) return await coreOf(folder, "hpcm-threads.wasm", { threads, lend: (thread) => lend(thread, failures) }, signal);
+    const several = threads > 1 && canShare(); // else memory can't be shared
+    if (several) return await coreOf(wasm, "hpcm-threads.wasm", { threads, lend: (thread) => lend(thread, failures) }, signal);
   } catch (error) {
     if (error.code !== "memory") throw error;
   }
-  return coreOf(folder, "hpcm.wasm", {}, signal); // whose memory isn't set aside beforehand
+  return coreOf(wasm, "hpcm.wasm", {}, signal); // whose memory isn't set aside beforehand
 }
 
-async function coreOf(folder, name, options, signal) {
-  const data = await verified(new URL(name, folder), __WASM__[name], { most: MOST_BYTES, signal });
+async function coreOf(wasm, name, options, signal) {
+  const data = await verified(new URL(wasm[name]), __WASM__[name], { most: MOST_BYTES, signal });
   if (!data) throw new HpcmError("version", `${name} is damaged or of another release: reload the page`);
   try {
     return await Core.load(await WebAssembly.compile(data), options);
@@ -108,15 +109,12 @@ async function coreOf(folder, name, options, signal) {
 
 /** Another worker that runs a thread; one that comes too late is welcome. */
 function lend(thread, failures) {
-  const worker = new Worker(self.location.href, { type: "module" });
-  lent.push(worker);
   return new Promise((begun, failed) => {
-    worker.onmessage = begun;
-    worker.onerror = (event) => {
-      event.preventDefault(); // else it is this worker's error, too
+    const worker = startAnother(begun, () => {
       worker.terminate();
       failed();
-    };
+    });
+    lent.push(worker);
     setTimeout(failed, PATIENCE);
     worker.postMessage({ thread, version: __VERSION__, failures });
   });
@@ -126,7 +124,7 @@ function lend(thread, failures) {
 function run({ thread, version, failures }) {
   if (version !== __VERSION__) throw new Error("another release");
   try {
-    runThread(thread, () => self.postMessage("begun"));
+    runThread(thread, () => send("begun"));
   } catch (error) {
     new BroadcastChannel(failures).postMessage(`a thread failed: ${error.message}`);
   }
@@ -135,7 +133,7 @@ function run({ thread, version, failures }) {
 const ASIDE = ["models", "cached", "preload"]; // they use no model's memory, and don't wait for those that do
 let queue = Promise.resolve(); // one call after the other: they share the model's memory
 
-self.onmessage = ({ data }) => {
+receive((data) => {
   const { id, call, given, thread } = data;
   if (thread) {
     run(data);
@@ -150,13 +148,13 @@ self.onmessage = ({ data }) => {
   const begin = () => answer(id, call, given, abort.signal).finally(() => aborts.delete(id));
   if (ASIDE.includes(call)) begin();
   else queue = queue.then(begin);
-};
+});
 
 async function answer(id, call, given, signal) {
-  const told = (share, bytes) => self.postMessage({ id, told: share, bytes });
+  const told = (share, bytes) => send({ id, told: share, bytes });
   const job = {
     ...{ signal, told },
-    part: (part) => self.postMessage({ id, part }, [part.data.buffer]),
+    part: (part) => send({ id, part }, [part.data.buffer]),
     loading: { told: (share, bytes) => told(LOADING * share, bytes), signal },
     working: (share) => told(LOADING + (1 - LOADING) * share),
   };
@@ -165,18 +163,18 @@ async function answer(id, call, given, signal) {
     if (!models && call !== "settings") throw settingsFailed;
     const result = await calls[call](given, job);
     const buffer = result?.data?.buffer ?? result?.buffer;
-    self.postMessage({ id, result }, buffer ? [buffer] : []);
+    send({ id, result }, buffer ? [buffer] : []);
   } catch (error) {
     if (call === "settings") settingsFailed = error;
     const { code, message } = foreseen(error) ?? (await end(error));
     if (code === "memory") forget();
-    self.postMessage({ id, error: { code, message } });
+    send({ id, error: { code, message } });
   }
 }
 
 function foreseen(error) {
   if (error instanceof HpcmError) return error;
-  if (error instanceof RangeError) return new HpcmError("memory", `the browser has too little memory for this picture: ${error.message}`);
+  if (error instanceof RangeError) return new HpcmError("memory", `there is too little memory for this picture: ${error.message}`);
   return undefined;
 }
 

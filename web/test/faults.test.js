@@ -183,7 +183,7 @@ test("memory that is short is told, given back, and smaller pictures are coded",
   const limit = "const { Memory } = WebAssembly; WebAssembly.Memory = function (asked) { return new Memory({ ...asked, maximum: 400 }); }";
   site.answers["worker.js"] = inWorker(limit);
   assert.equal(await coding(page, { threads: 2 }), "good");
-  assert.match(await coding(page, {}, 1200), /^memory: the browser has too little memory/);
+  assert.match(await coding(page, {}, 1200), /^memory: there is too little memory/);
   assert.equal(await coding(page), "good");
   assert.equal(count(site, "hpcm-threads.wasm"), 2); // anew
 });

@@ -1,0 +1,156 @@
+/**
+ * Makes the npm packages, each a folder in build/npm: hpcm-web, and hpcm-model-NAME for each bundled model.
+ *
+ *     node npm/make.js [--out FOLDER] [--pack]     --pack: as NAME-VERSION.tgz beside them, which `npm publish` takes
+ *
+ * hpcm-web has no weights: a page loads one model, of 3 or of 14 MB. A model's package has its exact name, such as
+ * hpcm-model-nano-1, because a file needs exactly this model. The names have no scope, since hpcm-web has none.
+ * All versions are that of the Python package.
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { gzipSync } from "node:zlib";
+import { build as bundle } from "esbuild";
+import { build, constants, licenses, shared, sizes } from "../build.js";
+
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const WEB = join(HERE, "..");
+const ROOT = join(WEB, "..");
+const ASSETS = join(ROOT, "src/hpcm/model/assets");
+const OUT = join(ROOT, "build/npm");
+const SUFFIX = ".safetensors";
+const HASH_DIGITS = 16; // of the SHA-256, by which files name a model
+const NODE = ["hpcm-node.js", "node-worker.js"];
+/** What hpcm-web has of the site that build.js makes. */
+const OF_SITE = ["hpcm-web.js", "worker.js", "hpcm.wasm", "hpcm-threads.wasm", "hpcm-img.js", "hpcm-polyfill.js", "hpcm-polyfill-worker.js"];
+const TYPED = ["index", "errors", "levels", "element"]; // sources whose types programs see
+const SIZES = "<!-- sizes -->"; // in npm/README.md: where the table comes
+
+/** @param {string} [out] the folder, which is emptied @returns {Promise<string[]>} the packages' folders */
+export async function packages(out = OUT) {
+  await rm(out, { recursive: true, force: true });
+  const version = await versionOf();
+  const made = [await codecPackage(join(out, "hpcm-web"), version)];
+  for (const path of await modelPaths()) made.push(await modelPackage(out, path, version));
+  return made;
+}
+
+/** The Python package's, which all packages have. */
+export async function versionOf() {
+  const source = await readFile(join(ROOT, "src/hpcm/__init__.py"), "utf8");
+  return /^__version__ = "(.+)"$/m.exec(source)[1];
+}
+
+/** Paths of the bundled models' weights. */
+async function modelPaths() {
+  const files = (await readdir(ASSETS)).filter((file) => file.endsWith(SUFFIX));
+  return files.sort().map((file) => join(ASSETS, file));
+}
+
+// ---- hpcm-web ----------------------------------------------------------------------------------------------------------
+
+async function codecPackage(out, version) {
+  await mkdir(out, { recursive: true });
+  const site = join(out, "site");
+  const there = await build(site);
+  for (const file of OF_SITE.filter((name) => name in there)) await copyFile(join(site, file), join(out, file));
+  await rm(site, { recursive: true });
+  const define = await constants();
+  const entryPoints = [["index.js", "hpcm-node"], ["worker.js", "node-worker"]].map(([source, name]) => ({ in: join(WEB, "src", source), out: name }));
+  await bundle({ ...shared(out, define), entryPoints, platform: "node" });
+  await types(join(out, "types"));
+  await writeFile(join(out, "licenses.txt"), await licenses(["@noble/hashes"]));
+  await writeManifest(out, { version, ...JSON.parse(await readFile(join(HERE, "hpcm-web.json"), "utf8")) });
+  await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
+  const readme = await readFile(join(HERE, "README.md"), "utf8");
+  await writeFile(join(out, "README.md"), readme.replace(SIZES, await table(out)));
+  return out;
+}
+
+/** Types as the sources' comments give them. */
+async function types(out) {
+  const sources = ["index", "element"].map((name) => join(WEB, "src", `${name}.js`));
+  const made = join(out, "all");
+  const options = ["--allowJs", "--declaration", "--emitDeclarationOnly", "--module", "nodenext", "--target", "es2022", "--ignoreConfig", "--rootDir", join(WEB, "src")];
+  execFileSync(process.execPath, [join(WEB, "node_modules/typescript/bin/tsc"), ...options, "--outDir", made, ...sources], { stdio: "inherit" });
+  for (const name of TYPED) await copyFile(join(made, `${name}.d.ts`), join(out, `${name}.d.ts`));
+  await rm(made, { recursive: true });
+}
+
+/** What a page loads, as it is and compressed. */
+async function table(out) {
+  const files = Object.keys(await sizes(out)).filter((file) => /\.(js|wasm)$/.test(file) && !NODE.includes(file));
+  const rows = await Promise.all(files.map(async (file) => {
+    const data = await readFile(join(out, file));
+    return `| ${file} | ${kilobytes(data.length)} | ${kilobytes(gzipSync(data, { level: 9 }).length)} |`;
+  }));
+  return ["| file | bytes | gzipped |", "|---|--:|--:|", ...rows].join("\n");
+}
+
+const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
+
+// ---- models ------------------------------------------------------------------------------------------------------------
+
+async function modelPackage(folder, path, version) {
+  const entry = await entryOf(path);
+  const { name, file, ...facts } = entry;
+  const out = join(folder, `hpcm-model-${name}`);
+  await mkdir(out, { recursive: true });
+  await copyFile(path, join(out, file));
+  await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
+  await writeFile(join(out, "index.json"), listOf([entry]));
+  const model = JSON.stringify({ name, ...facts }, null, 2).slice(0, -2);
+  await writeFile(join(out, "index.js"), `/** For configure({ models }) of hpcm-web. */\nexport default ${model},\n  "url": new URL("./${file}", import.meta.url).href\n};\n`);
+  const typed = "{ name: string; hash: string; sha256: string; bytes: number; url: string }";
+  await writeFile(join(out, "index.d.ts"), `declare const model: ${typed};\nexport default model;\n`);
+  await writeManifest(out, {
+    name: `hpcm-model-${name}`,
+    version,
+    description: `The model ${name} of the hpcm image codec, for hpcm-web`,
+    ...{ keywords: ["hpcm", "image", "codec"], license: "MIT", type: "module", sideEffects: false },
+    exports: {
+      ".": { types: "./index.d.ts", default: "./index.js" },
+      ...Object.fromEntries(["index.json", file, "package.json"].map((each) => [`./${each}`, `./${each}`])),
+    },
+    publishConfig: { access: "public", provenance: true },
+  });
+  const readme = await readFile(join(HERE, "model.md"), "utf8");
+  const size = `${(entry.bytes / 1e6).toFixed(1)} MB`;
+  await writeFile(join(out, "README.md"), readme.replaceAll("NAME", name).replaceAll("VERSION", version).replaceAll("SIZE", size));
+  return out;
+}
+
+/** What a list says of a weights file. @param {string} path */
+export async function entryOf(path) {
+  const data = await readFile(path);
+  const sha256 = createHash("sha256").update(data).digest("hex");
+  return { name: basename(path, SUFFIX), hash: sha256.slice(0, HASH_DIGITS), sha256, file: basename(path), bytes: data.length };
+}
+
+/** The text of index.json; the first model is the default. */
+export const listOf = (entries) => `${JSON.stringify({ default: entries[0].name, models: entries }, null, 1)}\n`;
+
+// ---- all packages ------------------------------------------------------------------------------------------------------
+
+const writeManifest = (out, manifest) => writeFile(join(out, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+
+/** Makes a .tgz of a package. @returns {string} its path */
+export function pack(folder, into) {
+  // npm is a script that Windows starts only in a shell
+  const options = { cwd: folder, encoding: "utf8", shell: process.platform === "win32" };
+  const said = execFileSync("npm", ["pack", "--json", "--loglevel=error", "--cache", join(tmpdir(), "hpcm-npm-cache"), "--pack-destination", into], options);
+  return join(into, JSON.parse(said)[0].filename);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({ options: { out: { type: "string", default: OUT }, pack: { type: "boolean" } } });
+  for (const folder of await packages(values.out)) {
+    for (const [file, bytes] of Object.entries(await sizes(folder))) console.log(`${String(bytes).padStart(10)}  ${basename(folder)}/${file}`);
+    if (values.pack) console.log(pack(folder, values.out));
+  }
+}
