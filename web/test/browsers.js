@@ -118,9 +118,16 @@ async function startWebKit() {
   const { sessionId, capabilities } = await patiently(() => command("POST", "", { capabilities: {} }));
   const session = (method, path, body) => command(method, `/${sessionId}${path}`, body);
   await session("POST", "/timeouts", { script: PATIENCE });
+  const complete = async () => {
+    const state = await session("POST", "/execute/sync", { script: "return document.readyState", args: [] });
+    if (state !== "complete") throw new Error(`the page is ${state}`);
+  };
   return {
     version: capabilities.browserVersion,
-    visit: async (url) => void (await session("POST", "/url", { url })),
+    async visit(url) {
+      await session("POST", "/url", { url });
+      await patiently(complete); // the driver may answer before the page's scripts have run
+    },
     async run(work, given) {
       const script = `const done = arguments[0]; ${programOf(work, given)}.then((value) => done({ value }), (error) => done({ error: String(error) }))`;
       const { value, error } = await session("POST", "/execute/async", { script, args: [] });

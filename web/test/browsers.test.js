@@ -11,7 +11,7 @@ import { after, before, test } from "node:test";
 import { build } from "../build.js";
 import { packages } from "../npm/make.js";
 import { BROWSERS } from "./browsers.js";
-import { coded, golden, nodesAnswer } from "./coded.js";
+import { coded, golden, nodesAnswer, shown } from "./coded.js";
 import { linkModels, serve, temporary } from "./server.js";
 
 const FILES = ["nano-1", "lite-1"];
@@ -26,7 +26,7 @@ before(async () => {
   folder = await temporary();
   await packages(join(folder, "npm"));
   await writeFile(join(folder, "npm/index.html"), "<!doctype html><title>hpcm</title>");
-  for (const name of FILES) await copyFile(golden(`${name}.hpcm`), join(folder, `npm/${name}.hpcm`));
+  for (const file of FILES.flatMap((name) => [`${name}.hpcm`, `${name}.png`])) await copyFile(golden(file), join(folder, "npm", file));
   await build(join(folder, "site"));
   await linkModels(join(folder, "site"));
   expected = await nodesAnswer(join(folder, "npm"), FILES);
@@ -44,7 +44,7 @@ async function plainServer(t, served) {
   });
 }
 
-/** Runs in the page: compresses one of the page's samples. @returns {Promise<string[]>} what is said of both sides */
+/** Runs in the page: compresses one of its samples. @returns {Promise<string[]>} what is said of the file: bytes, bits per pixel, PSNR */
 async function compressSample() {
   const until = async (is) => {
     while (!is()) await new Promise((done) => setTimeout(done, 100));
@@ -53,7 +53,7 @@ async function compressSample() {
   document.querySelector('[data-sample="plane.webp"]').click();
   await until(() => /plane\.webp/.test(document.querySelector("#title").innerText));
   await until(() => !document.querySelector(".stale, #status:not([hidden])") && !document.querySelector("#save-png").disabled);
-  return [...document.querySelectorAll(".side dd")].map((each) => each.innerText);
+  return [...document.querySelectorAll('.side[data-side="right"] dd')].map((each) => each.innerText);
 }
 
 for (const [name, { missing, start }] of Object.entries(BROWSERS)) {
@@ -74,11 +74,21 @@ for (const [name, { missing, start }] of Object.entries(BROWSERS)) {
     assert.deepEqual(await browser.run(coded, { files: FILES, threads: 2 }), { ...expected, isolated: true });
     assert.ok(site.asked.includes("hpcm-web/hpcm-threads.wasm") && !site.asked.includes("hpcm-web/hpcm.wasm"));
 
+    assert.deepEqual(await browser.run(shown, "nano-1.hpcm"), [153, 101]);
+
+    const elsewhere = await serve(join(folder, "npm")); // as a network that serves npm packages
+    t.after(() => elsewhere.close());
+    elsewhere.headers = { "access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin" };
+    await browser.visit(site.url);
+    const given = { files: FILES, threads: 2, packages: elsewhere.url };
+    assert.deepEqual(await browser.run(coded, given), { ...expected, isolated: true });
+    assert.ok(elsewhere.asked.includes("hpcm-web/hpcm-threads.wasm"));
+
     const page = await serve(join(folder, "site"), "/some/path/");
     t.after(() => page.close());
     await browser.visit(page.url);
     const [bytes, rate, psnr] = await browser.run(compressSample);
-    assert.match(bytes, /\d/);
+    assert.ok(parseFloat(psnr) > 30, psnr);
     t.diagnostic(`${name}: ${bytes}, ${rate}, ${psnr}`);
   });
 }

@@ -4,28 +4,44 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const QUALITY = 60;
-
 /** The path of a file of tests/golden. */
 export const golden = (name) => fileURLToPath(new URL(`../../tests/golden/${name}`, import.meta.url));
 
 /**
- * Runs in a page of a folder with packages: the SHA-256 of what each file decodes to, and of what that is encoded to.
- * @param {{files: string[], threads: number}} given
+ * Runs in a page: the SHA-256 of what each file decodes to, and of what that is encoded to.
+ * @param {{files: string[], threads: number, packages?: string}} given packages: the URL of the folder that has them, by
+ *   default the page's
  */
-export async function coded({ files, threads }) {
-  const at = (path) => new URL(path, document.baseURI).href;
-  const { configure, decode, encode } = await import(at("hpcm-web/hpcm-web.js"));
+export async function coded({ files, threads, packages = document.baseURI }) {
+  const from = (path, base = document.baseURI) => new URL(path, base).href;
+  const { configure, decode, encode } = await import(from("hpcm-web/hpcm-web.js", packages));
   const [one, ...others] = files;
-  const { default: model } = await import(at(`hpcm-model-${one}/index.js`)); // a model, and URLs of folders
-  configure({ models: [model, ...others.map((name) => `hpcm-model-${name}`)], threads });
+  const { default: model } = await import(from(`hpcm-model-${one}/index.js`, packages)); // a model, and URLs of folders
+  configure({ models: [model, ...others.map((name) => from(`hpcm-model-${name}`, packages))], threads });
   const sha256 = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", data)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const found = {};
   for (const name of files) {
-    const picture = await decode(await (await fetch(at(`${name}.hpcm`))).arrayBuffer());
-    found[name] = [await sha256(picture.data), await sha256(await encode(picture, { model: name, quality: 60 }))];
+    const picture = await decode(await (await fetch(from(`${name}.hpcm`))).arrayBuffer());
+    const png = await (await fetch(from(`${name}.png`))).blob(); // the same pixels
+    const encoded = await Promise.all([picture, png].map(async (image) => sha256(await encode(image, { model: name, quality: 60 }))));
+    found[name] = [await sha256(picture.data), ...encoded];
   }
   return { ...found, isolated: crossOriginIsolated };
+}
+
+/** Runs in a page: what <hpcm-img> shows of a file. @param {string} file @returns {Promise<number[]>} columns and rows */
+export async function shown(file) {
+  await import(new URL("hpcm-web/hpcm-img.js", document.baseURI).href);
+  const element = document.createElement("hpcm-img");
+  const loaded = new Promise((done, failed) => {
+    element.addEventListener("load", done);
+    element.addEventListener("error", ({ detail }) => failed(detail));
+  });
+  element.setAttribute("src", file);
+  document.body.append(element);
+  await loaded;
+  const { width, height } = element.shadowRoot.querySelector("canvas");
+  return [width, height];
 }
 
 /** The same in Node. @param {string} folder with packages @param {string[]} files */
@@ -36,7 +52,8 @@ export async function nodesAnswer(folder, files) {
   const found = {};
   for (const name of files) {
     const picture = await decode(await readFile(golden(`${name}.hpcm`)));
-    found[name] = [sha256(picture.data), sha256(await encode(picture, { model: name, quality: QUALITY }))];
+    const encoded = sha256(await encode(picture, { model: name, quality: 60 }));
+    found[name] = [sha256(picture.data), encoded, encoded];
   }
   return found;
 }
