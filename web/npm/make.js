@@ -9,8 +9,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -62,7 +61,7 @@ async function codecPackage(out, version) {
   await rm(site, { recursive: true });
   const define = await constants();
   const entryPoints = [["index.js", "hpcm-node"], ["worker.js", "node-worker"]].map(([source, name]) => ({ in: join(WEB, "src", source), out: name }));
-  await bundle({ ...shared(out, define), entryPoints, platform: "node" });
+  await bundle({ ...shared(out, define), entryPoints, platform: "node", minify: false }); // for readable traces
   await types(join(out, "types"));
   await writeFile(join(out, "licenses.txt"), await licenses(["@noble/hashes"]));
   await writeManifest(out, { version, ...JSON.parse(await readFile(join(HERE, "hpcm-web.json"), "utf8")) });
@@ -80,6 +79,7 @@ async function types(out) {
   execFileSync(process.execPath, [join(WEB, "node_modules/typescript/bin/tsc"), ...options, "--outDir", made, ...sources], { stdio: "inherit" });
   for (const name of TYPED) await copyFile(join(made, `${name}.d.ts`), join(out, `${name}.d.ts`));
   await rm(made, { recursive: true });
+  await appendFile(join(out, "element.d.ts"), "declare global {\n  interface HTMLElementTagNameMap {\n    \"hpcm-img\": HpcmImage;\n  }\n}\n");
 }
 
 /** What a page loads, as it is and compressed. */
@@ -139,18 +139,22 @@ export const listOf = (entries) => `${JSON.stringify({ default: entries[0].name,
 
 const writeManifest = (out, manifest) => writeFile(join(out, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
 
-/** Makes a .tgz of a package. @returns {string} its path */
+/** Makes a .tgz of a package. @returns {{path: string, files: string[]}} files: in it */
 export function pack(folder, into) {
   // npm is a script that Windows starts only in a shell
   const options = { cwd: folder, encoding: "utf8", shell: process.platform === "win32" };
-  const said = execFileSync("npm", ["pack", "--json", "--loglevel=error", "--cache", join(tmpdir(), "hpcm-npm-cache"), "--pack-destination", into], options);
-  return join(into, JSON.parse(said)[0].filename);
+  const said = execFileSync("npm", ["pack", "--json", "--loglevel=error", "--pack-destination", into], options);
+  const [{ filename, files }] = listedOf(JSON.parse(said));
+  return { path: join(into, filename), files: files.map(({ path }) => path).sort() };
 }
+
+/** npm 12 gives its answer by names, earlier ones as an array. */
+const listedOf = (said) => (Array.isArray(said) ? said : Object.values(said));
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({ options: { out: { type: "string", default: OUT }, pack: { type: "boolean" } } });
   for (const folder of await packages(values.out)) {
     for (const [file, bytes] of Object.entries(await sizes(folder))) console.log(`${String(bytes).padStart(10)}  ${basename(folder)}/${file}`);
-    if (values.pack) console.log(pack(folder, values.out));
+    if (values.pack) console.log(pack(folder, values.out).path);
   }
 }

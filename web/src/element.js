@@ -26,6 +26,7 @@ export class HpcmImage extends HTMLElement {
     shadow.append(this.#canvas);
   }
 
+  /** @param {string} name @param {string|null} before @param {string|null} value */
   attributeChangedCallback(name, before, value) {
     if (name === "src" && before !== value && this.isConnected) this.#show();
     if (name === "alt") this.#canvas.setAttribute("aria-label", value ?? "");

@@ -1,6 +1,8 @@
 /** What index.js needs of a browser's page; node/caller.js has the same of Node. */
 import { HpcmError } from "../errors.js";
 
+const UNLOADED = "unloaded"; // what a worker says that can't import its script
+
 /** What relative URLs are relative to. */
 export const base = () => document.baseURI;
 
@@ -18,7 +20,7 @@ export const keepRunning = () => {};
  */
 export function startWorker(address, { received, unreadable, failed }) {
   const worker = workerAt(address);
-  worker.onmessage = ({ data }) => received(data);
+  worker.onmessage = ({ data }) => (data === UNLOADED ? failed() : received(data));
   worker.onmessageerror = unreadable;
   worker.onerror = ({ message }) => failed(message);
   return worker;
@@ -38,10 +40,19 @@ function workerAt(address) {
 /** Whether a script is of another host than the page, such as a CDN. Browsers start no workers of such scripts. */
 const isForeign = (script) => /^https?:/.test(script) && new URL(script).origin !== location.origin;
 
-/** A worker of the page's own host that imports the script. The URL stays: threads are started from it, too. */
+/**
+ * A worker of the page's own host that imports the script, and keeps what it is sent meanwhile. The import isn't static: in
+ * isolated pages WebKit refuses those. The URL stays valid, because threads are started from it, too.
+ */
 function importing(script) {
-  const source = new Blob([`import ${JSON.stringify(script)};`], { type: "text/javascript" });
-  return new Worker(URL.createObjectURL(source), { type: "module" });
+  const source = `
+    const early = [];
+    self.onmessage = (event) => early.push(event);
+    import(${JSON.stringify(script)}).then(
+      () => early.forEach((event) => self.onmessage(event)),
+      () => self.postMessage(${JSON.stringify(UNLOADED)}),
+    );`;
+  return new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })), { type: "module" });
 }
 
 /** RGBA of whatever holds a picture. */

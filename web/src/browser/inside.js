@@ -11,10 +11,10 @@ export const send = (message, moved = []) => self.postMessage(message, moved);
 /** Whether workers can share memory. */
 export const canShare = () => self.crossOriginIsolated;
 
-/** Another of this worker. `begun` is called when it says that it has begun, `failed` if it can't be started. */
+/** Another of this worker. `begun` is called when it says "begun", `failed` if it can't be started. */
 export function startAnother(begun, failed) {
   const worker = new Worker(self.location.href, { type: "module" });
-  worker.onmessage = begun;
+  worker.onmessage = ({ data }) => (data === "begun" ? begun() : failed());
   worker.onerror = (event) => {
     event.preventDefault(); // else it is this worker's error, too
     failed();
