@@ -9,8 +9,9 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { appendFile, copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
@@ -23,11 +24,12 @@ const ROOT = join(WEB, "..");
 const ASSETS = join(ROOT, "src/hpcm/model/assets");
 const OUT = join(ROOT, "build/npm");
 const SUFFIX = ".safetensors";
+const PACKED = ".gz"; // the module unpacks such files: a quarter smaller, and few servers pack weights by themselves
 const HASH_DIGITS = 16; // of the SHA-256, by which files name a model
 const NODE = ["hpcm-node.js", "node-worker.js"];
 /** What hpcm-web has of the site that build.js makes. */
 const OF_SITE = ["hpcm-web.js", "worker.js", "hpcm.wasm", "hpcm-threads.wasm", "hpcm-img.js", "hpcm-polyfill.js", "hpcm-polyfill-worker.js"];
-const TYPED = ["index", "errors", "levels", "element"]; // sources whose types programs see
+const TYPED = ["index.js", "element.js", "polyfill/page.js"]; // sources that programs import
 const SIZES = "<!-- sizes -->"; // in npm/README.md: where the table comes
 
 /** @param {string} [out] the folder, which is emptied @returns {Promise<string[]>} the packages' folders */
@@ -67,20 +69,27 @@ async function codecPackage(out, version) {
   await writeManifest(out, { version, ...JSON.parse(await readFile(join(HERE, "hpcm-web.json"), "utf8")) });
   await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
   const readme = await readFile(join(HERE, "README.md"), "utf8");
-  await writeFile(join(out, "README.md"), readme.replace(SIZES, await table(out)));
+  await writeFile(join(out, "README.md"), readme.replace(SIZES, await table(out)).replaceAll("VERSION", version));
   return out;
 }
 
-/** Types as the sources' comments give them. */
+/** Types as the sources' comments give them: those of what programs import, and what these refer to. */
 async function types(out) {
-  const sources = ["index", "element"].map((name) => join(WEB, "src", `${name}.js`));
-  const made = join(out, "all");
-  const options = ["--allowJs", "--declaration", "--emitDeclarationOnly", "--module", "nodenext", "--target", "es2022", "--ignoreConfig", "--rootDir", join(WEB, "src")];
-  execFileSync(process.execPath, [join(WEB, "node_modules/typescript/bin/tsc"), ...options, "--outDir", made, ...sources], { stdio: "inherit" });
-  for (const name of TYPED) await copyFile(join(made, `${name}.d.ts`), join(out, `${name}.d.ts`));
-  await rm(made, { recursive: true });
-  await appendFile(join(out, "element.d.ts"), "declare global {\n  interface HTMLElementTagNameMap {\n    \"hpcm-img\": HpcmImage;\n  }\n}\n");
+  const entries = TYPED.filter((source) => existsSync(join(WEB, "src", source)));
+  const options = ["--allowJs", "--declaration", "--emitDeclarationOnly", "--module", "nodenext", "--target", "es2022", "--ignoreConfig"];
+  const paths = ["--rootDir", join(WEB, "src"), "--outDir", out, ...entries.map((source) => join(WEB, "src", source))];
+  execFileSync(process.execPath, [join(WEB, "node_modules/typescript/bin/tsc"), ...options, ...paths], { stdio: "inherit" });
+  const needed = new Set(entries);
+  for (const source of needed) {
+    const text = await readFile(typesOf(join(out, source)), "utf8");
+    for (const [, other] of text.matchAll(/(?:from |import\()"(\..+?)"/g)) needed.add(posix.join(posix.dirname(source), other));
+  }
+  const kept = [...needed].map(typesOf);
+  for (const file of Object.keys(await sizes(out))) if (!kept.includes(file)) await rm(join(out, file));
+  await appendFile(join(out, "element.d.ts"), 'declare global {\n  interface HTMLElementTagNameMap {\n    "hpcm-img": HpcmImage;\n  }\n}\n');
 }
+
+const typesOf = (source) => source.replace(/\.js$/, ".d.ts");
 
 /** What a page loads, as it is and compressed. */
 async function table(out) {
@@ -97,14 +106,18 @@ const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
 // ---- models ------------------------------------------------------------------------------------------------------------
 
 async function modelPackage(folder, path, version) {
-  const entry = await entryOf(path);
-  const { name, file, ...facts } = entry;
+  const data = await readFile(path);
+  const weights = gzipSync(data, { level: 9 });
+  const sha256 = createHash("sha256").update(data).digest("hex");
+  const facts = { name: basename(path, SUFFIX), hash: sha256.slice(0, HASH_DIGITS), sha256, bytes: data.length };
+  const { name } = facts;
+  const file = `${name}${SUFFIX}${PACKED}`;
   const out = join(folder, `hpcm-model-${name}`);
   await mkdir(out, { recursive: true });
-  await copyFile(path, join(out, file));
+  await writeFile(join(out, file), weights);
   await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
-  await writeFile(join(out, "index.json"), listOf([entry]));
-  const model = JSON.stringify({ name, ...facts }, null, 2).slice(0, -2);
+  await writeFile(join(out, "index.json"), `${JSON.stringify({ default: name, models: [{ ...facts, file }] }, null, 1)}\n`);
+  const model = JSON.stringify(facts, null, 2).slice(0, -2);
   await writeFile(join(out, "index.js"), `/** For configure({ models }) of hpcm-web. */\nexport default ${model},\n  "url": new URL("./${file}", import.meta.url).href\n};\n`);
   const typed = "{ name: string; hash: string; sha256: string; bytes: number; url: string }";
   await writeFile(join(out, "index.d.ts"), `declare const model: ${typed};\nexport default model;\n`);
@@ -120,20 +133,10 @@ async function modelPackage(folder, path, version) {
     publishConfig: { access: "public", provenance: true },
   });
   const readme = await readFile(join(HERE, "model.md"), "utf8");
-  const size = `${(entry.bytes / 1e6).toFixed(1)} MB`;
+  const size = `${(weights.length / 1e6).toFixed(1)} MB`;
   await writeFile(join(out, "README.md"), readme.replaceAll("NAME", name).replaceAll("VERSION", version).replaceAll("SIZE", size));
   return out;
 }
-
-/** What a list says of a weights file. @param {string} path */
-export async function entryOf(path) {
-  const data = await readFile(path);
-  const sha256 = createHash("sha256").update(data).digest("hex");
-  return { name: basename(path, SUFFIX), hash: sha256.slice(0, HASH_DIGITS), sha256, file: basename(path), bytes: data.length };
-}
-
-/** The text of index.json; the first model is the default. */
-export const listOf = (entries) => `${JSON.stringify({ default: entries[0].name, models: entries }, null, 1)}\n`;
 
 // ---- all packages ------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 /** What the npm packages give for golden files: in a page, and in Node. */
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { inflateSync } from "node:zlib";
 
 /** The path of a file of tests/golden. */
 export const golden = (name) => fileURLToPath(new URL(`../../tests/golden/${name}`, import.meta.url));
@@ -44,7 +46,7 @@ export async function shown(file) {
   return [width, height];
 }
 
-/** The same in Node. @param {string} folder with packages @param {string[]} files */
+/** What these should be: of the golden pictures, and encoded in Node. @param {string} folder with packages @param {string[]} files */
 export async function nodesAnswer(folder, files) {
   const { configure, decode, encode } = await import(pathToFileURL(join(folder, "hpcm-web/hpcm-node.js")));
   configure({ models: files.map((name) => join(folder, `hpcm-model-${name}`)) });
@@ -52,8 +54,35 @@ export async function nodesAnswer(folder, files) {
   const found = {};
   for (const name of files) {
     const picture = await decode(await readFile(golden(`${name}.hpcm`)));
+    const right = pixelsOf(await readFile(golden(`${name}.png`)));
+    assert.deepEqual([picture.width, picture.height, sha256(picture.data)], [right.width, right.height, sha256(right.data)]);
     const encoded = sha256(await encode(picture, { model: name, quality: 60 }));
     found[name] = [sha256(picture.data), encoded, encoded];
   }
   return found;
+}
+
+/** RGBA of a PNG of 8-bit RGB. @param {Buffer} png */
+export function pixelsOf(png) {
+  const [width, height] = [png.readUInt32BE(16), png.readUInt32BE(20)];
+  assert.deepEqual([...png.subarray(24, 29)], [8, 2, 0, 0, 0]);
+  const pieces = [];
+  for (let at = 8, size; at < png.length; at += size + 12) {
+    size = png.readUInt32BE(at);
+    if (png.toString("latin1", at + 4, at + 8) === "IDAT") pieces.push(png.subarray(at + 8, at + 8 + size));
+  }
+  const rows = inflateSync(Buffer.concat(pieces));
+  const data = new Uint8ClampedArray(4 * width * height).fill(255);
+  const value = (x, y, channel) => (x < 0 || y < 0 ? 0 : data[4 * (y * width + x) + channel]);
+  for (let y = 0; y < height; y++) {
+    const start = y * (3 * width + 1);
+    for (let i = 0; i < 3 * width; i++) {
+      const [x, channel] = [Math.floor(i / 3), i % 3];
+      const [left, up, corner] = [value(x - 1, y, channel), value(x, y - 1, channel), value(x - 1, y - 1, channel)];
+      const nearest = [left, up, corner].sort((a, b) => Math.abs(left + up - corner - a) - Math.abs(left + up - corner - b))[0];
+      const guess = [0, left, up, (left + up) >> 1, nearest][rows[start]];
+      data[4 * (y * width + x) + channel] = (rows[start + 1 + i] + guess) & 0xff;
+    }
+  }
+  return { data, width, height };
 }
