@@ -11,6 +11,7 @@
 # make fuzz       an hour (MINUTES=60) of what reads files of strangers, four fuzzers at once; needs Linux and gcc or clang;
 #                 findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
+# make npm        the npm packages, into build/npm: hpcm-web, and one for each bundled model; needs Node.js 20
 # make man        the manual page, and completions for shells, into share/
 # make release    source distribution and wheels for all platforms in dist/, inspected and tried; needs Node.js 20 for the
 #                 page, and a C compiler (cc) to try the source distribution
@@ -33,7 +34,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model page man release format bench clean
+.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model page npm man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -69,6 +70,11 @@ page: $(WEB_READY) $(CORE_READY)
 	cd web && node build.js
 	rm -rf src/hpcm/serve/page
 	cp -r web/dist src/hpcm/serve/page
+
+# npm takes provenance for a package only if it names the repository: make npm REPOSITORY=https://github.com/OWNER/NAME
+npm: $(WEB_READY) $(CORE_READY)
+	$(BIN)/python core/build.py --wasm
+	cd web && node npm/make.js --pack $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 # Without npm the tests of the browser's codec are skipped.
 check-web: $(if $(NPM),page)

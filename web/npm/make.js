@@ -1,7 +1,10 @@
 /**
  * Makes the npm packages, each a folder in build/npm: hpcm-web, and hpcm-model-NAME for each bundled model.
  *
- *     node npm/make.js [--out FOLDER] [--pack]     --pack: as NAME-VERSION.tgz beside them, which `npm publish` takes
+ *     node npm/make.js [--out FOLDER] [--pack] [--repository URL]
+ *
+ *     --pack        also as NAME-VERSION.tgz beside them, which `npm publish` takes
+ *     --repository  of the sources: npm asks for it where a package is published with its provenance
  *
  * hpcm-web has no weights: a page loads one model, of 3 or of 14 MB. A model's package has its exact name, such as
  * hpcm-model-nano-1, because a file needs exactly this model. The names have no scope, since hpcm-web has none.
@@ -32,12 +35,12 @@ const OF_SITE = ["hpcm-web.js", "worker.js", "hpcm.wasm", "hpcm-threads.wasm", "
 const TYPED = ["index.js", "element.js", "polyfill/page.js"]; // sources that programs import
 const SIZES = "<!-- sizes -->"; // in npm/README.md: where the table comes
 
-/** @param {string} [out] the folder, which is emptied @returns {Promise<string[]>} the packages' folders */
-export async function packages(out = OUT) {
+/** @param {string} [out] the folder, which is emptied @param {string} [repository] @returns {Promise<string[]>} the packages' folders */
+export async function packages(out = OUT, repository) {
   await rm(out, { recursive: true, force: true });
-  const version = await versionOf();
-  const made = [await codecPackage(join(out, "hpcm-web"), version)];
-  for (const path of await modelPaths()) made.push(await modelPackage(out, path, version));
+  const common = { version: await versionOf(), ...(repository && { repository: { type: "git", url: `git+${repository}.git` } }) };
+  const made = [await codecPackage(join(out, "hpcm-web"), common)];
+  for (const path of await modelPaths()) made.push(await modelPackage(out, path, common));
   return made;
 }
 
@@ -55,7 +58,7 @@ async function modelPaths() {
 
 // ---- hpcm-web ----------------------------------------------------------------------------------------------------------
 
-async function codecPackage(out, version) {
+async function codecPackage(out, common) {
   await mkdir(out, { recursive: true });
   const site = join(out, "site");
   const there = await build(site);
@@ -66,10 +69,10 @@ async function codecPackage(out, version) {
   await bundle({ ...shared(out, define), entryPoints, platform: "node", minify: false }); // for readable traces
   await types(join(out, "types"));
   await writeFile(join(out, "licenses.txt"), await licenses(["@noble/hashes"]));
-  await writeManifest(out, { version, ...JSON.parse(await readFile(join(HERE, "hpcm-web.json"), "utf8")) });
+  await writeManifest(out, { ...common, ...JSON.parse(await readFile(join(HERE, "hpcm-web.json"), "utf8")) });
   await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
   const readme = await readFile(join(HERE, "README.md"), "utf8");
-  await writeFile(join(out, "README.md"), readme.replace(SIZES, await table(out)).replaceAll("VERSION", version));
+  await writeFile(join(out, "README.md"), readme.replace(SIZES, await table(out)).replaceAll("VERSION", common.version));
   return out;
 }
 
@@ -105,7 +108,7 @@ const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
 
 // ---- models ------------------------------------------------------------------------------------------------------------
 
-async function modelPackage(folder, path, version) {
+async function modelPackage(folder, path, common) {
   const data = await readFile(path);
   const weights = gzipSync(data, { level: 9 });
   const sha256 = createHash("sha256").update(data).digest("hex");
@@ -123,7 +126,7 @@ async function modelPackage(folder, path, version) {
   await writeFile(join(out, "index.d.ts"), `declare const model: ${typed};\nexport default model;\n`);
   await writeManifest(out, {
     name: `hpcm-model-${name}`,
-    version,
+    ...common,
     description: `The model ${name} of the hpcm image codec, for hpcm-web`,
     ...{ keywords: ["hpcm", "image", "codec"], license: "MIT", type: "module", sideEffects: false },
     exports: {
@@ -134,7 +137,7 @@ async function modelPackage(folder, path, version) {
   });
   const readme = await readFile(join(HERE, "model.md"), "utf8");
   const size = `${(weights.length / 1e6).toFixed(1)} MB`;
-  await writeFile(join(out, "README.md"), readme.replaceAll("NAME", name).replaceAll("VERSION", version).replaceAll("SIZE", size));
+  await writeFile(join(out, "README.md"), readme.replaceAll("NAME", name).replaceAll("VERSION", common.version).replaceAll("SIZE", size));
   return out;
 }
 
@@ -155,8 +158,8 @@ export function pack(folder, into) {
 const listedOf = (said) => (Array.isArray(said) ? said : Object.values(said));
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { out: { type: "string", default: OUT }, pack: { type: "boolean" } } });
-  for (const folder of await packages(values.out)) {
+  const { values } = parseArgs({ options: { out: { type: "string", default: OUT }, pack: { type: "boolean" }, repository: { type: "string" } } });
+  for (const folder of await packages(values.out, values.repository)) {
     for (const [file, bytes] of Object.entries(await sizes(folder))) console.log(`${String(bytes).padStart(10)}  ${basename(folder)}/${file}`);
     if (values.pack) console.log(pack(folder, values.out).path);
   }
