@@ -57,6 +57,13 @@ async function compressSample() {
   return [...document.querySelectorAll('.side[data-side="right"] dd')].map((each) => each.innerText);
 }
 
+/** Runs in the page: how the first call of a module of another host fails. @param {string} packages */
+async function codeOf(packages) {
+  const { configure, models } = await import(new URL("hpcm-web/hpcm-web.js", packages).href);
+  configure({ models: new URL("hpcm-model-nano-1", packages) });
+  return models().then(() => "nothing", ({ code, message }) => `${code}: ${message}`);
+}
+
 for (const [name, { missing, start }] of Object.entries(BROWSERS)) {
   test(`${name} decodes and encodes as Node does, and shows the page`, { skip: missing }, async (t) => {
     const browser = await start();
@@ -85,6 +92,10 @@ for (const [name, { missing, start }] of Object.entries(BROWSERS)) {
     const given = { files: QUICK, threads: 2, packages: elsewhere.url };
     assert.deepEqual(await browser.run(coded, given), { ...quick, isolated: true });
     assert.ok(elsewhere.asked.includes("hpcm-web/hpcm-threads.wasm"));
+
+    elsewhere.answers["hpcm-web/worker.js"] = (response, headers) => response.writeHead(404, headers).end();
+    await browser.visit(site.url);
+    assert.match(await browser.run(codeOf, elsewhere.url), /^network: .*worker\.js can't be loaded/);
 
     const page = await serve(join(folder, "site"), "/some/path/");
     t.after(() => page.close());
