@@ -31,14 +31,29 @@ const PACKED = ".gz"; // the module unpacks such files: a quarter smaller, and f
 const HASH_DIGITS = 16; // of the SHA-256, by which files name a model
 const NODE = ["hpcm-node.js", "node-worker.js"];
 /** What hpcm-web has of the site that build.js makes. */
-const OF_SITE = ["hpcm-web.js", "worker.js", "hpcm.wasm", "hpcm-threads.wasm", "hpcm-img.js", "hpcm-polyfill.js", "hpcm-polyfill-worker.js"];
+const OF_SITE = [
+  ...["hpcm-web.js", "worker.js", "hpcm.wasm", "hpcm-threads.wasm", "hpcm-img.js"],
+  ...["hpcm-polyfill.js", "hpcm-polyfill-worker.js"],
+];
 const TYPED = ["index.js", "element.js", "polyfill/page.js"]; // sources that programs import
+/** What comments can't say of the element: `document.createElement` makes it. */
+const TAG = `declare global {
+  interface HTMLElementTagNameMap {
+    "hpcm-img": HpcmImage;
+  }
+}
+`;
 const SIZES = "<!-- sizes -->"; // in npm/README.md: where the table comes
 
-/** @param {string} [out] the folder, which is emptied @param {string} [repository] @returns {Promise<string[]>} the packages' folders */
+/**
+ * @param {string} [out] the folder, which is emptied
+ * @param {string} [repository] its URL
+ * @returns {Promise<string[]>} the packages' folders
+ */
 export async function packages(out = OUT, repository) {
   await rm(out, { recursive: true, force: true });
-  const common = { version: await versionOf(), ...(repository && { repository: { type: "git", url: `git+${repository}.git` } }) };
+  const common = { version: await versionOf() };
+  if (repository) common.repository = { type: "git", url: `git+${repository}.git` };
   const made = [await codecPackage(join(out, "hpcm-web"), common)];
   for (const path of await modelPaths()) made.push(await modelPackage(out, path, common));
   return made;
@@ -65,7 +80,10 @@ async function codecPackage(out, common) {
   for (const file of OF_SITE.filter((name) => name in there)) await copyFile(join(site, file), join(out, file));
   await rm(site, { recursive: true });
   const define = await constants();
-  const entryPoints = [["index.js", "hpcm-node"], ["worker.js", "node-worker"]].map(([source, name]) => ({ in: join(WEB, "src", source), out: name }));
+  const entryPoints = [
+    { in: join(WEB, "src/index.js"), out: "hpcm-node" },
+    { in: join(WEB, "src/worker.js"), out: "node-worker" },
+  ];
   await bundle({ ...shared(out, define), entryPoints, platform: "node", minify: false }); // for readable traces
   await types(join(out, "types"));
   await writeFile(join(out, "licenses.txt"), await licenses(["@noble/hashes"]));
@@ -79,7 +97,8 @@ async function codecPackage(out, common) {
 /** Types as the sources' comments give them: those of what programs import, and what these refer to. */
 async function types(out) {
   const entries = TYPED.filter((source) => existsSync(join(WEB, "src", source)));
-  const options = ["--allowJs", "--declaration", "--emitDeclarationOnly", "--module", "nodenext", "--target", "es2022", "--ignoreConfig"];
+  const emitted = ["--allowJs", "--declaration", "--emitDeclarationOnly"];
+  const options = [...emitted, "--module", "nodenext", "--target", "es2022", "--ignoreConfig"];
   const paths = ["--rootDir", join(WEB, "src"), "--outDir", out, ...entries.map((source) => join(WEB, "src", source))];
   execFileSync(process.execPath, [join(WEB, "node_modules/typescript/bin/tsc"), ...options, ...paths], { stdio: "inherit" });
   const needed = new Set(entries);
@@ -89,7 +108,7 @@ async function types(out) {
   }
   const kept = [...needed].map(typesOf);
   for (const file of Object.keys(await sizes(out))) if (!kept.includes(file)) await rm(join(out, file));
-  await appendFile(join(out, "element.d.ts"), 'declare global {\n  interface HTMLElementTagNameMap {\n    "hpcm-img": HpcmImage;\n  }\n}\n');
+  await appendFile(join(out, "element.d.ts"), TAG);
 }
 
 const typesOf = (source) => source.replace(/\.js$/, ".d.ts");
@@ -120,8 +139,7 @@ async function modelPackage(folder, path, common) {
   await writeFile(join(out, file), weights);
   await copyFile(join(ROOT, "LICENSE"), join(out, "LICENSE"));
   await writeFile(join(out, "index.json"), `${JSON.stringify({ default: name, models: [{ ...facts, file }] }, null, 1)}\n`);
-  const model = JSON.stringify(facts, null, 2).slice(0, -2);
-  await writeFile(join(out, "index.js"), `/** For configure({ models }) of hpcm-web. */\nexport default ${model},\n  "url": new URL("./${file}", import.meta.url).href\n};\n`);
+  await writeFile(join(out, "index.js"), moduleOf(facts, file));
   const typed = "{ name: string; hash: string; sha256: string; bytes: number; url: string }";
   await writeFile(join(out, "index.d.ts"), `declare const model: ${typed};\nexport default model;\n`);
   await writeManifest(out, {
@@ -141,6 +159,13 @@ async function modelPackage(folder, path, common) {
   return out;
 }
 
+/** The text of a module that exports a model. Its URL is written in the form that bundlers look for. */
+function moduleOf(facts, file) {
+  const fields = Object.entries(facts).map(([name, value]) => `  ${name}: ${JSON.stringify(value)},\n`);
+  const url = `  url: new URL("./${file}", import.meta.url).href,\n`;
+  return `/** For configure({ models }) of hpcm-web. */\nexport default {\n${fields.join("")}${url}};\n`;
+}
+
 // ---- all packages ------------------------------------------------------------------------------------------------------
 
 const writeManifest = (out, manifest) => writeFile(join(out, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
@@ -158,9 +183,12 @@ export function pack(folder, into) {
 const listedOf = (said) => (Array.isArray(said) ? said : Object.values(said));
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { out: { type: "string", default: OUT }, pack: { type: "boolean" }, repository: { type: "string" } } });
+  const options = { out: { type: "string", default: OUT }, pack: { type: "boolean" }, repository: { type: "string" } };
+  const { values } = parseArgs({ options });
   for (const folder of await packages(values.out, values.repository)) {
-    for (const [file, bytes] of Object.entries(await sizes(folder))) console.log(`${String(bytes).padStart(10)}  ${basename(folder)}/${file}`);
+    for (const [file, bytes] of Object.entries(await sizes(folder))) {
+      console.log(`${String(bytes).padStart(10)}  ${basename(folder)}/${file}`);
+    }
     if (values.pack) console.log(pack(folder, values.out).path);
   }
 }

@@ -52,6 +52,7 @@ export { HpcmError, bitmapOf, levelOf };
 
 const VERSION = __VERSION__; // of all the sources that page, module and worker were made of
 const MAX_THREADS = 4;
+const UNLOADED = "it isn't there, or its type isn't that of JavaScript, or there is no connection"; // the browser doesn't say which
 const WASM = ["hpcm.wasm", "hpcm-threads.wasm"];
 const settings = {};
 const waiting = new Map(); // id -> {resolve, reject, onprogress, onpart, from}, from: the worker
@@ -218,7 +219,7 @@ function start() {
     unreadable: () => lose("memory", "there is too little memory for the result"),
     failed(message) {
       if (message) lose("lost", `the worker failed: ${message}`);
-      else lose("network", `${settings.worker ?? "worker.js"} can't be loaded: it isn't there, or its type isn't that of JavaScript, or there is no connection`);
+      else lose("network", `${settings.worker ?? "worker.js"} can't be loaded: ${UNLOADED}`);
     },
   });
   failures.onmessage = ({ data }) => lose("lost", data);
@@ -229,7 +230,10 @@ function start() {
 }
 
 /** Where models are: URLs of folders, and models by themselves. */
-const sourcesOf = (given) => [given].flat(Infinity).map((each) => (isAddress(each) ? folderOf(each) : { ...each, url: new URL(each?.url, base()).href }));
+function sourcesOf(given) {
+  const source = (each) => (isAddress(each) ? folderOf(each) : { ...each, url: new URL(each?.url, base()).href });
+  return [given].flat().map(source);
+}
 
 const isAddress = (given) => typeof given === "string" || given instanceof URL;
 

@@ -24,7 +24,11 @@ export class Models {
     this.early = new Map(); // weights that were fetched before they are needed, by their SHA-256
   }
 
-  /** All that there are; the default is the first source's. @param {AbortSignal} [signal] @returns {Promise<{default: string, models: Entry[]}>} */
+  /**
+   * All that there are; the default is the first source's.
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{default: string|null, models: Entry[]}>}
+   */
   async index(signal) {
     this.listed ??= joined(await Promise.all(this.sources.map((source) => listOf(source, signal))));
     return this.listed;
@@ -134,7 +138,9 @@ async function keep(cache, key, data) {
 }
 
 /** Lists as one. */
-const joined = (lists) => ({ default: lists[0]?.default ?? null, models: lists.flatMap((list) => list.models) });
+function joined(lists) {
+  return { default: lists[0]?.default ?? null, models: lists.flatMap(({ models }) => models) };
+}
 
 /** What a source lists. */
 async function listOf(source, signal) {

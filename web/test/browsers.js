@@ -26,7 +26,10 @@ const STARTING = 30_000; // milliseconds until a browser must have started
  * @property {() => Promise<void>} close
  */
 
-/** By name: why it isn't there, or false; and what starts it. @type {Record<string, {missing: string|false, start: () => Promise<Browser>}>} */
+/**
+ * By name: why it isn't there, or false; and what starts it.
+ * @type {Record<string, {missing: string|false, start: () => Promise<Browser>}>}
+ */
 export const BROWSERS = {
   Chromium: { missing, start: startChromium },
   Firefox: { missing: FIREFOX ? false : "there is no Firefox here: install the package firefox-esr, or set FIREFOX", start: startFirefox },
@@ -54,7 +57,8 @@ async function startChromium() {
 
 async function startFirefox() {
   const profile = await mkdtemp(join(tmpdir(), "hpcm-firefox-"));
-  const child = spawn(FIREFOX, ["--headless", "--no-remote", "--profile", profile, "--remote-debugging-port=0"], { stdio: ["ignore", "ignore", "pipe"] });
+  const how = ["--headless", "--no-remote", "--profile", profile, "--remote-debugging-port=0"];
+  const child = spawn(FIREFOX, how, { stdio: ["ignore", "ignore", "pipe"] });
   const address = await line(child, child.stderr, /WebDriver BiDi listening on (ws:\S+)/);
   const { command, end } = await connected(`${address}/session`);
   const { capabilities } = await command("session.new", { capabilities: {} });
@@ -105,7 +109,8 @@ async function connected(address) {
 // ---- WebKit: https://www.w3.org/TR/webdriver ---------------------------------------------------------------------------
 
 async function startWebKit() {
-  const screen = spawn(XVFB, ["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"], { stdio: ["ignore", "pipe", "ignore"] });
+  const how = ["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"];
+  const screen = spawn(XVFB, how, { stdio: ["ignore", "pipe", "ignore"] });
   const display = await line(screen, screen.stdout, /(\d+)/);
   const port = await freePort();
   const driver = spawn(WEBKIT_DRIVER, [`--port=${port}`], { env: { ...process.env, DISPLAY: `:${display}` }, stdio: "ignore" });
@@ -129,7 +134,8 @@ async function startWebKit() {
       await patiently(complete); // the driver may answer before the page's scripts have run
     },
     async run(work, given) {
-      const script = `const done = arguments[0]; ${programOf(work, given)}.then((value) => done({ value }), (error) => done({ error: String(error) }))`;
+      const told = "(value) => done({ value }), (error) => done({ error: String(error) })";
+      const script = `const done = arguments[0]; ${programOf(work, given)}.then(${told})`;
       const { value, error } = await session("POST", "/execute/async", { script, args: [] });
       if (error) throw new Error(error);
       return JSON.parse(value);

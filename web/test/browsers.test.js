@@ -37,7 +37,8 @@ after(() => folder && rm(folder, { recursive: true, force: true }));
 
 /** A server as everybody has one. @returns {Promise<string|undefined>} its URL; undefined if there is no Python */
 async function plainServer(t, served) {
-  const child = spawn(PYTHON, ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", served], { stdio: ["ignore", "pipe", "ignore"] });
+  const how = ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", served];
+  const child = spawn(PYTHON, how, { stdio: ["ignore", "pipe", "ignore"] });
   t.after(() => child.kill());
   return new Promise((found) => {
     child.once("error", () => found(undefined));

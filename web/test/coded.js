@@ -20,7 +20,8 @@ export async function coded({ files, threads, packages = document.baseURI }) {
   const [one, ...others] = files;
   const { default: model } = await import(from(`hpcm-model-${one}/index.js`, packages)); // a model, and URLs of folders
   configure({ models: [model, ...others.map((name) => from(`hpcm-model-${name}`, packages))], threads });
-  const sha256 = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", data)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const sha256 = async (data) => hex(await crypto.subtle.digest("SHA-256", data));
   const found = {};
   for (const name of files) {
     const picture = await decode(await (await fetch(from(`${name}.hpcm`))).arrayBuffer());

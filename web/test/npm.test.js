@@ -199,7 +199,8 @@ import nano from "hpcm-model-nano-1";
 import photo from "./nano-1.hpcm?url";
 
 configure({ models: nano, threads: 2 });
-const sha256 = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", data)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const sha256 = async (data) => hex(await crypto.subtle.digest("SHA-256", data));
 window.coded = async () => {
   const picture = await decode(await (await fetch(photo)).arrayBuffer());
   const encoded = await sha256(await encode(picture, { quality: 60 }));
@@ -208,7 +209,8 @@ window.coded = async () => {
 `;
 
 test("Vite bundles a program, and serves it while it is being developed", { skip: missing }, async (t) => {
-  await writeFile(app("index.html"), '<!doctype html><title>hpcm</title><link rel="icon" href="data:,"><script type="module" src="/main.js"></script>');
+  const icon = '<link rel="icon" href="data:,">'; // else the browser asks for one, in vain
+  await writeFile(app("index.html"), `<!doctype html><title>hpcm</title>${icon}<script type="module" src="/main.js"></script>`);
   await writeFile(app("main.js"), PROGRAM);
   const browser = await launch();
   t.after(() => browser.close());
