@@ -26,7 +26,7 @@
  * @property {string} hash of the model
  * @property {number} level of quality
  * @property {"rgb"|"grey"} colour
- * @property {8|16} bitDepth
+ * @property {number} bitDepth of the samples, 8 to 16; pixels here have 8
  * @property {number} tileSide in pixels
  * @property {number} passes 3 if it is progressive, else 1
  * @property {boolean} hasAlpha
