@@ -5,17 +5,21 @@
  *     RGBA and the file's profile --> PNG --> ImageBitmap
  */
 import { unpackHead } from "./container.js";
+import { HpcmError } from "./errors.js";
 import { encodePng, profileChunk } from "./png.js";
 
 const CHUNKS = { c: "cICP", g: "gAMA", h: "cHRM", s: "sRGB" }; // types of a file's chunks: those of PNG with the same data
+
+/** @typedef {typeof globalThis extends {ImageBitmap: {prototype: infer T}} ? T : unknown} Drawable an ImageBitmap where there are some */
 
 /**
  * What `decode`, its `onpart` or `thumbnail` gave, to be drawn on a canvas: with the colours that the file describes.
  * @param {{data: Uint8ClampedArray, width: number, height: number}} picture RGBA
  * @param {Uint8Array} file that it was decoded from; its beginning is enough
- * @returns {Promise<ImageBitmap>}
+ * @returns {Promise<Drawable>}
  */
 export async function bitmapOf(picture, file) {
+  if (!globalThis.createImageBitmap) throw new HpcmError("unsupported", "only browsers draw pictures: Node has no ImageBitmap");
   const { icc, ancillary, colour } = unpackHead(file);
   const chunks = ancillary.filter(([kind]) => CHUNKS[kind]).map(([kind, data]) => [CHUNKS[kind], data]);
   if (icc) chunks.push(await profileChunk(icc));

@@ -19,7 +19,7 @@ const POLYFILL = existsSync(new URL("../src/polyfill/page.js", import.meta.url))
 const CODEC_FILES = [
   ...["LICENSE", "README.md", "licenses.txt", "package.json"],
   ...["hpcm-web.js", "worker.js", "hpcm-img.js", "hpcm-node.js", "node-worker.js", "hpcm.wasm", "hpcm-threads.wasm"],
-  ...["types/index.d.ts", "types/element.d.ts", "types/errors.d.ts", "types/levels.d.ts"],
+  ...["types/index.d.ts", "types/element.d.ts", "types/errors.d.ts", "types/levels.d.ts", "types/colours.d.ts"],
   ...(POLYFILL ? ["hpcm-polyfill.js", "hpcm-polyfill-worker.js", "types/polyfill/page.d.ts"] : []),
 ];
 const MODELS = ["lite-1", "lite-mse-1", "nano-1"];
@@ -112,7 +112,7 @@ test("a program in Node decodes and encodes, with models of packages and of a fo
 test("in Node the other functions work, and what can't be done is told", async () => {
   const found = await run(`
     import { readFile } from "node:fs/promises";
-    import { HpcmError, analyse, cached, configure, decode, encode, info, levelOf, models, preload, thumbnail } from "hpcm-web";
+    import { HpcmError, analyse, bitmapOf, cached, configure, decode, encode, info, levelOf, models, preload, thumbnail } from "hpcm-web";
     import nano from "hpcm-model-nano-1";
     configure({ models: nano });
     const data = await readFile("nano-1.hpcm");
@@ -126,11 +126,11 @@ test("in Node the other functions work, and what can't be done is told", async (
       info: info(data).width, thumbnail: [width, height], levels: [latents.levels, levelOf(100, latents.levels)],
       grows: sizes[0] < sizes[1], cached: await cached("nano"), models: (await models()).models.map(({ name }) => name),
       blob: await told(encode(new Blob([data]))), cut: await told(decode(data.subarray(0, 300))),
-      other: await told(decode(await readFile("lite-1.hpcm"))), aborted: await told(decode(data, { signal: AbortSignal.abort() })),
+      bitmap: await told(bitmapOf(await decode(data), data)), other: await told(decode(await readFile("lite-1.hpcm"))), aborted: await told(decode(data, { signal: AbortSignal.abort() })),
     }));
   `);
   const right = { info: 153, thumbnail: [3, 2], levels: [64, 63], grows: true, cached: true, models: ["nano-1"] };
-  assert.deepEqual(found, { ...right, blob: "picture", cut: "truncated", other: "model", aborted: "aborted" });
+  assert.deepEqual(found, { ...right, blob: "picture", bitmap: "unsupported", cut: "truncated", other: "model", aborted: "aborted" });
 });
 
 test("in Node a folder without models, and a worker that isn't there, are told", async () => {
@@ -151,7 +151,7 @@ test("in Node a folder without models, and a worker that isn't there, are told",
 // ---- TypeScript --------------------------------------------------------------------------------------------------------
 
 const CONSUMER = `
-import { type Info, HpcmError, analyse, configure, decode, encode, info, models, thumbnail } from "hpcm-web";
+import { type Info, HpcmError, analyse, bitmapOf, configure, decode, encode, info, models, thumbnail } from "hpcm-web";
 import nano from "hpcm-model-nano-1";
 import { HpcmImage } from "hpcm-web/element";
 
@@ -160,6 +160,7 @@ configure({ models: [new URL("https://example.org/models/"), "models/", nano], t
 export async function show(context: CanvasRenderingContext2D, file: Uint8Array, signal: AbortSignal): Promise<number> {
   const { data, width, height, whole } = await decode(file, { signal, box: [0, 0, 8, 8], onpart: ({ left, top }) => left + top });
   context.putImageData(new ImageData(data, width, height), 0, 0);
+  context.drawImage(await bitmapOf({ data, width, height }, file), 0, 0);
   const bytes = await encode(context.getImageData(0, 0, width, height), { quality: 50, onprogress: (share) => share.toFixed(2) });
   await encode(await createImageBitmap(new Blob([bytes])));
   const latents = await analyse({ data: new Uint8Array(4), width: 1, height: 1 }, { model: "nano" });
@@ -182,12 +183,29 @@ new HpcmError("nonsense", "");
 decode(new Uint8Array(), { box: [0, 0, 8] });
 `;
 
-test("a program in TypeScript is checked against the packages' types", async () => {
-  await writeFile(app("consumer.ts"), CONSUMER);
-  const strict = ["--ignoreConfig", "--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom"];
-  for (const modules of [["--module", "nodenext"], ["--module", "esnext", "--moduleResolution", "bundler"]]) {
-    const { status, stdout } = spawnSync(process.execPath, [TSC, ...strict, ...modules, "consumer.ts"], { cwd: app(""), encoding: "utf8" });
-    assert.equal(status, 0, stdout);
+/** What programs for Node have, which know no DOM. Its own types declare these three. */
+const CONSUMER_OF_NODE = `
+import { decode, encode } from "hpcm-web";
+
+declare global {
+  class URL { constructor(url: string); }
+  class Blob { constructor(parts: unknown[]); }
+  class AbortSignal {}
+}
+export async function smaller(file: Uint8Array): Promise<Uint8Array> {
+  return encode(await decode(file), { quality: 20 });
+}
+`;
+
+test("programs in TypeScript are checked against the packages' types, with and without those of browsers", async () => {
+  const modules = [["--module", "nodenext"], ["--module", "esnext", "--moduleResolution", "bundler"]];
+  for (const [lib, text] of [["es2022,dom", CONSUMER], ["es2022", CONSUMER_OF_NODE]]) {
+    await writeFile(app("consumer.ts"), text);
+    for (const options of modules) {
+      const given = ["--ignoreConfig", "--noEmit", "--strict", "--target", "es2022", "--lib", lib, ...options, "consumer.ts"];
+      const { status, stdout } = spawnSync(process.execPath, [TSC, ...given], { cwd: app(""), encoding: "utf8" });
+      assert.equal(status, 0, stdout);
+    }
   }
 });
 
