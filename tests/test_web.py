@@ -128,6 +128,21 @@ def same(node, data: bytes, tmp_path, scale: int = 3, partial: bool = False) -> 
     assert np.array_equal(theirs, ours)
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_more_than_8_bits_are_shown_with_8(node, tmp_path, channels, bits):
+    """Grey without alpha, of which Pillow has 16 bits, by the same rounding."""
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    image = photo(90, 70, mode[0] if channels == 1 else mode.removesuffix("A"))
+    samples = np.asarray(image).reshape(70, 90, -1).astype(np.uint16)
+    if channels in (2, 4):
+        samples = np.dstack((samples, np.linspace(0, 255, 90 * 70).reshape(70, 90).astype(np.uint16)))
+    samples = np.squeeze(samples << (bits - 8) | samples >> (16 - bits))
+    data = hpcm.compress(samples, bit_depth=bits, model="nano")
+    ours = Image.fromarray(hpcm.decompress_array(data, bit_depth=8))
+    assert np.array_equal(node.decode(data, tmp_path, "nano"), rgba_of(ours))
+
+
 def quality_of(level: int) -> int:
     return 1 + round(level * 99 / 63)
 

@@ -25,7 +25,7 @@ from .format.container import is_hpcm, unpack, unpack_head
 from .format.fields import Container
 from .image.metadata.gather import attach
 from .image.metadata.record import Metadata
-from .image.picture import file_of, mode_of
+from .image.picture import file_of, info_of, mode_of
 
 FORMAT = "HPCM"
 FIRST_READ = 4096  # bytes, which hold the head of most files
@@ -48,7 +48,7 @@ class HPCMImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         self._size, self._mode = (head.width, head.height), mode_of(head)
-        self.info.update(Metadata.of(head).info(), model=head.model, level=head.level)
+        self.info.update(info_of(Metadata.of(head), head.bit_depth), model=head.model, level=head.level)
         self.tile = [ImageFile._Tile("hpcm", (0, 0, *self.size), 0, self.mode)]
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:

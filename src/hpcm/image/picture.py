@@ -22,6 +22,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from .metadata.record import NAMES, Metadata
 from .metadata.strip import stripped
 from .metadata.tiff import OTHER_METADATA
 from .planes import Planes, Samples, peak_of, rescaled, split, upright, with_depth
-from .samples import BEYOND_16_BITS, load_samples
+from .samples import BEYOND_16_BITS, file_depth, load_samples
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
@@ -105,8 +106,11 @@ def taken_apart(
     if (frames := _frames(image)) > 1:
         notes.append(f"the picture has {frames} frames: only the current one is kept")
     file = file_of(image)  # before Pillow closes it
+    was_loaded = not getattr(image, "tile", None)
     samples = load_samples(image, notes.append)
     check_loaded(image.size)
+    if was_loaded and file is not None and image.mode not in WIDE:
+        _note_lost_depth(file, notes.append)
     image_metadata = _metadata(image, file, frames, strip, keep_profile=icc is not None)
     notes += image_metadata.notes
     planes, metadata = _planes_of(samples, image_metadata.metadata, icc, notes.append)
@@ -126,6 +130,15 @@ def adjusted(picture: Picture, strip: str | None, icc: str | None, on_note: OnNo
         planes, picture = planes_to_srgb(picture, picture, on_note)
         picture = replace(picture, pixels=planes.pixels, alpha=planes.alpha)
     return stripped(picture, strip, on_note)
+
+
+def _note_lost_depth(file: bytes, on_note: OnNote) -> None:
+    """A note where Pillow has read an image before, and 8 bits of more."""
+    with suppress(Exception):  # Pillow raises nearly anything
+        if (bits := file_depth(file)) > 8:
+            on_note(
+                f"the picture's file has {bits} bits a sample, and 8 are kept, since Pillow has read it: give the file"
+            )
 
 
 def _frames(image: Image.Image) -> int:

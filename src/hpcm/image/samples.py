@@ -84,6 +84,23 @@ def load_samples(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     return READERS.get(image.format or "", _load)(image, on_note)
 
 
+def file_depth(data: bytes) -> int:
+    """The bits of a file's samples as far as more than 8 of them can be read here; 8 for all other files.
+
+    By its header: nothing is decoded. Raises whatever Pillow raises.
+    """
+    image = Image.open(io.BytesIO(data))
+    if image.format == "AVIF":
+        return _av1_depth(data)
+    if image.format == "TIFF" and _TiffLayout.of(image).kind != (RGB, UNSIGNED, 16):
+        return 8
+    arguments: Any = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
+    raw = arguments if isinstance(arguments, str) else str(arguments[0])
+    if image.format == "PPM" and raw == "RGB" and not isinstance(arguments, str):
+        return int(arguments[1]).bit_length()
+    return 16 if ";16" in raw else 8
+
+
 def _raw_mode(image: Image.Image, format: str) -> str | None:
     """How the samples lie in the file; None if they have been read. Raises PictureError if it isn't in RAW_MODES."""
     if not getattr(image, "tile", None):
