@@ -142,6 +142,7 @@ def noted(file: bytes, name: str) -> Case:
 
 
 LIGHT, MASTERING = struct.pack(">II", 10_000_000, 4_000_000), bytes(range(24))
+MASTERING_OF_HEIF = MASTERING[4:12] + MASTERING[:4] + MASTERING[12:]  # green, blue, red
 CHROMATICITIES = struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
 DPI_300 = pack_density(300 * 39.37007874, 300 * 39.37007874, 1)
 
@@ -227,7 +228,18 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("AVIF", "crop"): noted(heif(properties=(box(b"clap", bytes(32)),)), "crop (clap)"),
     ("AVIF", "other properties"): noted(heif(properties=(box(b"what", b""),)), "property what"),
     ("AVIF", "data behind its end"): noted(avif(b"x" * 100), "data behind its end (100 bytes)"),
-    ("AVIF", "light levels"): noted(heif(properties=(box(b"clli", bytes(4)),)), "HDR light levels (clli)"),
+    ("AVIF", "mdcv"): kept(
+        heif(properties=(box(b"mdcv", MASTERING_OF_HEIF),)),
+        "mastering",
+        MASTERING,
+        "AVIF has no place for the picture's mDCV",
+    ),
+    ("AVIF", "clli"): kept(
+        heif(properties=(box(b"clli", struct.pack(">2H", 1000, 400)),)),
+        "light",
+        LIGHT,
+        "AVIF has no place for the picture's cLLI",
+    ),
     ("AVIF", "other items"): noted(heif(b"what"), "item what"),
     ("AVIF", "other boxes"): noted(avif(box(b"what", b"x")), "box what"),
     ("TIFF", "tags"): kept(

@@ -94,7 +94,7 @@ def file_depth(data: bytes) -> int:
         return _av1_depth(data)
     if image.format == "TIFF" and _TiffLayout.of(image).kind != (RGB, UNSIGNED, 16):
         return 8
-    arguments: Any = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
+    arguments: Any = image.tile[0].args if image.tile else ""
     raw = arguments if isinstance(arguments, str) else str(arguments[0])
     if image.format == "PPM" and raw == "RGB" and not isinstance(arguments, str):
         return int(arguments[1]).bit_length()

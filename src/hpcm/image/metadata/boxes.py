@@ -26,12 +26,13 @@ AUXILIARY_NAMES = {  # what the type of an auxiliary picture ends with: its name
     b"hdrgainmap": GAIN_MAP_NAME,
 }
 PROPERTY_NAMES = {
-    b"clli": "HDR light levels (clli)",
-    b"mdcv": "HDR mastering display (mdcv)",
     b"amve": "viewing light (amve)",
     b"clap": "crop (clap)",
 }
 AVIF_BRANDS = (b"avif", b"avis")  # of a file as a whole
+LIGHT = struct.Struct(">2H")  # the property clli: the highest and the mean luminance, in candela per square metre
+MASTERING = struct.Struct(">4s4s4s4s8s")  # mdcv: three primaries and white, x and y each; two luminances
+CANDELA = 10_000  # units of PNG's cLLI in a candela per square metre; mDCV has the same units as mdcv
 PROPERTY_STRUCTURE = (b"ispe", b"pixi", b"av1C", b"hvcC", b"lsel", b"a1op", b"a1lx", b"auxC", b"irot", b"imir")
 SRGB = (1, 13)  # primaries, transfer: what a picture without a profile is taken for
 UNKNOWN_COLOUR = 2  # as primaries or as transfer
@@ -145,6 +146,11 @@ def property_pieces(data: bytes, box: Box) -> Iterator[Piece]:
         yield from pixel_aspect(height, width)
     elif kind == b"colr":
         yield from colour_pieces(data, begin, end)
+    elif kind == b"clli" and end - begin == LIGHT.size:
+        yield Piece(NAMES["light"], struct.pack(">2I", *(CANDELA * level for level in LIGHT.unpack_from(data, begin))))
+    elif kind == b"mdcv" and end - begin == MASTERING.size:
+        green, blue, red, white, luminances = MASTERING.unpack_from(data, begin)  # in HEVC's order
+        yield Piece(NAMES["mastering"], red + green + blue + white + luminances)
     elif kind == b"clap" and data[8:12] not in AVIF_BRANDS:
         pass  # libheif crops; Pillow's libavif gives the whole picture
     elif kind not in PROPERTY_STRUCTURE:
