@@ -24,7 +24,23 @@ from hpcm.image.picture import Picture, from_image, picture_of_planes, to_image
 from hpcm.image.planes import Planes
 from hpcm.image.read import read_picture
 from hpcm.image.write import save_picture
-from pictures import HEIGHT, WIDTH, avif, box, encoded, exif, gif, jp2, jpeg, png, png_chunk, tags_of, tiff, webp
+from pictures import (
+    HEIGHT,
+    WIDTH,
+    avif,
+    box,
+    encoded,
+    exif,
+    gif,
+    heif_with_gain_map,
+    jp2,
+    jpeg,
+    png,
+    png_chunk,
+    tags_of,
+    tiff,
+    webp,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pictures.md"
 NOTE = "hpcm: note: "
@@ -49,6 +65,8 @@ XMP_SEGMENT, EXTENDED = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com
 IPTC = b"\x1c\x02x\0\x04word"
 GAIN_MAP = b'<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>'
 ULTRA_HDR = XMP.replace(b"</rdf:RDF>", GAIN_MAP + b"</rdf:RDF>")
+ULTRA_HDR_JPEG = (Path(__file__).parent / "data" / "gain_maps" / "libultrahdr.jpg").read_bytes()
+APPLE_GAIN_MAP = ULTRA_HDR.replace(b"http://ns.adobe.com/hdr-gain-map/", b"http://ns.apple.com/HDRGainMap/")
 VIDEO = box(b"ftyp", b"mp42", bytes(4)) + box(b"mdat", bytes(99))
 
 
@@ -159,9 +177,11 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("JPEG", "Photoshop resources"): noted(
         jpeg((0xED, b"Photoshop 3.0\0" + resource(0x3F3, b"x"))), "Photoshop resources"
     ),
-    ("JPEG", "HDR gain map"): noted(
+    ("JPEG", "HDR gain map"): Case(ULTRA_HDR_JPEG),  # test_gain_maps.py tells what becomes of it
+    ("JPEG", "damaged HDR gain map"): noted(
         jpeg((0xE1, XMP_SEGMENT + ULTRA_HDR), behind=jpeg((0xE1, XMP_SEGMENT + ULTRA_HDR))), "HDR gain map"
     ),
+    ("JPEG", "Apple's HDR gain map"): noted(jpeg(behind=jpeg((0xE1, XMP_SEGMENT + APPLE_GAIN_MAP))), "HDR gain map"),
     ("JPEG", "motion photo's video"): noted(jpeg(behind=VIDEO), "motion photo's video"),
     ("JPEG", "further pictures behind its end"): noted(jpeg(behind=jpeg()), "further pictures behind its end"),
     ("JPEG", "other data behind its end"): noted(jpeg(behind=b"SEFH" + bytes(96)), "data behind its end (100 bytes)"),
@@ -218,7 +238,11 @@ CASES = {  # (row, cell of docs/pictures.md): a file that has it
     ("AVIF", "CICP"): kept(
         heif(properties=(colr(9, 16),)), "cicp", b"\x09\x10\0\1", "AVIF has no place for the picture's cICP"
     ),
-    ("AVIF", "HDR gain map"): noted(heif(b"tmap"), "HDR gain map"),
+    ("AVIF", "HDR gain map"): Case(heif_with_gain_map()),
+    ("AVIF", "damaged HDR gain map"): noted(heif(b"tmap"), "HDR gain map"),
+    ("AVIF", "Apple's HDR gain map"): noted(
+        heif(properties=(box(b"auxC", bytes(4), b"urn:com:apple:photo:2020:aux:hdrgainmap\0"),)), "HDR gain map"
+    ),
     ("AVIF", "depth map"): noted(
         heif(properties=(box(b"auxC", bytes(4), b"urn:mpeg:hevc:2015:auxid:2\0"),)), "depth map"
     ),

@@ -8,7 +8,8 @@
     Image.open("photo.png").save("photo.hpcm", quality=50)
 
 `save` takes what `Codec.compress` takes, and `model`, a name or path; also `exif` (bytes or Image.Exif), `icc_profile`
-and `xmp` in place of the image's own. `info` of an opened file has what `Metadata.info` tells, and "model" and "level".
+and `xmp` in place of the image's own. `info` of an opened file has what `Metadata.info` tells, "model" and "level", and
+under "gain_map" its HDR gain map, if there is one (image/hdr.py).
 
 A file that was cut short is an OSError, or with `ImageFile.LOAD_TRUNCATED_IMAGES` the picture as far as it goes.
 """
@@ -23,9 +24,12 @@ from .defaults import MIME_TYPE, SUFFIX
 from .errors import FormatError, HPCMError, PictureError, TruncatedError
 from .format.container import is_hpcm, unpack, unpack_head
 from .format.fields import Container
+from .image.hdr import GainMap
+from .image.metadata.gain_map import INFO_KEY
 from .image.metadata.gather import attach
 from .image.metadata.record import Metadata
 from .image.picture import file_of, info_of, mode_of
+from .util.notes import ignore_note, log_note
 
 FORMAT = "HPCM"
 FIRST_READ = 4096  # bytes, which hold the head of most files
@@ -49,6 +53,8 @@ class HPCMImageFile(ImageFile.ImageFile):
             raise SyntaxError(str(error)) from error
         self._size, self._mode = (head.width, head.height), mode_of(head)
         self.info.update(info_of(Metadata.of(head), head.bit_depth), model=head.model, level=head.level)
+        if gain_map := _gain_map(head):
+            self.info[INFO_KEY] = gain_map
         self.tile = [ImageFile._Tile("hpcm", (0, 0, *self.size), 0, self.mode)]
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
@@ -99,11 +105,21 @@ class HPCMImageFile(ImageFile.ImageFile):
             container = unpack(self._read(), partial=ImageFile.LOAD_TRUNCATED_IMAGES)
             codec = codec_for(container)
             decode = codec.preview if ImageFile.LOAD_TRUNCATED_IMAGES else codec.decompress
-            return decode(container, draft=self._draft)
+            return decode(container, draft=self._draft, on_note=ignore_note)  # `_open` has told of its gain map
         except TruncatedError as error:
             raise OSError(f"image file is truncated: {error}") from error
         except HPCMError as error:
             raise OSError(str(error)) from error
+
+
+def _gain_map(head: Container) -> GainMap | None:
+    """The gain map of a file, which is decoded when its picture is asked for."""
+    if Metadata.of(head).gain_map is None:
+        return None
+    from .codec.api import codec_for
+    from .codec.nested import stored
+
+    return stored(head, lambda own: codec_for(own).decompress(own), None, log_note)
 
 
 def _read_head(file: IO[bytes]) -> Container:

@@ -26,6 +26,7 @@ from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
 from hpcm.format.fields import Container, Part
+from hpcm.image.metadata.gain_map import pack_chunk
 from hpcm.image.picture import pack_alpha
 from hpcm.image.read import read_picture
 from hpcm.image.write import save_picture
@@ -108,17 +109,18 @@ def picture(data: bytes) -> None:
         assert unpack(pack(made)) == made
         tiles = tuple(tuple(Part(part.payload, Right(0)) for part in tile) for tile in made.tiles)
         given = replace(made, tiles=tiles)
+        quietly = {"max_pixels": MAX_PIXELS, "on_note": ignore_note}
         how = take.number(4)
         if how == 1:
             left, top = take.number(made.width), take.number(made.height)
-            decoded = model.decompress_picture(given, box=(left, top, left + 1, made.height), max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, box=(left, top, left + 1, made.height), **quietly)
         elif how == 2:
-            decoded = model.decompress_picture(given, draft=(1 + take.number(made.width), 1), max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, draft=(1 + take.number(made.width), 1), **quietly)
         elif how == 3:
             cut = replace(given, tiles=tuple(t[:1] for t in tiles))
-            decoded = model.decompress_picture(cut, partial=True, max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(cut, partial=True, **quietly)
         else:
-            decoded = model.decompress_picture(given, max_pixels=MAX_PIXELS)
+            decoded = model.decompress_picture(given, **quietly)
     except HPCMError:
         return
     for suffix in (".png", ".jpg", ".tif", ".webp"):
@@ -147,9 +149,30 @@ def _file(take: Bytes, model: Codec) -> Container:
     )
     if take.number(2):
         made = replace(made, alpha=_png(take, (made.width, made.height)))
+    if take.number(4) == 3:
+        made = replace(made, ancillary=tuple(sorted([*made.ancillary, ("u", _gain_map(take, made))])))
     payload = take.some(400)
     tile = tuple(Part(payload[4 * i :] if i else payload[:4], i) for i in range(made.passes))
     return replace(made, tiles=(tile,) * made.tile_count)
+
+
+def _gain_map(take: Bytes, made: Container) -> bytes:
+    """A chunk of bytes, or one with a .hpcm file in it."""
+    if take.number(2):
+        return take.some(300)
+    size = {"width": 1 + take.number(40), "height": 1 + take.number(40)}
+    own = replace(made, **size, passes=1, alpha=None, exif=None, ancillary=(), tile_side=256, level=0)
+    tile = (Part(take.some(100), take.number(1 << 32)),)
+    return pack_chunk(_gain_map_numbers(take), pack(replace(own, tiles=(tile,))))
+
+
+def _gain_map_numbers(take: Bytes) -> bytes:
+    """The numbers of a gain map, some of them bytes."""
+    numbers = bytearray(struct.pack(">HHB4I", 0, 0, 64 * take.number(4), 0, 1, 2, 1))
+    numbers += 3 * struct.pack(">iIiIIIiIiI", 0, 1, 2, 1, 1, 1, 1, 64, 1, 64)
+    for _ in range(take.number(4)):
+        numbers[take.number(len(numbers))] = take.number(256)
+    return bytes(numbers)
 
 
 def _png(take: Bytes, size: tuple[int, int]) -> bytes:
@@ -289,6 +312,12 @@ def source(data: bytes) -> None:
             options = {name: found for name in ("exif", "xmp", "icc_profile") if (found := take.maybe(300))}
             image.save(out, "JPEG", **options, comment=take.some(50))
             file = out.getvalue()
+            if take.number(2):
+                own = io.BytesIO()
+                Image.new("L", size).save(own, "JPEG")
+                iso = b"urn:iso:std:iso:ts:21496:-1\0" + _gain_map_numbers(take)
+                segment = b"\xff\xe2" + struct.pack(">H", len(iso) + 2) + iso
+                file += own.getvalue()[:2] + segment + own.getvalue()[2:] + take.some(50)
         found = read_picture(file)
         if found.alpha is not None:
             pack_alpha(found.alpha)

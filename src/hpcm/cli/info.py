@@ -57,6 +57,8 @@ def installed(container: Container) -> WeightsFile | None:
 def lines(fields: dict[str, Any], model_path: str | None) -> list[str]:
     """The header as lines of text."""
     sizes = {name: fields[f"{field}_bytes"] for field, name in EXTRAS.items()}
+    if gain_map := fields["gain_map_size"]:
+        sizes[f"{EXTRAS['gain_map']} of {gain_map[0]} x {gain_map[1]} pixels"] = sizes.pop(EXTRAS["gain_map"])
     extras = [f"{name} {size:,} bytes" for name, size in sizes.items() if size is not None]
     amount = f"{fields['bpp']:.3f} bpp"
     if fields["progress"] < 1:

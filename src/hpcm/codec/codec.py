@@ -23,6 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -51,6 +52,7 @@ from ..model.config import Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
+from . import nested
 from .decoder import decode
 from .encoder import Encoding, Refine
 from .engine import Check, Engine, LoadedEngine, load_engine
@@ -152,7 +154,8 @@ class Codec:
         Args:
             image: a Pillow image, an array, or a picture file as a path, bytes or open file; see
                 `image.read.picture_of`.
-            quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given.
+            quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given. A gain map is coded
+                at the same quality, and with bpp or psnr at DEFAULT_QUALITY.
             bpp: the highest level whose file, all included, takes at most so many bits per pixel.
             psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
             tile: the side of the tiles in pixels, a power of two, 256 to 4096. Smaller ones cost bytes; they make
@@ -181,6 +184,10 @@ class Codec:
         for note in picture.notes:
             on_note(note)
         searches = bpp is not None or psnr is not None
+        if picture.hdr is not None:
+            coder = _stoppable(self.loaded(level.model, keep=searches), check)
+            chunk = nested.compressed(picture.hdr, coder, level.model_level, on_note)
+            picture = replace(picture, gain_map=chunk)
 
         def encoding(model: int) -> Encoding:
             loaded = self.loaded(model, keep=searches)
@@ -268,7 +275,8 @@ class Codec:
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
             strip, icc, check: as for `compress`.
-            on_note: is called with a line where `scale` has no effect or colours aren't converted; by default the
+            on_note: is called with a line where `scale` has no effect, colours aren't converted or the gain map is
+                damaged; by default the
                 logger `hpcm` warns.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
@@ -281,7 +289,7 @@ class Codec:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
         if scale < PASSES and container.passes == 1:
             (on_note or log_note)("the file isn't progressive: decoded whole")
-        picture = self._decode(container, box, draft, scale, max_pixels, check)
+        picture = self._decode(container, box, draft, scale, max_pixels, check, on_note or log_note)
         return adjusted(picture, strip, icc, on_note or log_note)
 
     def preview(self, data: File | Container, **how: Any) -> Image.Image:
@@ -315,6 +323,7 @@ class Codec:
         scale: int,
         max_pixels: int | None,
         check: Check | None,
+        on_note: OnNote,
     ) -> Picture:
         if scale not in (1, 2, PASSES):
             raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
@@ -324,8 +333,19 @@ class Codec:
         box = None if box is None else checked_box(box, size)
         factor = 1 if draft is None else reduction(size, draft)
         loaded = self._model_of(container)
-        check_claims(container, loaded.engine.config, box, self.max_pixels if max_pixels is None else max_pixels)
-        return decode(_stoppable(loaded, check), container, box, factor, scale)
+        max_pixels = self.max_pixels if max_pixels is None else max_pixels
+        check_claims(container, loaded.engine.config, box, max_pixels)
+        picture = decode(_stoppable(loaded, check), container, box, factor, scale)
+        gain_map = nested.stored(container, partial(self._decode_nested, max_pixels), box, on_note)
+        return replace(picture, gain_map=None, hdr=gain_map)
+
+    def _decode_nested(self, max_pixels: int, container: Container) -> Image.Image:
+        """The picture of a gain map's own file, by whichever model it was made with."""
+        if any(model.hash == container.model_hash for model in self.models):
+            return self.decompress(container, max_pixels=max_pixels)
+        from .api import codec_for  # which makes codecs
+
+        return codec_for(container).decompress(container, max_pixels=max_pixels)
 
     def _model_of(self, container: Container) -> LoadedEngine:
         """The model that a file was made with. Raises MismatchError."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..defaults import MAX_QUALITY
+from ..errors import FormatError
+from ..format.container import unpack_head
 from ..format.fields import ANCILLARY, Container
+from ..image.metadata.gain_map import GainMapError, unpack_chunk
 from ..model.file import WeightsFile
 
 
@@ -41,7 +44,18 @@ def file_info(container: Container, size: int, weights: WeightsFile | None) -> d
         "progressive": container.passes > 1,
         "progress": container.progress,
         **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in chunks.items()},
+        "gain_map_size": gain_map_size(chunks["gain_map"]),
     }
+
+
+def gain_map_size(chunk: bytes | None) -> tuple[int, int] | None:
+    """Width and height of a gain map; None if there is none, or a damaged one."""
+    try:
+        _, file = unpack_chunk(chunk or b"")
+        head = unpack_head(file)
+    except (GainMapError, FormatError):
+        return None
+    return head.width, head.height
 
 
 def quality_of(level: int, levels: int) -> int | None:

@@ -55,10 +55,13 @@ decoded the same without them: a reader skips a type that it doesn't know, and k
     "m"      mDCV, the 24 bytes of PNG's chunk
     "s"      sRGB, the byte of PNG's chunk: the rendering intent
     "t"      comments: keyword, NUL, text, NUL, keyword, ...; UTF-8
+    "u"      HDR gain map: n, a varint, 1 to 1,024; n bytes of GainMapMetadata (ISO 21496-1, Annex C); a .hpcm file of
+             its picture, grey or rgb, 8 bits, without alpha, "u" and other metadata than an ICC profile, and with no
+             more pixels than this picture has
     "x"      XMP, UTF-8
 
-A reader passes over data of "c" to "s" that have another length. EXIF begins with "Exif", NUL, NUL and has no
-orientation: it was applied to the pixels.
+A reader passes over data of "c" to "s" that have another length, and over a gain map that breaks a bound. EXIF begins
+with "Exif", NUL, NUL and has no orientation: it was applied to the pixels.
 
 Table of tiles. The picture is cut into squares of 2^t pixels from the top left, row by row; those at the right and the
 bottom edge may be smaller. Their number, ceil(width / 2^t) * ceil(height / 2^t), is not stored. For each tile, and for

@@ -153,6 +153,7 @@ ANCILLARY = {  # by type
     "m": AncillaryChunk("mastering", 24),
     "s": AncillaryChunk("srgb", 1),
     "t": AncillaryChunk("comments"),
+    "u": AncillaryChunk("gain_map"),
     "x": AncillaryChunk("xmp"),
 }
 KNOWN_FLAGS = sum(1 << part.bit for part in (*FLAGS, *CHUNKS)) + (1 << ANCILLARY_BIT)

@@ -36,11 +36,13 @@ from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
 from ..util.notes import OnNote
 from .colours import planes_to_srgb, to_srgb
+from .hdr import GainMap, fitted, read_gain_map, turned
+from .metadata.gain_map import INFO_KEY
 from .metadata.gather import ImageInfo, ImageMetadata, attached_file, gather
 from .metadata.record import NAMES, Metadata
 from .metadata.strip import stripped
 from .metadata.tiff import OTHER_METADATA
-from .planes import Planes, Samples, peak_of, rescaled, split, upright, with_depth
+from .planes import UPRIGHT, Planes, Samples, peak_of, rescaled, split, upright, with_depth
 from .samples import BEYOND_16_BITS, file_depth, load_samples
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
@@ -54,11 +56,13 @@ class Picture(Metadata, Planes):
     """Samples and what belongs to them.
 
     `notes` are lines about what was converted, or isn't kept, of the image that it was made of; `file_size` are the
-    bytes of the file, if it was read from one.
+    bytes of the file, if it was read from one. `hdr` is its gain map, upright; the field `gain_map` is that of a file,
+    coded.
     """
 
     notes: tuple[str, ...] = ()
     file_size: int | None = None
+    hdr: GainMap | None = None
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
@@ -103,8 +107,7 @@ def taken_apart(
     """
     check_size(*image.size)
     notes: list[str] = []
-    if (frames := _frames(image)) > 1:
-        notes.append(f"the picture has {frames} frames: only the current one is kept")
+    frames = _frames(image)
     file = file_of(image)  # before Pillow closes it
     was_loaded = not getattr(image, "tile", None)
     samples = load_samples(image, notes.append)
@@ -112,10 +115,37 @@ def taken_apart(
     if was_loaded and file is not None and image.mode not in WIDE:
         _note_lost_depth(file, notes.append)
     image_metadata = _metadata(image, file, frames, strip, keep_profile=icc is not None)
+    if image_metadata.gain_map and image.format == "MPO":
+        frames -= 1  # it counts as one
+    if frames > 1:
+        notes.insert(0, f"the picture has {frames} frames: only the current one is kept")
     notes += image_metadata.notes
+    hdr = _gain_map(image, image_metadata, notes.append)
     planes, metadata = _planes_of(samples, image_metadata.metadata, icc, notes.append)
     planes = upright(planes, image_metadata.orientation)
-    return replace(picture_of_planes(planes, metadata), notes=tuple(notes))
+    return replace(picture_of_planes(planes, metadata), notes=tuple(notes), hdr=hdr)
+
+
+def _gain_map(image: Image.Image, metadata: ImageMetadata, on_note: OnNote) -> GainMap | None:
+    """What an image has in `info`, even None; else that of its file. Upright."""
+    if isinstance(given := image.info.get(INFO_KEY), GainMap):
+        gain_map = fitted(given, image.size, on_note)
+    elif metadata.gain_map and INFO_KEY not in image.info and not _frame(image):  # others may be the gain map itself
+        gain_map = read_gain_map(metadata.gain_map, image.format, image.size, on_note)
+    else:
+        return None
+    turn = UPRIGHT.get(metadata.orientation)
+    if gain_map is None or turn is None:
+        return gain_map
+    return gain_map.changed(lambda own: turned(own, turn))
+
+
+def _frame(image: Image.Image) -> int:
+    """The number of the current one, from 0."""
+    try:
+        return image.tell()
+    except (OSError, ValueError):  # the file is closed
+        return 0
 
 
 def picture_of_planes(planes: Planes, metadata: Metadata | None = None) -> Picture:
@@ -249,6 +279,8 @@ def to_image(picture: Picture) -> Image.Image:
     is_wide = picture.bit_depth > 8 and picture.colour == "grey" and picture.alpha is None
     image = Image.fromarray(with_depth(picture, 16 if is_wide else 8).joined)
     image.info.update(info_of(picture, picture.bit_depth))
+    if picture.hdr is not None:
+        image.info[INFO_KEY] = picture.hdr
     return image
 
 

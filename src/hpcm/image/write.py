@@ -13,9 +13,18 @@ from ..errors import PictureError, UsageError
 from ..format.fields import Container
 from ..util.notes import OnNote, ignore_note, log_note
 from . import png
-from .metadata import tiff
-from .metadata.record import Metadata, unpack_comments
-from .metadata.writing import PNG_HEADER, dpi, joined_comments, metadata_for, with_jfif_density, with_png_chunks
+from .hdr import fitted
+from .metadata import tiff, ultra_hdr
+from .metadata.record import NAMES, Metadata, unpack_comments
+from .metadata.writing import (
+    PNG_HEADER,
+    announcing,
+    dpi,
+    joined_comments,
+    metadata_for,
+    with_jfif_density,
+    with_png_chunks,
+)
 from .picture import Picture, adjusted, to_image
 from .planes import fitting, size_within, with_depth
 
@@ -94,9 +103,14 @@ def save_picture(
         on_note(f"the picture has {picture.bit_depth} bits, and {name} 8 here: the lower ones are lost")
         picture = with_depth(picture, 8)
     metadata = metadata_for(name, picture, picture.size, on_note)
+    gain_map = _gain_map_file(picture, name, options, on_note)
+    if gain_map is not None:
+        metadata = announcing(metadata, len(gain_map), on_note)
     out = io.BytesIO() if out is None else out
     try:
         _encode(picture, name, metadata, options, out)
+        if gain_map is not None:
+            _write_anew(out, ultra_hdr.join(out.getvalue(), gain_map))
     except MemoryError:
         raise
     except Exception as error:  # "cannot write mode RGBA as JPEG", or a profile that the format can't take
@@ -104,6 +118,33 @@ def save_picture(
     data = out.getvalue()
     _note_losses(picture, io.BytesIO(data), name, on_note)
     return data
+
+
+def _gain_map_file(picture: Picture, name: str, how: dict[str, Any], on_note: OnNote) -> bytes | None:
+    """The gain map as a JPEG with its numbers; None, with a note, in other formats, which have no place for it.
+
+    Args:
+        how: Pillow's options.
+    """
+    if picture.hdr is None:
+        return None
+    if name != "JPEG":
+        on_note(f"{name} has no place for the picture's {NAMES['gain_map']}")
+        return None
+    height, width = picture.size
+    gain_map = fitted(picture.hdr, (width, height), on_note)
+    if gain_map is None:
+        return None
+    file = io.BytesIO()
+    own = gain_map.image
+    own.save(file, name, icc_profile=own.info.get("icc_profile"), **how)
+    return ultra_hdr.gain_map_file(file.getvalue(), gain_map.iso)
+
+
+def _write_anew(out: io.BytesIO, data: bytes) -> None:
+    """Data in place of the shorter ones that were written."""
+    out.seek(0)
+    out.write(data)
 
 
 def _holds_depth(picture: Picture, name: str) -> bool:
@@ -173,9 +214,7 @@ def _write_by_pillow(image: Image.Image, name: str, metadata: Metadata, how: dic
     image.save(out, name, **options, **how)
     finish = {"JPEG": with_jfif_density, "PNG": with_png_chunks}.get(name)
     if finish:
-        data = finish(out.getvalue(), metadata)
-        out.seek(0)
-        out.write(data)
+        _write_anew(out, finish(out.getvalue(), metadata))
 
 
 def _png_info(metadata: Metadata) -> PngInfo:

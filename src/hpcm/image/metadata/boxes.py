@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...format.fields import MAX_METADATA
+from .gain_map import GainMapError, GainMapMetadata, StoredGainMap
 from .jpeg import codestream
 from .pieces import EXIF, ICC, IPTC, XMP, Piece, printable, trailing_pieces
 from .record import NAMES, PER_METRE, pack_density
@@ -36,6 +37,7 @@ CANDELA = 10_000  # units of PNG's cLLI in a candela per square metre; mDCV has 
 PROPERTY_STRUCTURE = (b"ispe", b"pixi", b"av1C", b"hvcC", b"lsel", b"a1op", b"a1lx", b"auxC", b"irot", b"imir")
 SRGB = (1, 13)  # primaries, transfer: what a picture without a profile is taken for
 UNKNOWN_COLOUR = 2  # as primaries or as transfer
+HIDDEN = 1  # in the flags of an item: it isn't shown by itself
 IN_IDAT = 1  # construction method of an item that lies in the box `idat`
 RGB_FULL_RANGE = (0, 1)  # matrix, range: what the decoder gives, whatever is in the file
 
@@ -84,6 +86,9 @@ class Meta:
     extents: dict[int, list[Range]] = field(default_factory=dict)  # item: where its parts lie
     properties: list[Box] = field(default_factory=list)  # of all items
     associations: dict[int, list[int]] = field(default_factory=dict)  # item: its properties in that list, from 1
+    derived_from: dict[int, list[int]] = field(default_factory=dict)  # item: those that it is made of
+    primary_at: Range = (0, 0)  # where the number of the primary item lies in the file
+    flags_at: dict[int, int] = field(default_factory=dict)  # item: where the last byte of its flags lies
 
     @property
     def primary_properties(self) -> list[Box]:
@@ -104,6 +109,46 @@ def heif(data: bytes) -> Iterator[Piece]:
         elif kind not in TOP_STRUCTURE:
             yield Piece(f"box {printable(kind)}")
     yield from trailing_pieces(data[end:])
+
+
+def is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp"
+
+
+def find_gain_map(data: bytes) -> StoredGainMap | None:
+    """The gain map of a file with an item `tmap`, which is derived from the picture and the gain map (ISO 21496-1, C).
+
+    The gain map is an item as the picture is one: in the same file with another primary item, it is the picture, which
+    whatever reads HEIF can decode. Raises GainMapError where the numbers make no sense.
+    """
+    try:
+        begin, end = next((begin, end) for kind, begin, end in walk(data, 0, len(data)) if kind == b"meta")
+        meta = read_meta(data, begin + 4, end)
+    except (StopIteration, struct.error, IndexError):
+        return None
+    for item, kind in meta.kinds.items():
+        sources = meta.derived_from.get(item, [])
+        if kind != b"tmap" or len(sources) != 2 or sources[0] != meta.primary:
+            continue
+        body = item_data(data, meta, item)
+        if body[:1] != b"\0":
+            raise GainMapError(f"its item tmap is of version {body[:1].hex() or '?'}, and 0 is known")
+        GainMapMetadata.from_iso(body[1:])
+        return StoredGainMap(body[1:], with_primary_item(data, meta, sources[1]), data)
+    return None
+
+
+def with_primary_item(data: bytes, meta: Meta, item: int) -> bytes:
+    """The file with another item as its picture, which isn't hidden then. Raises GainMapError where it can't be."""
+    changed = bytearray(data)
+    begin, end = meta.primary_at
+    try:
+        changed[begin:end] = item.to_bytes(end - begin, "big")
+    except OverflowError:
+        raise GainMapError(f"its picture is item {item}, which can't be the picture of a file") from None
+    if item in meta.flags_at:
+        changed[meta.flags_at[item]] &= ~HIDDEN
+    return bytes(changed)
 
 
 def item_pieces(data: bytes, meta: Meta) -> Iterator[Piece]:
@@ -176,9 +221,12 @@ def read_meta(data: bytes, at: int, end: int) -> Meta:
     boxes = {kind: (begin, stop) for kind, begin, stop in walk(data, at, end)}
     meta = Meta()
     if b"pitm" in boxes:
-        meta.primary = read_primary_item(data, boxes[b"pitm"][0])
+        meta.primary_at = primary_item_range(data, boxes[b"pitm"][0])
+        meta.primary = int.from_bytes(data[slice(*meta.primary_at)], "big")
+    if b"iref" in boxes:
+        meta.derived_from = read_derivations(data, *boxes[b"iref"])
     if b"iinf" in boxes:
-        meta.kinds, meta.content_types = read_item_types(data, *boxes[b"iinf"])
+        meta.kinds, meta.content_types, meta.flags_at = read_item_types(data, *boxes[b"iinf"])
     if b"iprp" in boxes:
         for kind, begin, stop in walk(data, *boxes[b"iprp"]):
             if kind == b"ipco":
@@ -192,15 +240,27 @@ def read_meta(data: bytes, at: int, end: int) -> Meta:
     return meta
 
 
-def read_primary_item(data: bytes, at: int) -> int:
-    """The box `pitm`: the item that is the picture."""
+def primary_item_range(data: bytes, at: int) -> Range:
+    """The box `pitm`: where the number of the item lies that is the picture."""
     version = data[at]
-    return int.from_bytes(data[at + 4 : at + (8 if version else 6)], "big")
+    return at + 4, at + (8 if version else 6)
 
 
-def read_item_types(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    """The box `iinf`: the type of each item, and of those of type "mime" the type of their content."""
-    kinds, content_types = {}, {}
+def read_derivations(data: bytes, at: int, end: int) -> dict[int, list[int]]:
+    """The box `iref`: the items that each derived item is made of, in their order."""
+    item_format = "I" if data[at] else "H"
+    derivations = {}
+    for kind, begin, _ in walk(data, at + 4, end):
+        if kind == b"dimg":
+            item, count = struct.unpack_from(f">{item_format}H", data, begin)
+            begin += struct.calcsize(f">{item_format}H")
+            derivations[item] = list(struct.unpack_from(f">{count}{item_format}", data, begin))
+    return derivations
+
+
+def read_item_types(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], dict[int, bytes], dict[int, int]]:
+    """The box `iinf`: the type of each item, of those of type "mime" the type of their content, where flags end."""
+    kinds, content_types, flags_at = {}, {}, {}
     version = data[at]
     first_entry = at + (8 if version else 6)
     for kind, begin, stop in walk(data, first_entry, end):
@@ -210,10 +270,11 @@ def read_item_types(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], d
         item = int.from_bytes(data[begin + 4 : begin + 4 + number_bytes], "big")
         type_at = begin + 6 + number_bytes  # after the number of a protection scheme, 2 bytes
         kinds[item] = data[type_at : type_at + 4]
+        flags_at[item] = begin + 3
         if kinds[item] == b"mime":  # then come its name and the type of its content
             _name, _, rest = data[type_at + 4 : stop].partition(b"\0")
             content_types[item] = rest.partition(b"\0")[0]
-    return kinds, content_types
+    return kinds, content_types, flags_at
 
 
 def read_associations(data: bytes, at: int) -> dict[int, list[int]]:

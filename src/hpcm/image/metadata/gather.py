@@ -14,8 +14,9 @@ from typing import Any
 
 from ...format.fields import MAX_METADATA
 from ...util.notes import OnNote, ignore_note
-from . import exif, tiff, xmp
+from . import boxes, exif, tiff, ultra_hdr, xmp
 from .exif import QUARTER_TURNS, ExifError
+from .gain_map import INFO_KEY, NOT_KEPT, GainMapError, StoredGainMap
 from .pieces import DAMAGED_ICC, EXIF, ICC, IPTC, IPTC_RESOURCE, MORE_PICTURES, PHOTOSHOP, XMP, Piece
 from .record import (
     BLOCKS,
@@ -32,7 +33,10 @@ from .scan import RAW_PROFILE, TIFF_SIGNATURES, pieces, raw_profile
 from .strip import concerns_look, stripped
 from .xmp import GAIN_MAP_NAME
 
-FIELDS = {name: field for field, name in NAMES.items()}
+NAMED = {
+    field: name for field, name in NAMES.items() if field != "gain_map"
+}  # which has many pieces, and is read apart
+FIELDS = {name: field for field, name in NAMED.items()}
 NO_OTHER_METADATA = ("HPCM", "QOI", "PCX", "XBM", "MSP", "SGI")  # formats without other metadata than Pillow reads
 FILE_ATTRIBUTE = "file_of_hpcm"  # of an image
 XMP_KEYWORD = "XML:com.adobe.xmp"  # of a PNG's text
@@ -70,6 +74,7 @@ class ImageMetadata:
     metadata: Metadata
     orientation: int  # 1 to 8, still to be applied to the pixels
     notes: list[str]  # a line each
+    gain_map: StoredGainMap | None = None  # of the file
 
 
 def attach(image: Any, file: bytes) -> None:
@@ -101,7 +106,10 @@ def gather(image: ImageInfo, *, foreign_profile: bool = False, strip: str | None
         foreign_profile: the ICC profile is of the colours that the pixels are converted from, so it isn't kept.
         strip: what is left out; see strip.py. Of "all" notes tell only where the picture looks different for it.
     """
-    notes: list[str] = []
+    gain_map, gain_map_notes = _gain_map(image)
+    notes = [*gain_map_notes]
+    if gain_map is not None:
+        image = replace(image, file=gain_map.rest)
     note_loss = ignore_note if strip == "all" else notes.append
     inventory = _Inventory(image)
     profile = inventory.block("icc")
@@ -128,9 +136,13 @@ def gather(image: ImageInfo, *, foreign_profile: bool = False, strip: str | None
     if foreign_profile and profile:
         names.append(ICC)
     with_own_note = {EXIF, *too_large, *left_out, *image.removed}  # if they need one
+    if gain_map is not None or gain_map_notes or INFO_KEY in image.info:
+        with_own_note.add(GAIN_MAP_NAME)
+    if packet and not clean_xmp.data:  # it told of nothing else
+        with_own_note.add(XMP)
     names = [name for name in names if name not in with_own_note]
     notes += _loss_notes(inventory, metadata, names, only_look=strip == "all")
-    return ImageMetadata(metadata, to_apply, notes)
+    return ImageMetadata(metadata, to_apply, notes, gain_map)
 
 
 # ---- what there is --------------------------------------------------------------------------------------------------
@@ -195,6 +207,19 @@ def _to_bytes(value: object) -> bytes | None:
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def _gain_map(image: ImageInfo) -> tuple[StoredGainMap | None, list[str]]:
+    """That of the file, and a note if there is one that isn't kept."""
+    file = image.file or b""
+    try:
+        if file.startswith(ultra_hdr.SOI_BYTES):
+            return ultra_hdr.find(file), []
+        if boxes.is_heif(file):
+            return boxes.find_gain_map(file), []
+    except GainMapError as error:
+        return None, [NOT_KEPT.format(error)]
+    return None, []
 
 
 def _exif_block(inventory: _Inventory, on_note: OnNote) -> tuple[bytes | None, list[str]]:

@@ -77,21 +77,31 @@ def join_profile(parts: list[bytes]) -> Piece:
 
 def segments(data: bytes) -> Iterator[Piece]:
     """The comments and application segments, one by one, and what follows the end of the picture."""
+    for kind, begin, end in walk(data):
+        if kind == EOI:
+            yield from trailing_pieces(data[end:])
+        elif kind == COM:
+            yield Piece(COMMENT, data[begin:end])
+        elif kind in APPS:
+            yield from app_pieces(kind - APPS[0], data[begin:end])
+
+
+def walk(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each segment: its marker's number, and where its data begin and end. The last one is EOI, the end of the picture.
+
+    Raises struct.error where the file is cut short.
+    """
     at = 2
     while marker := MARKER.search(data, at):
         at, kind = marker.end(), marker[0][-1]
         if kind == EOI:
-            yield from trailing_pieces(data[at:])
+            yield kind, at, at
             return
         if kind in (SOI, TEM):  # markers without a length
             continue
         (size,) = struct.unpack_from(">H", data, at)
-        body = data[at + 2 : at + size]
+        yield kind, at + 2, at + size
         at += max(size, 2)
-        if kind == COM:
-            yield Piece(COMMENT, body)
-        elif kind in APPS:
-            yield from app_pieces(kind - APPS[0], body)
 
 
 def app_pieces(number: int, body: bytes) -> Iterator[Piece]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ...format.fields import ANCILLARY, Container
+from .xmp import GAIN_MAP_NAME
 
 INCHES_PER_METRE = 39.37007874
 CM_PER_METRE = 100
@@ -29,6 +30,7 @@ NAMES = {  # field: its name in notes
     "comments": "comment",
     "density": "pixel density",
     **{field: kind.decode() for field, kind in PNG_CHUNKS.items() if field != "density"},
+    "gain_map": GAIN_MAP_NAME,
 }
 INFO_KEYS = {  # field: its key in Pillow's `info`, where that holds the same bytes
     "icc": "icc_profile",
@@ -61,6 +63,7 @@ class Metadata:
     mastering: bytes | None = None  # of HDR: the display's colours and luminance
     light: bytes | None = None  # of HDR: the highest and the mean luminance
     density: bytes | None = None  # pixels per unit in x and y, unit
+    gain_map: bytes | None = None  # coded: see gain_map.py; a Pillow image has a hdr.GainMap instead
 
     @classmethod
     def of(cls, container: Container) -> Metadata:

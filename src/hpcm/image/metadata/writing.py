@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ...util.notes import OnNote
-from . import exif, tiff
+from . import exif, tiff, xmp
 from .exif import PREFIX, ExifError
 from .gather import listing
 from .jpeg import ICC_HEAD, XMP_HEAD
 from .record import BLOCKS, COMMENT, INCHES_PER_METRE, NAMES, PNG_CHUNKS, Metadata, dots_per_inch, unpack_comments
+from .xmp import XMPError
 
 PLACES = {  # Pillow's name of a format: the fields that it has a place for
     "PNG": {*BLOCKS, "comments", *PNG_CHUNKS},
@@ -91,6 +92,25 @@ def _drop_too_long(format: str, metadata: Metadata, on_note: OnNote) -> Metadata
             on_note(f"the picture's {NAMES[field]} of {size:,} bytes is not written: {format} takes {limit:,}")
             too_long.append(field)
     return _without(metadata, too_long)
+
+
+def announcing(metadata: Metadata, size: int, on_note: OnNote) -> Metadata:
+    """The metadata of a JPEG with XMP that announces a gain map, whose own JPEG has so many bytes.
+
+    Where there is no room for that, ISO 21496-1 and MPF alone announce it, with a note.
+    """
+    try:
+        packet = xmp.announce_gain_map(metadata.xmp, size)
+        limit = LIMITS["JPEG"]["xmp"]
+        if len(packet) <= limit:
+            return replace(metadata, xmp=packet)
+        reason = f"it would take {len(packet):,} bytes, and JPEG takes {limit:,}"
+    except XMPError as error:
+        reason = f"it can't be read: {error}"
+    on_note(
+        f"the picture's XMP doesn't tell of its HDR gain map, which readers of ISO 21496-1 alone will see: {reason}"
+    )
+    return metadata
 
 
 def _without(metadata: Metadata, fields: Iterable[str]) -> Metadata:

@@ -1,5 +1,7 @@
 """XMP without properties that no longer hold: an orientation that was applied, items that lay beside the picture.
 
+And with those that announce a gain map again, where one is written.
+
 A parser finds where properties begin; they are cut out of the bytes, so that all others stay as they are. A property is
 an attribute or an element, in a namespace under any prefix: tiff:Orientation="6", tiff:Orientation = '6',
 <t:Orientation> 6 </t:Orientation>.
@@ -11,13 +13,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
 from .exif import QUARTER_TURNS
 
 TIFF, EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 GAIN_MAP, APPLE_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/"
 CAMERA, CONTAINER = "http://ns.google.com/photos/1.0/camera/", "http://ns.google.com/photos/1.0/container/"
-NOTE = "http://ns.adobe.com/xmp/note/"
+ITEM, NOTE = "http://ns.google.com/photos/1.0/container/item/", "http://ns.adobe.com/xmp/note/"
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
 IPTC_CORE, IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 USUAL_PREFIXES = {  # prefixes that some writers don't declare
@@ -48,6 +52,11 @@ ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-
 ENCODING_DECLARATION = re.compile(r"""(<\?xml[^>]*?)\s+encoding\s*=\s*("[^"]*"|'[^']*')""")
 ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
 TAG_START = re.compile(rb"<[^\s/>]+")
+ABOUT_AND_NAMESPACES = rb"""(?:\s+(?:xmlns:[^\s=]+|(?:[^\s=:]+:)?about)\s*=\s*(?:"[^"]*"|'[^']*'))*\s*"""
+EMPTY_DESCRIPTION = re.compile(
+    rb"<(?P<tag>(?:[^\s<>/:]+:)?Description)%b(?:/>|>\s*</(?P=tag)\s*>)" % ABOUT_AND_NAMESPACES
+)
+EMPTY_RDF = re.compile(rb"<(?P<tag>(?:[^\s<>/:]+:)?RDF)%b(?:/>|>\s*</(?P=tag)\s*>)" % ABOUT_AND_NAMESPACES)
 BLANK = b"\0 \t\r\n"
 GAIN_MAP_NAME, VIDEO_NAME, EXTENDED_NAME = "HDR gain map", "motion photo's video", "extended XMP"
 DEPTH_NAME, ITEM_NAME = "depth map", "further items"
@@ -101,7 +110,10 @@ def orientation_of(data: bytes) -> int | None:
 
 
 def remove_outdated(data: bytes, orientation: int) -> CleanXMP:
-    """Removes what no longer holds when an orientation, 1 to 8, was applied and nothing beside the picture is kept."""
+    """Removes what no longer holds when an orientation, 1 to 8, was applied and nothing lies beside the picture.
+
+    A gain map that is kept is announced anew where it is written.
+    """
     if not data:
         return CleanXMP(data)
     try:
@@ -109,7 +121,11 @@ def remove_outdated(data: bytes, orientation: int) -> CleanXMP:
     except XMPError as error:
         return CleanXMP(data, notes=_unreadable_notes(data, orientation, error))
     lost = [name for item in outdated for name in announced_names(item)]
-    return CleanXMP(_cut(data, outdated), list(dict.fromkeys(lost)))
+    clean = _cut(data, outdated)
+    if GAIN_MAP_NAME in lost:  # which often is all that a packet tells of
+        clean = EMPTY_DESCRIPTION.sub(b"", clean)
+        clean = b"" if EMPTY_RDF.search(clean) else clean
+    return CleanXMP(clean, list(dict.fromkeys(lost)))
 
 
 def without_place(data: bytes) -> bytes:
@@ -170,11 +186,112 @@ def announced_names(item: Property) -> list[str]:
     return [EXTENDED_NAME] if item.namespace == NOTE else []
 
 
+# ---- gain maps ------------------------------------------------------------------------------------------------------
+
+
+def announce_gain_map(packet: bytes | None, size: int) -> bytes:
+    """A picture's packet, or a new one, with the properties that announce a gain map.
+
+    They are hdrgm:Version and GContainer's directory (Android, Ultra HDR Image Format v1.1).
+
+    Args:
+        packet: without such properties; its other bytes stay as they are.
+        size: of the gain map's own JPEG in bytes, which follows the picture's.
+
+    Raises XMPError where the packet can't be read.
+    """
+    if packet is None:
+        packet = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>'.encode()
+    place = _Description(packet)
+    items = (
+        '<Container:Item Item:Semantic="Primary" Item:Mime="image/jpeg"/>',
+        f'<Container:Item Item:Semantic="GainMap" Item:Mime="image/jpeg" Item:Length="{size}"/>',
+    )
+    listed = "".join(f'<rdf:li rdf:parseType="Resource">{item}</rdf:li>' for item in items)
+    description = (
+        f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={quoteattr(place.about)} xmlns:Container="{CONTAINER}"'
+        f' xmlns:Item="{ITEM}" xmlns:hdrgm="{GAIN_MAP}" hdrgm:Version="1.0"><Container:Directory><rdf:Seq>{listed}'
+        "</rdf:Seq></Container:Directory></rdf:Description>"
+    )
+    return packet[: place.at] + description.encode() + packet[place.at :]
+
+
+class _Description:
+    """Where a description may be added: before the end of rdf:RDF, about the same as the others are.
+
+    Raises XMPError where the packet can't be read, or has no such place.
+    """
+
+    def __init__(self, packet: bytes) -> None:
+        self.about, self.at = "", -1
+        self.parser = expat.ParserCreate("utf-8", " ")  # names are then "namespace name"
+        self.parser.StartElementHandler = self.start_element
+        self.parser.EndElementHandler = self.end_element
+        _parse(self.parser, packet)
+        if not packet.startswith(b"</", max(self.at, 0)):
+            raise XMPError("it has no element rdf:RDF, or an empty one")
+
+    def start_element(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == f"{RDF} Description" and not self.about:
+            self.about = attributes.get(f"{RDF} about", "")
+
+    def end_element(self, tag: str) -> None:
+        if tag == f"{RDF} RDF":
+            self.at = self.parser.CurrentByteIndex
+
+
+def container_items(packet: bytes) -> list[dict[str, str]]:
+    """The items of GContainer's directory: name of a property, such as Semantic, and its value. Raises XMPError."""
+    items: list[dict[str, str]] = []
+    names: list[str] = []  # of the elements that are open
+
+    def start_element(tag: str, attributes: dict[str, str]) -> None:
+        names.append(tag)
+        if tag == f"{CONTAINER} Item":
+            items.append({})
+            for name, value in attributes.items():
+                add(name, value)
+
+    def end_element(tag: str) -> None:
+        names.pop()
+
+    def add(name: str, value: str) -> None:
+        namespace, _, local = name.rpartition(" ")
+        if namespace == ITEM:
+            items[-1][local] = items[-1].get(local, "") + value.strip()
+
+    def text(value: str) -> None:
+        if items and names:
+            add(names[-1], value)
+
+    parser = expat.ParserCreate("utf-8", " ")
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start_element, end_element, text
+    _parse(parser, packet)
+    return items
+
+
+def _parse(parser: expat.XMLParserType, data: bytes) -> None:
+    """Calls the parser's handlers. Raises XMPError."""
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    try:
+        parser.Parse(data.rstrip(BLANK), True)
+    except expat.ExpatError as error:
+        raise XMPError(str(error)) from error
+
+
+def _refuse_doctype(*_: object) -> None:
+    """Its entities could stand for any amount of text."""
+    raise XMPError("it has a document type")
+
+
+# ---- properties and their places ------------------------------------------------------------------------------------
+
+
 def find_properties(data: bytes, wanted: Callable[[str, str], bool]) -> list[Property]:
     """Those whose namespace and name are wanted, none inside another. Raises XMPError. Linear in the data."""
-    parser = _PropertyParser(data.rstrip(BLANK), wanted)
-    parser.parse()
-    return parser.properties
+    handler = _PropertyParser(data.rstrip(BLANK), wanted)
+    _parse(handler.parser, handler.data)
+    return handler.properties
 
 
 class _PropertyParser:
@@ -192,17 +309,6 @@ class _PropertyParser:
         self.parser = expat.ParserCreate("utf-8")
         self.parser.StartElementHandler = self.start_element
         self.parser.EndElementHandler = self.end_element
-        self.parser.StartDoctypeDeclHandler = self.refuse_doctype
-
-    def parse(self) -> None:
-        try:
-            self.parser.Parse(self.data, True)
-        except expat.ExpatError as error:
-            raise XMPError(str(error)) from error
-
-    def refuse_doctype(self, *_: object) -> None:
-        """Its entities could stand for any amount of text."""
-        raise XMPError("it has a document type")
 
     def start_element(self, tag: str, attributes: dict[str, str]) -> None:
         self.declare_prefixes(attributes)
