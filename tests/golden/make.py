@@ -17,6 +17,8 @@ from PIL import Image
 
 from hpcm.codec.api import load
 from hpcm.codec.pixels import cropped
+from hpcm.image.hdr import GainMap
+from hpcm.image.metadata.gain_map import Channel, GainMapMetadata
 from hpcm.image.metadata.record import Metadata
 from hpcm.image.picture import from_image
 from hpcm.nn.exact.make_exact import make_exact
@@ -36,6 +38,7 @@ METADATA = Metadata(  # all that a file can hold
     light=struct.pack(">2I", 10_000_000, 4_000_000),
     density=struct.pack(">2IB", 11811, 11811, 1),
 )
+GAIN_MAP = GainMapMetadata((0, 1), (23, 10), (Channel((0, 1), (23, 10), (5, 4), (1, 64), (1, 64)),))
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftest.py")
 conftest = importlib.util.module_from_spec(spec)
@@ -70,7 +73,8 @@ def rich(photograph: Image.Image) -> Image.Image:
     """Two tiles, alpha, and all metadata that a file can hold."""
     picture = photograph.crop((100, 100, 240, 108)).resize((1100, 16)).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").rotate(90).resize(picture.size))
-    picture.info = METADATA.info()
+    gain_map = GainMap(GAIN_MAP.to_iso(), Image.linear_gradient("L").rotate(90).resize((275, 4)))
+    picture.info = METADATA.info() | {"gain_map": gain_map}
     return picture
 
 
