@@ -275,8 +275,8 @@ class Codec:
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
             strip, icc, check: as for `compress`.
-            on_note: is called with a line where `scale` has no effect, colours aren't converted or the gain map is damaged;
-                by default the logger `hpcm` warns.
+            on_note: is called with a line where `scale` has no effect, colours aren't converted or the gain map is
+                damaged; by default the logger `hpcm` warns.
 
         Memory is taken for what was decoded and found right, row of tiles by row of tiles, not for what a file claims.
         Raises FormatError (TruncatedError, CorruptError) for a damaged file, MismatchError where the decoded symbols
