@@ -488,20 +488,20 @@ def test_a_folder_that_cant_be_listed(tmp_path, monkeypatch):
 def test_what_is_skipped_is_counted(tmp_path, capsys):
     """Other kinds of files, hidden ones, and links to folders around, on a disk and elsewhere."""
     put(tmp_path / "set" / "a.png", "red")
-    for name in ("b.heic", "sub/c.HEIC", "d.orf", "notes", ".hidden.png", ".git/e.png", "old.hpcm"):
+    for name in ("b.jxl", "sub/c.JXL", "d.orf", "notes", ".hidden.png", ".git/e.png", "old.hpcm"):
         put(tmp_path / "set" / name, "blue")
     put(tmp_path / "private.png", "blue")
     for up in ("", "sub/"):
         (tmp_path / "set" / up / "up").symlink_to(tmp_path)
     (tmp_path / "set" / "called.jpg").mkdir()
     assert not main(["archive", str(tmp_path / "set"), str(tmp_path / "small"), "--model", "nano"])
-    line = "hpcm: note: skipped 2 .heic, 2 hidden, 1 .orf, 1 link to a folder around it, 1 without a suffix\n"
+    line = "hpcm: note: skipped 2 .jxl, 2 hidden, 1 .orf, 1 link to a folder around it, 1 without a suffix\n"
     assert line in capsys.readouterr().err
     assert [row["name"] for row in rows_of(tmp_path / "small") if not row["error"]] == ["a.png"]
     bucket = Store("memory://bucket/photos")
-    for name in ("a.png", "b.heic", ".hidden.png", ".git/e.png"):
+    for name in ("a.png", "b.jxl", ".hidden.png", ".git/e.png"):
         bucket.write(name, picture("red"))
-    assert compress("memory://bucket/photos", tmp_path / "other").skipped == {".heic": 1, "hidden": 2}
+    assert compress("memory://bucket/photos", tmp_path / "other").skipped == {".jxl": 1, "hidden": 2}
 
 
 # ---- links ----------------------------------------------------------------------------------------------------------
