@@ -4,10 +4,11 @@
  *     index.html, style.css, app.js, theme.js, rivals-worker.js, offline.js, icon.svg, samples/    the page
  *     hpcm-web.js, worker.js, hpcm.wasm, hpcm-threads.wasm    the module, its worker, and libhpcm for one thread and several
  *     hpcm-img.js                                             the element
+ *     hpcm-polyfill.js, hpcm-polyfill-worker.js               the polyfill, and its service worker
  *     licenses.txt                                            of what others wrote: @noble/hashes, client-zip
  *
- * `python core/build.py --wasm` compiles libhpcm into build/wasm before. The page and the element import hpcm-web.js, so
- * that the module is there once. A version is made of all sources: page, worker and .wasm files work with their own alone.
+ * `python core/build.py --wasm` compiles libhpcm into build/wasm before. The page, the element and the polyfill
+ * import hpcm-web.js, so that the module is there once. A version is made of all sources: page, worker and .wasm files work with their own alone.
  */
 import { createHash } from "node:crypto";
 import { copyFile, cp, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
@@ -23,7 +24,7 @@ const MOST_BYTES = 400_000; // of the page without samples
 const LICENSES = { "@noble/hashes": "LICENSE", "client-zip": "LICENSE.txt" };
 
 const MODULE = join(HERE, "src/index.js");
-/** The module stays a file of its own where the page or the element imports it. */
+/** The module stays a file of its own where the page, the element or the polyfill imports it. */
 const apart = {
   name: "apart",
   setup(work) {
@@ -89,7 +90,10 @@ async function bundles(out, define) {
   const page = ["app", "rivals-worker", "style"].map((name) => ({ in: join(PAGE, name), out: name }));
   const element = { in: join(HERE, "src/element.js"), out: "hpcm-img" };
   const worker = { in: join(HERE, "src/worker.js"), out: "worker" };
-  await bundle({ ...options, entryPoints: [...page, element], plugins: [apart] });
+  const polyfill = { in: join(HERE, "src/polyfill/page.js"), out: "hpcm-polyfill" };
+  const service = { in: join(HERE, "src/polyfill/worker.js"), out: "hpcm-polyfill-worker" };
+  await bundle({ ...options, entryPoints: [...page, element, polyfill], plugins: [apart] });
+  await bundle({ ...options, entryPoints: [service], format: "iife" });
   await bundle({ ...options, entryPoints: [{ in: MODULE, out: "hpcm-web" }, worker] });
   await bundle({ ...options, entryPoints: [join(PAGE, "theme.js")], format: "iife" });
 }

@@ -11,6 +11,7 @@ import { HpcmError, checkAborted, checkRange } from "./errors.js";
 import { sha256 } from "./fetching.js";
 import { levelOf } from "./levels.js";
 import { decodeGrey, encodeGrey } from "./png.js";
+import { Reduced } from "./reducing.js";
 import { thumbnailOf } from "./thumbnail.js";
 import { MULTIPLE, Tiling, cellsOf, copyCommon, extent, latentsInside, overlap, pixelsOf, relative } from "./tiles.js";
 import { Weights } from "./weights.js";
@@ -131,6 +132,19 @@ export class Codec {
     }
     if (container.alpha) await paintAlpha(out, container, area);
     return out;
+  }
+
+  /** The picture without its alpha channel, each side divided by `every`. The whole one is never held. @returns {Promise<Pixels>} */
+  async reduced(container, every, { told = () => {}, signal } = {}) {
+    this.#check(container, PASSES);
+    const tiling = new Tiling(this.engine.config, container);
+    const size = extent(tiling.whole);
+    let out; // memory is taken when a tile has been decoded
+    for await (const { piece, samples } of this.#pieces(container, PASSES, tiling, tiling.whole, told, signal)) {
+      out ??= new Reduced(size, every);
+      out.add(piece, samples, container.colour === "grey");
+    }
+    return out.pixels();
   }
 
   /** A small picture, each of whose pixels stands for 64 x 64, in about a ninth of the time. thumbnail.js says how. */

@@ -141,6 +141,23 @@ export async function thumbnail(data, { partial = false, onprogress, signal } = 
 }
 
 /**
+ * A file's picture as a PNG, for `<img>` and for saving. It has the file's ICC profile, if there is one. Its bytes aren't
+ * compressed: that would take as long as decoding.
+ * @param {Uint8Array|ArrayBuffer|Blob} data
+ * @param {object} [options]
+ * @param {[number, number]} [options.within] width and height that are enough: the picture is reduced by a whole number as
+ *   far as it still fills them, part by part, so that the whole one takes no memory. Pictures with alpha aren't reduced
+ * @param {boolean} [options.rough] the small picture that `thumbnail` gives
+ * @param {(share: number, bytes?: number) => void} [options.onprogress] as of `decode`
+ * @param {AbortSignal} [options.signal]
+ * @returns {Promise<{data: Uint8Array, width: number, height: number}>} the file, and its size in pixels
+ */
+export async function toPng(data, { within, rough = false, onprogress, signal } = {}) {
+  if (within && !within.every((side) => side > 0)) throw new HpcmError("usage", `within is ${within}: both must be larger than 0`);
+  return ask("toPng", { data: await bytesOf(data), within, rough }, { onprogress, signal });
+}
+
+/**
  * A picture's file.
  * @param {Pixels|Bitmap|Blob} image in Node pixels only
  * @param {object} [options]

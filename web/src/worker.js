@@ -12,6 +12,8 @@ import { Core, hasSimd, runThread } from "./core.js";
 import { HpcmError, checkAborted } from "./errors.js";
 import { verified } from "./fetching.js";
 import { Models } from "./models.js";
+import { encodePixels } from "./png.js";
+import { factorOf } from "./reducing.js";
 
 const LOADING = 0.3; // share of the progress that loading a model is shown as
 const PATIENCE = 5000; // milliseconds until a thread must have begun
@@ -53,6 +55,17 @@ const calls = {
     const container = unpack(data, { partial });
     const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
     return codec.thumbnail(container, { told: job.working, signal: job.signal });
+  },
+
+  async toPng({ data, within, rough }, job) {
+    const container = unpack(data);
+    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    const how = { told: job.working, signal: job.signal };
+    const every = within && !container.alpha ? factorOf(container, within) : 1; // alpha is decoded whole
+    const picture = await (rough ? codec.thumbnail(container, how) : every > 1 ? codec.reduced(container, every, how) : codec.decode(container, how));
+    const { width, height } = picture;
+    const { colour, icc } = container;
+    return { data: encodePixels(picture, { grey: colour === "grey", alpha: Boolean(container.alpha) && !rough, icc }), width, height };
   },
 
   async analyse({ image, model }, job) {
