@@ -75,9 +75,13 @@ export async function sited(t, { headers = {}, ...answers } = {}) {
   return site;
 }
 
+/** What the page's listeners hear of images. */
+const LISTEN = `<script>window.heard = []; for (const name of ["load", "error"])
+  document.documentElement.addEventListener(name, ({ target }) => target.localName === "img" && window.heard.push(target.id + " " + name), true);</script>`;
+
 /** @param {string} body @param {string} [script] attributes of the polyfill's script @param {string} [head] */
 export const html = (body, script = `data-worker="${PREFIX}${WORKER}"`, head = "") =>
-  `<!doctype html><meta charset="utf-8">${head}<script type="module" src="${PREFIX}hpcm/hpcm-polyfill.js" ${script}></script>${body}`;
+  `<!doctype html><meta charset="utf-8">${LISTEN}${head}<script type="module" src="${PREFIX}hpcm/hpcm-polyfill.js" ${script}></script>${body}`;
 
 /** No service worker: elements are changed. */
 export const WITHOUT = 'data-worker="none"';
@@ -99,17 +103,8 @@ export async function opened(t, site, path = "page.html", { context: given, scri
   page.on("console", (message) => message.text().startsWith("hpcm:") && said.push(message.text()));
   page.on("pageerror", (error) => said.push(`uncaught: ${error.message}`));
   if (!given) t.after(() => context.close());
-  await page.addInitScript(listen);
   await page.goto(site.url + path);
   return { page, context, said };
-}
-
-/** Runs in the page: what its listeners hear of images. */
-function listen() {
-  window.heard = [];
-  for (const name of ["load", "error"]) {
-    document.addEventListener(name, ({ target }) => target.localName === "img" && window.heard.push(`${target.id} ${name}`), true);
-  }
 }
 
 /** The page again, once the service worker controls it. */
@@ -151,7 +146,7 @@ export async function shows(page, selector, name) {
 /** Checks that an element of the page looks like a file, which has no other sign of being there. */
 export async function looksLike(page, selector, name) {
   let found;
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < 20; i++) {
     const png = (await page.locator(selector).screenshot()).toString("base64");
     found = meanOf({ data: await page.evaluate(pixelsOf, png) });
     if (found.every((colour, k) => Math.abs(colour - means[name][k]) < 1)) return;

@@ -19,7 +19,8 @@ for (const [how, script] of [["a service worker", undefined], ["changed elements
     for (const id of "abc") await hears(page, `${id} load`);
     for (const [id, name] of [["a", "small"], ["b", "small"], ["c", "rough"]]) await shows(page, `#${id}`, name);
     await page.waitForTimeout(300);
-    assert.deepEqual((await heard(page)).sort(), ["a load", "b load", "c load"]);
+    const loads = (await heard(page)).filter((each) => !/error/.test(each)); // the browser's own try may fail before the script is there
+    assert.deepEqual(loads.sort(), ["a load", "b load", "c load"]);
     assert.deepEqual(said, []);
   });
 
@@ -78,7 +79,7 @@ for (const [how, script] of [["a service worker", undefined], ["changed elements
     }
     await page.evaluate(() => {
       window.heard = [];
-      document.querySelector("#a").src = "hpcm/icon.svg";
+      document.querySelector("#a").src = "hpcm/samples/text.webp";
     });
     await hears(page, "a load");
     await page.evaluate(() => document.body.append(document.querySelector("#a"))); // moved
@@ -88,7 +89,7 @@ for (const [how, script] of [["a service worker", undefined], ["changed elements
 
   cased("pictures of style sheets", async (t) => {
     const sheet = `<style>#a { background: url(small.hpcm) no-repeat; width: 96px; height: 64px }
-      #b::before { content: ""; display: block; width: 80px; height: 120px; background-image: linear-gradient(#0000, #0000), url("other.hpcm") }</style>`;
+      #b { width: 80px } #b::before { content: ""; display: block; width: 80px; height: 120px; background-image: linear-gradient(#0000, #0000), url("other.hpcm") }</style>`;
     const { page } = await paged(t, '<div id="a"></div><div id="b"></div><div id="c" style="background-image: url(many-3.hpcm); width: 67px; height: 64px"></div>', sheet);
     for (const [selector, name] of [["#a", "small"], ["#b", "other"], ["#c", "many-3"]]) await looksLike(page, selector, name);
   });

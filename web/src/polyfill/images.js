@@ -14,6 +14,8 @@ import { isHpcm } from "./names.js";
 import { offers, reload, sourcesOf, swap } from "./srcset.js";
 
 const NEAR = "600px"; // of the screen
+const LANDING = 2000; // milliseconds until a blob has been loaded; the browser may put it off, for a lazy image
+const PAUSE = 100; // milliseconds after a change of the window
 const STATE = "data-hpcm"; // an attribute: "waiting", "coming", "shown" or "failed"
 const STYLE = `img[${STATE}="waiting"] { visibility: hidden !important; }`; // else the sign of a broken picture would flash
 
@@ -22,6 +24,8 @@ const STYLE = `img[${STATE}="waiting"] { visibility: hidden !important; }`; // e
  * @property {string} url of the file
  * @property {string} at what stands in its place at the moment, at first the file's URL itself
  * @property {string} [final] the blob that is the whole picture
+ * @property {Promise<void>} settled when the blob has been loaded
+ * @property {() => void} [landed] says so
  * @property {Error} [error] why it isn't shown
  * @property {AbortController} abort
  */
@@ -32,12 +36,14 @@ export class Images {
   #waiting = new Set(); // images
   #near;
   #changes;
+  #timer;
   #taking; // whether images are taken: not while it is open who shows them, nor after that has become the service worker
 
   /** @param {boolean} taking whether images that fail are taken already, before it is clear who shows them */
   constructor(taking) {
     this.#taking = taking;
-    for (const name of ["load", "error"]) window.addEventListener(name, (event) => this.#heard(event), true);
+    document.addEventListener("load", (event) => this.#heard(event), true); // which doesn't come by the window
+    window.addEventListener("error", (event) => this.#heard(event), true);
   }
 
   /**
@@ -53,6 +59,8 @@ export class Images {
     this.#changes = new MutationObserver((records) => queueMicrotask(() => this.#changed(records))); // the browser chooses first
     const attributeFilter = ["src", "srcset", "sizes", "media", "type"];
     this.#changes.observe(document, { subtree: true, childList: true, attributes: true, attributeFilter });
+    window.addEventListener("resize", () => this.#resized());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#resized());
     this.#taking = taking;
     for (const img of this.#waiting) this.#near.observe(img);
     if (!taking) this.stop();
@@ -69,6 +77,12 @@ export class Images {
     }
   }
 
+  /** The browser may choose other candidates. Of those that it can't open it says nothing. */
+  #resized() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => [...document.images].filter(isListed).forEach((img) => this.#consider(img)), PAUSE);
+  }
+
   #changed(records) {
     for (const { type, target, addedNodes, removedNodes } of records) {
       if (type === "attributes") for (const img of imagesOf(target)) this.#consider(img);
@@ -82,10 +96,16 @@ export class Images {
     if (!img.isConnected && img.getAttribute(STATE) !== "shown") this.#forget(img);
   }
 
-  #consider(img) {
-    if (!chosenBy(img)) untype(img);
+  /** @param {boolean} [later] the browser chooses soon after an attribute has changed; then this comes once more */
+  #consider(img, later = false) {
     const at = chosenBy(img);
-    if (!at || at === this.#shown.get(img)?.at || !offers(img, at)) return; // the last: the browser hasn't chosen anew yet
+    if (!at || !offers(img, at)) {
+      if (!later) setTimeout(() => this.#consider(img, true));
+      else if (!at) untype(img);
+      else this.#forget(img);
+      return;
+    }
+    if (at === this.#shown.get(img)?.at) return;
     this.#forget(img);
     const url = this.#files.get(at) ?? at;
     if (!isHpcm(url)) return;
@@ -94,9 +114,9 @@ export class Images {
   }
 
   #take(img, url, at) {
-    this.#shown.set(img, { url, at, abort: new AbortController() });
+    this.#shown.set(img, { url, at, abort: new AbortController(), settled: Promise.resolve() });
     this.#waiting.add(img);
-    img.setAttribute(STATE, "waiting");
+    img.setAttribute(STATE, img.complete && img.naturalWidth ? "coming" : "waiting"); // what is there stays meanwhile
     this.#near?.observe(img);
   }
 
@@ -122,12 +142,11 @@ export class Images {
     const distance = () => distanceOf(img);
     try {
       const credentials = img.crossOrigin === "use-credentials" ? "include" : "same-origin";
-      const onsize = (blank) => this.#put(img, shown, blank);
+      const onsize = (blank) => void this.#put(img, shown, blank);
       const { data, rough } = await this.pictures.beginning(url, { distance, credentials, signal, onsize });
       if (rough) this.#put(img, shown, rough);
       const whole = await this.pictures.whole(url, data, { distance, shown: () => sizeOf([img]), signal });
-      if (signal.aborted) return;
-      shown.final = this.#put(img, shown, whole);
+      await this.#put(img, shown, whole, true);
     } catch (error) {
       if (signal.aborted) return;
       img.setAttribute(STATE, "failed");
@@ -137,16 +156,24 @@ export class Images {
     }
   }
 
-  /** @returns {string|undefined} the blob's URL */
-  #put(img, shown, blob) {
-    if (shown.abort.signal.aborted) return undefined;
-    const address = URL.createObjectURL(blob);
-    this.#files.set(address, shown.url);
-    if (img.getAttribute(STATE) === "waiting") img.setAttribute(STATE, "coming");
-    this.#replace(img, shown, address);
-    return address;
+  /** Shows a blob, when the one before has been loaded: a load's event doesn't say of what it is. */
+  #put(img, shown, blob, whole = false) {
+    shown.settled = shown.settled.then(() => {
+      if (shown.abort.signal.aborted) return undefined;
+      const address = URL.createObjectURL(blob);
+      this.#files.set(address, shown.url);
+      if (whole) shown.final = address;
+      if (img.getAttribute(STATE) === "waiting") img.setAttribute(STATE, "coming");
+      this.#replace(img, shown, address);
+      return new Promise((done) => {
+        shown.landed = done;
+        setTimeout(done, LANDING);
+      });
+    });
+    return shown.settled;
   }
 
+  /** Puts a URL in the place of the one before. */
   #replace(img, shown, address) {
     const before = shown.at;
     shown.at = address;
@@ -161,7 +188,8 @@ export class Images {
     const shown = this.#shown.get(img);
     if (event.type === "load") {
       if (!shown || img.currentSrc !== shown.at) return;
-      if (shown.at !== shown.final || !img.complete) event.stopImmediatePropagation(); // of what came before the whole picture
+      shown.landed?.();
+      if (shown.at !== shown.final) event.stopImmediatePropagation(); // of what comes before the whole picture
       else this.#isShown(img, shown);
       return;
     }
@@ -197,8 +225,11 @@ export class Images {
   }
 }
 
-/** The URL that the browser has chosen for an image. */
-const chosenBy = (img) => img.currentSrc || img.src || undefined;
+/** The URL that the browser has chosen for an image; undefined if it hasn't chosen yet, or there is nothing. */
+const chosenBy = (img) => img.currentSrc || (isListed(img) ? undefined : img.src) || undefined;
+
+/** Whether the browser chooses between candidates. */
+const isListed = (img) => img.hasAttribute("srcset") || sourcesOf(img).length > 0;
 
 /** The images that a node is, holds, or is a source of. */
 function imagesOf(node) {
