@@ -189,8 +189,9 @@ export class Images {
     if (event.type === "load") {
       if (!shown || img.currentSrc !== shown.at) return;
       shown.landed?.();
-      if (shown.at !== shown.final) event.stopImmediatePropagation(); // of what comes before the whole picture
-      else this.#isShown(img, shown);
+      if (shown.at === shown.url) this.#forget(img); // the browser opens it: it is a JPEG, whatever its name
+      else if (shown.at === shown.final) this.#isShown(img, shown);
+      else event.stopImmediatePropagation(); // of what comes before the whole picture
       return;
     }
     if (img.getAttribute(STATE) === "failed") {

@@ -8,6 +8,7 @@ import { Queue } from "./queue.js";
 import { whyNot } from "./why.js";
 
 const LARGE = 2 ** 22; // pixels from which on a picture is reduced: 4 million
+const RESERVE = 2; // times the size that is shown, in case it grows
 const ROUGH_FROM = 2 ** 18; // pixels from which on a picture is shown roughly at first; smaller ones come soon enough
 const LATER = 1e9; // pixels of distance: every rough picture comes before the first whole one
 
@@ -49,7 +50,7 @@ export class Pictures {
   async whole(url, data, { distance, shown = () => undefined, signal }) {
     const size = info(data);
     const large = size.width * size.height > LARGE && !size.hasAlpha;
-    const within = large ? shown() : undefined;
+    const within = large ? shown()?.map((side) => RESERVE * side) : undefined;
     const reduced = within ? factorOf(size, within) : 1;
     const kept = await this.#kept(url, data, reduced);
     if (kept) return kept.blob();
@@ -76,7 +77,7 @@ async function fetched(url, { credentials, signal }) {
     return new Uint8Array(await response.arrayBuffer());
   } catch (error) {
     checkAborted(signal);
-    throw new HpcmError("network", whyNot(url, error));
+    throw new HpcmError("picture", whyNot(url, error));
   }
 }
 
