@@ -10,7 +10,7 @@
  * between candidates: only the URL that it chose is replaced, so that it can choose another one later.
  */
 import { HpcmError } from "../errors.js";
-import { isHpcm } from "./names.js";
+import { TYPE, isHpcm } from "./names.js";
 import { offers, reload, sourcesOf, swap } from "./srcset.js";
 
 const NEAR = "600px"; // of the screen
@@ -98,11 +98,12 @@ export class Images {
 
   /** @param {boolean} [later] the browser chooses soon after an attribute has changed; then this comes once more */
   #consider(img, later = false) {
+    untype(img);
     const at = chosenBy(img);
-    if (!at || !offers(img, at)) {
-      if (!later) setTimeout(() => this.#consider(img, true));
-      else if (!at) untype(img);
-      else this.#forget(img);
+    if (!at) return; // if it can't be loaded that is heard
+    if (!offers(img, at)) {
+      if (later) this.#forget(img);
+      else setTimeout(() => this.#consider(img, true));
       return;
     }
     if (at === this.#shown.get(img)?.at) return;
@@ -226,7 +227,7 @@ export class Images {
   }
 }
 
-/** The URL that the browser has chosen for an image; undefined if it hasn't chosen yet, or there is nothing. */
+/** The URL that the browser has chosen for an image; undefined if there is none, or it is still on its way. */
 const chosenBy = (img) => img.currentSrc || (isListed(img) ? undefined : img.src) || undefined;
 
 /** Whether the browser chooses between candidates. */
@@ -244,8 +245,14 @@ function imagesOf(node) {
  * where it has, the visitor doesn't load two pictures for one.
  */
 function untype(img) {
-  for (const source of sourcesOf(img)) if (/hpcm/i.test(source.type)) source.removeAttribute("type");
+  const sources = sourcesOf(img);
+  const typed = sources.filter(({ type }) => type === TYPE);
+  if (typed.length < sources.length || img.hasAttribute("src") || img.hasAttribute("srcset")) return;
+  for (const source of typed) source.removeAttribute("type");
 }
+
+/** The images that show a URL, or will. */
+export const imagesWith = (url) => [...document.images].filter((img) => img.currentSrc === url || (!img.currentSrc && offers(img, url)));
 
 /** How far an element is from the screen, in pixels. */
 export function distanceOf(element) {

@@ -34,6 +34,8 @@ async function entriesOf(cache) {
   return parsed.filter(({ digest }) => digest);
 }
 
+const withoutHash = (url) => url.split("#")[0];
+
 /**
  * The picture that is kept of a URL.
  * @param {string} url
@@ -44,7 +46,7 @@ export async function find(url, { digest, reduced = Infinity } = {}) {
   try {
     const cache = await opened();
     const entries = cache ? await entriesOf(cache) : [];
-    const entry = entries.find((each) => each.url === url && (!digest || each.digest === digest) && each.reduced <= reduced);
+    const entry = entries.find((each) => each.url === withoutHash(url) && (!digest || each.digest === digest) && each.reduced <= reduced);
     return entry && (await cache.match(entry.key));
   } catch {
     return undefined; // a cache that is out of order is none
@@ -63,10 +65,10 @@ export async function keep(url, blob, { digest, reduced, most }) {
     const cache = await opened();
     if (!cache) return;
     const entries = await entriesOf(cache);
-    const key = new URL(`/hpcm-pictures/${blob.size}/${digest}/${reduced}?${encodeURIComponent(url)}`, location.origin).href;
+    const key = new URL(`/hpcm-pictures/${blob.size}/${digest}/${reduced}?${encodeURIComponent(withoutHash(url))}`, location.origin).href;
     let total = entries.reduce((sum, { bytes }) => sum + bytes, blob.size);
     for (const entry of entries) {
-      if (entry.url !== url && total <= most) continue;
+      if (entry.url !== withoutHash(url) && total <= most) continue;
       await cache.delete(entry.key);
       total -= entry.bytes;
     }

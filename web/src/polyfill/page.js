@@ -18,7 +18,7 @@
  */
 import { configure } from "../index.js";
 import { HpcmError } from "../errors.js";
-import { Images, distanceOf, sizeOf } from "./images.js";
+import { Images, distanceOf, imagesWith, sizeOf } from "./images.js";
 import { Pictures } from "./pictures.js";
 import { Styles } from "./styles.js";
 
@@ -147,9 +147,8 @@ async function decodeFor({ url, data }, port) {
   port.postMessage("taken");
   try {
     await begun;
-    const shownBy = () => [...document.images].filter((img) => img.currentSrc === url);
-    const distance = () => Math.min(...shownBy().map(distanceOf), SOON);
-    port.postMessage({ blob: await pictures.whole(url, new Uint8Array(data), { distance, shown: () => sizeOf(shownBy()) }) });
+    const distance = () => Math.min(...imagesWith(url).map(distanceOf), SOON);
+    port.postMessage({ blob: await pictures.whole(url, new Uint8Array(data), { distance, shown: () => sizeOf(imagesWith(url)) }) });
   } catch (error) {
     report(url, error);
     port.postMessage({});
