@@ -58,7 +58,7 @@ const BAD = [
   ["a file that is cut short", "bad.hpcm", { "bad.hpcm": async (response, headers) => response.writeHead(200, headers).end((await fileOf("small")).subarray(0, 60)) }, /bad\.hpcm: /],
   ["a portal's page", "bad.hpcm", { "bad.hpcm": answering("<!doctype html>Log in") }, /bad\.hpcm: this is no \.hpcm file/],
   ["a connection that breaks", "bad.hpcm", { "bad.hpcm": (response) => response.destroy() }, /bad\.hpcm: it can't be fetched: /],
-  ["a model that isn't there", "small.hpcm", { "hpcm/models/tiny.safetensors": (response) => response.writeHead(404).end() }, /^hpcm: .*tiny\.safetensors can't be fetched: 404/],
+  ["a model that isn't there", "small.hpcm", { "hpcm/models/tiny.safetensors.gz": (response) => response.writeHead(404).end() }, /^hpcm: .*tiny\.safetensors\.gz can't be fetched: 404/],
 ];
 for (const [what, src, answers, line] of BAD) {
   bothWays(`${what} is an error event, alt text and a line in the console`, async (t, paged) => {

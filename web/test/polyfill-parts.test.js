@@ -7,11 +7,12 @@ import { inflateSync } from "node:zlib";
 import { Codec } from "../src/codec.js";
 import { unpack } from "../src/container.js";
 import { encodePixels } from "../src/png.js";
-import { beginsAsHpcm, isHpcm } from "../src/polyfill/names.js";
+import { SMALLEST, beginsAsHpcm, isHpcm } from "../src/polyfill/names.js";
 import { Queue } from "../src/polyfill/queue.js";
 import { Reduced, factorOf } from "../src/reducing.js";
 import { crc32 } from "../src/wire.js";
 import { loadCore } from "./core.js";
+import { RELEASED } from "./server.js";
 
 const GOLDEN = fileURLToPath(new URL("../../tests/golden/", import.meta.url));
 
@@ -122,4 +123,11 @@ test("which URLs and bytes are those of a .hpcm file", async () => {
   for (const url of ["https://a.org/b.hpcm.png", "https://a.org/?b.hpcm", "blob:https://a.org/b.hpcm", "data:image/x-hpcm,b.hpcm", "b.hpcm", "", undefined]) assert.ok(!isHpcm(url), url);
   assert.ok(beginsAsHpcm(await readFile(`${GOLDEN}tiny.hpcm`)));
   for (const bytes of [[], [0x89, 0x48, 0x50], [0x89, 0x50, 0x4e, 0x47]]) assert.ok(!beginsAsHpcm(Uint8Array.from(bytes)));
+});
+
+test("what a browser is tried with is a file of this version of the format", async () => {
+  const codec = await Codec.load(await loadCore(), new Uint8Array(await readFile(RELEASED["nano-1"])));
+  const container = unpack(new Uint8Array(Buffer.from(SMALLEST.split(",")[1], "base64")));
+  const { width, height } = await codec.decode(container);
+  assert.deepEqual([width, height], [1, 1]);
 });

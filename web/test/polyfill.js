@@ -9,7 +9,7 @@ import { Codec } from "../src/codec.js";
 import { unpack } from "../src/container.js";
 import { launch, missing } from "./chromium.js";
 import { loadCore } from "./core.js";
-import { linkModels, serve, temporary } from "./server.js";
+import { writeModels, serve, temporary } from "./server.js";
 
 const PATIENCE = 20_000; // milliseconds
 const TINY = fileURLToPath(new URL("../../tests/golden/tiny.safetensors", import.meta.url));
@@ -30,7 +30,7 @@ before(async () => {
   folder = await temporary();
   const site = join(folder, "site");
   await build(join(site, "hpcm"));
-  await linkModels(join(site, "hpcm"), { tiny: TINY });
+  await writeModels(join(site, "hpcm"), { tiny: TINY });
   await copyFile(join(site, "hpcm", WORKER), join(site, WORKER));
   await mkdir(join(site, "deeper"));
   const codec = await Codec.load(await loadCore(), new Uint8Array(await readFile(TINY)));

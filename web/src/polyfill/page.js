@@ -19,12 +19,11 @@
 import { configure } from "../index.js";
 import { HpcmError } from "../errors.js";
 import { Images, distanceOf, imagesWith, sizeOf } from "./images.js";
+import { SMALLEST } from "./names.js";
 import { Pictures } from "./pictures.js";
 import { Styles } from "./styles.js";
 
 const SCRIPT = import.meta.url;
-/** A picture of 1 x 1 pixel, by nano-1 at its lowest quality. */
-const SMALLEST = "data:image/x-hpcm;base64,iUhQQwEAAQEGbmFuby0xxyTQGpPqzfkACgherT9VNwEAAADQzwOuM781";
 const PATIENCE = 1000; // milliseconds until a service worker must have answered
 const GENERAL = ["model", "network", "unsupported", "version", "lost"]; // codes of what is said once, not for each picture
 const SOON = 500; // pixels of distance of what isn't an image, such as the picture of a style sheet
