@@ -20,15 +20,20 @@ const CHUNKS = { c: "cICP", g: "gAMA", h: "cHRM", s: "sRGB" }; // types of a fil
  */
 export async function bitmapOf(picture, file) {
   if (!globalThis.createImageBitmap) throw new HpcmError("unsupported", "only browsers draw pictures: Node has no ImageBitmap");
-  const { icc, ancillary, colour } = unpackHead(file);
-  const chunks = ancillary.filter(([kind]) => CHUNKS[kind]).map(([kind, data]) => [CHUNKS[kind], data]);
-  if (icc) chunks.push(await profileChunk(icc));
+  const container = unpackHead(file);
+  const chunks = await colourChunks(container);
   const plain = new ImageData(picture.data, picture.width, picture.height);
   if (!chunks.length) return createImageBitmap(plain);
-  const png = await encodePng(picture, colour === "grey", chunks);
+  const png = encodePng(picture, container.colour === "grey", chunks);
   try {
     return await createImageBitmap(new Blob([png], { type: "image/png" }));
   } catch {
     return createImageBitmap(plain); // the browser can't read what describes the colours
   }
+}
+
+/** The chunks of a PNG that describe a file's colours. @param {import("./container.js").Container} container */
+export async function colourChunks({ icc, ancillary }) {
+  const chunks = ancillary.filter(([kind]) => CHUNKS[kind]).map(([kind, data]) => [CHUNKS[kind], data]);
+  return icc ? [...chunks, await profileChunk(icc)] : chunks;
 }

@@ -141,7 +141,7 @@ export async function thumbnail(data, { partial = false, onprogress, signal } = 
 }
 
 /**
- * A file's picture as a PNG, for `<img>` and for saving. It has the file's ICC profile, if there is one. Its bytes aren't
+ * A file's picture as a PNG, for `<img>` and for saving. It says what the file says of its colours. Its samples aren't
  * compressed: that would take as long as decoding.
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {object} [options]

@@ -7,12 +7,13 @@
  */
 import { canShare, receive, send, startAnother } from "#inside"; // of browsers or of Node
 import { isWhole } from "./codec.js";
+import { colourChunks } from "./colours.js";
 import { unpack } from "./container.js";
 import { Core, hasSimd, runThread } from "./core.js";
 import { HpcmError, checkAborted } from "./errors.js";
 import { verified } from "./fetching.js";
 import { Models } from "./models.js";
-import { encodePixels } from "./png.js";
+import { encodePng } from "./png.js";
 import { factorOf } from "./reducing.js";
 
 const LOADING = 0.3; // share of the progress that loading a model is shown as
@@ -64,8 +65,8 @@ const calls = {
     const every = within && !container.alpha ? factorOf(container, within) : 1; // alpha is decoded whole
     const picture = await (rough ? codec.thumbnail(container, how) : every > 1 ? codec.reduced(container, every, how) : codec.decode(container, how));
     const { width, height } = picture;
-    const { colour, icc } = container;
-    return { data: encodePixels(picture, { grey: colour === "grey", alpha: Boolean(container.alpha) && !rough, icc }), width, height };
+    const alpha = Boolean(container.alpha) && !rough;
+    return { data: encodePng(picture, container.colour === "grey", await colourChunks(container), alpha), width, height };
   },
 
   async analyse({ image, model }, job) {
