@@ -1,6 +1,6 @@
 """Makes the polyfill's demo: a folder that any file server can serve.
 
-    python web/demo/make.py OUT [--pictures 40] [--quality 40]     after `make page`'s tools are there; needs ssimulacra2
+    python web/demo/make.py OUT [--pictures 40] [--quality 40]     after `make page`; needs ssimulacra2
     python -m http.server -d OUT 8000                              then http://localhost:8000/
 
     index.html, gallery.html, savings.html    the pages
@@ -9,8 +9,8 @@
     pictures/                                 cuts of two of Kodak's pictures as .hpcm, and as JPEG
     pictures.json, savings.json               their sizes in bytes and their SSIMULACRA 2
 
-Each JPEG has the lowest quality whose SSIMULACRA 2 isn't below that of the .hpcm file, so that both look equally good by
-this metric. JPEGs are progressive with optimized tables, 4:2:0, by Pillow.
+Each JPEG has the lowest quality whose SSIMULACRA 2 isn't below that of the .hpcm file, so that both look equally good
+by this metric. JPEGs are progressive with optimized tables, 4:2:0, by Pillow.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def main() -> None:
 
 def add_site(out: Path) -> None:
     """Pages, polyfill and models."""
-    subprocess.run(["node", str(HERE.parent / "build.js"), str(out.resolve() / "hpcm")], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["node", str(HERE.parent / "build.js"), str(out.resolve() / "hpcm")], check=True, stdout=subprocess.DEVNULL
+    )
     shutil.copy(out / "hpcm" / WORKER, out / WORKER)
     for page in HERE.glob("*.html"):
         shutil.copy(page, out / page.name)
@@ -126,7 +128,7 @@ def both(picture: Image.Image, path: Path, model: str, quality: int) -> dict[str
 
 
 def equal_jpeg(picture: Image.Image, score: float) -> tuple[bytes, float, int]:
-    """The JPEG of the lowest quality whose score isn't below `score`, by bisection: the score grows with the quality."""
+    """The JPEG of the lowest quality whose score isn't below `score`, by bisection: it grows with the quality."""
     low, high = 1, 100  # the lowest quality lies in there
     made = {}
     while low <= high:

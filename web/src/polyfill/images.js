@@ -236,7 +236,7 @@ const isListed = (img) => img.hasAttribute("srcset") || sourcesOf(img).length > 
 /** The images that a node is, holds, or is a source of. */
 function imagesOf(node) {
   if (node.localName === "img") return [node];
-  if (node.localName === "source") return node.parentElement?.localName === "picture" ? [...node.parentElement.querySelectorAll("img")] : [];
+  if (node.localName === "source") return node.closest("picture")?.querySelectorAll("img") ?? [];
   return node.querySelectorAll?.("img") ?? [];
 }
 
@@ -252,7 +252,10 @@ function untype(img) {
 }
 
 /** The images that show a URL, or will. */
-export const imagesWith = (url) => [...document.images].filter((img) => img.currentSrc === url || (!img.currentSrc && offers(img, url)));
+export function imagesWith(url) {
+  const has = (img) => (img.currentSrc ? img.currentSrc === url : offers(img, url));
+  return [...document.images].filter(has);
+}
 
 /** How far an element is from the screen, in pixels. */
 export function distanceOf(element) {

@@ -1,8 +1,8 @@
 /**
- * The browser's cache of decoded pictures, which page and service worker share. A picture is found by the URL and the SHA-256
- * of its file, so that a changed file is decoded anew; without a connection by the URL alone. There is one entry of a URL.
+ * The browser's cache of decoded pictures, which page and service worker share. A picture is found by the URL and the
+ * SHA-256 of its file, so that a changed file is decoded anew; without a connection by the URL alone. A URL has one entry.
  *
- * An entry's own URL says all but the picture: /hpcm-pictures/BYTES/SHA256/REDUCED?URL, where each side was divided by REDUCED.
+ * An entry's own URL says all but the picture: /hpcm-pictures/BYTES/SHA256/REDUCED?URL. Each side was divided by REDUCED.
  */
 const CACHE = "hpcm-pictures";
 const PATH = /^\/hpcm-pictures\/(\d+)\/([0-9a-f]+)\/(\d+)$/;
@@ -46,7 +46,8 @@ export async function find(url, { digest, reduced = Infinity } = {}) {
   try {
     const cache = await opened();
     const entries = cache ? await entriesOf(cache) : [];
-    const entry = entries.find((each) => each.url === withoutHash(url) && (!digest || each.digest === digest) && each.reduced <= reduced);
+    const wanted = (each) => (!digest || each.digest === digest) && each.reduced <= reduced;
+    const entry = entries.find((each) => each.url === withoutHash(url) && wanted(each));
     return entry && (await cache.match(entry.key));
   } catch {
     return undefined; // a cache that is out of order is none
@@ -65,14 +66,14 @@ export async function keep(url, blob, { digest, reduced, most }) {
     const cache = await opened();
     if (!cache) return;
     const entries = await entriesOf(cache);
-    const key = new URL(`/hpcm-pictures/${blob.size}/${digest}/${reduced}?${encodeURIComponent(withoutHash(url))}`, location.origin).href;
+    const path = `/hpcm-pictures/${blob.size}/${digest}/${reduced}?${encodeURIComponent(withoutHash(url))}`;
     let total = entries.reduce((sum, { bytes }) => sum + bytes, blob.size);
     for (const entry of entries) {
       if (entry.url !== withoutHash(url) && total <= most) continue;
       await cache.delete(entry.key);
       total -= entry.bytes;
     }
-    await cache.put(key, new Response(blob, { headers: { "content-type": blob.type } }));
+    await cache.put(new URL(path, location.origin), new Response(blob, { headers: { "content-type": blob.type } }));
   } catch {
     // a disk that is full is no reason to stop
   }

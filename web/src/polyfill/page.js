@@ -40,17 +40,19 @@ let started;
 /**
  * Starts the polyfill with other settings than those of the script's attributes. Without this it starts by itself, after the
  * script that imports it.
- * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, scope?: string|URL, atOnce?: number, keep?: number}} [given]
+ * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, scope?: string|URL, atOnce?: number,
+ *   keep?: number}} [given]
  * @returns {Promise<"browser"|"worker"|"elements">} who shows the page's pictures from now on
  */
 export function start(given = {}) {
   if (started) throw new HpcmError("usage", "the polyfill has been started already");
-  started = run({ ...defaults(), ...attributes(), ...given });
+  started = run({ ...places(), ...BOUNDS, ...attributes(), ...given });
   return started;
 }
 
 const beside = (name) => new URL(name, SCRIPT);
-const defaults = () => ({ models: beside("models/"), wasm: beside("./"), worker: beside("hpcm-polyfill-worker.js"), atOnce: 2, keep: 2 ** 27 });
+const places = () => ({ models: beside("models/"), wasm: beside("./"), worker: beside("hpcm-polyfill-worker.js") });
+const BOUNDS = { atOnce: 2, keep: 2 ** 27 };
 
 function attributes() {
   const { models, wasm, worker, scope, atOnce, keep } = [...document.scripts].find(({ src }) => src === SCRIPT)?.dataset ?? {};
@@ -59,7 +61,9 @@ function attributes() {
 }
 
 async function run({ models, wasm, worker, scope, atOnce, keep }) {
-  if (!(Number.isInteger(atOnce) && atOnce >= 1)) throw new HpcmError("usage", `data-at-once is ${atOnce}: it must be a whole number from 1 on`);
+  if (!(Number.isInteger(atOnce) && atOnce >= 1)) {
+    throw new HpcmError("usage", `data-at-once is ${atOnce}: it must be a whole number from 1 on`);
+  }
   if (await opensItself()) {
     images.stop();
     await leave(worker);
@@ -147,7 +151,8 @@ async function decodeFor({ url, data }, port) {
   try {
     await begun;
     const distance = () => Math.min(...imagesWith(url).map(distanceOf), SOON);
-    port.postMessage({ blob: await pictures.whole(url, new Uint8Array(data), { distance, shown: () => sizeOf(imagesWith(url)) }) });
+    const shown = () => sizeOf(imagesWith(url));
+    port.postMessage({ blob: await pictures.whole(url, new Uint8Array(data), { distance, shown }) });
   } catch (error) {
     report(url, error);
     port.postMessage({});

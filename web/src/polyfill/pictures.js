@@ -13,7 +13,7 @@ const ROUGH_FROM = 2 ** 18; // pixels from which on a picture is shown roughly a
 const LATER = 1e9; // pixels of distance: every rough picture comes before the first whole one
 
 export class Pictures {
-  /** @param {{atOnce: number, keep: number}} settings atOnce: decodings. keep: bytes of decoded pictures in the browser's cache */
+  /** @param {{atOnce: number, keep: number}} settings atOnce: decodings. keep: bytes in the cache of decoded pictures */
   constructor({ atOnce, keep: most }) {
     this.queue = new Queue(atOnce);
     this.most = most;
@@ -84,7 +84,8 @@ async function fetched(url, { credentials, signal }) {
 /** A picture of a natural size with fewer pixels, or none: an SVG, which all browsers take for as large as it says. */
 async function sized(width, height, png) {
   const image = png ? `<image width="100%" height="100%" preserveAspectRatio="none" href="${await dataUrl(png)}"/>` : "";
-  return new Blob([`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${image}</svg>`], { type: "image/svg+xml" });
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${image}</svg>`;
+  return new Blob([svg], { type: "image/svg+xml" });
 }
 
 function dataUrl(png) {
