@@ -1,6 +1,7 @@
 /** The polyfill in a real browser. Each case is tried with the service worker, and without one. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { BROWSERS } from "./browsers.js";
 import { missing } from "./chromium.js";
 import { WITHOUT, answering, controlled, heard, hears, html, looksLike, opened, seen, shows, sited } from "./polyfill.js";
 
@@ -92,5 +93,30 @@ for (const [how, script] of [["a service worker", undefined], ["changed elements
       #b { width: 80px } #b::before { content: ""; display: block; width: 80px; height: 120px; background-image: linear-gradient(#0000, #0000), url("other.hpcm") }</style>`;
     const { page } = await paged(t, '<div id="a"></div><div id="b"></div><div id="c" style="background-image: url(many-3.hpcm); width: 67px; height: 64px"></div>', sheet);
     for (const [selector, name] of [["#a", "small"], ["#b", "other"], ["#c", "many-3"]]) await looksLike(page, selector, name);
+  });
+}
+
+for (const [name, { missing: why, start }] of Object.entries(BROWSERS)) {
+  test(`${name}: images on the first visit, and by the service worker afterwards`, { skip: missing || why }, async (t) => {
+    const body = `<img id="a" srcset="other.hpcm, large.hpcm 9x">
+      <picture><source srcset="alpha.hpcm" media="(min-width: 1px)"><img id="c"></picture>`;
+    const site = await sited(t, { "page.html": answering(html(body)) });
+    const browser = await start();
+    t.after(() => browser.close());
+    for (const way of ["elements", "worker"]) {
+      await browser.visit(`${site.url}page.html`);
+      const found = await browser.run(async (way) => {
+        const until = async (is) => {
+          for (let i = 0; i < 200 && !is(); i++) await new Promise((go) => setTimeout(go, 100));
+          return is();
+        };
+        const loaded = await until(() => ["a", "c"].every((id) => window.heard.includes(`${id} load`)));
+        const widths = ["a", "c"].map((id) => document.getElementById(id).naturalWidth);
+        const files = [...document.images].every((img) => img.currentSrc.endsWith(".hpcm"));
+        const controlled = await until(() => Boolean(navigator.serviceWorker.controller));
+        return { loaded, widths, controlled, files: way === "elements" || files }; // at first the service worker may be quicker
+      }, way);
+      assert.deepEqual(found, { loaded: true, widths: [80, 90], controlled: true, files: true }, way);
+    }
   });
 }
