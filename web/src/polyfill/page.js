@@ -10,7 +10,7 @@
  *
  * Attributes of the script, or fields of what `start` is given:
  *
- *     data-models, data-wasm   folders, by default models/ beside the script, and that of the script
+ *     data-models, data-wasm   folders, by default models/ beside the script, and that of hpcm-web.js
  *     data-worker              the service worker's script, by default beside this one; "none": the page starts none
  *     data-scope               what the service worker serves, by default the folder of its script
  *     data-at-once             pictures that are decoded at the same time, by default 2: one computes while another one comes
@@ -40,8 +40,13 @@ let started;
 /**
  * Starts the polyfill with other settings than those of the script's attributes. Without this it starts by itself, after the
  * script that imports it.
- * @param {{models?: string|URL, wasm?: string|URL, worker?: string|URL, scope?: string|URL, atOnce?: number,
- *   keep?: number}} [given]
+ * @param {object} [given]
+ * @param {string|URL|import("../index.js").Model|(string|URL|import("../index.js").Model)[]} [given.models] as of `configure`
+ * @param {string|URL} [given.wasm]
+ * @param {string|URL} [given.worker]
+ * @param {string|URL} [given.scope]
+ * @param {number} [given.atOnce]
+ * @param {number} [given.keep]
  * @returns {Promise<"browser"|"worker"|"elements">} who shows the page's pictures from now on
  */
 export function start(given = {}) {
@@ -51,7 +56,7 @@ export function start(given = {}) {
 }
 
 const beside = (name) => new URL(name, SCRIPT);
-const places = () => ({ models: beside("models/"), wasm: beside("./"), worker: beside("hpcm-polyfill-worker.js") });
+const places = () => ({ models: beside("models/"), worker: beside("hpcm-polyfill-worker.js") });
 const BOUNDS = { atOnce: 2, keep: 2 ** 27 };
 
 function attributes() {
@@ -91,7 +96,7 @@ function opensItself() {
 /** The module's places, unless the page has used the module already. */
 function settle(models, wasm) {
   try {
-    configure({ models, wasm, version: __VERSION__ });
+    configure({ models, ...(wasm && { wasm }), version: __VERSION__ }); // the module knows where its own files are
   } catch (error) {
     if (error.code !== "usage") throw error;
   }
