@@ -184,8 +184,10 @@ test("About says what the codec isn't good at", { skip: missing }, async (t) => 
 test("after the first picture the page works offline", { skip: missing }, async (t) => {
   const p = await page(t, QUICK);
   await sample(p);
-  const kept = () => caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name).then((c) => c.keys()))));
-  await p.waitForFunction(`(${kept})().then((all) => all.flat().some(({ url }) => url.endsWith(".mjs")))`);
+  await p.evaluate(async () => {
+    await navigator.serviceWorker.ready; // it has the page's files then
+    while (!(await caches.match(new URL("models/index.json", document.baseURI)))) await new Promise((done) => setTimeout(done, 50));
+  });
   await p.context().setOffline(true);
   await p.reload();
   await sample(p, "parrots.webp");
