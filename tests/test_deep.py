@@ -15,7 +15,7 @@ from hpcm.image.picture import from_image, picture_of_planes
 from hpcm.image.planes import fitting, rescaled, split, upright, with_depth
 from hpcm.image.png import chunk
 from hpcm.image.png import write as write_png
-from hpcm.image.read import read_picture
+from hpcm.image.read import picture_of, read_picture
 from hpcm.image.write import save_picture
 
 RANDOM = np.random.default_rng(5)
@@ -109,22 +109,37 @@ def test_pillow_opens_what_it_has_modes_for():
 
 
 @pytest.mark.parametrize("suffix", [".png", ".ppm", ".tif"])
-def test_what_pillow_has_read_before_has_8_bits(tmp_path, suffix):
-    """As far as the file is known, a note tells; an image that isn't loaded has all bits."""
+def test_what_pillow_has_read_before(tmp_path, suffix):
+    """All bits as long as the file is there and the image has its pixels; else 8, and a note tells."""
     path = tmp_path / f"deep{suffix}"
     path.write_bytes(file_of(smooth(), 16, suffix))
+    note = (
+        "the picture had 16 bits a sample, and 8 are kept, which Pillow's image of it has: give its file or an array",
+    )
     assert from_image(Image.open(path)).bit_depth == 16
     loaded = Image.open(path)
     loaded.load()
     picture = from_image(loaded)
-    assert picture.bit_depth == 8
-    (note,) = picture.notes
-    assert note == "the picture's file has 16 bits a sample, and 8 are kept, since Pillow has read it: give the file"
+    assert (picture.bit_depth, picture.notes) == (16, ())
+    assert np.array_equal(picture.pixels, smooth())
+    Image.open(path).save(tmp_path / "saved.hpcm", model="nano", xmp=b"<x/>")
+    assert unpack((tmp_path / "saved.hpcm").read_bytes()).bit_depth == 16
+    loaded.putpixel((1, 1), (1, 2, 3))
+    picture = from_image(loaded)
+    assert (picture.bit_depth, picture.notes) == (8, note)
+    decoded = hpcm.decompress((tmp_path / "saved.hpcm").read_bytes())
+    assert from_image(decoded).notes == note
     shallow = tmp_path / "shallow.png"
     Image.fromarray(smooth(bits=8).astype(np.uint8)).save(shallow)
     loaded = Image.open(shallow)
     loaded.load()
     assert from_image(loaded).notes == ()
+
+
+def test_arrays_of_either_byte_order():
+    """Readers of big-endian files give such arrays."""
+    samples = smooth()
+    assert np.array_equal(picture_of(samples.astype(">u2")).pixels, picture_of(samples.astype("<u2")).pixels)
 
 
 def test_a_box_and_a_draft():

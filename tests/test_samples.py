@@ -38,6 +38,7 @@ BYTES = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 4), np.uint8)
 GREY, RGB, RGBA = BYTES[..., 0], BYTES[..., :3], BYTES
 ALPHA = BYTES[..., 3]
 GREY16 = DEEP[..., 0]
+WITH_WHITE = np.where(DEEP > 60000, 65535, DEEP).astype(np.uint16)  # which a wrong rounding turns into black
 
 # 16 x 16 pixels of (100, 400, 800) of 1023, by libavif; Pillow writes 8 bits alone.
 AVIF_OF_10_BITS = base64.b64decode(
@@ -119,6 +120,12 @@ def pnm(magic: bytes, samples: np.ndarray, peak: int) -> bytes:
     return b"%s\n%d %d\n%d\n" % (magic, WIDTH, HEIGHT, peak) + b"".join(packed(samples, 8 if peak < 256 else 16))
 
 
+def plain_ppm(samples: np.ndarray, peak: int) -> bytes:
+    """Numbers as text, with a comment among them."""
+    rows = (" ".join(map(str, row.reshape(-1))) for row in samples)
+    return b"P3\n%d %d\n%d\n# 9 9\n" % (WIDTH, HEIGHT, peak) + "\n# 1 2\n".join(rows).encode()
+
+
 def bmp(samples: np.ndarray, bits: int, masks: tuple[int, ...] = (), header: int = 40) -> bytes:
     """Rows from the bottom; four masks make a header of 108 bytes."""
     pixels = b"".join(row.tobytes() for row in samples[::-1])
@@ -167,6 +174,13 @@ def jpeg2000(samples: np.ndarray, bits: int, signed: bool = False) -> bytes:
     assert data[42] == 15
     data[42] = bits - 1 | (128 if signed else 0)
     return bytes(data)
+
+
+def jpeg2000_of_colours(samples: np.ndarray, bits: int) -> bytes:
+    """By OpenJPEG, lossless."""
+    import imagecodecs
+
+    return imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, bitspersample=bits)
 
 
 def heic(samples: np.ndarray, bits: int) -> bytes:
@@ -331,7 +345,9 @@ def grey_16_with_alpha() -> list[Case]:
     value = int(GREY16[3, 3])
     key = value == GREY16
     data = png(GREY16, 16, 0, struct.pack(">H", value))
+    cases = [deep_jpeg2000(2, bits) for bits in (10, 12, 16)] if find_spec("imagecodecs") else []
     return [
+        *cases,
         Case("PNG with alpha", png(DEEP[..., :2], 16, 4), DEEP[..., :2], bits=16),
         Case("PNG with a transparent value", data, keyed_16(GREY16, key), bits=16),
     ]
@@ -386,12 +402,13 @@ def colours_of_16_bits() -> list[Case]:
         Case("PNG with sBIT that isn't true", png(rgb, 16, 2, significant=b"\x0a" * 3), rgb, bits=16),
         Case("PPM", pnm(b"P6", rgb, 65535), rgb, bits=16),
         Case("PPM to 1023", pnm(b"P6", rgb >> 6, 1023), rgb >> 6, bits=10),
+        Case("PPM in numbers", plain_ppm(rgb, 65535), rgb, bits=16),
+        Case("PPM in numbers to 1023", plain_ppm(rgb >> 6, 1023), rgb >> 6, bits=10),
         Case("PPM to 1000", pnm(b"P6", rgb // 66, 1000), rgb // 66 * 65.535, within=0.51, bits=16),
     ]
     if find_spec("pillow_heif"):
         cases += [Case("HEIC of 10 bits", heic(ten, 10), rgb >> 6, within=40, bits=10)]
-    if find_spec("imagecodecs"):
-        cases.append(Case("AVIF", AVIF_OF_10_BITS, np.full((16, 16, 3), (100, 400, 800)), within=8, bits=10))
+    cases += by_imagecodecs()
     for order in "<>":
         for zipped in (False, True):
             name, how = f"TIFF {order}{zipped}", {"order": order, "zipped": zipped}
@@ -400,14 +417,24 @@ def colours_of_16_bits() -> list[Case]:
     return cases
 
 
-def colours_of_which_pillow_reads_8_bits() -> list[Case]:
-    note, rgb = "16 bits a sample, and 8 are kept", DEEP[..., :3]
-    return [
-        *(
-            Case(f"TIFF in planes {order}", tiff(rgb, 16, 2, order=order, zipped=True, planes=True), rgb >> 8, note)
-            for order in "<>"
-        ),
-    ]
+def by_imagecodecs() -> list[Case]:
+    """Colours of more than 8 bits that Pillow reads in part, or wrongly."""
+    if not find_spec("imagecodecs"):
+        return []
+    rgb, multiplied = DEEP[..., :3], (DEEP[..., :3] * (DEEP[..., 3:] / 65535.0)).astype(np.uint16)
+    multiplied = np.dstack((multiplied, DEEP[..., 3]))
+    cases = [Case("AVIF", AVIF_OF_10_BITS, np.full((16, 16, 3), (100, 400, 800)), within=8, bits=10)]
+    for order in "<>":
+        for zipped in (False, True):
+            name, how = f"TIFF in planes {order}{zipped}", {"order": order, "zipped": zipped, "planes": True}
+            cases.append(Case(name, tiff(rgb, 16, 2, **how), rgb, bits=16))
+            cases.append(Case(f"{name} alpha", tiff(DEEP, 16, 2, extra=(2,), **how), DEEP, bits=16))
+    return [*cases, *(deep_jpeg2000(channels, bits) for channels in (3, 4) for bits in (10, 12, 16))]
+
+
+def deep_jpeg2000(channels: int, bits: int) -> Case:
+    samples = WITH_WHITE[..., :channels] >> (16 - bits)
+    return Case(f"JPEG 2000 {channels} {bits}", jpeg2000_of_colours(samples, bits), samples, bits=bits)
 
 
 def palettes() -> list[Case]:
@@ -499,10 +526,9 @@ def refused_numbers() -> list[Case]:
 
 
 def refused_kinds() -> list[Case]:
-    unknown, rgb = "isn't known to be read rightly: make a PNG of it", DEEP[..., :3]
+    unknown = "isn't known to be read rightly: make a PNG of it"
     solid = Image.new("CMYK", (WIDTH, HEIGHT), (255, 155, 55, 0))
     return [
-        *(Case(f"16 bits in planes {o}", tiff(rgb, 16, 2, planes=True, order=o), note=unknown) for o in "<>"),
         Case("LAB in planes", tiff(RGB, 8, 8, planes=True), note=unknown),
         *(
             Case(f"LA in planes {e}", tiff(RGBA[..., :2], 8, 1, planes=True, zipped=True, extra=(e,)), note=unknown)
@@ -540,7 +566,6 @@ ROWS = {
     "grey of 9 to 16 bits": grey_of_16_bits,
     "signed or 32-bit grey, all values 0 to 65,535": grey_of_other_numbers,
     "colour of 9 to 16 bits": colours_of_16_bits,
-    "the same in a TIFF's planes, in colours of JPEG 2000": colours_of_which_pillow_reads_8_bits,
     "alpha, or a transparent colour": transparent,
     "colours multiplied by alpha": multiplied,
     "16-bit grey with alpha or a transparent value": grey_16_with_alpha,
@@ -629,7 +654,7 @@ def test_every_format_that_is_looked_up_has_a_file():
 
 
 def test_packages_that_are_not_there(monkeypatch):
-    """AVIF is read as Pillow reads it, HEIC isn't; both with advice."""
+    """AVIF and TIFF in planes are read as Pillow reads them, what it reads wrongly isn't; all with advice."""
     monkeypatch.setattr(deep, "find_spec", lambda name: None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
@@ -638,10 +663,30 @@ def test_packages_that_are_not_there(monkeypatch):
     assert picture.notes == (
         "the picture has 10 bits a sample, and 8 are kept; all are with: pip install 'hpcm-codec[photos]'",
     )
+    rgb = DEEP[..., :3]
+    picture = read_picture(tiff(rgb, 16, 2, zipped=True, planes=True))
+    assert np.array_equal(picture.pixels, rgb >> 8)
+    assert picture.notes == (
+        "the picture has 16 bits a sample, and 8 are kept; all are with: pip install 'hpcm-codec[photos]'",
+    )
+    with pytest.raises(PictureError, match=r"make a PNG of it, or pip install 'hpcm-codec\[photos\]'"):
+        read_picture(tiff(rgb, 16, 2, planes=True))
     with pytest.raises(
         PictureError, match=r"it is a HEIC, which isn't read without: pip install 'hpcm-codec\[photos\]'"
     ):
         read_picture(b"\0\0\0\x18ftypheic" + bytes(100))
+
+
+def test_white_of_a_jpeg_2000_is_never_black(monkeypatch):
+    """Pillow rounds its 16 bits up to 256, and takes 256 for 0."""
+    pytest.importorskip("imagecodecs")
+    data = jpeg2000_of_colours(np.full((HEIGHT, WIDTH, 3), 65535, np.uint16), 16)
+    loaded = Image.open(io.BytesIO(data))
+    loaded.load()
+    assert read_picture(data).pixels.min() == 65535
+    monkeypatch.setattr(deep, "find_spec", lambda name: None)
+    with pytest.raises(PictureError, match=r"16 bits a sample in 3 channels isn't read without: pip install"):
+        read_picture(data)
 
 
 def test_samples_that_are_in_no_table(monkeypatch):
@@ -667,9 +712,9 @@ def test_formats_that_nobody_has_compared():
     ],
 )
 def test_a_transparent_value_whose_depth_is_lost(data):
-    """Pillow has read the pixels, and no longer knows how deep they were."""
+    """Pillow has read the pixels, and no longer knows how deep they were; nor does the file tell once they change."""
     image = Image.open(io.BytesIO(data))
-    image.load()
+    image.putpixel((0, 0), image.getpixel((1, 0)))
     with pytest.raises(PictureError, match="the depth of its transparent value isn't known: give the file"):
         from_image(image)
 

@@ -1,7 +1,9 @@
 """Files that Pillow reads in part or not at all, by packages of the extra `photos`, where they are installed.
 
-AVIF of 10 and 12 bits    imagecodecs (libavif)
-HEIC of 8 to 12 bits      pillow_heif (libheif)
+AVIF of 10 and 12 bits                 imagecodecs (libavif)
+TIFF of 16 bits in planes              imagecodecs (libtiff)
+JPEG 2000 of 9 to 16 bits in colour    imagecodecs (OpenJPEG)
+HEIC of 8 to 12 bits                   pillow_heif (libheif)
 """
 
 from __future__ import annotations
@@ -25,6 +27,24 @@ def avif(data: bytes) -> Samples | None:
     import imagecodecs
 
     return imagecodecs.avif_decode(data)
+
+
+def tiff(data: bytes, page: int) -> Samples | None:
+    """Samples [H, W, C] of a TIFF whose channels lie in planes. None without imagecodecs."""
+    if not find_spec("imagecodecs"):
+        return None
+    import imagecodecs
+
+    return np.ascontiguousarray(np.moveaxis(imagecodecs.tiff_decode(data, index=page), 0, -1))
+
+
+def jpeg2000(data: bytes) -> Samples | None:
+    """Samples [H, W, 2 to 4] of a JPEG 2000. None without imagecodecs."""
+    if not find_spec("imagecodecs"):
+        return None
+    import imagecodecs
+
+    return imagecodecs.jpeg2k_decode(data)
 
 
 def heif(data: bytes, bit_depth: int) -> Samples:

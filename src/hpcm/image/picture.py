@@ -34,7 +34,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
-from ..util.notes import OnNote
+from ..util.notes import OnNote, ignore_note
 from .colours import planes_to_srgb, to_srgb
 from .hdr import GainMap, fitted, read_gain_map, turned
 from .metadata.gain_map import INFO_KEY
@@ -48,6 +48,7 @@ from .samples import BEYOND_16_BITS, file_depth, load_samples
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
+DEPTH_KEY = "bit_depth"  # in Pillow's `info`, also pillow_heif's
 WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -110,10 +111,9 @@ def taken_apart(
     frames = _frames(image)
     file = file_of(image)  # before Pillow closes it
     was_loaded = not getattr(image, "tile", None)
-    samples = load_samples(image, notes.append)
+    deep_samples = _of_full_depth(image, file, notes.append) if was_loaded else None
+    samples = deep_samples or load_samples(image, notes.append)
     check_loaded(image.size)
-    if was_loaded and file is not None and image.mode not in WIDE:
-        _note_lost_depth(file, notes.append)
     image_metadata = _metadata(image, file, frames, strip, keep_profile=icc is not None)
     if image_metadata.gain_map and image.format == "MPO":
         frames -= 1  # it counts as one
@@ -162,13 +162,42 @@ def adjusted(picture: Picture, strip: str | None, icc: str | None, on_note: OnNo
     return stripped(picture, strip, on_note)
 
 
-def _note_lost_depth(file: bytes, on_note: OnNote) -> None:
-    """A note where Pillow has read an image before, and 8 bits of more."""
-    with suppress(Exception):  # Pillow raises nearly anything
-        if (bits := file_depth(file)) > 8:
-            on_note(
-                f"the picture's file has {bits} bits a sample, and 8 are kept, since Pillow has read it: give the file"
-            )
+def _of_full_depth(image: Image.Image, file: bytes | None, on_note: OnNote) -> Planes | None:
+    """The samples of an image that Pillow has read before, from its file if that has more than 8 bits.
+
+    None, with a note if there were more bits, where the image has changed since or the file is gone.
+    Raises PictureError where Pillow reads the file wrongly.
+    """
+    if image.mode in WIDE:
+        return None
+    bits, file_bits = image.info.get(DEPTH_KEY, 8), 8
+    if file is not None:
+        with suppress(Exception):  # Pillow raises nearly anything
+            file_bits = file_depth(file)
+        if file_bits > 8 and (planes := _read_again(image, file)) is not None:
+            return planes
+    if file_bits > 8 or (isinstance(bits, int) and bits > 8):
+        on_note(
+            f"the picture had {max(bits, file_bits)} bits a sample, and 8 are kept, which Pillow's image of it has: "
+            "give its file or an array"
+        )
+    return None
+
+
+def _read_again(image: Image.Image, file: bytes) -> Planes | None:
+    """The samples of a file of more than 8 bits; None if an image of it no longer has the pixels that Pillow reads."""
+    try:
+        again = Image.open(io.BytesIO(file), formats=[image.format] if image.format else None)
+        if (frame := _frame(image)) > 0:
+            again.seek(frame)
+        samples = load_samples(again, ignore_note)
+    except (PictureError, MemoryError):
+        raise
+    except Exception:  # Pillow's decoders raise nearly anything
+        return None
+    same_key = again.info.get("transparency") == image.info.get("transparency")
+    is_same = same_key and again.mode == image.mode and np.array_equal(np.asarray(again), np.asarray(image))
+    return samples if isinstance(samples, Planes) and is_same else None
 
 
 def _frames(image: Image.Image) -> int:
@@ -286,7 +315,7 @@ def to_image(picture: Picture) -> Image.Image:
 
 def info_of(metadata: Metadata, bit_depth: int) -> dict[str, Any]:
     """`info` of a Pillow image."""
-    return metadata.info() | ({"bit_depth": bit_depth} if bit_depth > 8 else {})
+    return metadata.info() | ({DEPTH_KEY: bit_depth} if bit_depth > 8 else {})
 
 
 def mode_of(container: Container) -> str:

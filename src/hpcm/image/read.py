@@ -75,6 +75,7 @@ def picture_of(
 
 def _picture_of_array(array: NDArray[Any], bit_depth: int | None) -> Picture:
     planes = array.shape[2] if array.ndim == 3 else 1
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # big-endian files give arrays of their order
     if array.ndim not in (2, 3) or not 1 <= planes <= 4 or array.dtype not in (np.uint8, np.uint16) or not array.size:
         shapes = "uint8 or uint16, [H, W] or [H, W, 1 to 4]"
         raise PictureError(f"an array must be {shapes}, not {array.dtype} {array.shape}")

@@ -14,6 +14,7 @@ The kind of a file is known as long as Pillow hasn't read the pixels, and of TIF
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}  # of a grey PNG's samples, by 
 # Tags of a TIFF, and their values.
 PHOTOMETRIC, BITS, SAMPLES, PLANAR, FILL_ORDER, EXTRA, SAMPLE_FORMAT = 262, 258, 277, 284, 266, 338, 339
 SUBFILE, INK_SET, YCBCR_SUBSAMPLING = 254, 332, 530
+UNKNOWN_CHANNEL, MULTIPLIED_ALPHA, STRAIGHT_ALPHA = 0, 1, 2  # of EXTRA
 REDUCED = 1  # bit of SUBFILE: a smaller version of another picture
 INKS_OF_CMYK = 1  # of INK_SET
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
@@ -62,6 +64,7 @@ TIFF_KINDS = {  # (photometric interpretation, sample format, bits of a sample)
     (LAB, UNSIGNED, 8),
 }
 
+DEEP_TIFF_KIND = (RGB, UNSIGNED, 16)
 DEEP_TIFF = ("RGB", "RGBA", "RGBa", "RGBX")  # raw modes, before ";16"; the last has a channel that isn't alpha
 
 JPEG2000_SPACES = (12, 16, 17, 18)  # numbers of colour spaces: CMYK, sRGB, grey, sYCC
@@ -70,6 +73,7 @@ CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
 BMP_FILE_HEADER, BMP_BITFIELDS = 14, 3  # bytes; the method of compression that has masks
 AV1_HIGH_BIT_DEPTH, AV1_TWELVE_BIT = 0x40, 0x20  # flags of the box `av1C`
 
+PNM_COMMENT = re.compile(rb"#[^\n\r]*")
 BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring them into 0 to 65,535"
 AVIF_HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
 
@@ -90,10 +94,14 @@ def file_depth(data: bytes) -> int:
     By its header: nothing is decoded. Raises whatever Pillow raises.
     """
     image = Image.open(io.BytesIO(data))
+    if image.format == "HEIF":
+        return int(image.info.get("bit_depth", 8))
     if image.format == "AVIF":
         return _av1_depth(data)
-    if image.format == "TIFF" and _TiffLayout.of(image).kind != (RGB, UNSIGNED, 16):
-        return 8
+    if image.format == "JPEG2000":
+        return max(_component_depths(image, data))
+    if image.format == "TIFF":
+        return 16 if _TiffLayout.of(image).kind == DEEP_TIFF_KIND else 8
     arguments: Any = image.tile[0].args if image.tile else ""
     raw = arguments if isinstance(arguments, str) else str(arguments[0])
     if image.format == "PPM" and raw == "RGB" and not isinstance(arguments, str):
@@ -112,8 +120,8 @@ def _raw_mode(image: Image.Image, format: str) -> str | None:
     return str(raw)
 
 
-def _refusal(image: Image.Image, what: str) -> PictureError:
-    return PictureError(f"a {image.format} file with {what} isn't known to be read rightly: make a PNG of it")
+def _refusal(image: Image.Image, what: str, advice: str = "") -> PictureError:
+    return PictureError(f"a {image.format} file with {what} isn't known to be read rightly: make a PNG of it{advice}")
 
 
 def _file_bytes(image: Image.Image, size: int = -1) -> bytes:
@@ -252,11 +260,15 @@ def _check_key(image: Image.Image) -> None:
 
 def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     layout = _TiffLayout.of(image)
-    if fault := layout.fault:
-        raise _refusal(image, fault)
     is_unread = bool(image.tile)  # type: ignore[attr-defined]
+    if is_unread and layout.has_deep_planes and (samples := deep.tiff(_file_bytes(image), image.tell())) is not None:
+        _note_tiff_losses(layout, True, on_note)
+        image.load()
+        return _planes_of_tiff(samples, layout.extra_channels)
+    if fault := layout.fault:
+        raise _refusal(image, fault, f", or {deep.INSTALL}" if layout.has_deep_planes else "")
     raw = _tiff_raw_mode(image) if is_unread and not layout.is_planar else ""
-    is_deep = layout.kind == (RGB, UNSIGNED, 16) and raw.partition(";")[0] in DEEP_TIFF and raw[-3:-1] == "16"
+    is_deep = layout.kind == DEEP_TIFF_KIND and raw.partition(";")[0] in DEEP_TIFF and raw[-3:-1] == "16"
     data = _file_bytes(image) if is_deep else b""
     if is_unread:
         _note_tiff_losses(layout, is_deep, on_note)
@@ -289,6 +301,15 @@ def _deep_tiff(image: Image.Image, data: bytes, raw: str) -> Planes:
     return split(samples if kind == "RGBA" else samples[..., :3], 16)
 
 
+def _planes_of_tiff(samples: NDArray[np.uint16], extra_channels: tuple[int, ...]) -> Planes:
+    """RGB [H, W, 3 or more] with what its tag of extra channels says of those behind it."""
+    if extra_channels == (STRAIGHT_ALPHA,):
+        return split(samples, 16)
+    if extra_channels == (MULTIPLIED_ALPHA,):
+        return _divided(split(samples, 16))
+    return split(samples[..., :3], 16)
+
+
 def _divided(planes: Planes) -> Planes:
     """Colours that were multiplied by alpha, without that."""
     assert planes.alpha is not None
@@ -307,7 +328,7 @@ class _TiffLayout:
     compression: str  # Pillow's name; "raw" is none
     is_big_endian: bool
     is_planar: bool  # each channel by itself
-    has_extra_channels: bool  # besides alpha
+    extra_channels: tuple[int, ...]  # what they are
     chroma_subsampling: tuple[int, ...]
     ink_set: int
     fill_order: int
@@ -323,7 +344,7 @@ class _TiffLayout:
             compression=image.info.get("compression", "raw"),
             is_big_endian=tags.prefix[:2] == b"MM",
             is_planar=tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1,
-            has_extra_channels=0 in tags.get(EXTRA, ()),
+            extra_channels=tuple(tags.get(EXTRA, ())),
             chroma_subsampling=tags.get(YCBCR_SUBSAMPLING, (2, 2)),
             ink_set=tags.get(INK_SET, INKS_OF_CMYK),
             fill_order=tags.get(FILL_ORDER, 1),
@@ -333,6 +354,11 @@ class _TiffLayout:
     @property
     def kind(self) -> tuple[int, int | None, int | None]:
         return self.photometric, self.sample_format, self.bits
+
+    @property
+    def has_deep_planes(self) -> bool:
+        """Whether its colours of 16 bits lie in planes, of which Pillow reads 8 bits or what isn't there."""
+        return self.is_planar and self.kind == DEEP_TIFF_KIND
 
     @property
     def fault(self) -> str | None:
@@ -393,8 +419,8 @@ def _common_value(values: Any) -> int | None:
 
 def _note_tiff_losses(layout: _TiffLayout, is_deep: bool, on_note: OnNote) -> None:
     if layout.bits == 16 and not is_deep and layout.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        _note_depth(16, on_note)
-    if layout.has_extra_channels:
+        _note_depth(16, on_note, layout.has_deep_planes * deep.ADVICE)
+    if UNKNOWN_CHANNEL in layout.extra_channels:
         on_note("the picture's extra channels are not kept")
 
 
@@ -445,20 +471,27 @@ def _ppm(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     raw = _raw_mode(image, "PPM")
     if raw is not None:
         decoder, _, offset, arguments = image.tile[0]  # type: ignore[attr-defined]
-        if decoder == "ppm" and arguments[1] > 255:  # the value of white
-            return _deep_ppm(image, _file_bytes(image), offset, arguments[1])
+        if decoder in ("ppm", "ppm_plain") and arguments[1] > 255:  # the value of white
+            return _deep_ppm(image, _file_bytes(image)[offset:], decoder == "ppm_plain", arguments[1])
     image.load()
     return image
 
 
-def _deep_ppm(image: Image.Image, data: bytes, offset: int, peak: int) -> Planes:
-    """Two bytes a sample, the upper one first; Pillow would scale colours to 8 bits, and grey to 16."""
+def _deep_ppm(image: Image.Image, data: bytes, is_plain: bool, peak: int) -> Planes:
+    """Two bytes a sample, the upper one first, or numbers as text; Pillow would scale colours to 8 bits, grey to 16."""
     channels = 3 if image.mode == "RGB" else 1
     count = image.width * image.height * channels
-    samples = np.frombuffer(data, ">u2", count, offset).astype(np.uint16)  # ValueError where the file is cut
+    values: NDArray[Any]
+    if is_plain:
+        values = np.fromstring(PNM_COMMENT.sub(b" ", data), np.int32, count, sep=" ")  # ValueError where it is cut
+    else:
+        values = np.frombuffer(data, ">u2", count)  # ValueError where it is cut
     image.load()
-    if samples.max() > peak:
-        raise PictureError(f"the picture is damaged: it has the value {samples.max()}, over {peak}")
+    if not 0 <= values.min() <= values.max() <= peak:
+        raise PictureError(
+            f"the picture is damaged: it has values of {values.min()} to {values.max()}, not 0 to {peak}"
+        )
+    samples = values.astype(np.uint16)
     bit_depth = peak.bit_length()
     if peak != peak_of(bit_depth):  # a white that no number of bits has
         samples = ((samples.astype(np.uint32) * 65535 + peak // 2) // peak).astype(np.uint16)
@@ -509,14 +542,31 @@ def _jpeg2000(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     if fault := _jpeg2000_fault(data):
         raise _refusal(image, fault)
     depths = _component_depths(image, data)
+    if max(depths, default=8) > 8 and image.mode != "I;16":
+        return _deep_jpeg2000(image, data, depths)
     image.load()
     if not depths:  # Pillow has read the pixels before
         return image
     if image.mode == "I;16":
         return Planes(_grey16(image) >> (16 - depths[0]), depths[0])  # Pillow shifts them to the upper end
-    if max(depths) > 8:
-        _note_depth(max(depths), on_note)
     return image
+
+
+def _deep_jpeg2000(image: Image.Image, data: bytes, depths: list[int]) -> Planes:
+    """Colours, or grey with alpha, of more than 8 bits: Pillow rounds them to 0 to 256, of which 256 becomes 0.
+
+    Raises PictureError without the package that reads them rightly.
+    """
+    what = f"{max(depths)} bits a sample in {len(depths)} channels"
+    if image.mode not in ("RGB", "RGBA", "LA") or len({*depths}) > 1:
+        raise _refusal(image, what)
+    samples = deep.jpeg2000(data)
+    if samples is None:
+        raise PictureError(f"a JPEG2000 file with {what} isn't read without: {deep.INSTALL}")
+    image.load()
+    if samples.shape != np.asarray(image).shape:
+        raise _refusal(image, what)
+    return split(samples, depths[0])
 
 
 def _jpeg2000_fault(data: bytes) -> str | None:
