@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from PIL import Image, ImageCms
 import hpcm
 from hpcm import cli
 from hpcm.errors import UsageError
+from hpcm.image import deep
 from hpcm.image.metadata.record import Metadata
 from hpcm.image.picture import Picture, adjusted, from_image
-from hpcm.image.read import read_picture
-from hpcm.image.write import thumbnail_of
+from hpcm.image.read import picture_of, read_picture
+from hpcm.image.write import save_picture, thumbnail_of
 from hpcm.util.notes import ignore_note
 from pictures import exif, png, png_chunk, tags_of
-from profiles import PAPER, cmyk_profile, grey_profile, rgb_profile, srgb_of_lab, srgb_of_rgb
+from profiles import GAMMA, PAPER, SRGB, cmyk_profile, grey_profile, rgb_profile, srgb_of_lab, srgb_of_rgb
 
 RNG = np.random.default_rng(5)
 COLOURS = RNG.integers(0, 256, (24, 32, 3), np.uint8)
@@ -139,10 +141,15 @@ def test_nothing_to_convert():
 
 
 DEEP = RNG.integers(0, 65536, (24, 32), np.uint16)
+DEEP_COLOURS = RNG.integers(0, 65536, (24, 32, 3), np.uint16)
 STAY = {
     "cicp": (png((b"cICP", bytes([12, 13, 0, 1]))), "cICP describes them"),
     "gamma": (png((b"gAMA", struct.pack(">I", 100_000))), "gAMA and cHRM describe them"),
-    "16 bits": (stored(Image.fromarray(DEEP), icc_profile=grey_profile()), "those of more than 8 bits can't be"),
+    "16 bits": (stored(Image.fromarray(DEEP), icc_profile=b"a profile"), "can't be applied"),
+    "16 bits, other space": (
+        save_picture(replace(picture_of(DEEP_COLOURS), icc=grey_profile()), ".png"),
+        "for GRAY, and the picture is rgb",
+    ),
     "damaged": (stored(Image.fromarray(COLOURS), icc_profile=b"a profile"), "can't be applied"),
     "other space": (stored(Image.fromarray(COLOURS), icc_profile=grey_profile()), "for GRAY, and the picture is RGB"),
     "Adobe RGB": (
@@ -150,6 +157,54 @@ STAY = {
         "Adobe RGB by the picture's EXIF",
     ),
 }
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_colours(bits, channels):
+    """To the depth that they have, closer than 8 bits could; alpha stays."""
+    pytest.importorskip("imagecodecs")
+    samples = RNG.integers(0, 2**bits, (300, 8, channels), np.uint16)  # of two bands
+    source = replace(picture_of(samples, bits), icc=rgb_profile())
+    picture = adjusted(source, None, "srgb", pytest.fail)
+    assert (picture.bit_depth, picture.icc) == (bits, None)
+    assert np.array_equal(picture.joined[..., 3:], samples[..., 3:])
+    peak = 2**bits - 1
+    expected = srgb_of_rgb(samples[..., :3] * (255 / peak))  # rounded to 255ths
+    assert np.abs(picture.pixels * (255 / peak) - expected).max() <= 1
+    assert len(np.unique(picture.pixels)) > 256
+
+
+@pytest.mark.parametrize("profile", [grey_profile(gamma=1.0), rgb_profile(np.array(SRGB))])
+def test_deep_grey(profile):
+    pytest.importorskip("imagecodecs")
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    source = replace(picture_of(values), icc=profile)
+    picture = adjusted(source, None, "srgb", pytest.fail)
+    linear = (values / 65535) ** (1.0 if profile == grey_profile(gamma=1.0) else GAMMA)
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 65535
+    assert (picture.colour, picture.icc) == ("grey", None)
+    assert np.abs(picture.pixels - expected).max() < 65535 / 1000
+
+
+def test_deep_colours_of_srgb_stay():
+    pytest.importorskip("imagecodecs")
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for samples in (DEEP, DEEP_COLOURS):
+        picture = adjusted(replace(picture_of(samples), icc=icc), None, "srgb", pytest.fail)
+        assert picture.icc is None
+        assert np.array_equal(picture.pixels, samples)
+
+
+def test_deep_colours_without_the_package(monkeypatch):
+    monkeypatch.setattr(deep, "find_spec", lambda name: None)
+    notes: list[str] = []
+    source = replace(picture_of(DEEP_COLOURS), icc=rgb_profile())
+    assert adjusted(source, None, "srgb", notes.append) == source
+    assert notes == [
+        "the picture's colours are not converted to sRGB: those of more than 8 bits are with: "
+        "pip install 'hpcm-codec[photos]'"
+    ]
 
 
 @pytest.mark.parametrize("name", STAY)

@@ -3,27 +3,29 @@
 The conversion is relative colorimetric with black point compensation, as Photoshop and GIMP do it by default: colours
 that sRGB has stay what they are, others become the nearest, and the darkest tone of a print becomes black.
 
-What can't be converted (16 bits, colours that cICP or gAMA and cHRM describe, a profile that doesn't fit the pixels)
-stays as it is with all that describes it, and a note says so. So a picture never looks different.
+What can't be converted (colours that cICP or gAMA and cHRM describe, a profile that doesn't fit the pixels, more than 8
+bits without the package imagecodecs) stays as it is with all that describes it, and a note says so. So a picture never
+looks different.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from ..util.notes import OnNote
+from . import deep
 from .metadata import exif, xmp
 from .metadata.exif import ExifError
 from .metadata.record import PNG_UNIT, Metadata
-from .planes import Planes, split
+from .planes import BAND, Planes, Samples, dtype_of, split
 
 SRGB_CICP = (1, 13)  # primaries, transfer (ITU-T H.273)
 SRGB_GAMMA = round(PNG_UNIT / 2.2)  # in gAMA
@@ -34,6 +36,7 @@ GREEN = 1
 CUBE = 17  # values a channel that are compared, 0 to 255
 
 AnyMetadata = TypeVar("AnyMetadata", bound=Metadata)
+Colours = TypeVar("Colours", Image.Image, Planes)
 
 
 class _Unfit(Exception):
@@ -47,21 +50,27 @@ def to_srgb(image: Image.Image, metadata: AnyMetadata, on_note: OnNote) -> tuple
         image: in the mode RGB, RGBA, L, LA, CMYK or LAB; other ones aren't converted.
         on_note: is called with a line where the colours aren't sRGB and stay as they are.
     """
+    return _in_srgb(image, _converted, metadata, on_note)
+
+
+def _in_srgb(
+    colours: Colours, convert: Callable[[Colours, bytes], Colours], metadata: AnyMetadata, on_note: OnNote
+) -> tuple[Colours, AnyMetadata]:
+    """As `to_srgb`; `convert` gets the ICC profile."""
     try:
         _check_description(metadata)
         if metadata.icc is not None:
-            image = image if metadata.cicp else _converted(image, metadata.icc)  # cICP comes first, and says sRGB
+            colours = colours if metadata.cicp else convert(colours, metadata.icc)  # cICP comes first, and says sRGB
             metadata = _as_srgb(metadata)
     except _Unfit as reason:
         on_note(f"the picture's colours are not converted to sRGB: {reason}")
-    return image, metadata
+    return colours, metadata
 
 
 def planes_to_srgb(planes: Planes, metadata: AnyMetadata, on_note: OnNote) -> tuple[Planes, AnyMetadata]:
-    """As `to_srgb`, of samples. Those of more than 8 bits aren't converted: Pillow's littleCMS has no mode for them."""
+    """As `to_srgb`, of samples. Those of more than 8 bits are converted by imagecodecs: Pillow has no mode for them."""
     if planes.bit_depth > 8:
-        stand_in = Image.new("I;16", (1, 1))
-        return planes, to_srgb(stand_in, metadata, on_note)[1]
+        return _in_srgb(planes, _converted_planes, metadata, on_note)
     image, metadata = to_srgb(Image.fromarray(planes.joined), metadata, on_note)
     return split(np.asarray(image), 8), metadata
 
@@ -88,14 +97,62 @@ def _is_srgb_like(metadata: Metadata) -> bool:
 
 def _converted(image: Image.Image, icc: bytes) -> Image.Image:
     """Raises _Unfit."""
-    if image.mode not in ("RGB", "RGBA", "L", "LA", "CMYK", "LAB"):
-        raise _Unfit("those of more than 8 bits can't be")
     try:
-        profile = ImageCms.getOpenProfile(io.BytesIO(icc))
-        space = profile.profile.xcolor_space.strip()
+        profile, space = _opened(icc)
         return _apply(profile, space, image)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise _Unfit(f"its ICC profile can't be applied: {error}") from error
+
+
+def _opened(icc: bytes) -> tuple[ImageCms.ImageCmsProfile, str]:
+    """A profile, and the colour space that it is for. Raises PyCMSError, OSError."""
+    profile = ImageCms.getOpenProfile(io.BytesIO(icc))
+    return profile, profile.profile.xcolor_space.strip()
+
+
+def _converted_planes(planes: Planes, icc: bytes) -> Planes:
+    """Samples of more than 8 bits. Raises _Unfit."""
+    if not deep.has_colours():
+        raise _Unfit(f"those of more than 8 bits are with: {deep.INSTALL}")
+    try:
+        _, space = _opened(icc)
+        if MODES.get(space) != "RGB" and (space, planes.colour) != ("GRAY", "grey"):
+            raise _Unfit(f"its ICC profile is for {space}, and the picture is {planes.colour}")
+        return replace(planes, pixels=_converted_samples(planes, icc, space))
+    except (ImageCms.PyCMSError, OSError, ValueError, RuntimeError) as error:
+        raise _Unfit(f"its ICC profile can't be applied: {error}") from error
+
+
+def _converted_samples(planes: Planes, icc: bytes, space: str) -> Samples:
+    """Raises what littleCMS raises."""
+
+    def convert(colours: Samples) -> Samples:
+        """Samples [H, W, 3], or those of one channel [H, W] if the profile is for grey, as sRGB [H, W, 3]."""
+        in_srgb = deep.srgb_of(
+            np.divide(colours, planes.peak, dtype=np.float32), icc, "gray" if space == "GRAY" else "rgb"
+        )
+        return np.rint(in_srgb.clip(0, 1) * np.float32(planes.peak)).astype(dtype_of(planes.bit_depth))
+
+    pixels = planes.pixels
+    if planes.colour == "grey":  # by a table of all values
+        values = np.arange(planes.peak + 1, dtype=np.uint16)[None]
+        table = convert(values if space == "GRAY" else np.dstack((values, values, values)))[
+            0, :, GREEN
+        ]  # all are alike
+        return pixels if _is_same(values, table, planes.peak) else table[pixels]
+    cube = _cube(planes.peak)
+    if _is_same(cube, convert(cube), planes.peak):
+        return pixels
+    result = np.empty_like(pixels)
+    for top in range(0, len(pixels), BAND):  # no copy of the whole in floats
+        result[top : top + BAND] = convert(pixels[top : top + BAND])
+    return result
+
+
+def _cube(peak: int) -> Samples:
+    """Colours all over the space, [1, CUBE^3, 3]."""
+    values = np.linspace(0, peak, CUBE).round().astype(np.uint16)
+    return np.stack(np.meshgrid(values, values, values), axis=-1).reshape(1, -1, 3)
 
 
 def _apply(profile: ImageCms.ImageCmsProfile, space: str, image: Image.Image) -> Image.Image:
@@ -125,16 +182,15 @@ def _convert_grey(profile: ImageCms.ImageCmsProfile, mode: str, grey: Image.Imag
 def _convert_colours(profile: ImageCms.ImageCmsProfile, image: Image.Image) -> Image.Image:
     transform = _transform(profile, image.mode, ImageCms.Flags.HIGHRESPRECALC)
     if image.mode == "RGB":
-        values = np.linspace(0, 255, CUBE).round().astype(np.uint8)
-        cube = np.stack(np.meshgrid(values, values, values), axis=-1).reshape(1, -1, 3)
+        cube = _cube(255).astype(np.uint8)
         if _is_same(cube, np.asarray(_applied(transform, Image.fromarray(cube)))):
             return image.copy()
     return _applied(transform, image)
 
 
-def _is_same(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """Whether the profile is that of sRGB, up to rounding. Then the pixels stay what they are."""
-    return bool(abs(before.astype(int) - after).max() <= 1)
+def _is_same(before: Samples, after: Samples, peak: int = 255) -> bool:
+    """Whether the profile is that of sRGB, up to rounding to 8 bits. Then the pixels stay what they are."""
+    return bool(abs(before.astype(int) - after).max() <= peak / 255)
 
 
 def _transform(profile: ImageCms.ImageCmsProfile, mode: str, precision: ImageCms.Flags) -> ImageCms.ImageCmsTransform:

@@ -3,6 +3,7 @@
 AVIF of 10 and 12 bits                 imagecodecs (libavif)
 TIFF of 16 bits in planes              imagecodecs (libtiff)
 JPEG 2000 of 9 to 16 bits in colour    imagecodecs (OpenJPEG)
+colours of 9 to 16 bits in sRGB        imagecodecs (littleCMS)
 HEIC of 8 to 12 bits                   pillow_heif (libheif)
 """
 
@@ -12,6 +13,7 @@ import re
 from importlib.util import find_spec
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .planes import Samples
 
@@ -45,6 +47,31 @@ def jpeg2000(data: bytes) -> Samples | None:
     import imagecodecs
 
     return imagecodecs.jpeg2k_decode(data)
+
+
+def has_colours() -> bool:
+    """Whether `srgb_of` has its package."""
+    return find_spec("imagecodecs") is not None
+
+
+def srgb_of(colours: NDArray[np.float32], icc: bytes, space: str) -> NDArray[np.float32]:
+    """Colours of 0 to 1, [H, W, 3] or grey [H, W], as sRGB [H, W, 3], which may be below 0 or above 1.
+
+    Relative colorimetric with black point compensation, as colours.py has it for 8 bits. In floats littleCMS computes
+    each colour; of 16-bit integers it would interpolate between a few, and be off by up to 17 of 255 in dark ones.
+    Raises RuntimeError for a profile that can't be applied. `space`: of the profile, rgb or gray.
+    """
+    import imagecodecs
+
+    return imagecodecs.cms_transform(
+        np.ascontiguousarray(colours),
+        icc,
+        imagecodecs.cms_profile("srgb"),
+        colorspace=space,
+        outcolorspace="rgb",
+        intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+    )
 
 
 def heif(data: bytes, bit_depth: int) -> Samples:
