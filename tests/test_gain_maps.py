@@ -301,6 +301,7 @@ def test_the_second_picture_does_not_decode():
         assert gain_map is None
         assert len(notes) == 1
         assert notes[0].startswith(f"{IGNORED}: its picture can't be decoded: ")
+        assert "object at" not in notes[0]
     without_start = plain_jpeg("L", (24, 16))
     assert kept(joined(without_start)) == (None, ["the picture's further pictures behind its end is not kept"])
 

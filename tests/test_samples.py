@@ -30,7 +30,7 @@ from hpcm.image.samples import RAW_MODES, READERS
 from hpcm.image.write import _note_losses, save_picture
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pictures.md"
-NOT_OPENED = "no picture that Pillow can read"
+NOT_OPENED = "it is a TIFF that Pillow can't read: damaged, or of an unknown kind"
 HEIGHT, WIDTH = 16, 24
 RANDOM = np.random.default_rng(1)
 DEEP = RANDOM.integers(0, 65536, (HEIGHT, WIDTH, 4), np.uint16)

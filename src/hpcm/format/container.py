@@ -155,11 +155,15 @@ def is_hpcm(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC
 
 
+def picture_kind(start: bytes) -> str | None:
+    """What kind of picture a file is by its first LONGEST_START bytes, such as "a JPEG"; None for an unknown one."""
+    return next((name for pattern, name in OTHERS.items() if re.match(pattern, start, re.DOTALL)), None)
+
+
 def no_hpcm(start: bytes) -> str:
     """What to say of a file that isn't .hpcm, from its first LONGEST_START bytes."""
-    for pattern, name in OTHERS.items():
-        if re.match(pattern, start, re.DOTALL):
-            return f"no .hpcm file, but {name}; `hpcm compress` makes a .hpcm file of a picture"
+    if name := picture_kind(start):
+        return f"no .hpcm file, but {name}; `hpcm compress` makes a .hpcm file of a picture"
     return f"no .hpcm file: it begins with {start[: len(MAGIC)]!r}, and a .hpcm file with {MAGIC!r}"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import HPCMError, PictureError
 from ..util.notes import OnNote
@@ -65,6 +65,9 @@ def read_gain_map(stored: StoredGainMap, format: str | None, size: Size, on_note
         image = _opened(stored.file, "JPEG" if format in JPEG_FORMATS else str(format), size)
     except MemoryError:
         raise
+    except UnidentifiedImageError:  # whose message names an object
+        on_note(NOT_KEPT.format(f"its picture can't be decoded: it is no {format} that Pillow can read"))
+        return None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         on_note(NOT_KEPT.format(f"its picture can't be decoded: {error}"))
         return None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import PictureError, TooLargeError
-from ..format.container import is_hpcm
+from ..format.container import LONGEST_START, is_hpcm, picture_kind
 from ..format.fields import MAX_ENCODED, check_size
 from ..util.notes import OnNote
 from . import deep
@@ -140,6 +140,8 @@ def _opened(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
             if deep.open_heif():
                 return _opened(data, formats)
             raise PictureError(f"it is a HEIC, which isn't read without: {deep.INSTALL}") from None
+        if formats is None and (kind := picture_kind(data[:LONGEST_START])):
+            raise PictureError(f"it is {kind} that Pillow can't read: damaged, or of an unknown kind") from None
         accepted = "that Pillow can read" if formats is None else f"in an accepted format: {', '.join(formats)}"
         raise PictureError(f"it is no picture {accepted}") from None
 
