@@ -23,7 +23,7 @@ from PIL import Image
 import hpcm
 from hpcm.image.hdr import GainMap
 from hpcm.image.metadata.gain_map import INFO_KEY, Channel, GainMapMetadata
-from hpcm.image.picture import to_image
+from hpcm.image.picture import rgb_of, to_image
 from hpcm.image.read import picture_of
 
 HIGHEST = 2.3  # stops of the gain maps that are made
@@ -42,7 +42,7 @@ class Errors(NamedTuple):
 
 def linear(image: Image.Image) -> np.ndarray:
     """sRGB as linear light, 0 to 1."""
-    values = np.asarray(image.convert("RGB")) / 255
+    values = rgb_of(image) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -99,7 +99,7 @@ def main() -> None:
         picture = picture_of(path)
         image = to_image(picture)
         gain_map = picture.hdr or made(image)
-        pairs.append((Image.fromarray(np.asarray(image.convert("RGB"))), gain_map))
+        pairs.append((Image.fromarray(rgb_of(image)), gain_map))
     print("| | quality | bytes | of the file | error, rms | 1% exceed | the picture's, rms |")
     for model in options.models:
         codec = hpcm.load(model)
