@@ -689,6 +689,17 @@ def test_white_of_a_jpeg_2000_is_never_black(monkeypatch):
         read_picture(data)
 
 
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_deep_tiff_is_turned(orientation, planes):
+    """As Pillow turns one of 8 bits."""
+    if planes:
+        pytest.importorskip("imagecodecs")
+    how = {"planes": planes, "zipped": True, "t274": (orientation,)}
+    shallow = read_picture(tiff(RGB, 8, 2, **how)).pixels
+    assert np.array_equal(read_picture(tiff(RGB.astype(np.uint16) * 257, 16, 2, **how)).pixels, shallow * 257.0)
+
+
 def test_samples_that_are_in_no_table(monkeypatch):
     """As a later Pillow may read them."""
     monkeypatch.setitem(RAW_MODES, "PNG", RAW_MODES["PNG"] - {"RGB"})

@@ -30,7 +30,7 @@ from . import deep
 from .metadata.boxes import walk
 from .metadata.gather import attached_file
 from .metadata.scan import significant_bits
-from .planes import Planes, peak_of, split, with_depth
+from .planes import Planes, peak_of, split, upright, with_depth
 
 # Pillow's names of how the samples lie in a file ("raw modes"), by format.
 RAW_MODES = {
@@ -47,7 +47,7 @@ GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}  # of a grey PNG's samples, by 
 
 # Tags of a TIFF, and their values.
 PHOTOMETRIC, BITS, SAMPLES, PLANAR, FILL_ORDER, EXTRA, SAMPLE_FORMAT = 262, 258, 277, 284, 266, 338, 339
-SUBFILE, INK_SET, YCBCR_SUBSAMPLING = 254, 332, 530
+SUBFILE, ORIENTATION, INK_SET, YCBCR_SUBSAMPLING = 254, 274, 332, 530
 UNKNOWN_CHANNEL, MULTIPLIED_ALPHA, STRAIGHT_ALPHA = 0, 1, 2  # of EXTRA
 REDUCED = 1  # bit of SUBFILE: a smaller version of another picture
 INKS_OF_CMYK = 1  # of INK_SET
@@ -263,8 +263,9 @@ def _tiff(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
     is_unread = bool(image.tile)  # type: ignore[attr-defined]
     if is_unread and layout.has_deep_planes and (samples := deep.tiff(_file_bytes(image), image.tell())) is not None:
         _note_tiff_losses(layout, True, on_note)
-        image.load()
-        return _planes_of_tiff(samples, layout.extra_channels)
+        orientation = image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
+        image.load()  # which turns it
+        return upright(_planes_of_tiff(samples, layout.extra_channels), orientation)
     if fault := layout.fault:
         raise _refusal(image, fault, f", or {deep.INSTALL}" if layout.has_deep_planes else "")
     raw = _tiff_raw_mode(image) if is_unread and not layout.is_planar else ""
