@@ -292,6 +292,9 @@ def test_it_is_no_frame():
     gain_map, notes = kept(file)
     assert gain_map.metadata == NUMBERS
     assert notes == []
+    change, message = ABSURD[0]
+    own = gain_map_jpeg(absurd(change))
+    assert kept(ultra_hdr.join(plain_jpeg("RGB", (WIDTH, HEIGHT)), own)) == (None, [f"{IGNORED}: {message}"])
 
 
 def test_the_second_picture_does_not_decode():

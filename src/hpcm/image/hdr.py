@@ -66,7 +66,7 @@ def read_gain_map(stored: StoredGainMap, format: str | None, size: Size, on_note
     except MemoryError:
         raise
     except UnidentifiedImageError:  # whose message names an object
-        on_note(NOT_KEPT.format(f"its picture can't be decoded: it is no {format} that Pillow can read"))
+        on_note(NOT_KEPT.format("its picture can't be decoded: Pillow doesn't know what it is"))
         return None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         on_note(NOT_KEPT.format(f"its picture can't be decoded: {error}"))

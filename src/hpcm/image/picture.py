@@ -115,7 +115,7 @@ def taken_apart(
     samples = deep_samples or load_samples(image, notes.append)
     check_loaded(image.size)
     image_metadata = _metadata(image, file, frames, strip, keep_profile=icc is not None)
-    if image_metadata.gain_map and image.format == "MPO":
+    if image_metadata.has_gain_map and image.format == "MPO":
         frames -= 1  # it counts as one
     if frames > 1:
         notes.insert(0, f"the picture has {frames} frames: only the current one is kept")

@@ -75,6 +75,7 @@ class ImageMetadata:
     orientation: int  # 1 to 8, still to be applied to the pixels
     notes: list[str]  # a line each
     gain_map: StoredGainMap | None = None  # of the file
+    has_gain_map: bool = False  # also one that isn't kept, of which a note tells
 
 
 def attach(image: Any, file: bytes) -> None:
@@ -142,7 +143,8 @@ def gather(image: ImageInfo, *, foreign_profile: bool = False, strip: str | None
         with_own_note.add(XMP)
     names = [name for name in names if name not in with_own_note]
     notes += _loss_notes(inventory, metadata, names, only_look=strip == "all")
-    return ImageMetadata(metadata, to_apply, notes, gain_map)
+    has_gain_map = gain_map is not None or bool(gain_map_notes)
+    return ImageMetadata(metadata, to_apply, notes, gain_map, has_gain_map)
 
 
 # ---- what there is --------------------------------------------------------------------------------------------------
