@@ -161,7 +161,7 @@ if __name__ == "__main__":
 """
 LINES = {  # what takes long in it, and the command
     "compress": ["hpcm.codec.codec:Codec:compress", "compress", "a.png", "-o", "new/x.hpcm", *NANO],
-    "decompress": ["hpcm.codec.codec:Codec:decompress", "decompress", "b.hpcm"],
+    "decompress": ["hpcm.codec.codec:Codec:decompress_picture", "decompress", "b.hpcm"],
     "fsync": ["os:fsync", "decompress", "b.hpcm"],  # half a file is there
     "import": ["hpcm.convert.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
     "exact": ["hpcm.convert.calibrate:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
