@@ -243,10 +243,8 @@ test("a browser that opens the type itself is left alone, and loses our service 
   const { page, context } = await opened(t, site);
   await controlled(page);
   await page.addInitScript(() => {
-    const { decode } = HTMLImageElement.prototype;
-    HTMLImageElement.prototype.decode = function () {
-      return this.src.startsWith("data:image/x-hpcm") ? Promise.resolve() : decode.call(this);
-    };
+    const { createImageBitmap } = window;
+    window.createImageBitmap = (source, ...rest) => source.type === "image/x-hpcm" ? Promise.resolve() : createImageBitmap(source, ...rest);
   });
   await page.reload();
   const mode = await page.evaluate(async (url) => {

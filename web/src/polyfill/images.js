@@ -11,7 +11,7 @@
  */
 import { HpcmError } from "../errors.js";
 import { TYPE, isHpcm } from "./names.js";
-import { offers, reload, sourcesOf, swap } from "./srcset.js";
+import { offered, reload, sourcesOf, swap } from "./srcset.js";
 
 const NEAR = "600px"; // of the screen
 const LANDING = 2000; // milliseconds until a blob has been loaded; the browser may put it off, for a lazy image
@@ -101,7 +101,7 @@ export class Images {
     untype(img);
     const at = chosenBy(img);
     if (!at) return; // if it can't be loaded that is heard
-    if (!offers(img, at)) {
+    if (!offered(img).includes(at)) {
       if (later) this.#forget(img);
       else setTimeout(() => this.#consider(img, true));
       return;
@@ -122,7 +122,9 @@ export class Images {
   }
 
   #forget(img) {
-    this.#shown.get(img)?.abort.abort();
+    const shown = this.#shown.get(img);
+    shown?.abort.abort();
+    if (shown && shown.at !== shown.url) URL.revokeObjectURL(shown.at); // else the blob would stay as long as the page
     this.#shown.delete(img);
     this.#waiting.delete(img);
     this.#near?.unobserve(img);
@@ -251,10 +253,21 @@ function untype(img) {
   for (const source of typed) source.removeAttribute("type");
 }
 
+let byUrl; // the page's images, for one turn: else each of hundreds of pictures that wait looks through all of them
+
 /** The images that show a URL, or will. */
 export function imagesWith(url) {
-  const has = (img) => (img.currentSrc ? img.currentSrc === url : offers(img, url));
-  return [...document.images].filter(has);
+  if (!byUrl) {
+    byUrl = new Map();
+    for (const img of document.images) {
+      for (const each of img.currentSrc ? [img.currentSrc] : new Set(offered(img))) {
+        if (!byUrl.has(each)) byUrl.set(each, []);
+        byUrl.get(each).push(img);
+      }
+    }
+    queueMicrotask(() => (byUrl = undefined));
+  }
+  return byUrl.get(url) ?? [];
 }
 
 /** How far an element is from the screen, in pixels. */

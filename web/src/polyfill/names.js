@@ -1,7 +1,7 @@
 /** What the page and the service worker both know. */
 export const TYPE = "image/x-hpcm";
-/** A file of 1 x 1 pixel, by nano-1 at its lowest quality. */
-export const SMALLEST = "data:image/x-hpcm;base64,iUhQQwIAAQEIBm5hbm8tMcck0BqT6s35AAoIXq0/VTcBAAAA0M8DjEun3A==";
+/** A file of 1 x 1 pixel, by nano-1 at its lowest quality, in base64. */
+export const SMALLEST = "iUhQQwIAAQEIBm5hbm8tMcck0BqT6s35AAoIXq0/VTcBAAAA0M8DjEun3A==";
 const MAGIC = [0x89, 0x48, 0x50, 0x43];
 
 /** @param {string|null|undefined} given @param {string} [base] @returns {string|undefined} undefined for what is no URL */

@@ -14,11 +14,11 @@ export function replaced(list, from, to) {
 export const sourcesOf = ({ parentElement }) =>
   parentElement?.localName === "picture" ? [...parentElement.children].filter(({ localName }) => localName === "source") : [];
 
-/** Whether an image may have a URL. */
-export function offers(img, url) {
+/** The URLs that an image chooses from. */
+export function offered(img) {
   const lists = [...sourcesOf(img), img].map((element) => element.getAttribute("srcset") ?? "");
   const candidates = lists.flatMap((list) => [...list.matchAll(CANDIDATE)].map(([, candidate]) => candidate));
-  return [...candidates, img.getAttribute("src")].some((each) => resolved(each) === url);
+  return [...candidates, img.getAttribute("src")].map(resolved).filter(Boolean);
 }
 
 /** Puts one URL in the place of another wherever an image may have it from. What else it can choose stays. */
