@@ -138,12 +138,29 @@ bothWays("a policy of contents needs 'wasm-unsafe-eval'", async (t, paged) => {
     const policy = `default-src 'self'; img-src 'self' blob:; script-src 'self' 'unsafe-inline' ${wasm}`;
     const site = await sited(t);
     site.headers = { "content-security-policy": policy };
-    const { page, said } = await paged("", { site, policy });
+    const { page, said } = await paged("", { site, policy, script: watchPolicy });
     await added(page, "small.hpcm");
     if (event === "error") await fails(page, said, /^hpcm: this browser can't run hpcm\.wasm: .*(unsafe-eval|Content Security)/i);
     else await hears(page, "a load");
     assert.deepEqual(await heard(page), [`a ${event}`]);
+    assert.deepEqual(await page.evaluate(() => window.violations), []);
   }
+});
+
+/** Runs in the page: what its policy has refused. */
+function watchPolicy() {
+  window.violations = [];
+  addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => window.violations.push(`${violatedDirective} ${blockedURI}`));
+}
+
+bothWays("a policy that lets the page read no other server is told", async (t, paged) => {
+  const other = await sited(t, { headers: CORS });
+  const policy = "default-src 'self'; img-src * blob:; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'";
+  const site = await sited(t);
+  site.headers = { "content-security-policy": policy };
+  const { page, said } = await paged("", { site, policy });
+  await added(page, `${other.url}small.hpcm`);
+  await fails(page, said, /small\.hpcm: it can't be fetched: .*connect-src/);
 });
 
 test("a policy that forbids blobs is told, by changed elements", { skip: missing }, async (t) => {
@@ -271,7 +288,17 @@ test("a program starts it with settings of its own", { skip: missing }, async (t
   assert.equal(await page.evaluate(() => window.mode), "elements");
 });
 
-// ---- many, and large ------------------------------------------------------------------------------------------------------
+// ---- none, many, and large ------------------------------------------------------------------------------------------------------
+
+test("a page without .hpcm pictures loads no codec and no model", { skip: missing }, async (t) => {
+  const site = await sited(t, { "page.html": answering(html('<img id="a" src="hpcm/samples/text.webp"><style>p { background: url(hpcm/samples/text.webp) }</style><p>')) });
+  const { page, said } = await opened(t, site);
+  await controlled(page);
+  await page.waitForTimeout(500);
+  const asked = new Set(site.asked.filter((path) => !path.startsWith("hpcm/samples/")));
+  assert.deepEqual([...asked].sort(), ["hpcm-polyfill-worker.js", "hpcm/hpcm-polyfill.js", "hpcm/hpcm-web.js", "page.html"]);
+  assert.deepEqual([page.workers().length, said], [0, []]);
+});
 
 /** Runs in the page: how many pictures the codec has at the same time. */
 function countDecoding() {
@@ -301,6 +328,51 @@ bothWays("of forty pictures at most two are decoded at once, each of them once",
   assert.equal(most, 2);
   assert.ok(all <= many.length, String(all));
   for (const i of [0, 7, 39]) await shows(page, `#m${i}`, `many-${i}`);
+  assert.deepEqual(said, []);
+});
+
+/** Runs in the page: how often it is asked what an image shows. */
+function countLooks() {
+  window.looks = 0;
+  const { get } = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "currentSrc");
+  Object.defineProperty(HTMLImageElement.prototype, "currentSrc", { get() { return window.looks++, get.call(this); } });
+}
+
+bothWays("the page's images are looked through once for each picture, not for all that wait", async (t, paged) => {
+  const { page } = await paged(many.map((src, i) => `<img id="m${i}" src="${src}">`).join(""), { script: countLooks });
+  for (let i = 0; i < many.length; i++) await hears(page, `m${i} load`);
+  const looks = await page.evaluate(() => window.looks);
+  assert.ok(looks < 10 * many.length ** 2, String(looks));
+});
+
+/** Runs in the page: URLs of blobs that stay. */
+function countBlobs() {
+  window.blobs = new Set();
+  const { createObjectURL, revokeObjectURL } = URL;
+  URL.createObjectURL = (blob) => {
+    const url = createObjectURL(blob);
+    window.blobs.add(url);
+    return url;
+  };
+  URL.revokeObjectURL = (url) => {
+    window.blobs.delete(url);
+    revokeObjectURL(url);
+  };
+}
+
+test("images that are changed or removed while they come leave no blobs, by changed elements", { skip: missing }, async (t) => {
+  const site = await sited(t, { "page.html": answering(html("", WITHOUT)) });
+  const { page, said } = await opened(t, site, "page.html", { script: countBlobs });
+  await added(page, "rough.hpcm");
+  await page.waitForFunction(() => document.querySelector("#a").src.startsWith("blob:"));
+  await page.evaluate(() => (document.querySelector("#a").src = "large.hpcm"));
+  await page.waitForFunction(() => document.querySelector("#a").src.startsWith("blob:"));
+  await page.evaluate(() => document.querySelector("#a").remove());
+  await added(page, "other.hpcm");
+  await hears(page, "a load");
+  await shows(page, "#a", "other");
+  await page.waitForTimeout(300);
+  assert.equal(await page.evaluate(() => window.blobs.size), 0);
   assert.deepEqual(said, []);
 });
 
