@@ -149,12 +149,14 @@ test("in Node a folder without models, and a worker that isn't there, are told",
 // ---- TypeScript --------------------------------------------------------------------------------------------------------
 
 const CONSUMER = `
+import { start } from "hpcm-web/polyfill";
 import { type Info, HpcmError, analyse, bitmapOf, configure, decode, encode, info, models, thumbnail } from "hpcm-web";
 import nano from "hpcm-model-nano-1";
 import { HpcmImage } from "hpcm-web/element";
 
 configure({ models: nano });
 configure({ models: [new URL("https://example.org/models/"), "models/", nano], threads: 2 });
+export const shower: Promise<string> = start({ models: nano, worker: "/hpcm-polyfill-worker.js", atOnce: 1 });
 export async function show(context: CanvasRenderingContext2D, file: Uint8Array, signal: AbortSignal): Promise<number> {
   const { data, width, height, whole } = await decode(file, { signal, box: [0, 0, 8, 8], onpart: ({ left, top }) => left + top });
   context.putImageData(new ImageData(data, width, height), 0, 0);
@@ -212,9 +214,11 @@ test("programs in TypeScript are checked against the packages' types, with and w
 const PROGRAM = `
 import { configure, decode, encode } from "hpcm-web";
 import nano from "hpcm-model-nano-1";
+import { start } from "hpcm-web/polyfill";
 import photo from "./nano-1.hpcm?url";
 
-configure({ models: nano, threads: 2 });
+configure({ threads: 2 });
+start({ models: nano, worker: "none" });
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const sha256 = async (data) => hex(await crypto.subtle.digest("SHA-256", data));
 window.coded = async () => {
@@ -224,13 +228,13 @@ window.coded = async () => {
 };
 `;
 
-test("Vite bundles a program, and serves it while it is being developed", { skip: missing }, async (t) => {
+test("Vite bundles a program with the polyfill, and serves it while it is being developed", { skip: missing }, async (t) => {
   const icon = '<link rel="icon" href="data:,">'; // else the browser asks for one, in vain
-  await writeFile(app("index.html"), `<!doctype html><title>hpcm</title>${icon}<script type="module" src="/main.js"></script>`);
+  await writeFile(app("index.html"), `<!doctype html><title>hpcm</title>${icon}<img src="/nano-1.hpcm"><script type="module" src="/main.js"></script>`);
   await writeFile(app("main.js"), PROGRAM);
   const browser = await launch();
   t.after(() => browser.close());
-  const options = { root: app(""), configFile: false, logLevel: "warn" };
+  const options = { root: app(""), configFile: false, logLevel: "warn", build: { assetsInlineLimit: 0 } }; // the file is small
   const host = { host: "127.0.0.1", port: 0, headers: HEADERS };
   const check = async ({ resolvedUrls }) => {
     const page = await browser.newPage();
@@ -240,6 +244,8 @@ test("Vite bundles a program, and serves it while it is being developed", { skip
     await page.goto(resolvedUrls.local[0]);
     await page.waitForFunction(() => window.coded);
     assert.deepEqual(await page.evaluate(() => crossOriginIsolated && window.coded()), expected["nano-1"]);
+    await page.waitForFunction(() => document.images[0].dataset.hpcm === "shown");
+    assert.equal(await page.evaluate(() => document.images[0].naturalWidth), 153);
     assert.deepEqual(errors, []);
   };
   await buildForVite(options);
