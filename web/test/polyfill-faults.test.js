@@ -288,6 +288,19 @@ test("a program starts it with settings of its own", { skip: missing }, async (t
   assert.equal(await page.evaluate(() => window.mode), "elements");
 });
 
+test("settings that are wrong are told, and the service worker doesn't wait", { skip: missing }, async (t) => {
+  const site = await sited(t, { "page.html": answering(html("")) });
+  const { page, said } = await opened(t, site);
+  await controlled(page);
+  for (const [attribute, line] of [['data-at-once="0"', /data-at-once is 0: /], ['data-keep="much"', /data-keep is NaN: /]]) {
+    site.answers["page.html"] = answering(html('<img id="a" src="small.hpcm">', attribute));
+    said.length = 0;
+    await page.reload();
+    await hears(page, "a error");
+    assert.match(said[0], line);
+  }
+});
+
 // ---- none, many, and large ------------------------------------------------------------------------------------------------------
 
 test("a page without .hpcm pictures loads no codec and no model", { skip: missing }, async (t) => {

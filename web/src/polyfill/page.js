@@ -34,7 +34,8 @@ const styles = new Styles();
 const said = new Set();
 let pictures;
 let begin; // resolves `begun`
-const begun = new Promise((done) => (begin = done)); // when `pictures` is there
+const begun = new Promise((done) => (begin = done)); // when `pictures` is there. It fails as the start does
+begun.catch(() => {}); // which is told already
 let started;
 
 /**
@@ -52,6 +53,10 @@ let started;
 export function start(given = {}) {
   if (started) throw new HpcmError("usage", "the polyfill has been started already");
   started = run({ ...places(), ...BOUNDS, ...attributes(), ...given });
+  started.catch((error) => {
+    report(SCRIPT, error);
+    begin(Promise.reject(error)); // the service worker waits for pictures
+  });
   return started;
 }
 
@@ -69,6 +74,7 @@ async function run({ models, wasm, worker, scope, atOnce, keep }) {
   if (!(Number.isInteger(atOnce) && atOnce >= 1)) {
     throw new HpcmError("usage", `data-at-once is ${atOnce}: it must be a whole number from 1 on`);
   }
+  if (!(keep >= 0)) throw new HpcmError("usage", `data-keep is ${keep}: it must be a number of bytes`);
   if (await opensItself()) {
     images.stop();
     await leave(worker);
