@@ -83,6 +83,16 @@ bothWays("the type of a file doesn't matter, and a JPEG of this name is shown as
   assert.deepEqual([await heard(page), said], [["a load"], []]);
 });
 
+bothWays("servers that don't answer hold up no other pictures", async (t, paged) => {
+  const { page } = await paged("", { site: await sited(t, { "one.hpcm": () => {}, "two.hpcm": () => {} }) });
+  await added(page, "small.hpcm");
+  await page.evaluate(() => document.querySelector("#a").insertAdjacentHTML("beforebegin", '<img src="one.hpcm"><img src="two.hpcm"><img id="b" src="rough.hpcm">'));
+  for (const [id, name] of [["a", "small"], ["b", "rough"]]) {
+    await hears(page, `${id} load`);
+    await shows(page, `#${id}`, name);
+  }
+});
+
 bothWays("a file that was missing can be tried again", async (t, paged) => {
   const { page, site } = await paged("", { site: await sited(t, { "small.hpcm": (response) => response.writeHead(503).end() }) });
   await added(page, "small.hpcm");

@@ -13,7 +13,7 @@
  *     data-models, data-wasm   folders, by default models/ beside the script, and that of hpcm-web.js
  *     data-worker              the service worker's script, by default beside this one; "none": the page starts none
  *     data-scope               what the service worker serves, by default the folder of its script
- *     data-at-once             pictures that are decoded at the same time, by default 2: one computes while another one comes
+ *     data-at-once             pictures that are decoded at the same time, by default 2
  *     data-keep                bytes of decoded pictures that the browser keeps, by default 128 MiB
  */
 import { configure } from "../index.js";

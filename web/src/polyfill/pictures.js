@@ -26,17 +26,17 @@ export class Pictures {
    *   distance: how far from the screen it is shown, in pixels. onsize: is given an empty picture of the file's size
    * @returns {Promise<{data: Uint8Array, rough?: Blob}>}
    */
-  beginning(url, { distance, credentials = "same-origin", signal, onsize }) {
-    const begin = async () => {
+  async beginning(url, { distance, credentials = "same-origin", signal, onsize }) {
+    const data = await fetched(url, { credentials, signal }); // before its turn: a server that hangs holds up no others
+    const { width, height } = info(data);
+    onsize(await sized(width, height));
+    if (width * height < ROUGH_FROM || (await this.#kept(url, data))) return { data };
+    const decode = async () => {
       checkAborted(signal);
-      const data = await fetched(url, { credentials, signal });
-      const { width, height } = info(data);
-      onsize(await sized(width, height));
-      if (width * height < ROUGH_FROM || (await this.#kept(url, data))) return { data };
-      const { data: png } = await toPng(data, { rough: true, signal });
-      return { data, rough: await sized(width, height, png) };
+      return toPng(data, { rough: true, signal });
     };
-    return this.queue.add(begin, distance);
+    const { data: png } = await this.queue.add(decode, distance);
+    return { data, rough: await sized(width, height, png) };
   }
 
   /**
