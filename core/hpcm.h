@@ -164,6 +164,27 @@ HPCM_API hpcm_status hpcm_fill(hpcm_model *model, const float *z, const float *c
 HPCM_API hpcm_status hpcm_synthesise(hpcm_model *model, const float *y_hat, int32_t h, int32_t w, const int32_t box[4],
                                      int32_t bytes, int32_t channels, void *pixels, hpcm_check check, void *user);
 
+/* ---- residuals ---------------------------------------------------------------------------------------------------- */
+
+/* The exact samples of a tile, or samples within a bound, beside a base that both sides know: the codec's own pixels.
+ * core/residual.c describes the payload. Integers alone, in one thread; results are the same on every machine.
+ *
+ * source, base, pixels: [rows][columns][channels] of uint8 (bit_depth 8) or uint16 (9 to 16), without gaps, none above
+ *   2^bit_depth - 1. rows, columns: 1 to 4096. channels: 1 or 3.
+ * max_error: 0 is lossless; with more, below 2^(bit_depth - 1), no sample is off by more.
+ * payload: of *size bytes, 1 or more; free it by hpcm_residual_free. Null unless the status is HPCM_OK.
+ * check: is called for every row; may be null.
+ *
+ * A call takes up to 10 MB and 3.4 kB for each column of three channels, and the encoder its payload. A payload that
+ * was damaged gives other pixels, or HPCM_BAD_PAYLOAD; then those of the rows that were decoded are there. */
+HPCM_API hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t rows, int32_t columns,
+                                          int32_t channels, int32_t bit_depth, int32_t max_error, uint8_t **payload,
+                                          size_t *size, hpcm_check check, void *user);
+HPCM_API void hpcm_residual_free(uint8_t *payload);
+HPCM_API hpcm_status hpcm_residual_decode(const uint8_t *payload, size_t size, const void *base, int32_t rows,
+                                          int32_t columns, int32_t channels, int32_t bit_depth, int32_t max_error,
+                                          void *pixels, hpcm_check check, void *user);
+
 /* ---- the entropy coder by itself ---------------------------------------------------------------------------------- */
 
 typedef struct hpcm_tables hpcm_tables;

@@ -1,0 +1,971 @@
+/* The residual of a tile: the samples of its source, to a bound of their error, beside a base that both sides know.
+ *
+ * ---- the stream ----
+ *
+ * A payload is one byte of flags (1: pixels may be copied; no other bit is allowed) and the bytes of a binary arithmetic
+ * coder, without the zeros at their end. The coder is that of LZMA: code is the first 4 bytes, big-endian, range is
+ * 2^32 - 1. A decision with probability p of 2^16 is 1 if code < bound = (range div 2^16) p, then range is bound; else
+ * bound is taken from both. While range < 2^24 both are shifted by 8 bits and code takes the next byte, 0 beyond the end.
+ * A payload with more bytes than the last decision has taken, or with a zero at its end, is refused.
+ *
+ * Pixels are coded row by row, from left to right; the channels of RGB in the order green, red, blue. All numbers are
+ * integers; >> rounds down, and / rounds towards zero. W, N, E, S and so on are places around the sample, NN two rows
+ * above. Beyond the sides of a row lies its first or last sample; left of the row that is being decoded, the first of the
+ * row above. Above the first row lies the base's first row; above and below the base, its first and last row. x means
+ * decoded samples, b those of the base. Every error is in sixteenths, and 0 outside, but beyond the sides as samples.
+ *
+ * 1. A pixel that may be copied (copy_pixel). Candidates are the pixels that followed the same surroundings before, W, N,
+ *    and NE; one decision each says whether it is this one. If so its channels' errors are 0, and all is said.
+ *
+ * 2. The prediction (predict) is linear in up to FEATURES - 1 differences f (gather) between twice a sample and x_W + x_N:
+ *    x around, b around and in the middle, and the same of the channels that were coded before. Weights minimise the
+ *    weighted squared error over the samples around: each block of BLOCK columns keeps the sums of products of features and
+ *    target (learn_moments), of which every row forgets a part (forget), and with its neighbours' sums gives the weights
+ *    for the next BLOCK samples by a Cholesky decomposition in integers (solve).
+ *
+ * 3. The mean error of the prediction in each of BIASES contexts is taken from it.
+ *
+ * 4. The error, in steps of 2 max_error + 1 from the rounded prediction, is decisions (code_error): is it zero; is it
+ *    negative; its magnitude's class 1, 2, 3-4, 5-8, 9-16, ... in unary; its place in the class, upper bits first. Each is
+ *    a node. The sample is clamped to its range.
+ *
+ * A decision's probability (decide) is mixed: in each of INPUTS contexts every node has an adaptive probability; two sets
+ * of weights, chosen by other contexts, add these up in the logistic domain, and the mean of the two sums is averaged with
+ * an adaptive map of it. Then all of these learn from the decision.
+ *
+ * Any bytes are a payload or are refused: there are at most 38 decisions a sample, numbers stay within their types by
+ * clamps that no real picture meets, and memory is about 10 MB and 3.4 kB for each column of three channels. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "hpcm.h"
+
+enum {
+    MAX_SIDE = 4096,
+    MAX_CHANNELS = 3,
+    PAD = 2,           /* samples beyond the sides of a row */
+    BLOCK = 16,        /* columns that share weights */
+    FEATURES = 32,     /* of a sample, with the target behind the last one */
+    LANES = 8,         /* features that are summed together */
+    FEATURE_LIMIT = 2047,
+    WEIGHTED_LIMIT = 4095,
+    FORGET = 3,        /* every row, of 2^3 */
+    RIDGE = 1024,      /* is added to the sums on the diagonal, and 2^-RIDGE_SHIFT of them */
+    RIDGE_SHIFT = 12,
+    INPUTS = 6,
+    CONTEXTS = 1024,   /* of an input */
+    NODES = 64,
+    ZERO = 0,          /* nodes */
+    NEGATIVE = 1,
+    CLASS = 2,
+    FIRST_BIT = 20,
+    SECOND_BIT = 36,
+    LOWER_BITS = 60,
+    MIXER_SETS = 16,   /* of weights, for each channel */
+    PHASES = 16,       /* a prediction's place between two integers */
+    KNOTS = 33,        /* of the adaptive map */
+    BIASES = 4,
+    BIAS_CONTEXTS = 1024,
+    BIAS_COUNT = 100,  /* a mean goes over so many errors */
+    PROBABILITY_COUNT = 255,
+    CANDIDATES = 5,
+    SLOT_BITS = 16,
+    SLOTS = 1 << SLOT_BITS, /* of pixels that followed surroundings, and of copies' contexts */
+    MOST_CONFIDENT = 15,
+    WEIGHT_LIMIT = 1 << 22, /* 64 */
+    LEAST = 16,        /* a probability, of 2^16 */
+    SHARE_OF_LOSSLESS = 64, /* the encoder lets pixels be copied if one of so many is its left or upper neighbour */
+    SHARE_OF_LOSSY = 2
+};
+
+/* ---- the arithmetic coder ----------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t range, code;
+    const uint8_t *from; /* decoder: null in an encoder */
+    size_t size, next;
+    uint64_t low; /* encoder: 32 bits and a carry */
+    uint8_t *bytes;
+    size_t count, room;
+    uint8_t kept;  /* a byte that a carry may still change */
+    size_t waiting; /* it, and the 255 after it */
+    int no_memory;
+} arithmetic;
+
+static void put(arithmetic *a, uint8_t byte) {
+    if (a->count == a->room) {
+        size_t room = a->room ? a->room + a->room / 2 : 4096;
+        uint8_t *bytes = realloc(a->bytes, room);
+        if (!bytes) {
+            a->no_memory = 1;
+            return;
+        }
+        a->bytes = bytes;
+        a->room = room;
+    }
+    a->bytes[a->count++] = byte;
+}
+
+static void shift_out(arithmetic *a) {
+    if (a->low < 0xFF000000u || a->low > UINT32_MAX) {
+        uint8_t carry = (uint8_t)(a->low >> 32);
+        put(a, (uint8_t)(a->kept + carry));
+        for (; a->waiting > 1; a->waiting--) put(a, (uint8_t)(0xFF + carry));
+        a->waiting = 0;
+        a->kept = (uint8_t)(a->low >> 24);
+    }
+    a->waiting++;
+    a->low = (a->low & 0xFFFFFF) << 8;
+}
+
+static uint8_t next_byte(arithmetic *a) {
+    uint8_t byte = a->next < a->size ? a->from[a->next] : 0;
+    a->next++;
+    return byte;
+}
+
+static void begin_encoding(arithmetic *a) {
+    *a = (arithmetic){.range = UINT32_MAX, .waiting = 1}; /* the first byte is 0, and makes way for the flags */
+}
+
+static void begin_decoding(arithmetic *a, const uint8_t *payload, size_t size) {
+    *a = (arithmetic){.range = UINT32_MAX, .from = payload, .size = size, .next = 1};
+    for (int i = 0; i < 4; i++) a->code = a->code << 8 | next_byte(a);
+}
+
+/* Codes a decision with this probability of a 1, of 2^16. */
+static inline int code_bit(arithmetic *a, int bit, uint32_t probability) {
+    uint32_t bound = (a->range >> 16) * probability;
+    if (a->from) {
+        bit = a->code < bound;
+        if (!bit) a->code -= bound;
+    } else if (!bit) {
+        a->low += bound;
+    }
+    a->range = bit ? bound : a->range - bound;
+    while (a->range < 1u << 24) {
+        a->range <<= 8;
+        if (a->from) a->code = a->code << 8 | next_byte(a);
+        else shift_out(a);
+    }
+    return bit;
+}
+
+/* ---- what a tile's coder has --------------------------------------------------------------------------------------------- */
+
+enum { STRETCHED = 4096, SQUASHED = 8192 }; /* the logistic domain is -4095 to 4095, in units of 1/256 nat */
+
+typedef struct {
+    int16_t stretch[STRETCHED];
+    uint16_t squash[SQUASHED];
+    int32_t rate[PROBABILITY_COUNT + 1]; /* 2^16 / (n + 1.5) */
+} logistic;
+
+/* The sums of products of a block of columns: [i][j] for j >= i, and what lies left of it in the same LANES is unused. */
+typedef struct {
+    int32_t sums[FEATURES][FEATURES];
+    int32_t weights[FEATURES]; /* Q16 */
+    int32_t is_solved;         /* in this row */
+} block;
+
+/* Rows from their first sample on; PAD more on both sides. */
+typedef struct {
+    int32_t *samples[3]; /* of the row that is coded, of the one above, of that above it */
+    int32_t *base[3];    /* of the row above, of the row that is coded, of the one below */
+    int32_t *errors[3];  /* as samples, in sixteenths */
+    block *blocks;
+} plane;
+
+typedef struct {
+    int32_t mean, count; /* in units of 2^-10 */
+} bias;
+
+typedef int32_t mixer[INPUTS];    /* Q16 */
+typedef uint16_t knots[KNOTS];    /* of 2^16 */
+
+typedef struct {
+    int32_t rows, columns, channels, step, max_error, peak;
+    int32_t feature_shift, class_shift; /* of deeper samples than 8 bits */
+    const int32_t *source;              /* a row of it, or null in a decoder */
+    int copies;
+    arithmetic coder;
+    logistic tables;
+    plane planes[MAX_CHANNELS];
+    int32_t *rows_memory;
+    block *blocks;
+    uint32_t *probabilities; /* [channels][INPUTS][CONTEXTS][NODES]: 22 bits of a probability, 10 of how often */
+    mixer *mixers[2];        /* [channels][MIXER_SETS][NODES] */
+    knots *maps;             /* [channels][PHASES][NODES] */
+    bias biases[MAX_CHANNELS][BIASES][BIAS_CONTEXTS];
+    /* for the next decision, by node */
+    uint32_t *chosen[INPUTS];
+    mixer *mixing[2];
+    knots *map;
+    /* copies */
+    uint32_t *copy_probabilities;                          /* [INPUTS][SLOTS] */
+    mixer copy_mixers[2][MOST_CONFIDENT + 1][CANDIDATES];  /* by confidence; by what the candidate is */
+    knots copy_maps[CANDIDATES][4];
+    uint64_t followed[2][SLOTS];                           /* the pixel that followed surroundings */
+    uint8_t confidence[2][SLOTS];                          /* 0: none did */
+    uint32_t slots[2];                                     /* of this pixel's surroundings */
+    uint8_t *copied[2];                                    /* of this row and of that above: which candidate, 1 to 5 */
+    uint32_t history;                                      /* of the pixels before, a bit each: was it copied */
+    int64_t lower[FEATURES][FEATURES], scaled[FEATURES][FEATURES], inverse[FEATURES]; /* of solve */
+} residual;
+
+static inline int32_t smaller(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
+static inline int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+static inline int32_t clamped(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+static inline int64_t limited(int64_t value, int64_t limit) {
+    return value < -limit ? -limit : value > limit ? limit : value;
+}
+
+static inline int32_t magnitude(int32_t value) {
+    return value < 0 ? -value : value;
+}
+
+static inline int32_t log2_of(int32_t value) {
+    return 31 - __builtin_clz((uint32_t)value);
+}
+
+/* Two classes an octave: 0, 1, 2-3, 4-5, 6-9, 10-13, ... */
+static inline int32_t class_of(int32_t value, int32_t most) {
+    int32_t log = log2_of(value + 2);
+    return smaller(2 * log - 2 + ((value + 2) >> (log - 1) & 1), most);
+}
+
+/* Four an octave. */
+static inline int32_t fine_class_of(int32_t value, int32_t most) {
+    int32_t log = log2_of(value + 4);
+    return smaller(4 * log - 8 + ((value + 4) >> (log - 2) & 3), most);
+}
+
+/* 0 to 2 most; most for 0. */
+static inline int32_t signed_class(int32_t value, int32_t shift, int32_t most) {
+    int32_t class = class_of(magnitude(value) >> shift, most);
+    return value < 0 ? most - class : most + class;
+}
+
+/* ---- a decision ----------------------------------------------------------------------------------------------------------- */
+
+/* squash(x) = 2^16 / (1 + e^(-x/256)), and stretch is its inverse in the middle of each 4096th. */
+static void make_tables(logistic *tables) {
+    const uint64_t one = (uint64_t)1 << 40, ratio = 0xFF007F; /* e^(-1/256), of 2^24 */
+    uint64_t power = one;
+    int32_t x = 0;
+    for (int32_t i = 0; i < SQUASHED / 2; i++) {
+        uint64_t value = ((uint64_t)1 << 56) / (one + power);
+        if (value > UINT16_MAX) value = UINT16_MAX;
+        tables->squash[SQUASHED / 2 + i] = (uint16_t)value;
+        tables->squash[SQUASHED / 2 - i] = (uint16_t)(65536 - value);
+        power = (power >> 8) * ratio >> 16;
+    }
+    tables->squash[0] = tables->squash[1];
+    for (int32_t i = 0; i < STRETCHED; i++) {
+        while (x < SQUASHED - 1 && tables->squash[x] < 16 * i + 8) x++;
+        tables->stretch[i] = (int16_t)(x - SQUASHED / 2);
+    }
+    for (int32_t n = 0; n <= PROBABILITY_COUNT; n++) tables->rate[n] = 65536 * 2 / (2 * n + 3);
+}
+
+static inline int32_t squash(const logistic *tables, int32_t x) {
+    return tables->squash[x + SQUASHED / 2];
+}
+
+static inline void learn_probability(uint32_t *probability, int bit, const int32_t *rate) {
+    uint32_t count = *probability & 1023;
+    int32_t value = (int32_t)(*probability >> 10), target = bit ? (1 << 22) - 1 : 0;
+    value += (int32_t)(((int64_t)(target - value) * rate[count]) >> 16);
+    *probability = (uint32_t)value << 10 | (count < PROBABILITY_COUNT ? count + 1 : count);
+}
+
+static inline void learn_knot(uint16_t *knot, int32_t target) {
+    *knot = (uint16_t)(*knot + ((target - *knot) >> 6));
+}
+
+/* Codes the decision of a node in the contexts that were chosen. */
+static int decide(residual *r, int32_t node, int bit) {
+    enum { LIMIT = SQUASHED / 2 - 1, KNOT_BITS = 13, KNOT = 1 << KNOT_BITS, RATE = 15 };
+    int32_t *weights[2] = {r->mixing[0][node], r->mixing[1][node]}, inputs[INPUTS], sums[2];
+    int64_t dots[2] = {0, 0};
+    for (int i = 0; i < INPUTS; i++) {
+        inputs[i] = r->tables.stretch[r->chosen[i][node] >> 20];
+        for (int set = 0; set < 2; set++) dots[set] += (int64_t)weights[set][i] * inputs[i];
+    }
+    for (int set = 0; set < 2; set++) sums[set] = (int32_t)limited(dots[set] >> 16, LIMIT);
+    int32_t sum = (sums[0] + sums[1]) >> 1;
+    int32_t place = (sum + SQUASHED / 2) * (KNOTS - 1), beyond = place & (KNOT - 1);
+    uint16_t *knot = r->map[node] + (place >> KNOT_BITS);
+    int32_t mapped = (knot[0] * (KNOT - beyond) + knot[1] * beyond) >> KNOT_BITS;
+    int32_t probability = clamped((squash(&r->tables, sum) + mapped + 1) >> 1, LEAST, 65536 - LEAST);
+    bit = code_bit(&r->coder, bit, (uint32_t)probability);
+    int32_t target = bit ? UINT16_MAX : 0;
+    for (int set = 0; set < 2; set++) {
+        int32_t error = target - squash(&r->tables, sums[set]);
+        for (int i = 0; i < INPUTS; i++) {
+            int32_t weight = weights[set][i] + ((inputs[i] * error + (1 << (RATE - 1))) >> RATE);
+            weights[set][i] = clamped(weight, -WEIGHT_LIMIT, WEIGHT_LIMIT);
+        }
+    }
+    for (int i = 0; i < INPUTS; i++) learn_probability(&r->chosen[i][node], bit, r->tables.rate);
+    learn_knot(&knot[0], target);
+    learn_knot(&knot[1], target);
+    return bit;
+}
+
+/* The class of a magnitude of 1 or more: 1, 2, 3-4, 5-8, ... */
+static int32_t magnitude_class(int32_t value) {
+    return value < 2 ? 0 : log2_of(value - 1) + 1;
+}
+
+/* Codes an error whose magnitude is at most `most`. */
+static int32_t code_error(residual *r, int32_t error, int32_t most) {
+    int32_t size = magnitude(error), wanted = magnitude_class(size), last = magnitude_class(most), class = 0;
+    if (decide(r, ZERO, !size)) return 0;
+    int is_negative = decide(r, NEGATIVE, error < 0);
+    while (class < last && decide(r, CLASS + class, class < wanted)) class++;
+    int32_t bits = class ? class - 1 : 0, begin = class ? 1 + (1 << bits) : 1, place = 0;
+    for (int32_t bit = bits - 1; bit >= 0; bit--) {
+        int32_t above = bits - 1 - bit, node = LOWER_BITS + smaller(above - 2, 3);
+        if (above == 0) node = FIRST_BIT + class - 2;
+        if (above == 1) node = SECOND_BIT + 2 * smaller(class - 3, 11) + place;
+        place = 2 * place + decide(r, node, (size - begin) >> bit & 1);
+    }
+    return is_negative ? -(begin + place) : begin + place;
+}
+
+/* ---- prediction ---------------------------------------------------------------------------------------------------------- */
+
+/* What is known of a sample before it is coded. */
+typedef struct {
+    int32_t W, N, NW, b; /* b: the base */
+    int32_t twice;       /* W + N, from which features are counted */
+    int32_t count;       /* of features */
+    int32_t features[FEATURES];
+    int32_t missed;      /* by the base around: the sum of 4 */
+    int32_t distance;    /* the sum of its magnitudes */
+    int32_t contrast;    /* of the base in 3 x 3 */
+    int32_t activity;    /* the weighted errors around; the weights add up to 24 */
+    int32_t before[2];   /* the errors of the channels before, here */
+} surroundings;
+
+static void gather_other(surroundings *s, const plane *other, int32_t x) {
+    const int32_t *now = other->samples[0] + x, *up = other->samples[1] + x;
+    int32_t twice = now[-1] + up[0], *f = s->features + s->count;
+    f[0] = 2 * now[0] - twice;
+    f[1] = now[-1] - up[0];
+    f[2] = 2 * up[-1] - twice;
+    f[3] = 2 * up[1] - twice;
+    f[4] = 2 * other->base[1][x] - twice;
+    s->count += 5;
+}
+
+static const int32_t ORDER[MAX_CHANNELS] = {1, 0, 2};
+
+static void gather(const residual *r, int32_t turn, int32_t x, surroundings *s) {
+    const plane *own = &r->planes[r->channels == 1 ? 0 : ORDER[turn]];
+    const int32_t *now = own->samples[0] + x, *up = own->samples[1] + x, *above = own->samples[2] + x;
+    const int32_t *e = own->errors[0] + x, *e_up = own->errors[1] + x, *e_above = own->errors[2] + x;
+    int32_t twice = now[-1] + up[0], *f = s->features, low = own->base[1][x], high = low, missed;
+    s->W = now[-1];
+    s->N = up[0];
+    s->NW = up[-1];
+    s->b = own->base[1][x];
+    s->twice = twice;
+    *f++ = now[-1] - up[0];
+    *f++ = 2 * up[-1] - twice;
+    *f++ = 2 * up[1] - twice;
+    *f++ = 2 * now[-2] - twice;
+    *f++ = 2 * above[0] - twice;
+    *f++ = 2 * above[1] - twice;
+    *f++ = 2 * above[-1] - twice;
+    *f++ = 2 * up[2] - twice;
+    *f++ = 2 * up[-2] - twice;
+    for (int32_t row = 0; row < 3; row++)
+        for (int32_t column = -1; column < 2; column++) {
+            int32_t value = own->base[row][x + column];
+            low = smaller(low, value);
+            high = larger(high, value);
+            *f++ = 2 * value - twice;
+        }
+    s->contrast = high - low;
+    s->count = (int32_t)(f - s->features);
+    s->before[0] = s->before[1] = 0;
+    for (int32_t before = 0; before < turn; before++) {
+        gather_other(s, &r->planes[ORDER[before]], x);
+        s->before[before] = r->planes[ORDER[before]].errors[0][x];
+    }
+    missed = now[-1] - own->base[1][x - 1];
+    s->missed = missed;
+    s->distance = magnitude(missed);
+    for (int32_t column = -1; column < 2; column++) {
+        missed = up[column] - own->base[0][x + column];
+        s->missed += missed;
+        s->distance += magnitude(missed);
+    }
+    s->activity = 6 * (magnitude(e[-1]) + magnitude(e_up[0])) + 3 * (magnitude(e_up[-1]) + magnitude(e_up[1])) +
+                  2 * (magnitude(e[-2]) + magnitude(e_above[0]) + magnitude(e_up[2]));
+}
+
+/* Everything of a block counts less with every row. */
+static void forget(block *own) {
+    for (int32_t i = 0; i < FEATURES; i++)
+        for (int32_t j = i & -LANES; j < FEATURES; j++) own->sums[i][j] -= own->sums[i][j] >> FORGET;
+    own->is_solved = 0;
+}
+
+/* The weights of `count` features, from twice the sums of a block and those of its neighbours: S w = t, by S = L D L^T.
+ * `scaled` is L D, with at most 31 bits, `lower` is L in Q18, with at most 27; the target is one row more of both. */
+static void solve(residual *r, block *blocks, int32_t chosen, int32_t count) {
+    enum { L_SHIFT = 18, INVERSE_SHIFT = 46, SMALLEST = 1 << 16, LIMIT_OF_WEIGHTS = 1 << 21 };
+    const int64_t largest_scaled = (int64_t)1 << 31, largest_lower = 1 << 26;
+    int32_t last = (r->columns - 1) / BLOCK, up = 0, down = 0;
+    block *own = blocks + chosen;
+    const block *left = blocks + larger(chosen - 1, 0), *right = blocks + smaller(chosen + 1, last);
+    int64_t(*scaled)[FEATURES] = r->scaled, (*lower)[FEATURES] = r->lower, most = 1;
+    for (int32_t i = 0; i <= count; i++) {
+        for (int32_t j = 0; j <= i; j++)
+            scaled[i][j] = (int64_t)own->sums[j][i] * 2 + left->sums[j][i] + right->sums[j][i];
+        if (i < count) scaled[i][i] += RIDGE + (scaled[i][i] >> RIDGE_SHIFT);
+        if (scaled[i][i] > most) most = scaled[i][i];
+    }
+    while (most << up < 1 << 29) up++;
+    while (most >> down >= 1 << 30) down++;
+    for (int32_t i = 0; i <= count; i++)
+        for (int32_t j = 0; j <= smaller(i, count - 1); j++) {
+            int64_t value = scaled[i][j] * ((int64_t)1 << up) >> down, sum = 0;
+            for (int32_t q = 0; q < j; q++) sum += scaled[i][q] * lower[j][q];
+            value = limited(value - (sum >> L_SHIFT), largest_scaled);
+            if (i == j && value < SMALLEST) value = SMALLEST;
+            scaled[i][j] = value;
+            if (i == j) r->inverse[i] = ((int64_t)1 << INVERSE_SHIFT) / value;
+            else lower[i][j] = limited(value * r->inverse[j] >> (INVERSE_SHIFT - L_SHIFT), largest_lower);
+        }
+    for (int32_t i = count - 1; i >= 0; i--) {
+        int64_t sum = lower[count][i] * 65536;
+        for (int32_t j = i + 1; j < count; j++) sum -= lower[j][i] * own->weights[j];
+        own->weights[i] = (int32_t)limited(sum >> L_SHIFT, LIMIT_OF_WEIGHTS);
+    }
+    own->is_solved = 1;
+}
+
+/* Adds the products of a sample's features and target, with a smaller weight where errors are larger. */
+static void learn_moments(residual *r, block *own, const surroundings *s, int32_t value) {
+    int16_t f[FEATURES] = {0}, weighted[FEATURES];
+    int32_t most = 0, count = s->count + 1, padded = (count + LANES - 1) & -LANES;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t feature = i < s->count ? s->features[i] : 2 * value - s->twice;
+        f[i] = (int16_t)clamped(feature >> r->feature_shift, -FEATURE_LIMIT, FEATURE_LIMIT);
+        most = larger(most, magnitude(f[i]));
+    }
+    int32_t weight = (64 << 8) / (64 + (s->activity >> r->feature_shift) / 2);
+    weight = larger(smaller(weight, 16 * WEIGHTED_LIMIT / (most + 1)), 1);
+    for (int32_t i = 0; i < padded; i++) weighted[i] = (int16_t)((f[i] * weight + 8) >> 4);
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t j = i & -LANES; j < padded; j++) own->sums[i][j] += (int32_t)weighted[i] * f[j];
+}
+
+/* In sixteenths. */
+static int32_t predict(const block *own, const surroundings *s, int32_t peak) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < s->count; i++) sum += (int64_t)own->weights[i] * s->features[i];
+    int64_t value = (int64_t)8 * s->twice + (sum >> 13), highest = (int64_t)16 * peak;
+    return (int32_t)(value < 0 ? 0 : value > highest ? highest : value);
+}
+
+/* ---- a sample ------------------------------------------------------------------------------------------------------------- */
+
+static void choose_biases(residual *r, int32_t channel, const surroundings *s, const plane *own, int32_t x,
+                          int32_t predicted, int32_t by_base, int32_t median, bias *chosen[BIASES]) {
+    const int32_t *e = own->errors[0] + x, *e_up = own->errors[1] + x;
+    int32_t shift = r->class_shift, level = predicted >> 4;
+    int32_t larger_ones = (s->W > level) | (s->N > level) << 1 | (s->NW > level) << 2 |
+                          (own->samples[1][x + 1] > level) << 3 | (own->samples[0][x - 2] > level) << 4 |
+                          (own->samples[2][x] > level) << 5 | (s->b > level) << 6;
+    int32_t contexts[BIASES] = {
+        larger_ones * 8 + class_of(s->activity >> (5 + shift), 15) / 2,
+        signed_class(e[-1], 1 + shift, 8) * 32 + signed_class(e_up[0], 1 + shift, 8),
+        signed_class(s->before[0], 1 + shift, 10) * 32 + signed_class(s->before[1], 1 + shift, 10),
+        signed_class(by_base - predicted, 2 + shift, 12) * 32 + signed_class(median - predicted, 2 + shift, 12),
+    };
+    for (int i = 0; i < BIASES; i++) chosen[i] = &r->biases[channel][i][contexts[i]];
+}
+
+/* Chooses what the next decisions are mixed of. */
+static void choose_contexts(residual *r, int32_t channel, const surroundings *s, const plane *own, int32_t x,
+                            int32_t predicted, int32_t by_base, int32_t median, int32_t turn) {
+    const int32_t *e = own->errors[0] + x, *e_up = own->errors[1] + x, *e_above = own->errors[2] + x;
+    int32_t shift = r->class_shift, phase = (predicted + 8) & (PHASES - 1);
+    int32_t others[2] = {magnitude(s->before[0]), magnitude(s->before[1])};
+    int32_t NE_NW = magnitude(e_up[1]) + magnitude(e_up[-1]);
+    int32_t outer = NE_NW + magnitude(e_up[2]) + magnitude(e[-2]) + magnitude(e_above[0]);
+    int32_t expected = s->activity + 8 * (others[0] + others[1]); /* the error, of all that is known, times 32 / 1.33 */
+    for (int32_t i = 0; i < turn; i++) expected = expected * 3 >> 2;
+    int32_t contexts[INPUTS] = {
+        fine_class_of(s->activity >> (4 + shift), 63) * PHASES + phase,
+        class_of(s->contrast >> shift, 31) * 32 + class_of(s->activity >> (5 + shift), 31),
+        signed_class(e[-1], 3 + shift, 15) * 32 + signed_class(e_up[0], 3 + shift, 15),
+        signed_class(by_base - predicted, 3 + shift, 15) * 32 + signed_class(median - predicted, 3 + shift, 15),
+        class_of(s->distance >> shift, 31) * 32 + class_of(NE_NW >> (3 + shift), 31),
+        class_of(outer >> (4 + shift), 31) * 32 + class_of(larger(others[0], others[1]) >> (3 + shift), 31),
+    };
+    for (int32_t i = 0; i < INPUTS; i++) {
+        size_t context = (size_t)(channel * INPUTS + i) * CONTEXTS + (size_t)contexts[i];
+        r->chosen[i] = r->probabilities + context * NODES;
+    }
+    int32_t sets[2] = {class_of(expected >> (5 + shift), MIXER_SETS - 1), class_of(s->contrast >> shift, MIXER_SETS - 1)};
+    for (int i = 0; i < 2; i++) r->mixing[i] = r->mixers[i] + (channel * MIXER_SETS + sets[i]) * NODES;
+    r->map = r->maps + (channel * PHASES + phase) * NODES;
+}
+
+static void code_sample(residual *r, int32_t turn, int32_t x) {
+    int32_t channel = r->channels == 1 ? 0 : ORDER[turn], highest = 16 * r->peak, correction = 0, error = 0;
+    plane *own = &r->planes[channel];
+    block *its = own->blocks + x / BLOCK;
+    surroundings s;
+    bias *biases[BIASES];
+    gather(r, turn, x, &s);
+    if (!its->is_solved) solve(r, own->blocks, x / BLOCK, s.count);
+    int32_t linear = predict(its, &s, r->peak);
+    int32_t median = 16 * clamped(s.W + s.N - s.NW, smaller(s.W, s.N), larger(s.W, s.N));
+    int32_t by_base = clamped(16 * s.b + 4 * s.missed, 0, highest);
+    choose_biases(r, channel, &s, own, x, linear, by_base, median, biases);
+    for (int i = 0; i < BIASES; i++) correction += biases[i]->mean;
+    int32_t predicted = clamped(linear + (correction >> 8), 0, highest), rounded = (predicted + 8) >> 4;
+    choose_contexts(r, channel, &s, own, x, predicted, by_base, median, turn);
+    if (r->source) {
+        int32_t away = r->source[x * r->channels + channel] - rounded;
+        int32_t steps = (magnitude(away) + r->max_error) / r->step;
+        error = away < 0 ? -steps : steps;
+    }
+    error = code_error(r, error, r->peak / r->step + 1);
+    int32_t value = clamped(rounded + error * r->step, 0, r->peak);
+    own->samples[0][x] = value;
+    own->errors[0][x] = 16 * value - predicted;
+    for (int i = 0; i < BIASES; i++) {
+        int32_t away = (16 * value - linear) * 64 - biases[i]->mean;
+        biases[i]->mean += (int32_t)(((int64_t)away * r->tables.rate[biases[i]->count]) >> 16);
+        if (biases[i]->count < BIAS_COUNT) biases[i]->count++;
+    }
+    learn_moments(r, its, &s, value);
+}
+
+/* ---- copies --------------------------------------------------------------------------------------------------------------- */
+
+/* A pixel as one number: 16 bits a channel, the last one lowest. */
+static uint64_t pixel_at(const residual *r, int32_t row, int32_t x) {
+    uint64_t pixel = 0;
+    for (int32_t c = 0; c < r->channels; c++) pixel = pixel << 16 | (uint64_t)r->planes[c].samples[row][x];
+    return pixel;
+}
+
+static int32_t sample_of(const residual *r, uint64_t pixel, int32_t channel) {
+    return (int32_t)(pixel >> 16 * (r->channels - 1 - channel) & UINT16_MAX);
+}
+
+static uint64_t hashed(uint64_t hash, uint64_t pixel) {
+    hash = (hash + pixel) * 0xD6E8FEB86659FD93u;
+    return hash ^ hash >> 29;
+}
+
+static uint32_t slot_of(uint64_t hash) {
+    return (uint32_t)(hash * 0x9E3779B97F4A7C15u >> (64 - SLOT_BITS));
+}
+
+typedef struct {
+    uint64_t W, N, NE;
+    uint64_t four, six; /* hashes of so many pixels around */
+    uint32_t equal;     /* which of the pixels around are, a bit each */
+    uint32_t copied;    /* of W, N, NE, NW: which candidate, 4 bits each */
+} copy_context;
+
+static void look_around(residual *r, int32_t x, copy_context *c) {
+    uint64_t W = pixel_at(r, 0, x - 1), N = pixel_at(r, 1, x), NW = pixel_at(r, 1, x - 1), NE = pixel_at(r, 1, x + 1);
+    uint64_t WW = pixel_at(r, 0, x - 2), NN = pixel_at(r, 2, x), two = hashed(hashed(0, W), N);
+    const uint8_t *now = r->copied[0] + x, *up = r->copied[1] + x;
+    c->W = W;
+    c->N = N;
+    c->NE = NE;
+    c->four = hashed(hashed(two, NW), NE);
+    c->six = hashed(hashed(c->four, WW), NN);
+    c->equal = (uint32_t)((W == N) | (W == NW) << 1 | (N == NW) << 2 | (N == NE) << 3 | (W == WW) << 4 | (N == NN) << 5);
+    c->copied = (uint32_t)(now[-1] | up[0] << 4 | up[1] << 8 | up[-1] << 12);
+    r->slots[0] = slot_of(c->six);
+    r->slots[1] = slot_of(two);
+}
+
+/* The candidates, each once; gives how many. */
+static int32_t list_candidates(const residual *r, const copy_context *c, uint64_t *candidates) {
+    const uint64_t all[CANDIDATES] = {r->followed[0][r->slots[0]], r->followed[1][r->slots[1]], c->W, c->N, c->NE};
+    int32_t count = 0;
+    for (int32_t i = 0; i < CANDIDATES; i++) {
+        int is_new = i > 1 || r->confidence[i][r->slots[i]];
+        for (int32_t j = 0; j < count; j++) is_new &= candidates[j] != all[i];
+        if (is_new) candidates[count++] = all[i];
+    }
+    return count;
+}
+
+static void choose_copy_contexts(residual *r, const copy_context *c, int32_t x, int32_t number, uint64_t candidate) {
+    int32_t distance = 0, contrast = 0, confidence = r->confidence[0][r->slots[0]];
+    uint64_t is = (uint64_t)((candidate == c->W) | (candidate == c->N) << 1 | (candidate == c->NE) << 2 |
+                             (candidate == r->followed[0][r->slots[0]]) << 3);
+    uint64_t id = ((uint64_t)number + 1 + 8 * is) << 32; /* above the other parts of keys */
+    for (int32_t channel = 0; channel < r->channels; channel++) {
+        int32_t *const *base = r->planes[channel].base;
+        distance += magnitude(sample_of(r, candidate, channel) - base[1][x]);
+        contrast += magnitude(base[1][x + 1] - base[1][x - 1]) + magnitude(base[2][x] - base[0][x]);
+    }
+    uint64_t by_base = (uint64_t)(class_of(distance, 31) + 32 * class_of(contrast, 31));
+    const uint64_t keys[INPUTS] = {
+        hashed(id, (uint64_t)confidence + 16 * (r->history & 255)),
+        hashed(c->six, id),
+        hashed(id, c->equal),
+        hashed(id, c->copied),
+        hashed(id, by_base),
+        hashed(c->four, id),
+    };
+    for (int32_t i = 0; i < INPUTS; i++) r->chosen[i] = r->copy_probabilities + i * SLOTS + slot_of(keys[i]);
+    r->mixing[0] = &r->copy_mixers[0][confidence][number];
+    r->mixing[1] = &r->copy_mixers[1][is][number];
+    r->map = &r->copy_maps[number][smaller(confidence, 3)];
+}
+
+static int is_close(const residual *r, int32_t x, uint64_t pixel) {
+    const int32_t *source = r->source + x * r->channels;
+    for (int32_t c = 0; c < r->channels; c++)
+        if (magnitude(source[c] - sample_of(r, pixel, c)) > r->max_error) return 0;
+    return 1;
+}
+
+/* Whether the pixel is one of the candidates; then it is there afterwards. */
+static int copy_pixel(residual *r, int32_t x) {
+    copy_context c;
+    uint64_t candidates[CANDIDATES];
+    look_around(r, x, &c);
+    int32_t count = list_candidates(r, &c, candidates), number = 0;
+    for (; number < count; number++) {
+        choose_copy_contexts(r, &c, x, number, candidates[number]);
+        if (decide(r, 0, r->source && is_close(r, x, candidates[number]))) break;
+    }
+    int is_copied = number < count;
+    r->copied[0][x] = (uint8_t)(is_copied ? number + 1 : 0);
+    r->history = r->history << 1 | (uint32_t)is_copied;
+    for (int32_t channel = 0; is_copied && channel < r->channels; channel++) {
+        r->planes[channel].samples[0][x] = sample_of(r, candidates[number], channel);
+        r->planes[channel].errors[0][x] = 0;
+    }
+    return is_copied;
+}
+
+static void learn_pixel(residual *r, int32_t x) {
+    uint64_t pixel = pixel_at(r, 0, x);
+    for (int i = 0; i < 2; i++) {
+        uint64_t *followed = &r->followed[i][r->slots[i]];
+        uint8_t *confidence = &r->confidence[i][r->slots[i]];
+        if (*confidence && *followed == pixel) {
+            if (*confidence < MOST_CONFIDENT) ++*confidence;
+        } else if (*confidence > 3) {
+            *confidence /= 2;
+        } else {
+            *followed = pixel;
+            *confidence = 1;
+        }
+    }
+}
+
+/* ---- a tile --------------------------------------------------------------------------------------------------------------- */
+
+static void code_row(residual *r) {
+    for (int32_t x = 0; x < r->columns; x++) {
+        if (x % BLOCK == 0)
+            for (int32_t c = 0; c < r->channels; c++) forget(r->planes[c].blocks + x / BLOCK);
+        if (!r->copies || !copy_pixel(r, x))
+            for (int32_t turn = 0; turn < r->channels; turn++) code_sample(r, turn, x);
+        if (r->copies) learn_pixel(r, x);
+    }
+}
+
+static void free_residual(residual *r) {
+    if (!r) return;
+    free(r->rows_memory);
+    free(r->blocks);
+    free(r->probabilities);
+    free(r->mixers[0]);
+    free(r->mixers[1]);
+    free(r->maps);
+    free(r->copy_probabilities);
+    free(r->copied[0] ? r->copied[0] - PAD : 0);
+    free(r->copied[1] ? r->copied[1] - PAD : 0);
+    free(r);
+}
+
+static void reset_mixer(mixer *given) {
+    for (int i = 0; i < INPUTS; i++) (*given)[i] = 65536 * 3 / 2 / INPUTS;
+}
+
+static void reset_map(const logistic *tables, knots *map) {
+    for (int32_t i = 0; i < KNOTS; i++) {
+        int32_t x = (i - KNOTS / 2) * (SQUASHED / (KNOTS - 1));
+        (*map)[i] = (uint16_t)squash(tables, clamped(x, 1 - SQUASHED / 2, SQUASHED / 2 - 1));
+    }
+}
+
+static void reset(residual *r) {
+    size_t mixers = (size_t)r->channels * MIXER_SETS * NODES, maps = (size_t)r->channels * PHASES * NODES;
+    size_t probabilities = (size_t)r->channels * INPUTS * CONTEXTS * NODES;
+    make_tables(&r->tables);
+    for (size_t i = 0; i < probabilities; i++) r->probabilities[i] = 1u << 31;
+    for (size_t i = 0; r->copies && i < (size_t)INPUTS * SLOTS; i++) r->copy_probabilities[i] = 1u << 31;
+    for (int set = 0; set < 2; set++) {
+        for (size_t i = 0; i < mixers; i++) reset_mixer(&r->mixers[set][i]);
+        for (int confidence = 0; confidence <= MOST_CONFIDENT; confidence++)
+            for (int i = 0; i < CANDIDATES; i++) reset_mixer(&r->copy_mixers[set][confidence][i]);
+    }
+    for (size_t i = 0; i < maps; i++) reset_map(&r->tables, &r->maps[i]);
+    for (int i = 0; i < CANDIDATES; i++)
+        for (int confidence = 0; confidence < 4; confidence++) reset_map(&r->tables, &r->copy_maps[i][confidence]);
+}
+
+/* Null without memory. */
+static residual *make_residual(int32_t columns, int32_t channels, int copies) {
+    enum { ROWS = 9 }; /* of a plane */
+    residual *r = calloc(1, sizeof *r);
+    if (!r) return 0;
+    size_t width = (size_t)columns + 2 * PAD, blocks = ((size_t)columns + BLOCK - 1) / BLOCK, count = (size_t)channels;
+    r->columns = columns;
+    r->channels = channels;
+    r->copies = copies;
+    r->rows_memory = calloc(count * ROWS * width, sizeof *r->rows_memory);
+    r->blocks = calloc(count * blocks, sizeof *r->blocks);
+    r->probabilities = malloc(count * INPUTS * CONTEXTS * NODES * sizeof *r->probabilities);
+    r->maps = malloc(count * PHASES * NODES * sizeof *r->maps);
+    r->copy_probabilities = malloc((size_t)INPUTS * SLOTS * sizeof *r->copy_probabilities);
+    int all = r->rows_memory && r->blocks && r->probabilities && r->maps && r->copy_probabilities;
+    for (int i = 0; i < 2; i++) {
+        uint8_t *copied = calloc(width, 1);
+        r->mixers[i] = malloc(count * MIXER_SETS * NODES * sizeof *r->mixers[i]);
+        r->copied[i] = copied ? copied + PAD : 0;
+        all = all && copied && r->mixers[i];
+    }
+    if (!all) {
+        free_residual(r);
+        return 0;
+    }
+    for (size_t c = 0; c < count; c++) {
+        int32_t *row = r->rows_memory + c * ROWS * width + PAD;
+        plane *own = &r->planes[c];
+        for (int i = 0; i < 3; i++, row += width) own->samples[i] = row;
+        for (int i = 0; i < 3; i++, row += width) own->base[i] = row;
+        for (int i = 0; i < 3; i++, row += width) own->errors[i] = row;
+        own->blocks = r->blocks + c * blocks;
+    }
+    reset(r);
+    return r;
+}
+
+typedef struct {
+    const void *samples;
+    int32_t rows, columns, channels, bytes;
+} picture;
+
+static int32_t sample_at(const picture *p, int32_t y, int32_t x, int32_t channel) {
+    size_t place = ((size_t)y * (size_t)p->columns + (size_t)x) * (size_t)p->channels + (size_t)channel;
+    return p->bytes == 1 ? ((const uint8_t *)p->samples)[place] : ((const uint16_t *)p->samples)[place];
+}
+
+static void pad_sides(int32_t *row, int32_t columns) {
+    for (int32_t x = 1; x <= PAD; x++) {
+        row[-x] = row[0];
+        row[columns - 1 + x] = row[columns - 1];
+    }
+}
+
+static void read_base(residual *r, const picture *base, int32_t y, int32_t place) {
+    y = clamped(y, 0, base->rows - 1);
+    for (int32_t c = 0; c < r->channels; c++) {
+        int32_t *row = r->planes[c].base[place];
+        for (int32_t x = 0; x < r->columns; x++) row[x] = sample_at(base, y, x, c);
+        pad_sides(row, r->columns);
+    }
+}
+
+/* The first becomes the second, and so on; the last one is free, and becomes the first. */
+static void rotate(int32_t *rows[3]) {
+    int32_t *last = rows[2];
+    rows[2] = rows[1];
+    rows[1] = rows[0];
+    rows[0] = last;
+}
+
+static void begin_row(residual *r, const picture *base, int32_t y) {
+    size_t width = ((size_t)r->columns + 2 * PAD) * sizeof(int32_t);
+    for (int32_t c = 0; c < r->channels; c++) {
+        plane *own = &r->planes[c];
+        if (y) { /* the row above, this one, the one below: each moves up */
+            int32_t *free_row = own->base[0];
+            own->base[0] = own->base[1];
+            own->base[1] = own->base[2];
+            own->base[2] = free_row;
+        }
+    }
+    if (!y) {
+        read_base(r, base, 0, 0);
+        read_base(r, base, 0, 1);
+    }
+    read_base(r, base, y + 1, 2);
+    for (int32_t c = 0; c < r->channels; c++) {
+        plane *own = &r->planes[c];
+        if (y) {
+            pad_sides(own->samples[0], r->columns);
+            pad_sides(own->errors[0], r->columns);
+            rotate(own->samples);
+            rotate(own->errors);
+        } else {
+            for (int i = 1; i < 3; i++) memcpy(own->samples[i] - PAD, own->base[0] - PAD, width);
+        }
+        for (int32_t x = 1; x <= PAD; x++) {
+            own->samples[0][-x] = own->samples[1][0];
+            own->errors[0][-x] = own->errors[1][0];
+        }
+    }
+    if (y) {
+        uint8_t *above = r->copied[1];
+        r->copied[1] = r->copied[0];
+        r->copied[0] = above;
+    }
+}
+
+static void write_row(const residual *r, int32_t bytes, int32_t y, void *pixels) {
+    size_t place = (size_t)y * (size_t)r->columns * (size_t)r->channels;
+    for (int32_t x = 0; x < r->columns; x++)
+        for (int32_t c = 0; c < r->channels; c++, place++) {
+            int32_t value = r->planes[c].samples[0][x];
+            if (bytes == 1) ((uint8_t *)pixels)[place] = (uint8_t)value;
+            else ((uint16_t *)pixels)[place] = (uint16_t)value;
+        }
+}
+
+static int has_size(int32_t rows, int32_t columns, int32_t channels, int32_t bit_depth, int32_t max_error) {
+    int shape = rows > 0 && rows <= MAX_SIDE && columns > 0 && columns <= MAX_SIDE && (channels == 1 || channels == 3);
+    return shape && bit_depth >= 8 && bit_depth <= 16 && max_error >= 0 && max_error < 1 << (bit_depth - 1);
+}
+
+static int has_depth(const picture *p, int32_t bit_depth) {
+    size_t count = (size_t)p->rows * (size_t)p->columns * (size_t)p->channels;
+    const uint16_t *samples = p->samples;
+    if (p->bytes == 1) return 1;
+    for (size_t i = 0; i < count; i++)
+        if (samples[i] >> bit_depth) return 0;
+    return 1;
+}
+
+static void set_depth(residual *r, int32_t bit_depth, int32_t max_error) {
+    r->max_error = max_error;
+    r->step = 2 * max_error + 1;
+    r->peak = (1 << bit_depth) - 1;
+    r->feature_shift = larger(bit_depth - 9, 0);
+    r->class_shift = (bit_depth - 8) / 2;
+}
+
+/* Whether enough pixels are their left or upper neighbour. */
+static int has_copies(const picture *source, int32_t max_error) {
+    int64_t equal = 0, all = (int64_t)source->rows * source->columns;
+    for (int32_t y = 0; y < source->rows; y++)
+        for (int32_t x = 0; x < source->columns; x++) {
+            int is_left = x > 0, is_upper = y > 0;
+            for (int32_t c = 0; c < source->channels; c++) {
+                int32_t value = sample_at(source, y, x, c);
+                is_left = is_left && value == sample_at(source, y, x - 1, c);
+                is_upper = is_upper && value == sample_at(source, y - 1, x, c);
+            }
+            equal += is_left || is_upper;
+        }
+    return equal * (max_error ? SHARE_OF_LOSSY : SHARE_OF_LOSSLESS) >= all;
+}
+
+static hpcm_status encode_rows(residual *r, const picture *source, const picture *base, int32_t *line, hpcm_check check,
+                               void *user) {
+    r->source = line;
+    for (int32_t y = 0; y < source->rows; y++) {
+        if (check && check(user)) return HPCM_STOPPED;
+        for (int32_t x = 0; x < source->columns; x++)
+            for (int32_t c = 0; c < source->channels; c++) line[x * source->channels + c] = sample_at(source, y, x, c);
+        begin_row(r, base, y);
+        code_row(r);
+        if (r->coder.no_memory) return HPCM_NO_MEMORY;
+    }
+    for (int i = 0; i < 5; i++) shift_out(&r->coder);
+    return r->coder.no_memory ? HPCM_NO_MEMORY : HPCM_OK;
+}
+
+hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t rows, int32_t columns, int32_t channels,
+                                 int32_t bit_depth, int32_t max_error, uint8_t **payload, size_t *size,
+                                 hpcm_check check, void *user) {
+    *payload = 0;
+    *size = 0;
+    if (!source || !base || !has_size(rows, columns, channels, bit_depth, max_error)) return HPCM_BAD_ARGUMENT;
+    int32_t bytes = bit_depth > 8 ? 2 : 1;
+    picture given = {source, rows, columns, channels, bytes}, known = {base, rows, columns, channels, bytes};
+    if (!has_depth(&given, bit_depth) || !has_depth(&known, bit_depth)) return HPCM_BAD_ARGUMENT;
+    int copies = has_copies(&given, max_error);
+    int32_t *line = malloc((size_t)columns * (size_t)channels * sizeof *line);
+    residual *r = make_residual(columns, channels, copies);
+    hpcm_status status = HPCM_NO_MEMORY;
+    if (line && r) {
+        set_depth(r, bit_depth, max_error);
+        begin_encoding(&r->coder);
+        status = encode_rows(r, &given, &known, line, check, user);
+        if (status == HPCM_OK) {
+            uint8_t *made = r->coder.bytes;
+            size_t count = r->coder.count;
+            while (count > 1 && !made[count - 1]) count--;
+            made[0] = (uint8_t)copies;
+            *payload = made;
+            *size = count;
+        } else {
+            free(r->coder.bytes);
+        }
+    }
+    free(line);
+    free_residual(r);
+    return status;
+}
+
+void hpcm_residual_free(uint8_t *payload) {
+    free(payload);
+}
+
+hpcm_status hpcm_residual_decode(const uint8_t *payload, size_t size, const void *base, int32_t rows, int32_t columns,
+                                 int32_t channels, int32_t bit_depth, int32_t max_error, void *pixels,
+                                 hpcm_check check, void *user) {
+    if (!base || !pixels || !has_size(rows, columns, channels, bit_depth, max_error)) return HPCM_BAD_ARGUMENT;
+    int32_t bytes = bit_depth > 8 ? 2 : 1;
+    picture known = {base, rows, columns, channels, bytes};
+    if (!has_depth(&known, bit_depth)) return HPCM_BAD_ARGUMENT;
+    if (!size || payload[0] > 1 || (size > 1 && !payload[size - 1])) return HPCM_BAD_PAYLOAD;
+    residual *r = make_residual(columns, channels, payload[0]);
+    if (!r) return HPCM_NO_MEMORY;
+    hpcm_status status = HPCM_OK;
+    set_depth(r, bit_depth, max_error);
+    begin_decoding(&r->coder, payload, size);
+    for (int32_t y = 0; y < rows && status == HPCM_OK; y++) {
+        if (check && check(user)) status = HPCM_STOPPED;
+        if (status != HPCM_OK) break;
+        begin_row(r, &known, y);
+        code_row(r);
+        write_row(r, bytes, y, pixels);
+    }
+    if (status == HPCM_OK && r->coder.next < size) status = HPCM_BAD_PAYLOAD;
+    free_residual(r);
+    return status;
+}
