@@ -97,6 +97,7 @@ _pointer, _int = c_void_p, c_int32
 _size = [_int, _int]  # h, w
 _coding = [*_size, _int, _int, _int]  # h, w, level, rows, columns
 _check = [Check, c_void_p]
+_residual = [_pointer, _int, _int, _int, _int, _int]  # base, rows, columns, channels, bit_depth, max_error
 _read = [c_char_p, c_size_t, _int, *_coding]  # payload, its size, steps, ...
 FUNCTIONS = {  # name: (what it returns, arguments)
     "hpcm_api_version": (c_int, []),
@@ -114,6 +115,12 @@ FUNCTIONS = {  # name: (what it returns, arguments)
     "hpcm_decode_known": (c_int, [_pointer, *_read, _pointer, c_void_p * 3, POINTER(Decoded), *_check]),
     "hpcm_fill": (c_int, [_pointer, _pointer, c_void_p * 3, *_size, _int, _pointer, *_check]),
     "hpcm_synthesise": (c_int, [_pointer, _pointer, *_size, c_int32 * 4, _int, _int, _pointer, *_check]),
+    "hpcm_residual_encode": (
+        c_int,
+        [_pointer, *_residual, POINTER(POINTER(c_uint8)), POINTER(c_size_t), *_check],
+    ),
+    "hpcm_residual_free": (None, [POINTER(c_uint8)]),
+    "hpcm_residual_decode": (c_int, [c_char_p, c_size_t, *_residual, _pointer, *_check]),
     "hpcm_tables_create": (c_int, [_pointer, _pointer, _int, _pointer, c_size_t, POINTER(c_void_p)]),
     "hpcm_tables_free": (None, [_pointer]),
     "hpcm_encoder_create": (c_int, [_pointer, POINTER(c_void_p)]),
