@@ -225,7 +225,12 @@ class Decoder:
                 self.sums[c, block][i][j] += weighted[i] * f[j]
 
     def code_sample(self, y, x, turn):
-        c, block, highest, shift = 0 if self.channels == 1 else ORDER[turn], x // BLOCK, 16 * self.peak, self.class_shift
+        c, block, highest, shift = (
+            0 if self.channels == 1 else ORDER[turn],
+            x // BLOCK,
+            16 * self.peak,
+            self.class_shift,
+        )
 
         def s(dy, dx):
             return self.sample(y + dy, x + dx, c, y)
