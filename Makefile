@@ -98,7 +98,7 @@ check-sanitized: $(CORE_READY)
 	mkdir -p $(dir $(SANITIZED))
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
 	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
-		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py
+		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py tests/test_residual.py
 	CC=gcc $(BIN)/python core/build.py --program core/test/races.c
 	build/races 300
 	CC=gcc $(BIN)/python core/build.py --sanitize thread --program core/test/races.c --output build/sanitized/races

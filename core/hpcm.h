@@ -175,7 +175,7 @@ HPCM_API hpcm_status hpcm_synthesise(hpcm_model *model, const float *y_hat, int3
  * payload: of *size bytes, 1 or more; free it by hpcm_residual_free. Null unless the status is HPCM_OK.
  * check: is called for every row; may be null.
  *
- * A call takes up to 10 MB and 3.4 kB for each column of three channels, and the encoder its payload. A payload that
+ * A call takes 8 MB and 0.9 kB for each column of three channels, and the encoder its payload. A payload that
  * was damaged gives other pixels, or HPCM_BAD_PAYLOAD; then those of the rows that were decoded are there. */
 HPCM_API hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t rows, int32_t columns,
                                           int32_t channels, int32_t bit_depth, int32_t max_error, uint8_t **payload,
