@@ -19,6 +19,7 @@ from PIL import Image
 
 import hpcm
 from hpcm.core.residual import decode_residual, encode_residual
+from hpcm.image.picture import rgb_of
 
 Codec = Callable[[Image.Image], int]  # a picture -> bytes
 
@@ -43,7 +44,7 @@ class Sum:
     """A base and its residual; `model` is empty for a base of one grey."""
 
     def __init__(self, model: str, quality: int, max_error: int) -> None:
-        self.codec = hpcm.load(model) if model else None
+        self.codec = hpcm.load(model, threads=1) if model else None
         self.quality, self.max_error = quality, max_error
         self.base_bits, self.seconds, self.samples = 0.0, np.zeros(2), 0
 
@@ -52,7 +53,7 @@ class Sum:
         base = np.full_like(source, 128)
         if self.codec:
             data = self.codec.compress(picture, quality=self.quality)
-            base, size = np.asarray(self.codec.decompress(data).convert("RGB")), len(data)
+            base, size = rgb_of(self.codec.decompress(data)), len(data)
         begin = time.process_time()
         payload = encode_residual(source, base, max_error=self.max_error)
         middle = time.process_time()
