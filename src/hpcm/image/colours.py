@@ -128,17 +128,15 @@ def _converted_samples(planes: Planes, icc: bytes, space: str) -> Samples:
 
     def convert(colours: Samples) -> Samples:
         """Samples [H, W, 3], or those of one channel [H, W] if the profile is for grey, as sRGB [H, W, 3]."""
-        in_srgb = deep.srgb_of(
-            np.divide(colours, planes.peak, dtype=np.float32), icc, "gray" if space == "GRAY" else "rgb"
-        )
+        channels = "gray" if space == "GRAY" else "rgb"
+        in_srgb = deep.srgb_of(np.divide(colours, planes.peak, dtype=np.float32), icc, channels)
         return np.rint(in_srgb.clip(0, 1) * np.float32(planes.peak)).astype(dtype_of(planes.bit_depth))
 
     pixels = planes.pixels
     if planes.colour == "grey":  # by a table of all values
         values = np.arange(planes.peak + 1, dtype=np.uint16)[None]
-        table = convert(values if space == "GRAY" else np.dstack((values, values, values)))[
-            0, :, GREEN
-        ]  # all are alike
+        converted = convert(values if space == "GRAY" else np.dstack((values, values, values)))
+        table = converted[0, :, GREEN]  # all are alike
         return pixels if _is_same(values, table, planes.peak) else table[pixels]
     cube = _cube(planes.peak)
     if _is_same(cube, convert(cube), planes.peak):

@@ -10,7 +10,9 @@ HEIC of 8 to 12 bits                   pillow_heif (libheif)
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,31 +24,27 @@ ADVICE = f"; all are with: {INSTALL}"
 HEIC = re.compile(rb"....ftyp(hei[cmxs]|hev[cmxs]|mif1|msf1)", re.DOTALL)
 
 
+def _imagecodecs() -> Any:
+    """The package, or None."""
+    return import_module("imagecodecs") if find_spec("imagecodecs") else None
+
+
 def avif(data: bytes) -> Samples | None:
     """Samples [H, W] or [H, W, 3 or 4] of an AVIF, as they are in the file, not turned. None without imagecodecs."""
-    if not find_spec("imagecodecs"):
-        return None
-    import imagecodecs
-
-    return imagecodecs.avif_decode(data)
+    package = _imagecodecs()
+    return package and package.avif_decode(data)
 
 
 def tiff(data: bytes, page: int) -> Samples | None:
     """Samples [H, W, C] of a TIFF whose channels lie in planes. None without imagecodecs."""
-    if not find_spec("imagecodecs"):
-        return None
-    import imagecodecs
-
-    return np.ascontiguousarray(np.moveaxis(imagecodecs.tiff_decode(data, index=page), 0, -1))
+    package = _imagecodecs()
+    return package and np.ascontiguousarray(np.moveaxis(package.tiff_decode(data, index=page), 0, -1))
 
 
 def jpeg2000(data: bytes) -> Samples | None:
     """Samples [H, W, 2 to 4] of a JPEG 2000. None without imagecodecs."""
-    if not find_spec("imagecodecs"):
-        return None
-    import imagecodecs
-
-    return imagecodecs.jpeg2k_decode(data)
+    package = _imagecodecs()
+    return package and package.jpeg2k_decode(data)
 
 
 def has_colours() -> bool:

@@ -43,7 +43,7 @@ from .metadata.record import NAMES, Metadata
 from .metadata.strip import stripped
 from .metadata.tiff import OTHER_METADATA
 from .planes import UPRIGHT, Planes, Samples, peak_of, rescaled, split, upright, with_depth
-from .samples import BEYOND_16_BITS, file_depth, load_samples
+from .samples import BEYOND_16_BITS, file_depth, load_samples, opaque_but
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
@@ -295,9 +295,7 @@ def _grey16(image: Image.Image) -> Planes:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError(BEYOND_16_BITS)
-    transparent = values == image.info.get("transparency", -1)
-    alpha = np.where(transparent, 0, 65535).astype(np.uint16) if transparent.any() else None
-    return Planes(values.astype(np.uint16), 16, alpha)
+    return Planes(values.astype(np.uint16), 16, opaque_but(values, image.info.get("transparency")))
 
 
 def to_image(picture: Picture) -> Image.Image:

@@ -10,9 +10,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from .metadata.scan import PNG_SIGNATURE
 from .planes import Planes, with_depth
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey with alpha, RGB, RGB with alpha
 SAMPLE_BYTES = 2
 LEVEL = 3  # of zlib, as for 8 bits (image/write.py)
@@ -34,7 +34,7 @@ def write(planes: Planes, chunks: bytes, out: IO[bytes]) -> None:
     height, width = samples.shape[:2]
     channels = samples.shape[2] if samples.ndim == 3 else 1
     header = struct.pack(">IIBBBBB", width, height, 8 * SAMPLE_BYTES, COLOUR_TYPES[channels], 0, 0, 0)
-    out.write(SIGNATURE + chunk(b"IHDR", header) + chunks)
+    out.write(PNG_SIGNATURE + chunk(b"IHDR", header) + chunks)
     if planes.bit_depth < 8 * SAMPLE_BYTES:
         out.write(chunk(b"sBIT", bytes([planes.bit_depth] * channels)))
     for data in _compressed(samples.reshape(height, -1), channels * SAMPLE_BYTES):

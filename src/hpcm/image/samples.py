@@ -175,7 +175,8 @@ def _with_raw_mode(arguments: Any, raw: str) -> Any:
 
 
 def _png(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
-    raw, data = _raw_mode(image, "PNG"), _file_bytes(image)
+    raw = _raw_mode(image, "PNG")
+    data = _file_bytes(image) if raw in (*PNG_DEEP, "I;16B") else b""
     if raw in PNG_DEEP:
         return _deep_png(image, data, raw)
     image.load()
@@ -184,7 +185,7 @@ def _png(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
         _check_key(image)
         return image
     if raw == "I;16B":
-        planes = Planes(_grey16(image), 16, _opaque_but(_grey16(image), key))
+        planes = Planes(_grey16(image), 16, opaque_but(_grey16(image), key))
         return _with_significant_bits(planes, data)
     if raw in GREY_BITS and isinstance(key, int):
         bits = GREY_BITS[raw]
@@ -204,11 +205,11 @@ def _deep_png(image: Image.Image, data: bytes, raw: str) -> Planes:
         samples = _both_bytes(image, data, raw)
     planes = split(samples, 16)
     if raw == "RGB;16B":
-        planes = replace(planes, alpha=_opaque_but(samples, key))
+        planes = replace(planes, alpha=opaque_but(samples, key))
     return _with_significant_bits(planes, data)
 
 
-def _opaque_but(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16] | None:
+def opaque_but(samples: NDArray[Any], key: Any) -> NDArray[np.uint16] | None:
     """Alpha of 16 bits where one grey value [H, W] or colour [H, W, 3] is transparent; None where no pixel has it."""
     if key is None:
         return None
@@ -501,8 +502,8 @@ def _deep_ppm(image: Image.Image, data: bytes, is_plain: bool, peak: int) -> Pla
 
 
 def _avif(image: Image.Image, on_note: OnNote) -> Image.Image | Planes:
-    data = _file_bytes(image)
-    bits = _av1_depth(data)
+    bits = _av1_depth(_file_bytes(image, AVIF_HEADER))
+    data = _file_bytes(image) if bits > 8 else b""
     if bits > 8 and getattr(image, "n_frames", 1) == 1 and (samples := deep.avif(data)) is not None:
         image.load()
         return split(samples, bits)

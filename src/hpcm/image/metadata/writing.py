@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 
 from ...util.notes import OnNote
+from ..png import chunk
 from . import exif, tiff, xmp
 from .exif import PREFIX, ExifError
 from .gather import listing
@@ -145,6 +145,5 @@ def with_jfif_density(data: bytes, metadata: Metadata) -> bytes:
 def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
     """A PNG with chunks of fixed length after its header; Pillow would leave some of them out."""
     present = metadata.present
-    chunks = [kind + present[field] for field, kind in PNG_CHUNKS.items() if field in present]
-    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
-    return data[:PNG_HEADER] + b"".join(packed) + data[PNG_HEADER:]
+    chunks = b"".join(chunk(kind, present[field]) for field, kind in PNG_CHUNKS.items() if field in present)
+    return data[:PNG_HEADER] + chunks + data[PNG_HEADER:]
