@@ -4,6 +4,8 @@
 #                 races of its threads; CI runs them every night; needs Linux and gcc
 # make check-emulated   the native library for other processors and systems, under QEMU and Wine; CI runs it every night; needs
 #                 Debian's qemu-user, libc6-arm64-cross, musl and wine, and skips what lacks one of them
+# make check-browsers   the page, the npm packages and the polyfill in Firefox and WebKit besides Chromium; CI runs it every
+#                 night; needs Debian's chromium, firefox-esr, webkit2gtk-driver and xvfb, and skips what is missing
 # make core       the native library, anew where its sources have changed
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
@@ -34,7 +36,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual page npm man release format bench clean
+.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual page npm man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -79,6 +81,9 @@ npm: $(WEB_READY) $(CORE_READY)
 # Without npm the tests of the browser's codec are skipped.
 check-web: $(if $(NPM),page)
 	$(if $(NPM),cd web && npm test,@echo "npm isn't there: the page and its codec are not tested")
+
+check-browsers: page
+	cd web && BROWSERS=all node --test --test-timeout=900000 test/browsers.test.js test/polyfill.test.js
 
 check: $(CORE_READY) $(BASE_READY) check-web
 	$(BIN)/ruff format --check .

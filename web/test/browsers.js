@@ -17,6 +17,7 @@ const WEBKIT_DRIVER = "/usr/bin/WebKitWebDriver";
 const XVFB = "/usr/bin/Xvfb"; // WebKit has no mode without a screen
 const PATIENCE = 180_000; // milliseconds that a script may take
 const STARTING = 30_000; // milliseconds until a browser must have started
+const ENDING = 10_000; // milliseconds until a browser that was asked to end is killed
 
 /**
  * @typedef {object} Browser with one page
@@ -26,17 +27,18 @@ const STARTING = 30_000; // milliseconds until a browser must have started
  * @property {() => Promise<void>} close
  */
 
+const unasked = process.env.BROWSERS === "all" ? false : "Chromium alone was asked for: make check-browsers asks for all";
+const noFirefox = FIREFOX ? false : "there is no Firefox here: install the package firefox-esr, or set FIREFOX";
+const noWebKit = [WEBKIT_DRIVER, XVFB].every(existsSync) ? false : "there is no WebKit here: install the packages webkit2gtk-driver and xvfb";
+
 /**
- * By name: why it isn't there, or false; and what starts it.
+ * By name: why it isn't there or isn't asked for, or false; and what starts it.
  * @type {Record<string, {missing: string|false, start: () => Promise<Browser>}>}
  */
 export const BROWSERS = {
   Chromium: { missing, start: startChromium },
-  Firefox: { missing: FIREFOX ? false : "there is no Firefox here: install the package firefox-esr, or set FIREFOX", start: startFirefox },
-  WebKit: {
-    missing: [WEBKIT_DRIVER, XVFB].every(existsSync) ? false : "there is no WebKit here: install the packages webkit2gtk-driver and xvfb",
-    start: startWebKit,
-  },
+  Firefox: { missing: unasked || noFirefox, start: startFirefox },
+  WebKit: { missing: unasked || noWebKit, start: startWebKit },
 };
 
 /** The text of a program that gives what `work` gives, as JSON. */
@@ -58,7 +60,7 @@ async function startChromium() {
 async function startFirefox() {
   const profile = await mkdtemp(join(tmpdir(), "hpcm-firefox-"));
   const how = ["--headless", "--no-remote", "--profile", profile, "--remote-debugging-port=0"];
-  const child = spawn(FIREFOX, how, { stdio: ["ignore", "ignore", "pipe"] });
+  const child = started(FIREFOX, how, { stdio: ["ignore", "ignore", "pipe"] });
   const address = await line(child, child.stderr, /WebDriver BiDi listening on (ws:\S+)/);
   const { command, end } = await connected(`${address}/session`);
   const { capabilities } = await command("session.new", { capabilities: {} });
@@ -77,7 +79,7 @@ async function startFirefox() {
       return JSON.parse(result.value);
     },
     async close() {
-      await command("browser.close", {}).catch(() => {});
+      await within(ENDING, command("browser.close", {}), "closing").catch(() => {});
       end();
       await gone(child);
       await rm(profile, { recursive: true, force: true, maxRetries: 5 });
@@ -97,12 +99,12 @@ async function connected(address) {
     waiting.delete(id);
   });
   socket.on("close", () => waiting.forEach(({ reject }) => reject(new Error("Firefox has gone"))));
-  await new Promise((opened, failed) => socket.once("open", opened).once("error", failed));
-  const command = (method, params) =>
-    new Promise((resolve, reject) => {
-      waiting.set(++count, { resolve, reject });
-      socket.send(JSON.stringify({ id: count, method, params }));
-    });
+  await within(STARTING, new Promise((opened, failed) => socket.once("open", opened).once("error", failed)), address);
+  const command = (method, params) => {
+    const answer = new Promise((resolve, reject) => waiting.set(++count, { resolve, reject }));
+    socket.send(JSON.stringify({ id: count, method, params }));
+    return within(PATIENCE, answer, method);
+  };
   return { command, end: () => socket.terminate() };
 }
 
@@ -110,12 +112,13 @@ async function connected(address) {
 
 async function startWebKit() {
   const how = ["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"];
-  const screen = spawn(XVFB, how, { stdio: ["ignore", "pipe", "ignore"] });
+  const screen = started(XVFB, how, { stdio: ["ignore", "pipe", "ignore"] });
   const display = await line(screen, screen.stdout, /(\d+)/);
   const port = await freePort();
-  const driver = spawn(WEBKIT_DRIVER, [`--port=${port}`], { env: { ...process.env, DISPLAY: `:${display}` }, stdio: "ignore" });
+  const driver = started(WEBKIT_DRIVER, [`--port=${port}`], { env: { ...process.env, DISPLAY: `:${display}` }, stdio: "ignore" });
   const command = async (method, path, body) => {
-    const response = await fetch(`http://127.0.0.1:${port}/session${path}`, { method, body: body && JSON.stringify(body) });
+    const signal = AbortSignal.timeout(PATIENCE + STARTING); // the driver itself ends scripts after PATIENCE
+    const response = await fetch(`http://127.0.0.1:${port}/session${path}`, { method, body: body && JSON.stringify(body), signal });
     const { value } = await response.json();
     if (!response.ok) throw new Error(`${value.error}: ${value.message}`);
     return value;
@@ -172,6 +175,25 @@ async function freePort() {
 
 // ---- processes ---------------------------------------------------------------------------------------------------------
 
+/** A process that ends with this one at the latest, and doesn't keep it alive: a browser that hangs ends no test run. */
+function started(program, args, options) {
+  const child = spawn(program, args, options);
+  const kill = () => child.kill("SIGKILL");
+  process.once("exit", kill);
+  child.once("exit", () => process.off("exit", kill));
+  for (const each of [child, child.stdout, child.stderr]) each?.unref();
+  return child;
+}
+
+/** What a promise gives, or an error after some milliseconds. */
+function within(milliseconds, promise, what) {
+  let timer;
+  const late = new Promise((_, failed) => {
+    timer = setTimeout(() => failed(new Error(`${what}: no answer within ${milliseconds / 1000} s`)), milliseconds);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /** What a process says that matches. @param {RegExp} wanted its first group is returned */
 function line(child, stream, wanted) {
   return new Promise((said, failed) => {
@@ -186,4 +208,9 @@ function line(child, stream, wanted) {
   });
 }
 
-const gone = (child) => child.exitCode !== null || child.signalCode !== null || new Promise((ended) => child.once("exit", ended));
+/** Waits until a process has ended, and kills it if it takes too long. */
+async function gone(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const end = new Promise((ended) => child.once("exit", ended));
+  await within(ENDING, end, child.spawnfile).catch(() => (child.kill("SIGKILL"), end));
+}
