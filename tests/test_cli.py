@@ -24,7 +24,7 @@ from hpcm.cli import decompress, help, outputs
 from hpcm.cli.commands import parser
 from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
-from hpcm.codec.info import quality_of
+from hpcm.codec.quality import quality_of
 from hpcm.defaults import MAX_QUALITY
 from hpcm.errors import PictureError, WeightsError
 from hpcm.format import fields

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hpcm.errors import CorruptError, FormatError, HPCMError, TruncatedError
 from hpcm.format.container import is_hpcm, pack, unpack, unpack_head
-from hpcm.format.fields import MAGIC, MAX_METADATA, Container, Part
+from hpcm.format.fields import MAGIC, MAX_METADATA, Container, Part, Residual
 from hpcm.format.wire import MAX_VARINT, Reader, chunk, varint
 
 PLAIN = Container(
@@ -48,6 +48,12 @@ PROGRESSIVE = replace(
     passes=3,
     tiles=tuple((Part(bytes([i]) * 7, i), Part(b"second" * i, 0xFFFF), Part(b"third", 1 << 31)) for i in range(3)),
 )
+LAYERED = replace(
+    PROGRESSIVE,
+    residual=Residual("samples", 3),
+    tiles=tuple((*tile, Part(bytes([9]) * 40, 0xFEDCBA98)) for tile in PROGRESSIVE.tiles),
+)
+BESIDE_GREY = replace(FULL, residual=Residual("samples beside grey", 0))
 GOLDEN = (
     "89485043 02 00 ac02 c801 08 04 6c697465 0001020304050607 05 09"  # magic to tile side
     "05 efbeadde"  # the only tile: length, checksum
@@ -103,11 +109,26 @@ def containers(draw: st.DrawFn) -> Container:
         passes=draw(st.sampled_from([1, 3])),
         tiles=(),
     )
+    shape = replace(shape, residual=draw(residuals(shape)))
     payload = draw(st.binary(max_size=300))
     checksum = draw(st.integers(0, 2**32 - 1))
-    early = [Part(payload[k:], (checksum ^ k) & 0xFFFF) for k in range(shape.passes - 1)]
-    tiles = [(*early, Part(payload[i:], checksum ^ i)) for i in range(len(shape.tile_boxes()))]
+    early = [Part(payload[k:], (checksum ^ k) & 0xFFFF) for k in range(shape.base_parts - 1)]
+    last = [Part(payload, checksum)] * (shape.parts - len(early) - 1)
+    tiles = [(*early, *last, Part(payload[i:], checksum ^ i)) for i in range(len(shape.tile_boxes()))]
     return replace(shape, tiles=tuple(tiles))
+
+
+def residuals(shape: Container) -> st.SearchStrategy[Residual | None]:
+    """The residual layers that a file may have."""
+    errors = st.integers(0, 2 ** (shape.bit_depth - 1) - 1)
+    kinds = [
+        st.none(),
+        st.builds(Residual, st.just("samples"), errors),
+        st.builds(Residual, st.just("coefficients"), st.integers(1, 65535)),
+    ]
+    if shape.passes == 1:
+        kinds.append(st.builds(Residual, st.just("samples beside grey"), errors))
+    return st.one_of(kinds)
 
 
 @settings(deadline=None)
@@ -122,6 +143,32 @@ def test_golden_bytes() -> None:
     assert pack(replace(PLAIN, passes=3, tiles=(progressive,))).hex() == GOLDEN_PROGRESSIVE.replace(" ", "")
 
 
+@pytest.mark.parametrize(
+    ("residual", "passes", "flags", "data"),
+    [
+        (Residual("samples", 0), 1, 0x40, b"\x00\x00"),
+        (Residual("samples beside grey", 2), 1, 0x40, b"\x01\x02"),
+        (Residual("coefficients", 300), 3, 0x42, b"\x02\xac\x02"),
+    ],
+)
+def test_golden_bytes_of_a_residual_layer(residual: Residual, passes: int, flags: int, data: bytes) -> None:
+    """Its chunk, and one part more behind all passes; beside grey there is no other part."""
+    base = (Part(b"he", 0x1122), Part(b"", 0x3344), Part(b"l", 0xDEADBEEF))[-passes:]
+    tile = (*base, Part(b"lo", 0x55667788)) if residual.kind != "samples beside grey" else (Part(b"lo", 0x55667788),)
+    file = pack(replace(PLAIN, passes=passes, residual=residual, tiles=(tile,)))
+    head = bytes.fromhex(GOLDEN.replace(" ", ""))[:26]
+    head = head[:5] + bytes([flags]) + head[6:] + chunk(b"R", data)
+    sizes = [2 if part.checksum < 1 << 16 else 4 for part in tile]
+    for part, size in zip(tile, sizes, strict=True):
+        head += bytes([len(part.payload)]) + part.checksum.to_bytes(size, "little")
+    assert file[: len(head)] == head
+    rest, payloads = b"", b""
+    for part, size in zip(tile, sizes, strict=True):
+        payloads += part.payload
+        rest += part.payload + crc32(head + payloads).to_bytes(4, "little")[:size]
+    assert file[len(head) :] == rest
+
+
 def test_golden_bytes_of_ancillary_chunks() -> None:
     """Between the other chunks and the table: their number, then type, length, data and CRC of each."""
     data = pack(replace(PLAIN, exif=b"E", ancillary=(("c", b"\x09\x10\x00\x01"), ("x", b"<x/>"))))
@@ -130,7 +177,7 @@ def test_golden_bytes_of_ancillary_chunks() -> None:
     assert data.hex()[: len(head + chunks)] == head + chunks
 
 
-@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE, LAYERED, BESIDE_GREY])
 def test_the_head_alone(container: Container) -> None:
     """All but the tiles, from a beginning of the file that holds it; whatever follows isn't read."""
     data, head = pack(container), replace(container, tiles=())
@@ -203,7 +250,7 @@ def test_is_hpcm() -> None:
 # -------------------------------------------------------------------------------------------------------------- damage
 
 
-@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE, LAYERED, BESIDE_GREY])
 def test_every_truncation_is_noticed(container: Container) -> None:
     data = pack(container)
     for size in range(len(data)):
@@ -231,10 +278,10 @@ def test_a_cut_is_noticed_before_damage(container: Container, needed: int) -> No
         unpack(bytes(data[:-1]))
 
 
-@pytest.mark.parametrize("container", [FULL, PROGRESSIVE])
+@pytest.mark.parametrize("container", [FULL, PROGRESSIVE, LAYERED, BESIDE_GREY])
 def test_every_beginning_has_the_parts_that_are_whole(container: Container) -> None:
-    data, parts = pack(container), [tile[turn] for turn in range(container.passes) for tile in container.tiles]
-    late = len(parts) - len(container.tiles)  # from here on CRCs take 4 bytes
+    data, parts = pack(container), [tile[turn] for turn in range(container.parts) for tile in container.tiles]
+    late = max(container.base_parts - 1, 0) * len(container.tiles)  # from here on CRCs take 4 bytes
     sizes = [len(part.payload) + (2 if i < late else 4) for i, part in enumerate(parts)]
     ends = [len(data) - sum(sizes[i + 1 :]) for i in range(len(parts))]
     for size in range(len(data) + 1):
@@ -254,7 +301,7 @@ def test_trailing_bytes_are_noticed() -> None:
         unpack(pack(FULL) + b"\x00\x00")
 
 
-@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE])
+@pytest.mark.parametrize("container", [PLAIN, FULL, PROGRESSIVE, LAYERED, BESIDE_GREY])
 def test_every_changed_byte_is_noticed(container: Container) -> None:
     data = bytearray(pack(container))
     for at, byte in enumerate(data):
@@ -334,9 +381,8 @@ def test_the_hand_made_file_is_sound() -> None:
         (with_tile(head_of(b"\x01", b"\x01", version=0)), "version 0 found"),
         (
             with_tile(head_of(b"\x01", b"\x01", flags=0x80)),
-            "the file has a residual layer, which this hpcm doesn't read; try a newer",
+            "the file has a quality map, which this hpcm doesn't read; try a newer",
         ),
-        (with_tile(head_of(b"\x01", b"\x01", flags=0x40)), "the file has a quality map, which"),
         (with_tile(head_of(b"\x01", b"\x01", flags=0x100)), "flags are 0x100; version 2"),
         (with_tile(head_of(b"\x01", b"\x01", depth=7)), "bit depth is 7; a .hpcm file allows 8 to 16"),
         (with_tile(head_of(b"\x81\x00", b"\x01")), "width takes more bytes"),

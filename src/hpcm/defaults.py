@@ -31,7 +31,9 @@ PICTURE_SUFFIXES = frozenset(
 # ---- compress and decompress ----------------------------------------------------------------------------------------
 
 DEFAULT_MODEL = "lite"
-MAX_QUALITY = 100  # a quality 1..100 is mapped evenly onto the model's levels
+MAX_QUALITY = 100
+BASE_QUALITY = 80  # the best of a model alone; better ones have a residual layer: codec/quality.py
+STEPS = (144, 126, 110, 98, 90, 83, 76, 70, 65, 60, 56, 52, 48, 45, 42, 39, 36, 33, 31, 29)
 DEFAULT_QUALITY = 50
 MAX_EFFORT = 9  # 0: no search for a smaller file
 TILE_SIDE = 1024  # pixels, of the files that are written

@@ -26,6 +26,8 @@ from hpcm.format.fields import (
     MAX_ANCILLARY,
     MAX_METADATA,
     MAX_PIXELS,
+    MAX_RESIDUAL_STEP,
+    PASSES,
     VERSION,
     Container,
     chunk_limit,
@@ -47,6 +49,7 @@ PLAIN = Container(
 )
 NAMES = ("a", "0" + "z._-" * 7 + "9zz")  # the shortest, the longest
 NO_NAMES = ("", "a" * 33, "Lite", ".lite", "_lite", "-lite", "../x", "a b", "a/b", "lite\n", "l\0te", "lit\xe9")
+LOSSLESS = b"\x00\x00"  # data of a residual chunk
 LATER = bytes(64)  # what follows a head; a refusal doesn't depend on it
 
 Head = dict[str, Any]
@@ -143,17 +146,48 @@ def flags() -> Iterator[Head]:
 
 def chunks(announced: Any) -> Iterator[Head]:
     """A chunk that a flag announces: there, missing, of another type, damaged, cut, longer than is allowed."""
-    head, body = head_of(PLAIN, flags=1 << announced.bit), chunk(announced.kind, b"data")
+    data = LOSSLESS if announced.name == "residual" else b"data"
+    head, body = head_of(PLAIN, flags=1 << announced.bit), chunk(announced.kind, data)
     title = f"{announced.name} chunk"
     limit = chunk_limit(PLAIN, announced)
     yield valid(title, PLAIN, head + body)
-    yield valid(f"{title} without data", PLAIN, head + chunk(announced.kind, b""))
+    if announced.name == "residual":
+        yield from residuals(announced)
+    else:
+        yield valid(f"{title} without data", PLAIN, head + chunk(announced.kind, b""))
     yield refused(f"{title} missing", head, "truncated")
     yield refused(f"{title} of another type", head + chunk(b"Q", b"data"))
     yield refused(f"{title} damaged", head + body[:-1] + bytes([body[-1] ^ 1]), "corrupt")
     yield refused(f"{title} cut", head + body[:-1], "truncated")
     yield refused(f"{title} of the largest size, cut", head + announced.kind + varint(limit), "truncated")
     yield refused(f"{title} too long", head + announced.kind + varint(limit + 1))
+
+
+def residuals(announced: Any) -> Iterator[Head]:
+    """What the chunk of the residual layer says, within its bounds and beyond."""
+
+    def residual_head(data: bytes, container: Container = PLAIN, progressive: bool = False) -> bytes:
+        flags = 1 << announced.bit | progressive << FLAGS[1].bit
+        return head_of(container, flags=flags) + chunk(announced.kind, data)
+
+    deep = replace(PLAIN, bit_depth=16)
+    for kind in (0, 1):
+        for container, most in ((PLAIN, 127), (deep, 32767)):
+            name = f"residual of kind {kind}, {container.bit_depth} bits"
+            yield valid(f"{name}, {most}", container, residual_head(bytes([kind]) + varint(most), container))
+            yield refused(f"{name}, {most + 1}", residual_head(bytes([kind]) + varint(most + 1), container))
+    for step in (1, MAX_RESIDUAL_STEP):
+        yield valid(f"residual of step {step}", PLAIN, residual_head(b"\x02" + varint(step)))
+    for step in (0, MAX_RESIDUAL_STEP + 1):
+        yield refused(f"residual of step {step}", residual_head(b"\x02" + varint(step)))
+    progressive = replace(PLAIN, passes=PASSES)
+    yield valid("residual of a progressive file", progressive, residual_head(LOSSLESS, progressive=True))
+    yield refused("residual beside grey in a progressive file", residual_head(b"\x01\x00", progressive=True))
+    yield refused("residual of an unknown kind", residual_head(b"\x03\x01"))
+    for data in (b"", b"\x00", b"\x00\x80"):
+        yield refused(f"residual chunk of {len(data)} bytes, too short", residual_head(data))
+    yield refused("residual chunk too long", residual_head(LOSSLESS + b"\x00"))
+    yield refused("residual number in more bytes than it needs", residual_head(b"\x00\x80\x00"))
 
 
 def ancillary() -> Iterator[Head]:

@@ -5,11 +5,11 @@
 
 Latents that touch no real pixel, only padding, are not coded.
 
-As a rule a codec has one model, whose quality levels share a quality of 1 to 100 evenly. Models of one level each, as
-the authors have trained them from a low lambda to a high one, are one codec, too: a quality takes the model whose
-lambda is nearest to it on a logarithmic scale.
+As a rule a codec has one model of several quality levels. Models of one level each, as the authors have trained them
+from a low lambda to a high one, are one codec, too: a quality takes the model whose lambda is nearest to it on a
+logarithmic scale. Above the best level comes a residual layer (codec/quality.py), if the model is exact.
 
-    quality   1                                                       100
+    quality   1                                                       80 .. 100
               |-----------|-----------|-----------|-----------|-----------|
     model     base-0018   base-0035   base-0067   base-0130   base-0250   base-0483
 
@@ -20,11 +20,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import Any
@@ -32,6 +30,7 @@ from typing import Any
 from PIL import Image
 
 from ..defaults import (
+    BASE_QUALITY,
     DEFAULT_QUALITY,
     ICC_SPACES,
     MAX_DECODED,
@@ -52,11 +51,16 @@ from ..model.config import Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
+from ..util.parallel import side_by_side
+from . import lossless as without_loss
 from . import nested
-from .decoder import decode
+from .decoder import decode, needs_residual
 from .encoder import Encoding, Refine
 from .engine import Check, Engine, LoadedEngine, load_engine
+from .quality import checked, residual_of, share_of
+from .residual import has_exact_pixels
 from .targets import Level, Trials
+from .tiles import Tiling, extent
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
@@ -99,6 +103,7 @@ class Codec:
             raise UsageError(f"threads is {threads}: it must be 1 to {MAX_THREADS}, or None for one on each core")
         self.models = tuple(models)
         self.max_pixels = max_pixels
+        self.device, self.threads = device, threads or cores()
         self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap, kernels=kernels)
         self._loaded: dict[int, LoadedEngine] = {}
         self._loading = threading.Lock()
@@ -107,10 +112,14 @@ class Codec:
         if len(self.models) == 1:
             self.models = (self.weights,)  # as they were read
             self._levels = [Level(0, level) for level in range(self.engine.config.levels)]
+        if has_exact_pixels(self.models[-1].config):
+            best = self._levels[-1]
+            above = range(BASE_QUALITY + 1, MAX_QUALITY + 1)
+            self._levels += [best._replace(residual=residual_of(quality)) for quality in above]
 
     @property
     def levels(self) -> int:
-        """How many quality levels there are, of all models together."""
+        """How many quality levels there are: of all models together, and of the best one with a residual layer."""
         return len(self._levels)
 
     @property
@@ -142,6 +151,8 @@ class Codec:
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
         effort: int = 0,
+        lossless: bool = False,
+        max_error: int | None = None,
         bit_depth: int | None = None,
         strip: str | None = None,
         icc: str | None = None,
@@ -154,8 +165,10 @@ class Codec:
         Args:
             image: a Pillow image, an array, or a picture file as a path, bytes or open file; see
                 `image.read.picture_of`.
-            quality: 1 (smallest) to 100 (best); DEFAULT_QUALITY unless one of the others is given. A gain map is coded
-                at the same quality, and with bpp or psnr at DEFAULT_QUALITY.
+            quality: 1 (smallest) to 100 (best, visually lossless); DEFAULT_QUALITY unless one of the others is given. A
+                gain map is coded at the same quality, and with bpp or psnr at DEFAULT_QUALITY. With lossless or
+                max_error it is that of the lossy picture in the file, up to BASE_QUALITY; by default the one that makes
+                the smallest file.
             bpp: the highest level whose file, all included, takes at most so many bits per pixel.
             psnr: the level with the smallest file that reaches so many dB (RGB or grey, over all pixels).
             tile: the side of the tiles in pixels, a power of two, 256 to 4096. Smaller ones cost bytes; they make
@@ -163,6 +176,9 @@ class Codec:
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
+            lossless: every sample comes back as it is. The file is decoded and compared before it is returned.
+            max_error: no sample comes back off by more, which is checked, too; 0 is lossless, and it is less than half
+                of the range.
             bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
             strip: metadata that are left out: "all", but for what the colours need, or "gps", the place alone.
             icc: "srgb" converts the colours to sRGB by the picture's ICC profile, which is dropped then.
@@ -171,40 +187,75 @@ class Codec:
             on_note: is called with a line where a picture had to be converted, no level reaches a target, the model
                 isn't exact, or the result is larger than the picture's file; by default the logger `hpcm` warns.
 
-        Raises PictureError, UsageError.
+        Raises PictureError, UsageError, and MismatchError where this machine's pixels aren't those of all others.
         """
+        max_error = 0 if lossless and max_error is None else max_error
         check_target(quality, bpp, psnr)
+        check_promise(lossless, max_error, quality, bpp, psnr)
         check_appearance(strip, icc)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
-        level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
         refine = _refine(effort, on_progress, check)
         on_note = on_note or log_note
         picture = picture_of(image, bit_depth, strip=strip, icc=icc)
         for note in picture.notes:
             on_note(note)
+        level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
+        if level.residual is None and (quality or 0) > BASE_QUALITY:
+            name = self.models[level.model].name
+            on_note(f"quality {quality} needs an exact model, and {name} isn't: its best level was taken")
+        codec = self if max_error is None and level.residual is None else self._on_cpu
         searches = bpp is not None or psnr is not None
         if picture.hdr is not None:
-            coder = _stoppable(self.loaded(level.model, keep=searches), check)
+            coder = _stoppable(codec.loaded(level.model, keep=searches), check)
             chunk = nested.compressed(picture.hdr, coder, level.model_level, on_note)
             picture = replace(picture, gain_map=chunk)
 
         def encoding(model: int) -> Encoding:
-            loaded = self.loaded(model, keep=searches)
+            loaded = codec.loaded(model, keep=searches)
             self._note_if_inexact(loaded, on_note)
-            return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine)
+            return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine, self.threads, check)
 
         height, width = picture.size
-        trials = Trials(height * width, self._levels, encoding, refine is not None, on_note)
-        if bpp is not None:
+        levels = [level for level in self._levels if level.residual is None or self._on_cpu is self]
+        trials = Trials(height * width, levels, encoding, refine is not None, on_note)
+        if max_error is not None:
+            data = self._within(max_error, encoding(level.model), None if quality is None else level.model_level)
+        elif bpp is not None:
             data = trials.smaller_than(bpp)
         elif psnr is not None:
             data = trials.reaching(psnr)
         else:
-            data = encoding(level.model).refined(level.model_level).file(level.model_level)
-        if picture.file_size is not None and len(data) > picture.file_size:
-            on_note(f"the .hpcm file of {len(data):,} bytes is larger than the picture's own of {picture.file_size:,}")
+            data = encoding(level.model).refined(level.model_level).file(*level.coded)
+        self._note_size(picture, data, max_error, on_note)
         return data
+
+    def _within(self, max_error: int, job: Encoding, level: int | None) -> bytes:
+        """The file with no sample off by more. Raises UsageError, MismatchError."""
+        picture, weights = job.picture, job.weights
+        if not has_exact_pixels(weights.config):
+            raise UsageError(
+                f"{weights.name} can't make lossless files: its pixels differ from machine to machine; take an exact "
+                "model (`hpcm exact` makes one)"
+            )
+        if max_error > picture.peak // 2:
+            raise UsageError(
+                f"max_error is {max_error}: of {picture.bit_depth} bits it must be 0 to {picture.peak // 2}"
+            )
+        refined = job if level is None else job.refined(level)
+        data = without_loss.smallest_file(refined, max_error, level)
+        decoded = decode(LoadedEngine(job.engine, weights), unpack(data), threads=self.threads, check=job.check)
+        without_loss.check_decoded(picture, decoded, max_error)
+        return data
+
+    def _note_size(self, picture: Picture, data: bytes, max_error: int | None, on_note: OnNote) -> None:
+        """What may save bytes, where a file is larger than the picture's own or has few colours."""
+        advice = "" if max_error == 0 else "; of drawings, pages and screens lossless files (--lossless) may be smaller"
+        if picture.file_size is not None and len(data) > picture.file_size:
+            size = f"the .hpcm file of {len(data):,} bytes is larger than the picture's own of {picture.file_size:,}"
+            on_note(size + advice)
+        elif max_error != 0 and without_loss.has_few_colours(picture.pixels):
+            on_note("the picture has few colours: a lossless file (--lossless) keeps them, often in fewer bytes")
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -213,18 +264,7 @@ class Codec:
         sharing the cores. `images` is read as it is needed; for `how` see `compress`, which is what raises, too.
         """
         workers = workers or cores()
-        with ThreadPoolExecutor(workers) as pool:
-            waiting: deque[Future[bytes]] = deque()
-            try:
-                for image in images:
-                    if len(waiting) == 2 * workers:
-                        yield waiting.popleft().result()
-                    waiting.append(pool.submit(self.compress, image, **how))
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return side_by_side(partial(self.compress, **how), images, workers, waiting=2 * workers)
 
     def decompress(self, data: File | Container, **how: Any) -> Image.Image:
         """Decodes a .hpcm file made with this model to a Pillow image.
@@ -254,7 +294,7 @@ class Codec:
         *,
         box: Box | None = None,
         draft: tuple[int, int] | None = None,
-        scale: int = PASSES,
+        scale: int | None = None,
         partial: bool = False,
         max_pixels: int | None = None,
         strip: str | None = None,
@@ -270,7 +310,8 @@ class Codec:
                 are in floating point to within one level). Only the tiles that it depends on are decoded.
             draft: (width, height): the picture reduced by the largest power of two that leaves it no smaller than this,
                 in little memory.
-            scale: 1 or 2: a coarse picture from the first scales of a progressive file; others are decoded whole.
+            scale: 1 or 2: a coarse picture from the first scales of a progressive file; 3: the lossy picture of a file
+                with a residual layer. Files that have no such thing are decoded whole.
             partial: the file may be cut short; what isn't there takes its mean.
             max_pixels: of the box or picture; a file that claims more is refused. By default what the codec was loaded
                 with.
@@ -286,8 +327,14 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=partial)
         if container.progress < 1 and not partial:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
-        if scale < PASSES and container.passes == 1:
-            (on_note or log_note)("the file isn't progressive: decoded whole")
+        if container.base_parts == 0 and scale is not None:
+            (on_note or log_note)("the file has no lossy picture: decoded whole")
+        elif scale in (1, 2) and container.passes == 1:
+            (on_note or log_note)("the file isn't progressive: its lossy picture was decoded")
+        exact = sum(len(tile) == container.parts for tile in container.tiles)
+        if container.residual is not None and scale is None and exact < container.tile_count:
+            tiles = f"{exact} of {container.tile_count} tiles"
+            (on_note or log_note)(f"the residual layer was cut short: {tiles} have it, the rest is the lossy picture")
         picture = self._decode(container, box, draft, scale, max_pixels, check, on_note or log_note)
         return adjusted(picture, strip, icc, on_note or log_note)
 
@@ -302,39 +349,50 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=True)
         image = self.decompress(container, partial=True, **how)
         image.info["progress"] = container.progress
-        image.info["scale"] = min(map(len, container.tiles)) * PASSES // container.passes
+        image.info["scale"] = min(min(map(len, container.tiles)) * PASSES // container.passes, PASSES)
         return image
 
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> one of the codec's `levels`, 0 for the smallest files. Raises UsageError."""
-        share = share_of(quality)
+        share = share_of(checked(quality))
+        lossy = sum(level.residual is None for level in self._levels)
+        if quality > BASE_QUALITY:
+            return min(lossy - 1 + quality - BASE_QUALITY, self.levels - 1)
         if len(self.models) == 1:
-            return round(share * (self.levels - 1))
+            return round(share * (lossy - 1))
         places = [math.log(model.lmbda or 1) for model in self.models]
         wanted = places[0] + share * (places[-1] - places[0])
-        return min(range(self.levels), key=lambda level: abs(places[level] - wanted))
+        return min(range(lossy), key=lambda level: abs(places[level] - wanted))
+
+    @cached_property
+    def _on_cpu(self) -> Codec:
+        """What makes and reads residual layers: pixels of a GPU are not the same as those of others."""
+        if self.device == "cpu":
+            return self
+        return Codec(self.models, threads=self.threads, max_pixels=self.max_pixels)
 
     def _decode(
         self,
         container: Container,
         box: Box | None,
         draft: tuple[int, int] | None,
-        scale: int,
+        scale: int | None,
         max_pixels: int | None,
         check: Check | None,
         on_note: OnNote,
     ) -> Picture:
-        if scale not in (1, 2, PASSES):
+        if scale not in (None, 1, 2, PASSES):
             raise UsageError(f"scale is {scale}: a picture has 1 to {PASSES}")
         if box is not None and draft is not None:
             raise UsageError("box and draft exclude one another: give one")
         size = (container.width, container.height)
         box = None if box is None else checked_box(box, size)
         factor = 1 if draft is None else reduction(size, draft)
-        loaded = self._model_of(container)
+        codec = self._on_cpu if needs_residual(container, factor, scale) else self
+        loaded = codec._model_of(container)
         max_pixels = self.max_pixels if max_pixels is None else max_pixels
         check_claims(container, loaded.engine.config, box, max_pixels)
-        picture = decode(_stoppable(loaded, check), container, box, factor, scale)
+        picture = decode(_stoppable(loaded, check), container, box, factor, scale, self.threads, check)
         gain_map = nested.stored(container, partial(self._decode_nested, max_pixels), box, on_note)
         return replace(picture, gain_map=None, hdr=gain_map)
 
@@ -418,7 +476,8 @@ def check_claims(container: Container, config: Config, box: Box | None, max_pixe
         raise FormatError(f"the file has quality level {container.level}, the model only {config.levels}")
     width, height = container.width, container.height
     if box is not None and container.alpha is None:  # alpha is decoded whole
-        width, height = box[2] - box[0], box[3] - box[1]
+        reach = Tiling(config, (height, width), container.tile_side).of_whole_tiles(box) if container.residual else box
+        height, width = extent(reach)
     # A picture that is narrower than the model's multiple takes as long as one that is so wide.
     padded = max(width, config.multiple) * max(height, config.multiple)
     if width * height > max_pixels or padded > max(max_pixels, MAX_NARROW):
@@ -438,18 +497,27 @@ def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
     return min(1 << max(times.bit_length() - 1, 0), MAX_REDUCTION)
 
 
-def share_of(quality: int) -> float:
-    """Quality 1..100 -> 0..1. Raises UsageError."""
-    if not (isinstance(quality, Integral) and 1 <= quality <= MAX_QUALITY):
-        raise UsageError(f"quality is {quality!r}: it must be 1 (smallest) to {MAX_QUALITY} (best)")
-    return (quality - 1) / (MAX_QUALITY - 1)
-
-
 def check_appearance(strip: str | None, icc: str | None) -> None:
     """Raises UsageError for a choice that there isn't."""
     for name, value, choices in (("strip", strip, STRIPS), ("icc", icc, ICC_SPACES)):
         if value is not None and value not in choices:
             raise UsageError(f"{name} is {value!r}: it must be {' or '.join(choices)}, or None")
+
+
+def check_promise(lossless: bool, max_error: int | None, quality: int | None, *targets: float | None) -> None:
+    """Raises UsageError where what is promised of the samples makes no sense, or can't be beside what is asked for."""
+    if max_error is None:
+        return
+    if not (isinstance(max_error, Integral) and max_error >= 0):
+        raise UsageError(f"max_error is {max_error!r}: it must be 0 (lossless) or a larger whole number")
+    if lossless and max_error > 0:
+        raise UsageError("lossless and max_error exclude one another: give one")
+    if any(target is not None for target in targets):
+        raise UsageError("lossless and max_error exclude bpp and psnr: the size follows from the picture")
+    if quality is not None and quality > BASE_QUALITY:
+        raise UsageError(
+            f"quality is {quality}: that of the lossy picture in a lossless file is at most {BASE_QUALITY}"
+        )
 
 
 def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:

@@ -26,7 +26,8 @@ from ..image.picture import Picture, picture_of_planes, unpack_alpha
 from ..image.planes import Planes, Samples
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends
-from .engine import Engine, LoadedEngine, Size
+from . import residual as layer
+from .engine import Check, Engine, LoadedEngine, Size
 from .pixels import assemble, reduced, synthesise
 from .tiles import Tiling, extent, latents_inside, overlap, slices_of
 
@@ -35,7 +36,13 @@ MARGIN = PERIOD  # latents around a tile that tell what its missing ones are; mo
 
 
 def decode(
-    loaded: LoadedEngine, container: Container, box: Box | None = None, factor: int = 1, scale: int = PASSES
+    loaded: LoadedEngine,
+    container: Container,
+    box: Box | None = None,
+    factor: int = 1,
+    scale: int | None = None,
+    threads: int = 1,
+    check: Check | None = None,
 ) -> Picture:
     """The picture of a file, or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`.
 
@@ -43,7 +50,8 @@ def decode(
     the result and a few rows of tiles.
 
     Args:
-        scale: of a progressive file 1, 2 or 3 scales are decoded.
+        scale: of a progressive file 1, 2 or 3 scales are decoded, without a residual layer; None: all that is there.
+        threads, check: of the residual layer's coder.
     """
     LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
     engine, size = loaded.engine, (container.height, container.width)
@@ -55,9 +63,16 @@ def decode(
     def whole_alpha() -> Samples:
         return unpack_alpha(container.alpha or b"", size, bit_depth)
 
-    tiles = TileDecoder(engine, container, tiling, scale)
-    y_hats = map(tiles.y_hat, tiling.needed_for(area))
-    pieces = synthesise(engine, tiling, y_hats, area, bit_depth, grey)
+    with_residual = needs_residual(container, factor, scale)
+    reach = tiling.of_whole_tiles(area) if with_residual else area
+    if container.base_parts:
+        tiles = TileDecoder(engine, container, tiling, scale or PASSES)
+        y_hats = map(tiles.y_hat, tiling.needed_for(reach))
+        pieces = synthesise(engine, tiling, y_hats, reach, bit_depth, grey)
+    else:
+        pieces = layer.grey(tiling.within(reach), bit_depth, grey)
+    if with_residual:
+        pieces = layer.added(container, tiling, pieces, area, threads, check)
     pixels = assemble(pieces, area, factor, whole_alpha if container.alpha is not None else None)
     alpha = None
     if container.alpha is not None:
@@ -65,6 +80,13 @@ def decode(
         alpha = whole_alpha()[top:bottom, left:right]
         alpha = alpha if factor == 1 else np.rint(reduced(alpha, factor)).astype(alpha.dtype)
     return picture_of_planes(Planes(pixels, bit_depth, alpha), Metadata.of(container))
+
+
+def needs_residual(container: Container, factor: int, scale: int | None) -> bool:
+    """Whether what is asked for takes the residual layer: reduced pictures and coarse ones do without, if they can."""
+    if container.residual is None:
+        return False
+    return container.residual.is_beside_grey or (factor == 1 and scale is None)
 
 
 class TileDecoder:
@@ -108,7 +130,7 @@ class TileDecoder:
         side = self.container.tile_side
         columns = -(-self.container.width // side)
         tile = self.container.tiles[box[1] // side * columns + box[0] // side]
-        return tile[: self.scale] if self.container.passes > 1 else tile
+        return tile[: self.scale if self.container.passes > 1 else 1]
 
     def _filled(self, own: Box, around: Box) -> Latent:
         """y_hat of a tile of which not all is known, given what is known in a box around it; both boxes in latents.

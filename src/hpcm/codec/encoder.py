@@ -1,12 +1,13 @@
 """One picture by one model -> bytes: at a quality level. codec/targets.py finds which level meets a target.
 
-picture --(each tile)--> y --(each level)--> bytes of the tile --> container
+picture --(each tile)--> y --(each level)--> bytes of the tile ----------------------------> container
+                                      `----> y_hat --> base --> residual of the tile --------^
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,11 +17,12 @@ import numpy as np
 from ..core.coded import Latent
 from ..defaults import TILE_SIDE
 from ..format.container import check_head, pack
-from ..format.fields import PASSES, Box, Container, Part, Tile
+from ..format.fields import PASSES, Box, Container, Part, Residual, Tile
 from ..image.picture import Picture, pack_alpha
 from ..util.metrics import psnr_of_mse
-from .engine import LoadedEngine
-from .pixels import analyse, assemble, synthesise
+from . import residual as layer
+from .engine import Check, LoadedEngine
+from .pixels import Piece, analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
 LOG = logging.getLogger(__name__)
@@ -47,8 +49,13 @@ class Encoding:
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
         refine: Refine | None = None,
+        threads: int = 1,
+        check: Check | None = None,
     ) -> None:
-        """`refine`: see codec/search.py; without it latents are those of g_a and h_a."""
+        """`refine`: see codec/search.py; without it latents are those of g_a and h_a.
+
+        `threads` and `check` are of the residual layer's coder, as for `Codec`.
+        """
         self.engine, self.weights = loaded
         self.picture = picture
         self.levels = self.engine.config.levels
@@ -57,6 +64,7 @@ class Encoding:
         check_head(self.head)  # before work begins
         self.progressive = progressive
         self.refine = refine
+        self.threads, self.check = threads, check
         self._latents: Mapping[Box, Latents] = {}
 
     def latents(self, box: Box) -> Latents:
@@ -70,18 +78,49 @@ class Encoding:
         if not self._latents:
             self._latents = {box: self.latents(box) for box in self.tiling}
 
-    def file(self, level: int) -> bytes:
-        """The file at a level."""
-        tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
+    def file(self, level: int, residual: Residual | None = None) -> bytes:
+        """The file at a level, and with a residual layer."""
+        tiles: list[Tile] = []
+        residuals: list[Part] = []
+        if residual is None:
+            tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
+        elif residual.is_beside_grey:
+            tiles = [() for _ in self.tiling]
+            residuals = self._residuals(residual, self._grey())
+        else:
+            residuals = self._residuals(residual, self._base(level, tiles))
         progressive = self.progressive
         if progressive is None:
             size = sum(len(part.payload) for tile in tiles for part in tile)
             progressive = size >= PROGRESSIVE * len(tiles)
-        passes = PASSES if progressive else 1
-        tiles = tiles if progressive else list(map(_in_one_part, tiles))
-        data = pack(replace(self.head, passes=passes, level=level, tiles=tuple(tiles)))
+        passes = PASSES if progressive and any(tiles) else 1
+        tiles = tiles if passes > 1 else list(map(_in_one_part, tiles))
+        if residuals:
+            tiles = [(*tile, part) for tile, part in zip(tiles, residuals, strict=True)]
+        data = pack(replace(self.head, passes=passes, level=level, residual=residual, tiles=tuple(tiles)))
         LOG.debug("level %d of %d: %d bytes, %d tiles", level, self.levels - 1, len(data), len(tiles))
         return data
+
+    def _base(self, level: int, tiles: list[Tile] | None = None) -> Iterator[Piece]:
+        """The tiles as they are decoded without a residual layer. Their parts are added to `tiles`."""
+
+        def y_hats() -> Iterator[Latent]:
+            for box in self.tiling:
+                tile, y_hat = self.coded(box, level, self.latents(box))
+                if tiles is not None:
+                    tiles.append(tile)
+                yield y_hat
+
+        picture = self.picture
+        grey = picture.colour == "grey"
+        return synthesise(self.engine, self.tiling, y_hats(), self.tiling.whole, picture.bit_depth, grey)
+
+    def _grey(self) -> Iterator[Piece]:
+        return layer.grey(self.tiling, self.picture.bit_depth, self.picture.colour == "grey")
+
+    def _residuals(self, residual: Residual, base: Iterator[Piece]) -> list[Part]:
+        picture = self.picture
+        return list(layer.encoded(residual, picture.pixels, base, picture.bit_depth, self.threads, self.check))
 
     def coded(self, box: Box, level: int, latents: Latents) -> tuple[Tile, Latent]:
         """A tile in as many parts as there are scales, and its y_hat."""
@@ -90,13 +129,13 @@ class Encoding:
         short = [checksum & 0xFFFF for checksum in earlier]
         return tuple(map(Part, encoded.parts, [*short, last])), encoded.y_hat
 
-    def psnr(self, level: int) -> float:
-        """The PSNR in dB of what a decoder makes of the file at a level."""
-        picture = self.picture
-        whole, grey = self.tiling.whole, picture.colour == "grey"
-        y_hats = (self.coded(box, level, self.latents(box))[1] for box in self.tiling)
-        pieces = synthesise(self.engine, self.tiling, y_hats, whole, picture.bit_depth, grey)
-        decoded = assemble(pieces, whole)
+    def psnr(self, level: int, residual: Residual | None = None) -> float:
+        """The PSNR in dB of what a decoder makes of the file at a level, and with a residual layer."""
+        picture, pieces = self.picture, self._base(level)
+        if residual is not None:
+            given = (residual, picture.pixels, pieces, picture.bit_depth)
+            pieces = layer.encoded_and_decoded(*given, self.threads, self.check)
+        decoded = assemble(pieces, self.tiling.whole)
         rows = zip(decoded, picture.pixels, strict=True)  # row by row: no copy of the picture in floats
         error = float(np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in rows]))
         psnr = psnr_of_mse(error, picture.peak)
@@ -134,4 +173,6 @@ class Encoding:
 
 def _in_one_part(tile: Tile) -> Tile:
     """A tile of a file that isn't progressive."""
+    if not tile:
+        return ()
     return (Part(b"".join(part.payload for part in tile), tile[-1].checksum),)

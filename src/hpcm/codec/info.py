@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..defaults import MAX_QUALITY
 from ..errors import FormatError
 from ..format.container import unpack_head
-from ..format.fields import ANCILLARY, Container
+from ..format.fields import ANCILLARY, Container, Residual
 from ..image.metadata.gain_map import GainMapError, unpack_chunk
 from ..model.file import WeightsFile
+from .quality import quality_of
 
 
 def file_info(container: Container, size: int, weights: WeightsFile | None) -> dict[str, Any]:
@@ -38,14 +38,23 @@ def file_info(container: Container, size: int, weights: WeightsFile | None) -> d
         "model_hash": container.model_hash.hex(),
         "level": container.level,
         "levels": levels,
-        "quality": None if levels is None else quality_of(container.level, levels),
+        "quality": None if levels is None else quality_of(container.level, levels, container.residual),
         "tile_side": container.tile_side,
         "tiles": container.tile_count,
         "progressive": container.passes > 1,
+        "residual": residual_info(container.residual),
         "progress": container.progress,
         **{f"{name}_bytes": None if chunk is None else len(chunk) for name, chunk in chunks.items()},
         "gain_map_size": gain_map_size(chunks["gain_map"]),
     }
+
+
+def residual_info(residual: Residual | None) -> dict[str, Any] | None:
+    """The residual layer: what it is coded beside, and the largest error of a sample, 0 for lossless."""
+    if residual is None:
+        return None
+    beside = "grey" if residual.is_beside_grey else "lossy picture"
+    return {"beside": beside, "max_error": residual.max_error, "lossless": residual.max_error == 0}
 
 
 def gain_map_size(chunk: bytes | None) -> tuple[int, int] | None:
@@ -56,15 +65,3 @@ def gain_map_size(chunk: bytes | None) -> tuple[int, int] | None:
     except (GainMapError, FormatError):
         return None
     return head.width, head.height
-
-
-def quality_of(level: int, levels: int) -> int | None:
-    """The quality 1..100 that gives a level, the middle one of several (`Codec.level_of` is the way back).
-
-    None for a model of one level, which every quality gives, and for a level that no quality gives.
-    """
-    if levels == 1:
-        return None
-    quality = 1 + round(level / (levels - 1) * (MAX_QUALITY - 1))
-    back = round((quality - 1) / (MAX_QUALITY - 1) * (levels - 1))
-    return quality if quality <= MAX_QUALITY and back == level else None

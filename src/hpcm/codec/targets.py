@@ -1,7 +1,7 @@
 """Which quality level meets a target: at most so many bits per pixel, or at least so many dB.
 
-A codec's levels are those of its model, or one of each of its models. Either way a higher level takes more bytes and
-has a higher PSNR as a rule, and `explored` knows the exceptions.
+A codec's levels are those of its model, or one of each of its models, and above them its residual layers. Either way a
+higher level takes more bytes and has a higher PSNR as a rule, and `explored` knows the exceptions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..format.fields import Residual
 from ..util.notes import OnNote
 from .encoder import Encoding
 
@@ -21,10 +22,16 @@ KEPT = 16  # files of levels that are kept while levels are tried: more than are
 
 
 class Level(NamedTuple):
-    """A quality level of a codec: one of the levels of one of its models."""
+    """A quality level of a codec: one of the levels of one of its models, and perhaps a residual layer."""
 
     model: int  # among the codec's
     model_level: int  # among that model's
+    residual: Residual | None = None
+
+    @property
+    def coded(self) -> tuple[int, Residual | None]:
+        """What `Encoding` takes."""
+        return self.model_level, self.residual
 
 
 class Trials:
@@ -64,11 +71,11 @@ class Trials:
 
     def _file(self, level: int) -> bytes:
         """The file at a level, without refinement."""
-        return self.encoding(level).file(self.levels[level].model_level)
+        return self.encoding(level).file(*self.levels[level].coded)
 
     def psnr(self, level: int) -> float:
         """The PSNR in dB of what is decoded from `file`."""
-        return self.encoding(level).psnr(self.levels[level].model_level)
+        return self.encoding(level).psnr(*self.levels[level].coded)
 
     def refined(self, level: int) -> Encoding:
         """`encoding` with latents that are refined for the level."""
@@ -76,7 +83,7 @@ class Trials:
 
     def refined_file(self, level: int) -> bytes:
         """The file at a level with latents that are refined for it."""
-        return self.refined(level).file(self.levels[level].model_level)
+        return self.refined(level).file(*self.levels[level].coded)
 
     # ---- targets ----------------------------------------------------------------------------------------------------
 
@@ -134,10 +141,10 @@ class Trials:
         """Refined files that reach `psnr`: from `level` downwards as long as they do, or upwards until one does."""
         direction = 0
         while self.refines and 0 <= level < len(self.levels):
-            job, model_level = self.refined(level), self.levels[level].model_level
-            reached = job.psnr(model_level) >= psnr
+            job, coded = self.refined(level), self.levels[level].coded
+            reached = job.psnr(*coded) >= psnr
             if reached:
-                yield job.file(model_level)
+                yield job.file(*coded)
             if direction == (1 if reached else -1):
                 return
             direction = -1 if reached else 1
@@ -146,16 +153,16 @@ class Trials:
     def _best(self, psnr: float, tried: Mapping[int, float]) -> bytes:
         """The file with the highest PSNR where without refinement none of those that were tried reaches `psnr`."""
         level = max(tried, key=lambda level: (tried[level], -level))
-        model_level = self.levels[level].model_level
+        coded = self.levels[level].coded
         job, best = self.encoding(level), tried[level]
         if self.refines:
             refined = self.refined(level)
-            value = refined.psnr(model_level)
+            value = refined.psnr(*coded)
             job, best = (refined, value) if value > best else (job, best)
         if best < psnr:
             used = f"the best one, {best:.2f} dB, was used"
             self.on_note(f"no level of {job.weights.name} reaches {psnr:g} dB on this picture: {used}")
-        return job.file(model_level)
+        return job.file(*coded)
 
 
 def explored(order: Sequence[int], value: Callable[[int], float], target: float) -> dict[int, float]:

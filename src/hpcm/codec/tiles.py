@@ -59,8 +59,17 @@ class Tiling:
 
     def touching(self, cells: Box) -> list[Box]:
         """The tiles that a box in latents touches, row by row."""
-        left, top, right, bottom = pixels_of(cells)
+        return self.within(pixels_of(cells))
+
+    def within(self, box: Box) -> list[Box]:
+        """The tiles that a box of pixels touches, row by row."""
+        left, top, right, bottom = box
         return [t for t in self if t[0] < right and t[2] > left and t[1] < bottom and t[3] > top]
+
+    def of_whole_tiles(self, box: Box) -> Box:
+        """A box of pixels, widened to the tiles that it touches."""
+        tiles = self.within(box)
+        return *tiles[0][:2], *tiles[-1][2:]
 
     def needed_for(self, box: Box) -> list[Box]:
         """The tiles whose latents the pixels of a box depend on, row by row."""

@@ -17,9 +17,9 @@ Header. Offsets are those of a picture whose sides take two bytes each (128 to 1
     4        1       version, 2
     5        1       flags, a varint: bit 0 colour (0: rgb, 1: grey)
                                      bit 1 number of passes (0: 1, 1: 3): progressive if 3
-                                     bit 2 icc, bit 3 exif, bit 4 alpha: such a chunk follows
+                                     bit 2 icc, bit 3 exif, bit 4 alpha, bit 6 residual: such a chunk follows
                                      bit 5 ancillary chunks follow
-                                     bit 6, bit 7 see Reserved; all others 0
+                                     bit 7 see Reserved; all others 0
     6        1..4    width: pixels, a varint; 1 to 2^24
     8        1..4    height: pixels, a varint; 1 to 2^24. Besides, width * height <= 2^32
     10       1       bit depth: of each sample, alpha's too; 8 to 16
@@ -42,6 +42,20 @@ Chunks. Those that the flags announce, in the order of their flags:
     "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG of grey samples, of 8 bits if the bit
            depth is 8, else of 16 bits, of which the values are 0 to 2^depth - 1. The raw plane has a byte or two for
            each sample
+    "R"    residual layer: 2 to 4 bytes, kind and number
+
+Residual layer. What the decoded picture lacks: each tile has one more part, its last, which is coded beside samples of
+the tile that both sides know, the *base*. Kind is a byte, number a varint:
+
+    0    samples (core/residual.c) beside the decoded picture. The number is the largest error of a sample, 0 for
+         lossless, below 2^(depth - 1)
+    1    the same beside grey, samples of 2^(depth - 1). The tiles have no other parts, and the file has one pass
+    2    coefficients (core/residual_dct.c) beside the decoded picture. The number is their step, 1 to 65,535, in
+         sixteenths of an 8-bit sample
+
+The part's checksum in the table is the CRC-32 of the base, row by row, samples of two bytes little-endian: a reader
+adds the part to no other samples. A tile's base depends on the latents of the tiles around it, but its residual on the
+tile alone. A reader that wants less than the whole picture, such as a thumbnail, may leave the layer out.
 
 Ancillary chunks. If the flags announce them: their number, one byte, 1 to 26, then so many chunks of the form above,
 with data of up to 16 MiB. Their types are lower-case letters, each at most once, in alphabetical order. The picture is
@@ -69,12 +83,15 @@ each of its parts:
 
     1..5     length of the part, varint, 0 to 2^35 - 1
     2 or 4   checksum of all symbols of the tile that its parts so far decode to: the CRC-32 of them as int32, in the
-             order in which they are coded. Of the tile's last part all 4 bytes, of the others the low 2
+             order in which they are coded. Of the last pass all 4 bytes, of the others the low 2. Of a residual: see
+             there; 4 bytes
 
 Parts. Pass by pass, in each pass in the order of the table; the last CRC ends the file. For each part:
 
     length   the entropy coder's bytes (core/ans.c). A tile's parts, one behind the other, are one stream
-    2 or 4   CRC of the head followed by the tile's parts up to this one; of the last part 4 bytes, of others the low 2
+    2 or 4   CRC of the head followed by the tile's parts up to this one; of the last pass 4 bytes, of others the low 2
+
+Behind all passes come the residuals of the tiles, in the order of the table, each with a CRC of 4 bytes as above.
 
 What is coded (nn/hpcm.py): the hyper latent and the steps of scale 1 in the first pass, those of scale 2 and of
 scale 3 in the other two; with one pass, all of that. Latents that touch only padding are left out.
@@ -85,14 +102,10 @@ CRC of the head is computed once and goes on over each tile; any tile can be che
 Samples of d bits are 0 to 2^d - 1, black to white. The networks see sample / (2^d - 1). A decoder makes samples of 8 or
 16 bits of what they give, and of those of 16 bits, s, all of 9 to 15 bits: (s * (2^d - 1) + 32767) // 65535.
 
-Reserved. These flags have a meaning, but readers of today refuse such a file, by what it has. Their chunks come in the
-order of their flags, behind the alpha plane.
+Reserved. Readers of today refuse a file with this flag, by what it has. Its chunk comes behind "R".
 
-    bit 6    quality map, chunk "Q": a byte e, 6 to 10, then for each square of 2^e pixels, row by row, its quality
+    bit 7    quality map, chunk "Q": a byte e, 6 to 10, then for each square of 2^e pixels, row by row, its quality
              level as a byte, all of them as one stream of zlib
-    bit 7    residual layer, chunk "R": a byte, the coder, 0; then the largest error, a varint, 0 for lossless. Each
-             tile has one more part, behind all passes. Its checksum in the table is the CRC-32 of the tile's samples
-             without the layer, row by row, those of two bytes little-endian; a reader adds the layer to no others
 
 What is detected: a file that is cut is always too short for what its head announces, and one with bytes after its last
 CRC is too long. A changed byte breaks a bound, moves fields, or leaves all of them in place; a CRC notices the last for
@@ -122,10 +135,12 @@ from .fields import (
     MAX_ANCILLARY,
     MAX_METADATA,
     RESERVED_FLAGS,
+    RESIDUAL_KINDS,
     VERSION,
     Chunk,
     Container,
     Part,
+    Residual,
     Tile,
     check_header,
     check_kinds,
@@ -177,7 +192,7 @@ def pack(container: Container) -> bytes:
     head = _pack_head(container) + _pack_table(container)
     pieces = [head]
     crcs = [crc32(head)] * len(container.tiles)  # each goes on over the parts of its tile
-    for turn, crc_size in enumerate(_crc_sizes(container.passes)):
+    for turn, crc_size in enumerate(_crc_sizes(container)):
         for i, tile in enumerate(container.tiles):
             payload = tile[turn].payload
             crcs[i] = crc32(payload, crcs[i])
@@ -189,7 +204,7 @@ def check_head(container: Container) -> None:
     """All that `pack` checks but the tiles: an encoder asks before it begins. Raises `FormatError`."""
     check_header(container)
     for part in CHUNKS:
-        size = len(getattr(container, part.name) or b"")
+        size = len(_chunk_data(container, part) or b"")
         check_range(f"length of the {part.name} chunk", size, 0, chunk_limit(container, part))
     check_kinds([kind for kind, _ in container.ancillary])
     for kind, data in container.ancillary:
@@ -199,7 +214,7 @@ def check_head(container: Container) -> None:
 def _check_tiles(container: Container) -> None:
     if len(container.tiles) != container.tile_count:
         raise FormatError(f"{len(container.tiles)} tiles were given, but tile_boxes() has {container.tile_count}")
-    crc_sizes = _crc_sizes(container.passes)
+    crc_sizes = _crc_sizes(container)
     for tile in container.tiles:
         if len(tile) != len(crc_sizes):
             raise FormatError(f"a tile has {len(tile)} of its {len(crc_sizes)} parts: the file was cut")
@@ -217,7 +232,7 @@ def _pack_head(container: Container) -> bytes:
     for field in HEADER:
         head += field.codec.write(getattr(container, field.name))
     for part in CHUNKS:
-        data: bytes | None = getattr(container, part.name)
+        data = _chunk_data(container, part)
         if data is not None:
             head += chunk(part.kind, data)
     if container.ancillary:
@@ -227,18 +242,27 @@ def _pack_head(container: Container) -> bytes:
     return bytes(head)
 
 
+def _chunk_data(container: Container, part: Chunk) -> bytes | None:
+    """The data of a chunk; None if the file has none."""
+    value: bytes | Residual | None = getattr(container, part.name)
+    if isinstance(value, Residual):
+        return bytes([RESIDUAL_KINDS.index(value.kind)]) + varint(value.number)
+    return value
+
+
 def _pack_table(container: Container) -> bytes:
     """The table of tiles."""
     table = bytearray()
     for tile in container.tiles:
-        for part, crc_size in zip(tile, _crc_sizes(container.passes), strict=True):
+        for part, crc_size in zip(tile, _crc_sizes(container), strict=True):
             table += varint(len(part.payload)) + _low_bytes(part.checksum, crc_size)
     return bytes(table)
 
 
-def _crc_sizes(passes: int) -> list[int]:
-    """Bytes of the checksum and of the CRC of each part of a tile: all of a CRC-32 for the last, half of it before."""
-    return [CRC_BYTES // 2] * (passes - 1) + [CRC_BYTES]
+def _crc_sizes(container: Container) -> list[int]:
+    """Bytes of the checksum and of the CRC of each part of a tile: half of a CRC-32 before the last pass, then all."""
+    before = max(container.base_parts - 1, 0)
+    return [CRC_BYTES // 2] * before + [CRC_BYTES] * (container.parts - before)
 
 
 def _low_bytes(crc: int, size: int) -> bytes:
@@ -290,9 +314,26 @@ def _read_head(reader: Reader) -> Container:
     check_pixels(fields["width"], fields["height"])
     header = Container(**fields, tiles=())
     chunks: dict[str, Any] = {part.name: _read_chunk(reader, header, part) for part in CHUNKS if flags >> part.bit & 1}
+    if "residual" in chunks:
+        chunks["residual"] = _residual_of(chunks["residual"], header)
     if flags >> ANCILLARY_BIT & 1:
         chunks["ancillary"] = _read_ancillary(reader)
     return replace(header, **chunks)
+
+
+def _residual_of(data: bytes, header: Container) -> Residual:
+    """What the chunk of the residual layer says. Raises FormatError."""
+    reader = Reader(data)
+    try:
+        kind, number = reader.byte("kind of the residual layer"), reader.varint("number of the residual layer")
+    except TruncatedError as error:
+        raise FormatError(f"the residual chunk has {len(data)} bytes, which is too short") from error
+    if reader.left:
+        raise FormatError(f"the residual chunk has {len(data)} bytes, which is too long")
+    check_range("kind of the residual layer", kind, 0, len(RESIDUAL_KINDS) - 1)
+    residual = Residual(RESIDUAL_KINDS[kind], number)
+    residual.check(header.bit_depth, header.passes)
+    return residual
 
 
 def _read_start(reader: Reader) -> int:
@@ -345,7 +386,7 @@ def _read_tiles(reader: Reader, header: Container, partial: bool) -> tuple[Tile,
     table = _read_table(reader, header, partial)
     crcs = [crc32(reader.data[: reader.at])] * len(table)  # each goes on over the parts of its tile
     tiles: list[list[Part]] = [[] for _ in table]
-    for turn, crc_size in enumerate(_crc_sizes(header.passes)):
+    for turn, crc_size in enumerate(_crc_sizes(header)):
         for i, entries in enumerate(table):
             size, checksum = entries[turn]
             if partial and reader.left < size + crc_size:
@@ -366,7 +407,7 @@ def _read_table(reader: Reader, header: Container, partial: bool) -> list[list[_
 
     Each requirement comes before memory is taken for what it is about.
     """
-    count, crc_sizes = header.tile_count, _crc_sizes(header.passes)
+    count, crc_sizes = header.tile_count, _crc_sizes(header)
     crcs = 0 if partial else sum(crc_sizes)  # bytes behind a tile's parts
     entries = sum(1 + crc_size for crc_size in crc_sizes)  # at least: a length of 0 takes one byte
     reader.require(count * (entries + crcs), f"its {count} tiles")

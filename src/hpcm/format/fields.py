@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import FormatError, PictureError
 from .wire import BYTE, LOG2, TEXT, VARINT, Codec, check_range, fixed
@@ -25,6 +25,8 @@ MAX_LEVEL = 63
 BIT_DEPTHS = range(8, 17)  # of a sample
 MAX_METADATA = 1 << 24  # bytes of a chunk other than alpha
 MAX_ANCILLARY = 26  # chunks: each letter once
+MAX_RESIDUAL_STEP = (1 << 16) - 1  # of coefficients, in sixteenths of an 8-bit sample
+MAX_RESIDUAL_BYTES = 4  # of its chunk
 ALPHA_SLACK = 1024  # bytes that an alpha chunk may take beyond twice its raw plane: room for a coder's own header
 MODEL_HASH_BYTES = 8
 TILE_SIDES = tuple(1 << t for t in range(8, 17))  # 256 to 65,536 pixels
@@ -142,6 +144,7 @@ CHUNKS = (  # in their order in the file
     Chunk(2, "icc", b"I", "ICC profile", f"up to {in_words(MAX_METADATA)} bytes"),
     Chunk(3, "exif", b"E", "EXIF", f"up to {in_words(MAX_METADATA)} bytes"),
     Chunk(4, "alpha", b"A", "alpha plane", f"up to twice its raw plane and {ALPHA_SLACK:,} bytes more"),
+    Chunk(6, "residual", b"R", "residual layer", "2 to 4 bytes"),
 )
 ANCILLARY_BIT = 5  # of the flags: ancillary chunks follow
 ANCILLARY = {  # by type
@@ -158,9 +161,10 @@ ANCILLARY = {  # by type
 }
 KNOWN_FLAGS = sum(1 << part.bit for part in (*FLAGS, *CHUNKS)) + (1 << ANCILLARY_BIT)
 RESERVED_FLAGS = {  # bit: what it announces, in the words of a refusal; format/container.py specifies it
-    6: "a quality map",
-    7: "a residual layer",
+    7: "a quality map",
 }
+ResidualKind = Literal["samples", "samples beside grey", "coefficients"]
+RESIDUAL_KINDS: tuple[ResidualKind, ...] = get_args(ResidualKind)  # by the first byte of the chunk
 
 
 # ---- a file's values -------------------------------------------------------------------------------------------------
@@ -179,7 +183,42 @@ class Part:
     checksum: int
 
 
-Tile = tuple[Part, ...]  # one square of the picture; fewer parts than the file has passes where it was cut
+Tile = tuple[Part, ...]  # one square of the picture; fewer parts than `Container.parts` where the file was cut
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The residual layer of a file: what its tiles' last parts hold, and beside which samples, the *base*.
+
+    kind                    base                  number
+    "samples"               the decoded picture   the largest error of a sample; 0: lossless
+    "samples beside grey"   2^(bit depth - 1)     the same; the tiles have no other parts
+    "coefficients"          the decoded picture   the step, in sixteenths of an 8-bit sample
+    """
+
+    kind: ResidualKind
+    number: int
+
+    @property
+    def is_beside_grey(self) -> bool:
+        return self.kind == "samples beside grey"
+
+    @property
+    def max_error(self) -> int | None:
+        """No sample is off by more; None where nothing is promised."""
+        return None if self.kind == "coefficients" else self.number
+
+    def check(self, bit_depth: int, passes: int) -> None:
+        """Raises FormatError for what no file has."""
+        if self.kind not in RESIDUAL_KINDS:
+            raise FormatError(f"residual layer is {self.kind!r}; a .hpcm file allows {RESIDUAL_KINDS}")
+        if self.kind == "coefficients":
+            check_range("step of the residual layer", self.number, 1, MAX_RESIDUAL_STEP)
+        else:
+            most = (1 << bit_depth - 1) - 1
+            check_range("largest error of the residual layer", self.number, 0, most)
+        if self.is_beside_grey and passes > 1:
+            raise FormatError("the file has a residual layer beside grey and is progressive; it can't be both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +237,7 @@ class Container:
     icc: bytes | None = field(default=None, repr=False)
     exif: bytes | None = field(default=None, repr=False)
     alpha: bytes | None = field(default=None, repr=False)
+    residual: Residual | None = None
     ancillary: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (type, data), by type
     tiles: tuple[Tile, ...]
 
@@ -211,9 +251,19 @@ class Container:
         return -(-self.width // self.tile_side) * -(-self.height // self.tile_side)
 
     @property
+    def base_parts(self) -> int:
+        """How many parts each tile has before that of the residual layer."""
+        return 0 if self.residual is not None and self.residual.is_beside_grey else self.passes
+
+    @property
+    def parts(self) -> int:
+        """How many parts each tile has."""
+        return self.base_parts + (self.residual is not None)
+
+    @property
     def progress(self) -> float:
         """How much of the tiles' parts is there, 1 unless the file was cut."""
-        return sum(map(len, self.tiles)) / (self.tile_count * self.passes)
+        return sum(map(len, self.tiles)) / (self.tile_count * self.parts)
 
 
 def tile_boxes(width: int, height: int, side: int) -> Iterator[Box]:
@@ -235,6 +285,8 @@ def check_header(container: Container) -> None:
     for part in (*HEADER, *FLAGS):
         part.check(getattr(container, part.name))
     check_pixels(container.width, container.height)
+    if container.residual is not None:
+        container.residual.check(container.bit_depth, container.passes)
 
 
 def check_pixels(width: int, height: int) -> None:
@@ -244,6 +296,8 @@ def check_pixels(width: int, height: int) -> None:
 
 def chunk_limit(container: Container, chunk: Chunk) -> int:
     """The most bytes that the data of a chunk may have."""
+    if chunk.name == "residual":
+        return MAX_RESIDUAL_BYTES
     if chunk.name != "alpha":
         return MAX_METADATA
     raw_plane = container.width * container.height * sample_bytes(container.bit_depth)

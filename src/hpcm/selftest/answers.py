@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..codec.codec import Codec
-from ..codec.info import quality_of
+from ..codec.quality import quality_of
 from ..format.container import unpack
 from ..format.fields import Container
 from .pictures import DRAWINGS, Drawing
@@ -76,7 +76,7 @@ def known() -> Mapping[str, Known]:
 
 def compressed(codec: Codec, drawing: Drawing, level: int) -> Container:
     """What a codec of one model makes of a drawing."""
-    quality = quality_of(level, codec.levels)
+    quality = quality_of(level, codec.engine.config.levels)
     data = codec.compress(drawing.pixels(), quality=quality, tile=drawing.tile, progressive=drawing.progressive)
     return unpack(data)
 

@@ -1,0 +1,66 @@
+"""Lossless and near-lossless files: which base makes the smallest one, and the proof that it holds what it should.
+
+The residual's coder predicts from the neighbours more than from the base, so a better base costs more bytes than it
+saves: on photographs the lowest level makes the smallest file (docs/lossless.md). Beside grey a photograph takes still
+0.5% less, but then it has no lossy picture; pictures of screens and pages take up to a third less, since pixels that
+repeat are copied.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import MismatchError
+from ..format.fields import Residual
+from ..image.picture import Picture
+from ..image.planes import Samples
+from .encoder import Encoding
+
+REPEATING = 1 / 64  # of a picture's pixels are as their left or upper neighbour: then grey is tried
+WORTH_NO_PICTURE = 0.98  # of the bytes: what a file beside grey may take, which has no lossy picture
+FEW_COLOURS = 256
+FEW_GREYS = 32
+LOOKED_AT = 1 << 20  # pixels, to count colours
+
+
+def smallest_file(job: Encoding, max_error: int, level: int | None) -> bytes:
+    """The file whose samples are off by at most `max_error`.
+
+    Args:
+        level: of the lossy picture; None: the one that makes the smallest file, or none beside grey.
+    """
+    file = job.file(level or 0, Residual("samples", max_error))
+    if level is None and repeats(job.picture.pixels):
+        beside_grey = job.file(0, Residual("samples beside grey", max_error))
+        if len(beside_grey) < WORTH_NO_PICTURE * len(file):
+            return beside_grey
+    return file
+
+
+def check_decoded(picture: Picture, decoded: Picture, max_error: int) -> None:
+    """Raises MismatchError where a decoded picture is further off than it may be."""
+    alike = picture.alpha is None or (decoded.alpha is not None and np.array_equal(picture.alpha, decoded.alpha))
+    rows = zip(picture.pixels, decoded.pixels, strict=True)  # no copy of the picture in larger integers
+    if not alike or any(int(np.abs(a.astype(np.int32) - b).max()) > max_error for a, b in rows):
+        raise MismatchError(
+            f"the file was decoded, and samples are off by more than {max_error}: this machine computes wrongly; "
+            "`hpcm selftest` tells more"
+        )
+
+
+def repeats(pixels: Samples) -> bool:
+    """Whether neighbours are often equal, as in pictures of screens and pages."""
+    channels = pixels if pixels.ndim == 3 else pixels[..., None]
+    left = sum(int((row[1:] == row[:-1]).all(axis=1).sum()) for row in channels)
+    upper = sum(int((a == b).all(axis=1).sum()) for a, b in zip(channels[1:], channels[:-1], strict=True))
+    return left + upper >= REPEATING * channels.shape[0] * channels.shape[1]
+
+
+def has_few_colours(pixels: Samples) -> bool:
+    """Whether a picture is made of few colours; of a large one some rows are looked at."""
+    height, width = pixels.shape[:2]
+    rows = pixels[:: max(height * width // LOOKED_AT, 1)]
+    if pixels.ndim == 2:
+        return len(np.unique(rows)) <= FEW_GREYS
+    red, green, blue = (rows[..., i].astype(np.uint64) for i in range(3))
+    return len(np.unique(red << 32 | green << 16 | blue)) <= FEW_COLOURS

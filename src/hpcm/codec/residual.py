@@ -1,0 +1,132 @@
+"""The residual layer of a file: what its decoded picture lacks, tile by tile. core/residual.py codes it.
+
+    encode:  pieces of the base, and of the source  -> a part for each
+    decode:  pieces of the base, and their parts    -> pieces of the picture
+
+A piece is a whole tile: its residual is coded beside all of the tile's base. Tiles are independent of one another and
+coded on several threads, while those that come next are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from ..core import residual as coder
+from ..errors import CorruptError, MismatchError
+from ..format.fields import Box, Container, Part, Residual
+from ..image.planes import Samples, dtype_of
+from ..util.parallel import side_by_side
+from .engine import Check
+from .pixels import Piece
+from .tiles import Tiling, extent, overlap, slices_of
+
+
+def has_exact_pixels(config: Mapping[str, Any]) -> bool:
+    """Whether a model's pixels are the same on every CPU: only to those may something be added.
+
+    `config` are the fields of its Config, as its weights file has them.
+    """
+    return bool(config.get("carrier")) and config.get("transforms") == "int32"
+
+
+def grey(tiles: Iterable[Box], bit_depth: int, is_grey: bool) -> Iterator[Piece]:
+    """The base of a file that has no lossy picture."""
+    for box in tiles:
+        shape = extent(box) if is_grey else (*extent(box), 3)
+        yield box, np.full(shape, 1 << bit_depth - 1, dtype_of(bit_depth))
+
+
+# ---- encoding --------------------------------------------------------------------------------------------------------
+
+
+def encoded(
+    residual: Residual, source: Samples, base: Iterable[Piece], bit_depth: int, threads: int, check: Check | None = None
+) -> Iterator[Part]:
+    """The part of each tile. `source` is the whole picture, `base` are its tiles in their order."""
+
+    def code(piece: Piece) -> Part:
+        box, samples = piece
+        payload = _encode(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)
+        return Part(payload, base_checksum(samples))
+
+    return side_by_side(code, base, threads)
+
+
+def encoded_and_decoded(
+    residual: Residual, source: Samples, base: Iterable[Piece], bit_depth: int, threads: int, check: Check | None = None
+) -> Iterator[Piece]:
+    """The tiles as a decoder makes them of what `encoded` gives."""
+
+    def code(piece: Piece) -> Piece:
+        box, samples = piece
+        payload = _encode(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)
+        return box, _decode(residual, payload, samples, bit_depth, check)
+
+    return side_by_side(code, base, threads)
+
+
+def _encode(residual: Residual, source: Samples, base: Samples, bit_depth: int, check: Check | None) -> bytes:
+    source, base = _with_channels(source), _with_channels(base)
+    if residual.kind == "coefficients":
+        return coder.encode_dct(source, base, residual.number, bit_depth)
+    return coder.encode_residual(source, base, bit_depth, residual.number)
+
+
+# ---- decoding --------------------------------------------------------------------------------------------------------
+
+
+def added(
+    container: Container, tiling: Tiling, base: Iterable[Piece], area: Box, threads: int, check: Check | None = None
+) -> Iterator[Piece]:
+    """The pieces of `area`, of whole tiles of the base. A tile whose part isn't there stays as it is.
+
+    Raises MismatchError where the base isn't that of the encoder, CorruptError for a part that can't be decoded.
+    """
+    residual = container.residual
+    assert residual is not None
+    columns = -(-container.width // tiling.side)
+
+    def refine(piece: Piece) -> Piece:
+        box, samples = piece
+        tile = container.tiles[box[1] // tiling.side * columns + box[0] // tiling.side]
+        if len(tile) == container.parts:
+            part = tile[-1]
+            if base_checksum(samples) != part.checksum:
+                raise _mismatch(box)
+            try:
+                samples = _decode(residual, part.payload, samples, container.bit_depth, check)
+            except CorruptError as error:
+                raise CorruptError(f"the residual of the tile at {box[:2]} can't be decoded: {error}") from error
+        wanted = overlap(box, area)
+        return wanted, samples[slices_of(wanted, box)]
+
+    return side_by_side(refine, base, threads)
+
+
+def _decode(residual: Residual, payload: bytes, base: Samples, bit_depth: int, check: Check | None) -> Samples:
+    channels = _with_channels(base)
+    if residual.kind == "coefficients":
+        return coder.decode_dct(payload, channels, residual.number, bit_depth).reshape(base.shape)
+    return coder.decode_residual(payload, channels, bit_depth, residual.number).reshape(base.shape)
+
+
+def base_checksum(samples: Samples) -> int:
+    """The CRC-32 of samples, row by row, those of two bytes little-endian."""
+    return crc32(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).data)
+
+
+def _mismatch(box: Box) -> MismatchError:
+    return MismatchError(
+        f"the decoded picture of the tile at {box[:2]} isn't the one that its residual was made for: this machine "
+        "computes other pixels than the encoder's. `hpcm selftest` tells whether this one is wrong, and which kernels; "
+        "HPCM_KERNELS chooses others. The lossy picture opens (--preview 3)"
+    )
+
+
+def _with_channels(samples: Samples) -> Samples:
+    """As the coders take them: [h, w, 3 or 1]."""
+    return samples if samples.ndim == 3 else samples[..., None]
