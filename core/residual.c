@@ -2,11 +2,7 @@
  *
  * ---- the stream ----
  *
- * A payload is one byte of flags (1: pixels may be copied; no other bit is allowed) and the bytes of a binary arithmetic
- * coder, without the zeros at their end. The coder is that of LZMA: code is the first 4 bytes, big-endian, range is
- * 2^32 - 1. A decision with probability p of 2^16 is 1 if code < bound = (range div 2^16) p, then range is bound; else
- * bound is taken from both. While range < 2^24 both are shifted by 8 bits and code takes the next byte, 0 beyond the end.
- * A payload with more bytes than the last decision has taken, or with a zero at its end, is refused.
+ * A payload (mixing.h) begins with a byte of flags: 1, pixels may be copied; no other bit is allowed.
  *
  * Pixels are coded row by row, from left to right; the channels of RGB in the order green, red, blue. All numbers are
  * integers; >> rounds down, and / rounds towards zero. W, N, E, S and so on are places around the sample, NN two rows
@@ -29,20 +25,17 @@
  *    negative; its magnitude's class 1, 2, 3-4, 5-8, 9-16, ... in unary; its place in the class, upper bits first. Each is
  *    a node. The sample is clamped to its range.
  *
- * A decision's probability (decide) is mixed: in each of INPUTS contexts every node has an adaptive probability; two sets
- * of weights, chosen by other contexts, add these up in the logistic domain, and the mean of the two sums is averaged with
- * an adaptive map of it. Then all of these learn from the decision.
- *
  * Any bytes are a payload or are refused: there are at most 40 decisions a sample, numbers stay within their types by
  * clamps that pictures hardly meet, and memory is 8 MB and 0.9 kB for each column of three channels. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "hpcm.h"
+#include "mixing.h"
+#include "samples.h"
 
 enum {
-    MAX_SIDE = 4096,
-    MAX_CHANNELS = 3,
+    MAX_CHANNELS = HPCM_RESIDUAL_CHANNELS,
     PAD = 2,           /* samples beyond the sides of a row */
     BLOCK = 16,        /* columns that share weights */
     FEATURES = 32,     /* of a sample, with the target behind the last one */
@@ -52,7 +45,6 @@ enum {
     FORGET = 3,        /* every row, of 2^3 */
     RIDGE = 1024,      /* is added to the sums on the diagonal, and 2^-RIDGE_SHIFT of them */
     RIDGE_SHIFT = 12,
-    INPUTS = 6,
     CONTEXTS = 1024,   /* of an input */
     NODES = 64,
     ZERO = 0,          /* nodes */
@@ -63,103 +55,18 @@ enum {
     LOWER_BITS = 60,
     MIXER_SETS = 16,   /* of weights, for each channel */
     PHASES = 16,       /* a prediction's place between two integers */
-    KNOTS = 33,        /* of the adaptive map */
     BIASES = 4,
     BIAS_CONTEXTS = 1024,
     BIAS_COUNT = 100,  /* a mean goes over so many errors */
-    PROBABILITY_COUNT = 255,
     CANDIDATES = 5,
     SLOT_BITS = 16,
     SLOTS = 1 << SLOT_BITS, /* of pixels that followed surroundings, and of copies' contexts */
     MOST_CONFIDENT = 15,
-    WEIGHT_LIMIT = 1 << 22, /* 64 */
-    LEAST = 16,        /* a probability, of 2^16 */
     SHARE_OF_LOSSLESS = 64, /* the encoder lets pixels be copied if one of so many is its left or upper neighbour */
     SHARE_OF_LOSSY = 2
 };
 
-/* ---- the arithmetic coder ----------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    uint32_t range, code;
-    const uint8_t *from; /* decoder: null in an encoder */
-    size_t size, next;
-    uint64_t low; /* encoder: 32 bits and a carry */
-    uint8_t *bytes;
-    size_t count, room;
-    uint8_t kept;  /* a byte that a carry may still change */
-    size_t waiting; /* it, and the 255 after it */
-    int no_memory;
-} arithmetic;
-
-static void put(arithmetic *a, uint8_t byte) {
-    if (a->count == a->room) {
-        size_t room = a->room ? a->room + a->room / 2 : 4096;
-        uint8_t *bytes = realloc(a->bytes, room);
-        if (!bytes) {
-            a->no_memory = 1;
-            return;
-        }
-        a->bytes = bytes;
-        a->room = room;
-    }
-    a->bytes[a->count++] = byte;
-}
-
-static void shift_out(arithmetic *a) {
-    if (a->low < 0xFF000000u || a->low > UINT32_MAX) {
-        uint8_t carry = (uint8_t)(a->low >> 32);
-        put(a, (uint8_t)(a->kept + carry));
-        for (; a->waiting > 1; a->waiting--) put(a, (uint8_t)(0xFF + carry));
-        a->waiting = 0;
-        a->kept = (uint8_t)(a->low >> 24);
-    }
-    a->waiting++;
-    a->low = (a->low & 0xFFFFFF) << 8;
-}
-
-static uint8_t next_byte(arithmetic *a) {
-    uint8_t byte = a->next < a->size ? a->from[a->next] : 0;
-    a->next++;
-    return byte;
-}
-
-static void begin_encoding(arithmetic *a) {
-    *a = (arithmetic){.range = UINT32_MAX, .waiting = 1}; /* the first byte is 0, and makes way for the flags */
-}
-
-static void begin_decoding(arithmetic *a, const uint8_t *payload, size_t size) {
-    *a = (arithmetic){.range = UINT32_MAX, .from = payload, .size = size, .next = 1};
-    for (int i = 0; i < 4; i++) a->code = a->code << 8 | next_byte(a);
-}
-
-/* Codes a decision with this probability of a 1, of 2^16. */
-static inline int code_bit(arithmetic *a, int bit, uint32_t probability) {
-    uint32_t bound = (a->range >> 16) * probability;
-    if (a->from) {
-        bit = a->code < bound;
-        if (!bit) a->code -= bound;
-    } else if (!bit) {
-        a->low += bound;
-    }
-    a->range = bit ? bound : a->range - bound;
-    while (a->range < 1u << 24) {
-        a->range <<= 8;
-        if (a->from) a->code = a->code << 8 | next_byte(a);
-        else shift_out(a);
-    }
-    return bit;
-}
-
 /* ---- what a tile's coder has --------------------------------------------------------------------------------------------- */
-
-enum { STRETCHED = 4096, SQUASHED = 8192 }; /* the logistic domain is -4095 to 4095, in units of 1/256 nat */
-
-typedef struct {
-    int16_t stretch[STRETCHED];
-    uint16_t squash[SQUASHED];
-    int32_t rate[PROBABILITY_COUNT + 1]; /* 2^16 / (n + 1.5) */
-} logistic;
 
 /* The sums of products of a block of columns: [i][j] for j >= i, and what lies left of it in the same LANES is unused. */
 typedef struct {
@@ -180,16 +87,12 @@ typedef struct {
     int32_t mean, count; /* in units of 2^-10 */
 } bias;
 
-typedef int32_t mixer[INPUTS];    /* Q16 */
-typedef uint16_t knots[KNOTS];    /* of 2^16 */
-
 typedef struct {
     int32_t rows, columns, channels, step, max_error, peak;
     int32_t feature_shift, class_shift; /* of deeper samples than 8 bits */
     const int32_t *source;              /* a row of it, or null in a decoder */
     int copies;
-    arithmetic coder;
-    logistic tables;
+    mixing m;
     plane planes[MAX_CHANNELS];
     int32_t *rows_memory;
     block *blocks;
@@ -197,10 +100,6 @@ typedef struct {
     mixer *mixers[2];        /* [channels][MIXER_SETS][NODES] */
     knots *maps;             /* [channels][PHASES][NODES] */
     bias biases[MAX_CHANNELS][BIASES][BIAS_CONTEXTS];
-    /* for the next decision, by node */
-    uint32_t *chosen[INPUTS];
-    mixer *mixing[2];
-    knots *map;
     /* copies */
     uint32_t *copy_probabilities;                          /* [INPUTS][SLOTS] */
     mixer copy_mixers[2][MOST_CONFIDENT + 1][CANDIDATES];  /* by confidence; by what the candidate is */
@@ -213,114 +112,7 @@ typedef struct {
     int64_t lower[FEATURES][FEATURES], scaled[FEATURES][FEATURES], inverse[FEATURES]; /* of solve */
 } residual;
 
-static inline int32_t smaller(int32_t a, int32_t b) {
-    return a < b ? a : b;
-}
-
-static inline int32_t larger(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
-
-static inline int32_t clamped(int32_t value, int32_t low, int32_t high) {
-    return value < low ? low : value > high ? high : value;
-}
-
-static inline int64_t limited(int64_t value, int64_t limit) {
-    return value < -limit ? -limit : value > limit ? limit : value;
-}
-
-static inline int32_t magnitude(int32_t value) {
-    return value < 0 ? -value : value;
-}
-
-static inline int32_t log2_of(int32_t value) {
-    return 31 - __builtin_clz((uint32_t)value);
-}
-
-/* Two classes an octave: 0, 1, 2-3, 4-5, 6-9, 10-13, ... */
-static inline int32_t class_of(int32_t value, int32_t most) {
-    int32_t log = log2_of(value + 2);
-    return smaller(2 * log - 2 + ((value + 2) >> (log - 1) & 1), most);
-}
-
-/* Four an octave. */
-static inline int32_t fine_class_of(int32_t value, int32_t most) {
-    int32_t log = log2_of(value + 4);
-    return smaller(4 * log - 8 + ((value + 4) >> (log - 2) & 3), most);
-}
-
-/* 0 to 2 most; most for 0. */
-static inline int32_t signed_class(int32_t value, int32_t shift, int32_t most) {
-    int32_t class = class_of(magnitude(value) >> shift, most);
-    return value < 0 ? most - class : most + class;
-}
-
-/* ---- a decision ----------------------------------------------------------------------------------------------------------- */
-
-/* squash(x) = 2^16 / (1 + e^(-x/256)), and stretch is its inverse in the middle of each 4096th. */
-static void make_tables(logistic *tables) {
-    const uint64_t one = (uint64_t)1 << 40, ratio = 0xFF007F; /* e^(-1/256), of 2^24 */
-    uint64_t power = one;
-    int32_t x = 0;
-    for (int32_t i = 0; i < SQUASHED / 2; i++) {
-        uint64_t value = ((uint64_t)1 << 56) / (one + power);
-        if (value > UINT16_MAX) value = UINT16_MAX;
-        tables->squash[SQUASHED / 2 + i] = (uint16_t)value;
-        tables->squash[SQUASHED / 2 - i] = (uint16_t)(65536 - value);
-        power = (power >> 8) * ratio >> 16;
-    }
-    tables->squash[0] = tables->squash[1];
-    for (int32_t i = 0; i < STRETCHED; i++) {
-        while (x < SQUASHED - 1 && tables->squash[x] < 16 * i + 8) x++;
-        tables->stretch[i] = (int16_t)(x - SQUASHED / 2);
-    }
-    for (int32_t n = 0; n <= PROBABILITY_COUNT; n++) tables->rate[n] = 65536 * 2 / (2 * n + 3);
-}
-
-static inline int32_t squash(const logistic *tables, int32_t x) {
-    return tables->squash[x + SQUASHED / 2];
-}
-
-static inline void learn_probability(uint32_t *probability, int bit, const int32_t *rate) {
-    uint32_t count = *probability & 1023;
-    int32_t value = (int32_t)(*probability >> 10), target = bit ? (1 << 22) - 1 : 0;
-    value += (int32_t)(((int64_t)(target - value) * rate[count]) >> 16);
-    *probability = (uint32_t)value << 10 | (count < PROBABILITY_COUNT ? count + 1 : count);
-}
-
-static inline void learn_knot(uint16_t *knot, int32_t target) {
-    *knot = (uint16_t)(*knot + ((target - *knot) >> 6));
-}
-
-/* Codes the decision of a node in the contexts that were chosen. */
-static int decide(residual *r, int32_t node, int bit) {
-    enum { LIMIT = SQUASHED / 2 - 1, KNOT_BITS = 13, KNOT = 1 << KNOT_BITS, RATE = 15 };
-    int32_t *weights[2] = {r->mixing[0][node], r->mixing[1][node]}, inputs[INPUTS], sums[2];
-    int64_t dots[2] = {0, 0};
-    for (int i = 0; i < INPUTS; i++) {
-        inputs[i] = r->tables.stretch[r->chosen[i][node] >> 20];
-        for (int set = 0; set < 2; set++) dots[set] += (int64_t)weights[set][i] * inputs[i];
-    }
-    for (int set = 0; set < 2; set++) sums[set] = (int32_t)limited(dots[set] >> 16, LIMIT);
-    int32_t sum = (sums[0] + sums[1]) >> 1;
-    int32_t place = (sum + SQUASHED / 2) * (KNOTS - 1), beyond = place & (KNOT - 1);
-    uint16_t *knot = r->map[node] + (place >> KNOT_BITS);
-    int32_t mapped = (knot[0] * (KNOT - beyond) + knot[1] * beyond) >> KNOT_BITS;
-    int32_t probability = clamped((squash(&r->tables, sum) + mapped + 1) >> 1, LEAST, 65536 - LEAST);
-    bit = code_bit(&r->coder, bit, (uint32_t)probability);
-    int32_t target = bit ? UINT16_MAX : 0;
-    for (int set = 0; set < 2; set++) {
-        int32_t error = target - squash(&r->tables, sums[set]);
-        for (int i = 0; i < INPUTS; i++) {
-            int32_t weight = weights[set][i] + ((inputs[i] * error + (1 << (RATE - 1))) >> RATE);
-            weights[set][i] = clamped(weight, -WEIGHT_LIMIT, WEIGHT_LIMIT);
-        }
-    }
-    for (int i = 0; i < INPUTS; i++) learn_probability(&r->chosen[i][node], bit, r->tables.rate);
-    learn_knot(&knot[0], target);
-    learn_knot(&knot[1], target);
-    return bit;
-}
+/* ---- an error ------------------------------------------------------------------------------------------------------------- */
 
 /* The class of a magnitude of 1 or more: 1, 2, 3-4, 5-8, ... */
 static int32_t magnitude_class(int32_t value) {
@@ -330,15 +122,15 @@ static int32_t magnitude_class(int32_t value) {
 /* Codes an error whose magnitude is at most `most`. */
 static int32_t code_error(residual *r, int32_t error, int32_t most) {
     int32_t size = magnitude(error), wanted = magnitude_class(size), last = magnitude_class(most), class = 0;
-    if (decide(r, ZERO, !size)) return 0;
-    int is_negative = decide(r, NEGATIVE, error < 0);
-    while (class < last && decide(r, CLASS + class, class < wanted)) class++;
+    if (decide(&r->m, ZERO, !size)) return 0;
+    int is_negative = decide(&r->m, NEGATIVE, error < 0);
+    while (class < last && decide(&r->m, CLASS + class, class < wanted)) class++;
     int32_t bits = class ? class - 1 : 0, begin = class ? 1 + (1 << bits) : 1, place = 0;
     for (int32_t bit = bits - 1; bit >= 0; bit--) {
         int32_t above = bits - 1 - bit, node = LOWER_BITS + smaller(above - 2, 3);
         if (above == 0) node = FIRST_BIT + class - 2;
         if (above == 1) node = SECOND_BIT + 2 * smaller(class - 3, 11) + place;
-        place = 2 * place + decide(r, node, (size - begin) >> bit & 1);
+        place = 2 * place + decide(&r->m, node, (size - begin) >> bit & 1);
     }
     return is_negative ? -(begin + place) : begin + place;
 }
@@ -520,11 +312,11 @@ static void choose_contexts(residual *r, int32_t channel, const surroundings *s,
     };
     for (int32_t i = 0; i < INPUTS; i++) {
         size_t context = (size_t)(channel * INPUTS + i) * CONTEXTS + (size_t)contexts[i];
-        r->chosen[i] = r->probabilities + context * NODES;
+        r->m.chosen[i] = r->probabilities + context * NODES;
     }
     int32_t sets[2] = {class_of(expected >> (5 + shift), MIXER_SETS - 1), class_of(s->contrast >> shift, MIXER_SETS - 1)};
-    for (int i = 0; i < 2; i++) r->mixing[i] = r->mixers[i] + (channel * MIXER_SETS + sets[i]) * NODES;
-    r->map = r->maps + (channel * PHASES + phase) * NODES;
+    for (int i = 0; i < 2; i++) r->m.sets[i] = r->mixers[i] + (channel * MIXER_SETS + sets[i]) * NODES;
+    r->m.map = r->maps + (channel * PHASES + phase) * NODES;
 }
 
 static void code_sample(residual *r, int32_t turn, int32_t x) {
@@ -553,7 +345,7 @@ static void code_sample(residual *r, int32_t turn, int32_t x) {
     own->errors[0][x] = 16 * value - predicted;
     for (int i = 0; i < BIASES; i++) {
         int32_t away = (16 * value - linear) * 64 - biases[i]->mean;
-        biases[i]->mean += (int32_t)(((int64_t)away * r->tables.rate[biases[i]->count]) >> 16);
+        biases[i]->mean += (int32_t)(((int64_t)away * r->m.tables.rate[biases[i]->count]) >> 16);
         if (biases[i]->count < BIAS_COUNT) biases[i]->count++;
     }
     learn_moments(r, its, &s, value);
@@ -634,10 +426,10 @@ static void choose_copy_contexts(residual *r, const copy_context *c, int32_t x, 
         hashed(id, by_base),
         hashed(c->four, id),
     };
-    for (int32_t i = 0; i < INPUTS; i++) r->chosen[i] = r->copy_probabilities + i * SLOTS + slot_of(keys[i]);
-    r->mixing[0] = &r->copy_mixers[0][confidence][number];
-    r->mixing[1] = &r->copy_mixers[1][is][number];
-    r->map = &r->copy_maps[number][smaller(confidence, 3)];
+    for (int32_t i = 0; i < INPUTS; i++) r->m.chosen[i] = r->copy_probabilities + i * SLOTS + slot_of(keys[i]);
+    r->m.sets[0] = &r->copy_mixers[0][confidence][number];
+    r->m.sets[1] = &r->copy_mixers[1][is][number];
+    r->m.map = &r->copy_maps[number][smaller(confidence, 3)];
 }
 
 static int is_close(const residual *r, int32_t x, uint64_t pixel) {
@@ -655,7 +447,7 @@ static int copy_pixel(residual *r, int32_t x) {
     int32_t count = list_candidates(r, &c, candidates), number = 0;
     for (; number < count; number++) {
         choose_copy_contexts(r, &c, x, number, candidates[number]);
-        if (decide(r, 0, r->source && is_close(r, x, candidates[number]))) break;
+        if (decide(&r->m, 0, r->source && is_close(r, x, candidates[number]))) break;
     }
     int is_copied = number < count;
     r->copied[0][x] = (uint8_t)(is_copied ? number + 1 : 0);
@@ -709,31 +501,17 @@ static void free_residual(residual *r) {
     free(r);
 }
 
-static void reset_mixer(mixer *given) {
-    for (int i = 0; i < INPUTS; i++) (*given)[i] = 65536 * 3 / 2 / INPUTS;
-}
-
-static void reset_map(const logistic *tables, knots *map) {
-    for (int32_t i = 0; i < KNOTS; i++) {
-        int32_t x = (i - KNOTS / 2) * (SQUASHED / (KNOTS - 1));
-        (*map)[i] = (uint16_t)squash(tables, clamped(x, 1 - SQUASHED / 2, SQUASHED / 2 - 1));
-    }
-}
-
 static void reset(residual *r) {
     size_t mixers = (size_t)r->channels * MIXER_SETS * NODES, maps = (size_t)r->channels * PHASES * NODES;
-    size_t probabilities = (size_t)r->channels * INPUTS * CONTEXTS * NODES;
-    make_tables(&r->tables);
-    for (size_t i = 0; i < probabilities; i++) r->probabilities[i] = 1u << 31;
-    for (size_t i = 0; r->copies && i < (size_t)INPUTS * SLOTS; i++) r->copy_probabilities[i] = 1u << 31;
+    hpcm_make_tables(&r->m.tables);
+    hpcm_reset_probabilities(r->probabilities, (size_t)r->channels * INPUTS * CONTEXTS * NODES);
+    if (r->copies) hpcm_reset_probabilities(r->copy_probabilities, (size_t)INPUTS * SLOTS);
     for (int set = 0; set < 2; set++) {
-        for (size_t i = 0; i < mixers; i++) reset_mixer(&r->mixers[set][i]);
-        for (int confidence = 0; confidence <= MOST_CONFIDENT; confidence++)
-            for (int i = 0; i < CANDIDATES; i++) reset_mixer(&r->copy_mixers[set][confidence][i]);
+        hpcm_reset_mixers(r->mixers[set], mixers);
+        hpcm_reset_mixers(r->copy_mixers[set][0], (MOST_CONFIDENT + 1) * CANDIDATES);
     }
-    for (size_t i = 0; i < maps; i++) reset_map(&r->tables, &r->maps[i]);
-    for (int i = 0; i < CANDIDATES; i++)
-        for (int confidence = 0; confidence < 4; confidence++) reset_map(&r->tables, &r->copy_maps[i][confidence]);
+    hpcm_reset_maps(&r->m.tables, r->maps, maps);
+    hpcm_reset_maps(&r->m.tables, r->copy_maps[0], CANDIDATES * 4);
 }
 
 /* Null without memory. */
@@ -771,16 +549,6 @@ static residual *make_residual(int32_t columns, int32_t channels, int copies) {
     }
     reset(r);
     return r;
-}
-
-typedef struct {
-    const void *samples;
-    int32_t rows, columns, channels, bytes;
-} picture;
-
-static int32_t sample_at(const picture *p, int32_t y, int32_t x, int32_t channel) {
-    size_t place = ((size_t)y * (size_t)p->columns + (size_t)x) * (size_t)p->channels + (size_t)channel;
-    return p->bytes == 1 ? ((const uint8_t *)p->samples)[place] : ((const uint16_t *)p->samples)[place];
 }
 
 static void pad_sides(int32_t *row, int32_t columns) {
@@ -856,17 +624,7 @@ static void write_row(const residual *r, int32_t bytes, int32_t y, void *pixels)
 }
 
 static int has_size(int32_t rows, int32_t columns, int32_t channels, int32_t bit_depth, int32_t max_error) {
-    int shape = rows > 0 && rows <= MAX_SIDE && columns > 0 && columns <= MAX_SIDE && (channels == 1 || channels == 3);
-    return shape && bit_depth >= 8 && bit_depth <= 16 && max_error >= 0 && max_error < 1 << (bit_depth - 1);
-}
-
-static int has_depth(const picture *p, int32_t bit_depth) {
-    size_t count = (size_t)p->rows * (size_t)p->columns * (size_t)p->channels;
-    const uint16_t *samples = p->samples;
-    if (p->bytes == 1) return 1;
-    for (size_t i = 0; i < count; i++)
-        if (samples[i] >> bit_depth) return 0;
-    return 1;
+    return has_shape(rows, columns, channels, bit_depth) && max_error >= 0 && max_error < 1 << (bit_depth - 1);
 }
 
 static void set_depth(residual *r, int32_t bit_depth, int32_t max_error) {
@@ -902,10 +660,9 @@ static hpcm_status encode_rows(residual *r, const picture *source, const picture
             for (int32_t c = 0; c < source->channels; c++) line[x * source->channels + c] = sample_at(source, y, x, c);
         begin_row(r, base, y);
         code_row(r);
-        if (r->coder.no_memory) return HPCM_NO_MEMORY;
+        if (r->m.coder.no_memory) return HPCM_NO_MEMORY;
     }
-    for (int i = 0; i < 5; i++) shift_out(&r->coder);
-    return r->coder.no_memory ? HPCM_NO_MEMORY : HPCM_OK;
+    return HPCM_OK;
 }
 
 hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t rows, int32_t columns, int32_t channels,
@@ -923,18 +680,10 @@ hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t r
     hpcm_status status = HPCM_NO_MEMORY;
     if (line && r) {
         set_depth(r, bit_depth, max_error);
-        begin_encoding(&r->coder);
+        hpcm_begin_encoding(&r->m.coder);
         status = encode_rows(r, &given, &known, line, check, user);
-        if (status == HPCM_OK) {
-            uint8_t *made = r->coder.bytes;
-            size_t count = r->coder.count;
-            while (count > 1 && !made[count - 1]) count--;
-            made[0] = (uint8_t)copies;
-            *payload = made;
-            *size = count;
-        } else {
-            free(r->coder.bytes);
-        }
+        if (status == HPCM_OK) status = hpcm_finish_encoding(&r->m.coder, (uint8_t)copies, payload, size);
+        else hpcm_drop_encoding(&r->m.coder);
     }
     free(line);
     free_residual(r);
@@ -952,12 +701,13 @@ hpcm_status hpcm_residual_decode(const uint8_t *payload, size_t size, const void
     int32_t bytes = bit_depth > 8 ? 2 : 1;
     picture known = {base, rows, columns, channels, bytes};
     if (!has_depth(&known, bit_depth)) return HPCM_BAD_ARGUMENT;
-    if (!size || payload[0] > 1 || (size > 1 && !payload[size - 1])) return HPCM_BAD_PAYLOAD;
+    arithmetic coder;
+    if (!hpcm_begin_decoding(&coder, payload, size) || payload[0] > 1) return HPCM_BAD_PAYLOAD;
     residual *r = make_residual(columns, channels, payload[0]);
     if (!r) return HPCM_NO_MEMORY;
     hpcm_status status = HPCM_OK;
     set_depth(r, bit_depth, max_error);
-    begin_decoding(&r->coder, payload, size);
+    r->m.coder = coder;
     for (int32_t y = 0; y < rows && status == HPCM_OK; y++) {
         if (check && check(user)) status = HPCM_STOPPED;
         if (status != HPCM_OK) break;
@@ -965,7 +715,7 @@ hpcm_status hpcm_residual_decode(const uint8_t *payload, size_t size, const void
         code_row(r);
         write_row(r, bytes, y, pixels);
     }
-    if (status == HPCM_OK && r->coder.next < size) status = HPCM_BAD_PAYLOAD;
+    if (status == HPCM_OK && !hpcm_finish_decoding(&r->m.coder)) status = HPCM_BAD_PAYLOAD;
     free_residual(r);
     return status;
 }
