@@ -185,6 +185,21 @@ HPCM_API hpcm_status hpcm_residual_decode(const uint8_t *payload, size_t size, c
                                           int32_t columns, int32_t channels, int32_t bit_depth, int32_t max_error,
                                           void *pixels, hpcm_check check, void *user);
 
+/* Coefficients of a DCT of the residual, with loss, for the eye; core/residual_dct.c describes the payload. Arguments,
+ * results and what holds for all machines as above, but
+ *
+ * step: 1 to 65535, of luma's lowest coefficients in flat blocks, in sixteenths of an 8-bit sample; for samples of more bits
+ *   times 2^(bit_depth - 8).
+ * check: is called for every 8 rows.
+ *
+ * A call takes 5 MB and 2 kB for each 8 columns of three channels, and the encoder its payload. */
+HPCM_API hpcm_status hpcm_dct_encode(const void *source, const void *base, int32_t rows, int32_t columns, int32_t channels,
+                                     int32_t bit_depth, int32_t step, uint8_t **payload, size_t *size, hpcm_check check,
+                                     void *user);
+HPCM_API hpcm_status hpcm_dct_decode(const uint8_t *payload, size_t size, const void *base, int32_t rows, int32_t columns,
+                                     int32_t channels, int32_t bit_depth, int32_t step, void *pixels, hpcm_check check,
+                                     void *user);
+
 /* ---- the entropy coder by itself ---------------------------------------------------------------------------------- */
 
 typedef struct hpcm_tables hpcm_tables;

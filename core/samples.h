@@ -17,6 +17,13 @@ static inline int32_t sample_at(const picture *p, int32_t y, int32_t x, int32_t 
     return p->bytes == 1 ? ((const uint8_t *)p->samples)[place] : ((const uint16_t *)p->samples)[place];
 }
 
+/* Of a picture of the same shape. */
+static inline void set_sample(void *samples, const picture *p, int32_t y, int32_t x, int32_t channel, int32_t value) {
+    size_t place = ((size_t)y * (size_t)p->columns + (size_t)x) * (size_t)p->channels + (size_t)channel;
+    if (p->bytes == 1) ((uint8_t *)samples)[place] = (uint8_t)value;
+    else ((uint16_t *)samples)[place] = (uint16_t)value;
+}
+
 /* Whether the coders take such pictures. */
 static inline int has_shape(int32_t rows, int32_t columns, int32_t channels, int32_t bit_depth) {
     return rows > 0 && rows <= HPCM_RESIDUAL_SIDE && columns > 0 && columns <= HPCM_RESIDUAL_SIDE &&

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from ctypes import byref, c_int32, c_void_p, create_string_buffer, string_at
 from itertools import accumulate, pairwise
@@ -135,34 +135,7 @@ class CoreEngine:
         return y_hat
 
     def _call(self, name: str, *arguments: Any) -> None:
-        """A function of the library, whose work ends with what `check` raises."""
-        raised: list[BaseException] = []
-        checking = _checking(self._check, raised)
-        next(checking)
-        status = getattr(c.library(), name)(self._model.handle, *arguments, c.Check(checking.send), None)
-        if raised:
-            raise raised[0]
-        c.check_status(status)
-
-
-def _checking(check: Callable[[], None] | None, raised: list[BaseException]) -> Generator[int, int | None, None]:
-    """What the library calls, by `send`: whether to stop, 0 or 1. What ends the work is added to `raised`.
-
-    It is a generator because a signal's handler runs where Python code goes on after compiled code. In a function that
-    is before its first line, outside any `try`, and ctypes passes over what is raised there.
-    """
-    stop = 0
-    while True:
-        try:
-            while True:  # in here because handlers run at the end of a loop, too
-                yield stop
-                if check:
-                    check()
-        except GeneratorExit:
-            return
-        except BaseException as error:
-            raised.append(error)
-            stop = 1
+        c.call_checked(name, (self._model.handle, *arguments), self._check)
 
 
 class _Model:

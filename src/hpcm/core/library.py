@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable, Generator, Sequence
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -97,7 +98,7 @@ _pointer, _int = c_void_p, c_int32
 _size = [_int, _int]  # h, w
 _coding = [*_size, _int, _int, _int]  # h, w, level, rows, columns
 _check = [Check, c_void_p]
-_residual = [_pointer, _int, _int, _int, _int, _int]  # base, rows, columns, channels, bit_depth, max_error
+_residual = [_pointer, _int, _int, _int, _int, _int]  # base, rows, columns, channels, bit_depth, max_error or step
 _read = [c_char_p, c_size_t, _int, *_coding]  # payload, its size, steps, ...
 FUNCTIONS = {  # name: (what it returns, arguments)
     "hpcm_api_version": (c_int, []),
@@ -121,6 +122,8 @@ FUNCTIONS = {  # name: (what it returns, arguments)
     ),
     "hpcm_residual_free": (None, [POINTER(c_uint8)]),
     "hpcm_residual_decode": (c_int, [c_char_p, c_size_t, *_residual, _pointer, *_check]),
+    "hpcm_dct_encode": (c_int, [_pointer, *_residual, POINTER(POINTER(c_uint8)), POINTER(c_size_t), *_check]),
+    "hpcm_dct_decode": (c_int, [c_char_p, c_size_t, *_residual, _pointer, *_check]),
     "hpcm_tables_create": (c_int, [_pointer, _pointer, _int, _pointer, c_size_t, POINTER(c_void_p)]),
     "hpcm_tables_free": (None, [_pointer]),
     "hpcm_encoder_create": (c_int, [_pointer, POINTER(c_void_p)]),
@@ -169,6 +172,40 @@ def check_status(status: int, message: str = "") -> None:
     if status == BAD_KERNELS:
         raise UsageError(message)
     raise ValueError(f"the native library refuses an argument (status {status})")
+
+
+def call_checked(name: str, arguments: Sequence[Any], check: Callable[[], None] | None) -> None:
+    """Calls a function of the library whose last arguments are an hpcm_check and its user.
+
+    What `check` raises ends the work, and is raised. Other errors are those of `check_status`.
+    """
+    raised: list[BaseException] = []
+    checking = _checking(check, raised)
+    next(checking)
+    status = getattr(library(), name)(*arguments, Check(checking.send), None)
+    if raised:
+        raise raised[0]
+    check_status(status)
+
+
+def _checking(check: Callable[[], None] | None, raised: list[BaseException]) -> Generator[int, int | None, None]:
+    """What the library calls, by `send`: whether to stop, 0 or 1. What ends the work is added to `raised`.
+
+    It is a generator because a signal's handler runs where Python code goes on after compiled code. In a function that
+    is before its first line, outside any `try`, and ctypes passes over what is raised there.
+    """
+    stop = 0
+    while True:
+        try:
+            while True:  # in here because handlers run at the end of a loop, too
+                yield stop
+                if check:
+                    check()
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            raised.append(error)
+            stop = 1
 
 
 def pointer(array: np.ndarray) -> int:
