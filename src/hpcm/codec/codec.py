@@ -201,9 +201,6 @@ class Codec:
         for note in picture.notes:
             on_note(note)
         level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
-        if level.residual is None and (quality or 0) > BASE_QUALITY:
-            name = self.models[level.model].name
-            on_note(f"quality {quality} needs an exact model, and {name} isn't: its best level was taken")
         codec = self if max_error is None and level.residual is None else self._on_cpu
         searches = bpp is not None or psnr is not None
         if picture.hdr is not None:
@@ -227,7 +224,8 @@ class Codec:
             data = trials.reaching(psnr)
         else:
             data = encoding(level.model).refined(level.model_level).file(*level.coded)
-        self._note_size(picture, data, max_error, on_note)
+        if picture.file_size is not None:
+            note_size(picture, picture.file_size, len(data), max_error, on_note)
         return data
 
     def _within(self, max_error: int, job: Encoding, level: int | None) -> bytes:
@@ -247,15 +245,6 @@ class Codec:
         decoded = decode(LoadedEngine(job.engine, weights), unpack(data), threads=self.threads, check=job.check)
         without_loss.check_decoded(picture, decoded, max_error)
         return data
-
-    def _note_size(self, picture: Picture, data: bytes, max_error: int | None, on_note: OnNote) -> None:
-        """What may save bytes, where a file is larger than the picture's own or has few colours."""
-        advice = "" if max_error == 0 else "; of drawings, pages and screens lossless files (--lossless) may be smaller"
-        if picture.file_size is not None and len(data) > picture.file_size:
-            size = f"the .hpcm file of {len(data):,} bytes is larger than the picture's own of {picture.file_size:,}"
-            on_note(size + advice)
-        elif max_error != 0 and without_loss.has_few_colours(picture.pixels):
-            on_note("the picture has few colours: a lossless file (--lossless) keeps them, often in fewer bytes")
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
         """The files of several pictures, in their order, `workers` (by default one for each core) at once.
@@ -502,6 +491,16 @@ def check_appearance(strip: str | None, icc: str | None) -> None:
     for name, value, choices in (("strip", strip, STRIPS), ("icc", icc, ICC_SPACES)):
         if value is not None and value not in choices:
             raise UsageError(f"{name} is {value!r}: it must be {' or '.join(choices)}, or None")
+
+
+def note_size(picture: Picture, before: int, after: int, max_error: int | None, on_note: OnNote) -> None:
+    """What may save bytes where a file grew from `before` to `after`, or where a picture has few colours."""
+    is_lossless = max_error == 0
+    if after > before:
+        advice = "" if is_lossless else "; of drawings, pages and screens, lossless files (--lossless) may be smaller"
+        on_note(f"the .hpcm file of {after:,} bytes is larger than the picture's own of {before:,}{advice}")
+    elif not is_lossless and without_loss.has_few_colours(picture.pixels):
+        on_note("the picture has few colours: a lossless file (--lossless) keeps them, often in fewer bytes")
 
 
 def check_promise(lossless: bool, max_error: int | None, quality: int | None, *targets: float | None) -> None:

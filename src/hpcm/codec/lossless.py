@@ -20,6 +20,7 @@ REPEATING = 1 / 64  # of a picture's pixels are as their left or upper neighbour
 WORTH_NO_PICTURE = 0.98  # of the bytes: what a file beside grey may take, which has no lossy picture
 FEW_COLOURS = 256
 FEW_GREYS = 32
+PIXELS_OF_COLOUR = 64  # that each of them has on average
 LOOKED_AT = 1 << 20  # pixels, to count colours
 
 
@@ -60,7 +61,8 @@ def has_few_colours(pixels: Samples) -> bool:
     """Whether a picture is made of few colours; of a large one some rows are looked at."""
     height, width = pixels.shape[:2]
     rows = pixels[:: max(height * width // LOOKED_AT, 1)]
-    if pixels.ndim == 2:
-        return len(np.unique(rows)) <= FEW_GREYS
-    red, green, blue = (rows[..., i].astype(np.uint64) for i in range(3))
-    return len(np.unique(red << 32 | green << 16 | blue)) <= FEW_COLOURS
+    most = FEW_GREYS
+    if pixels.ndim == 3:
+        red, green, blue = (rows[..., i].astype(np.uint64) for i in range(3))
+        rows, most = red << 32 | green << 16 | blue, FEW_COLOURS
+    return len(np.unique(rows)) <= min(most, rows.size // PIXELS_OF_COLOUR)

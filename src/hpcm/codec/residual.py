@@ -15,7 +15,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ..core import residual as coder
+from ..core.residual import decode_dct, decode_residual, encode_dct, encode_residual
 from ..errors import CorruptError, MismatchError
 from ..format.fields import Box, Container, Part, Residual
 from ..image.planes import Samples, dtype_of
@@ -72,8 +72,8 @@ def encoded_and_decoded(
 def _encode(residual: Residual, source: Samples, base: Samples, bit_depth: int, check: Check | None) -> bytes:
     source, base = _with_channels(source), _with_channels(base)
     if residual.kind == "coefficients":
-        return coder.encode_dct(source, base, residual.number, bit_depth)
-    return coder.encode_residual(source, base, bit_depth, residual.number)
+        return encode_dct(source, base, residual.number, bit_depth, check)
+    return encode_residual(source, base, bit_depth, residual.number, check)
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ def added(
 def _decode(residual: Residual, payload: bytes, base: Samples, bit_depth: int, check: Check | None) -> Samples:
     channels = _with_channels(base)
     if residual.kind == "coefficients":
-        return coder.decode_dct(payload, channels, residual.number, bit_depth).reshape(base.shape)
-    return coder.decode_residual(payload, channels, bit_depth, residual.number).reshape(base.shape)
+        return decode_dct(payload, channels, residual.number, bit_depth, check).reshape(base.shape)
+    return decode_residual(payload, channels, bit_depth, residual.number, check).reshape(base.shape)
 
 
 def base_checksum(samples: Samples) -> int:
