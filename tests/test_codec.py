@@ -28,7 +28,7 @@ from hpcm.codec.engine import Engine
 from hpcm.codec.pixels import analyse, assemble, synthesise
 from hpcm.codec.targets import ABOVE, BELOW, Level, Trials, explored
 from hpcm.codec.tiles import Tiling, latents_inside
-from hpcm.defaults import MAX_DECODED, MAX_QUALITY, MAX_TILE_SIDE
+from hpcm.defaults import MAX_DECODED, MAX_QUALITY, MAX_TILE_SIDE, STEPS
 from hpcm.errors import (
     CorruptError,
     FormatError,
@@ -39,7 +39,7 @@ from hpcm.errors import (
     UsageError,
 )
 from hpcm.format.container import pack, unpack
-from hpcm.format.fields import MAX_METADATA, MAX_SIDE, Container, Part, Tile
+from hpcm.format.fields import MAX_METADATA, MAX_SIDE, Container, Part, Residual, Tile
 from hpcm.image.picture import Picture, from_image
 from hpcm.model.config import LATENT_STRIDE, NANO, Config
 from hpcm.model.tables import make_tables
@@ -444,7 +444,8 @@ def test_targets_out_of_reach():
     assert notes == [f"no level takes 0.001 bits per pixel or less: {smallest}"]
     notes.clear()
     data = bundled.compress(image, psnr=90, on_note=notes.append)
-    assert unpack(data).level == bundled.levels - 1
+    assert unpack(data).level == bundled.engine.config.levels - 1
+    assert unpack(data).residual == Residual("coefficients", STEPS[-1])
     used = f"the best one, {psnr(image, bundled.decompress(data)):.2f} dB, was used"
     assert notes == [f"no level of {bundled.weights.name} reaches 90 dB on this picture: {used}"]
 
@@ -472,13 +473,13 @@ def test_targets_where_levels_are_uneven(monkeypatch, name):
     bundled = hpcm.load("nano")
     job = Encoding(bundled.loaded(), from_image(Image.fromarray(UNEVEN[name])))
     job.keep_latents()
-    files = [job.file(level) for level in range(bundled.levels)]
-    quality = [job.psnr(level) for level in range(bundled.levels)]
+    files = [job.file(level) for level in range(job.levels)]
+    quality = [job.psnr(level) for level in range(job.levels)]
     sizes = list(map(len, files))
     assert quality != sorted(quality)
     notes: list[str] = []
-    monkeypatch.setattr(Encoding, "file", lambda self, level: files[level])
-    monkeypatch.setattr(Encoding, "psnr", lambda self, level: quality[level])
+    monkeypatch.setattr(Encoding, "file", lambda self, level, residual: files[level])
+    monkeypatch.setattr(Encoding, "psnr", lambda self, level, residual: quality[level])
     for target in np.linspace(min(quality), max(quality), TARGETS):
         data = trials(job, notes).reaching(float(target))
         assert len(data) == min(size for size, value in zip(sizes, quality, strict=True) if value >= target)
@@ -494,7 +495,7 @@ def test_nothing_is_said_to_be_out_of_reach_that_is_not():
     bundled = hpcm.load("nano")
     image = Image.fromarray(UNEVEN["white"])
     job = Encoding(bundled.loaded(), from_image(image))
-    quality = [job.psnr(level) for level in range(bundled.levels)]
+    quality = [job.psnr(level) for level in range(job.levels)]
     assert quality[-1] < max(quality) - 0.1
     notes: list[str] = []
     data = bundled.compress(image, psnr=max(quality) - 0.01, on_note=notes.append)

@@ -7,7 +7,7 @@ picture --(each tile)--> y --(each level)--> bytes of the tile -----------------
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
@@ -66,6 +66,7 @@ class Encoding:
         self.refine = refine
         self.threads, self.check = threads, check
         self._latents: Mapping[Box, Latents] = {}
+        self._base_of: tuple[int, list[Tile], list[Piece]] | None = None  # of the level that was computed last
 
     def latents(self, box: Box) -> Latents:
         """What a tile is coded from; without refinement y as g_a gives it."""
@@ -80,15 +81,13 @@ class Encoding:
 
     def file(self, level: int, residual: Residual | None = None) -> bytes:
         """The file at a level, and with a residual layer."""
-        tiles: list[Tile] = []
         residuals: list[Part] = []
         if residual is None:
             tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
-        elif residual.is_beside_grey:
-            tiles = [() for _ in self.tiling]
-            residuals = self._residuals(residual, self._grey())
         else:
-            residuals = self._residuals(residual, self._base(level, tiles))
+            tiles, base = self._beside_grey() if residual.is_beside_grey else self._base(level)
+            given = (residual, self.picture.pixels, base, self.picture.bit_depth)
+            residuals = list(layer.encoded(*given, self.threads, self.check))
         progressive = self.progressive
         if progressive is None:
             size = sum(len(part.payload) for tile in tiles for part in tile)
@@ -101,26 +100,34 @@ class Encoding:
         LOG.debug("level %d of %d: %d bytes, %d tiles", level, self.levels - 1, len(data), len(tiles))
         return data
 
-    def _base(self, level: int, tiles: list[Tile] | None = None) -> Iterator[Piece]:
-        """The tiles as they are decoded without a residual layer. Their parts are added to `tiles`."""
+    def _base(self, level: int) -> tuple[list[Tile], Iterable[Piece]]:
+        """The parts of the tiles, and what they are decoded to without a residual layer.
+
+        The parts are complete when all pieces have been taken. Both are kept for the next call where latents are: of
+        the best level there are as many files as there are residual layers.
+        """
+        if self._base_of is not None and self._base_of[0] == level:
+            return self._base_of[1:]
+        tiles: list[Tile] = []
 
         def y_hats() -> Iterator[Latent]:
             for box in self.tiling:
                 tile, y_hat = self.coded(box, level, self.latents(box))
-                if tiles is not None:
-                    tiles.append(tile)
+                tiles.append(tile)
                 yield y_hat
 
         picture = self.picture
         grey = picture.colour == "grey"
-        return synthesise(self.engine, self.tiling, y_hats(), self.tiling.whole, picture.bit_depth, grey)
+        pieces = synthesise(self.engine, self.tiling, y_hats(), self.tiling.whole, picture.bit_depth, grey)
+        if not self._latents:
+            return tiles, pieces
+        self._base_of = level, tiles, list(pieces)
+        return self._base_of[1:]
 
-    def _grey(self) -> Iterator[Piece]:
-        return layer.grey(self.tiling, self.picture.bit_depth, self.picture.colour == "grey")
-
-    def _residuals(self, residual: Residual, base: Iterator[Piece]) -> list[Part]:
-        picture = self.picture
-        return list(layer.encoded(residual, picture.pixels, base, picture.bit_depth, self.threads, self.check))
+    def _beside_grey(self) -> tuple[list[Tile], Iterable[Piece]]:
+        """The same of a file without a lossy picture."""
+        is_grey = self.picture.colour == "grey"
+        return [() for _ in self.tiling], layer.grey(self.tiling, self.picture.bit_depth, is_grey)
 
     def coded(self, box: Box, level: int, latents: Latents) -> tuple[Tile, Latent]:
         """A tile in as many parts as there are scales, and its y_hat."""
@@ -131,7 +138,7 @@ class Encoding:
 
     def psnr(self, level: int, residual: Residual | None = None) -> float:
         """The PSNR in dB of what a decoder makes of the file at a level, and with a residual layer."""
-        picture, pieces = self.picture, self._base(level)
+        picture, (_, pieces) = self.picture, self._base(level)
         if residual is not None:
             given = (residual, picture.pixels, pieces, picture.bit_depth)
             pieces = layer.encoded_and_decoded(*given, self.threads, self.check)
@@ -147,7 +154,7 @@ class Encoding:
         if self.refine is None:
             return self
         job = copy(self)
-        job.refine, job._latents = None, self.refine(self, level)
+        job.refine, job._latents, job._base_of = None, self.refine(self, level), None
         return job
 
     def _head(self) -> Container:
