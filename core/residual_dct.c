@@ -64,7 +64,8 @@ enum {
     SETS = 16,           /* of weights, and of maps, for each channel */
     LESS_OF_ONE = 4,     /* RECONSTRUCTION, in 64ths of a step */
     LESS_OF_MORE = 4,
-    ROUNDED_UP = 42,     /* the encoder's, in 64ths */
+    ROUNDED_UP = 42,     /* the encoder's */
+    MORE_ROUNDED_UP = 38,
     LESS_NEAR = 13,
     MOST_NEAR = 48,
 };
@@ -302,14 +303,13 @@ static void choose_contexts(dct *d, const surroundings *s, const uint16_t *own, 
         other += 4 * o[0] + o[-1] + o[1] + o[-STRIDE] + o[STRIDE];
     }
     int32_t near = s->near[place], expected = 4 * within + (within ? 1 : 2) * near + 2 * other;
-    int32_t ratio_class = class_of(32 * left / places, 15), base_class = class_of(s->energy[place], 15);
-    int32_t within_class = class_of(within, 15), near_class = class_of(near / 3, 15);
+    int32_t ratio_class = class_of(32 * left / places, 15);
     int32_t contexts[INPUTS] = {
         place * 16 + class_of(left, 15),
-        place * 16 + near_class,
-        place * 16 + within_class,
-        place * 16 + base_class,
-        (within_class * 16 + near_class) * 4 + class_of(other, 3),
+        zone * 64 + fine_class_of(near / 2, 63),
+        zone * 64 + fine_class_of(within, 63),
+        place * 16 + class_of(s->energy[place], 15),
+        (class_of(within, 15) * 8 + class_of(near / 3, 15) / 2) * 8 + class_of(other, 7),
         ratio_class * 64 + fine_class_of(expected, 63),
     };
     for (int32_t i = 0; i < INPUTS; i++) {
@@ -347,20 +347,30 @@ static int32_t scaled(int32_t value, int32_t bit_depth) {
     return bit_depth > DEPTH ? value >> (bit_depth - DEPTH) : value * (1 << (DEPTH - bit_depth));
 }
 
-/* A block of samples, in the coder's units; beyond the picture its last rows and columns again. Less those of `other`,
- * unless it is null. */
-static void read_block(const dct *d, const picture *from, const picture *other, int32_t top, int32_t left,
-                       int32_t to[MAX_CHANNELS][PLACES]) {
+static void transform_block(const dct *d, int32_t pixels[MAX_CHANNELS][PLACES]) {
+    if (d->channels == MAX_CHANNELS) to_ycbcr(pixels);
+    for (int32_t c = 0; c < d->channels; c++) analyse(pixels[c]);
+}
+
+static void read_base(const dct *d, const picture *base, int32_t top, int32_t left, int32_t to[MAX_CHANNELS][PLACES]) {
     for (int32_t i = 0; i < PLACES; i++) {
         int32_t y = smaller(top + i / SIDE, d->rows - 1), x = smaller(left + i % SIDE, d->columns - 1);
-        for (int32_t c = 0; c < d->channels; c++) {
-            int32_t value = sample_at(from, y, x, c);
-            if (other) value -= sample_at(other, y, x, c);
-            to[c][i] = scaled(value, d->bit_depth);
-        }
+        for (int32_t c = 0; c < d->channels; c++) to[c][i] = scaled(sample_at(base, y, x, c), d->bit_depth);
     }
-    if (d->channels == MAX_CHANNELS) to_ycbcr(to);
-    for (int32_t c = 0; c < d->channels; c++) analyse(to[c]);
+    transform_block(d, to);
+}
+
+/* Encoder. Beyond the picture the residual is 0: what a smooth continuation would cost is more than what it saves. */
+static void read_residual(const dct *d, const picture *source, const picture *base, int32_t top, int32_t left,
+                          int32_t to[MAX_CHANNELS][PLACES]) {
+    int32_t bottom = smaller(top + SIDE, d->rows), right = smaller(left + SIDE, d->columns);
+    for (int32_t y = top; y < bottom; y++)
+        for (int32_t x = left; x < right; x++)
+            for (int32_t c = 0; c < d->channels; c++) {
+                int32_t value = sample_at(source, y, x, c) - sample_at(base, y, x, c);
+                to[c][(y - top) * SIDE + x - left] = scaled(value, d->bit_depth);
+            }
+    transform_block(d, to);
 }
 
 /* The base, and what the coefficients add. */
@@ -391,12 +401,15 @@ static void find_widths(const int32_t *steps, int32_t width, int32_t *widths) {
         widths[i] = larger((steps[i] * width + (1 << (STEP_SHIFT - 1))) >> STEP_SHIFT, 1);
 }
 
-/* Magnitudes are rounded down below ROUNDED_UP of 64 parts of a step, which is less where blocks around have something. */
+/* Rounds magnitudes to 1 from ROUNDED_UP of 64 parts of a step on, less where blocks around have something, and to more
+ * from MORE_ROUNDED_UP parts beyond a whole step on. */
 static void quantise(const surroundings *s, const int32_t *widths, int32_t *coefficients) {
     for (int32_t i = 0; i < PLACES; i++) {
-        int32_t up_from = ROUNDED_UP - smaller(s->near[i], MOST_NEAR) * LESS_NEAR / MOST_NEAR;
-        int32_t size = magnitude(coefficients[i]);
-        int32_t steps = (size * 64 + (64 - up_from) * widths[i]) / (64 * widths[i]);
+        int32_t parts = 64 * magnitude(coefficients[i]), width = widths[i], steps;
+        if (parts < (64 + MORE_ROUNDED_UP) * width)
+            steps = parts >= (ROUNDED_UP - smaller(s->near[i], MOST_NEAR) * LESS_NEAR / MOST_NEAR) * width;
+        else
+            steps = (parts + (64 - MORE_ROUNDED_UP) * width) / (64 * width);
         coefficients[i] = coefficients[i] < 0 ? -steps : steps;
     }
 }
@@ -415,8 +428,8 @@ static void dequantise(const int32_t *widths, int32_t *coefficients) {
 static void code_place(dct *d, const picture *source, const picture *base, int32_t top, int32_t x, void *pixels) {
     int32_t known[MAX_CHANNELS][PLACES], coefficients[MAX_CHANNELS][PLACES] = {0}, widths[PLACES], width;
     surroundings s;
-    read_block(d, base, 0, top, x * SIDE, known);
-    if (source) read_block(d, source, base, top, x * SIDE, coefficients);
+    read_base(d, base, top, x * SIDE, known);
+    if (source) read_residual(d, source, base, top, x * SIDE, coefficients);
     width = find_width(known[0]);
     for (int32_t c = 0; c < d->channels; c++) {
         find_widths(d->steps[c > 0], width, widths);

@@ -28,11 +28,13 @@ MAGIC, VERSION = b"HPCMCALL", 1
 MODEL_FUNCTIONS = ("model_create", "analyse", "encode", "decode", "decode_known", "fill", "synthesise")
 GIVING_NUMBERS = ("decoder_words_left", "checksum")  # others give a status
 FREEING = ("tables_free", "encoder_free", "decoder_free")
+RESIDUAL_FUNCTIONS = ("residual_encode", "residual_decode", "dct_encode", "dct_decode")
 FUNCTIONS = (
     *MODEL_FUNCTIONS,
     *("tables_create", "encoder_create", "encoder_push", "encoder_cut", "encoder_finish"),
     *("decoder_create", "decoder_pop", *GIVING_NUMBERS),
     *FREEING,
+    *RESIDUAL_FUNCTIONS,
 )
 NOT_RECORDED = (c.STOPPED, c.NO_MEMORY, c.BAD_KERNELS)
 TYPE_BYTES = (1, 2, 4, 2, 4)  # of hpcm_type
@@ -225,6 +227,31 @@ class Recorder:
         given = self._given(y_hat, self._latent(status, handle, h, w))
         made = self._made(pixels, size, status == c.OK)
         return [handle.number, given, h, w, *box, sample_bytes, channels, status, *made]
+
+    # ---- residuals ----
+
+    def _tile(self, status: int, samples: Any, rows: int, columns: int, channels: int, bit_depth: int) -> tuple[int, int]:
+        """The number of a tile's samples, and how many bytes they are; none of a call with a bad argument."""
+        if status == c.BAD_ARGUMENT:
+            return 0, 0
+        size = rows * columns * channels * (2 if bit_depth > 8 else 1)
+        return self._given(samples, size), size
+
+    def residual_encode(self, status: int, source: Any, base: Any, *others: Any) -> Numbers:
+        *shape, number, payload, size, _, _ = others
+        (given, _), (known, _) = self._tile(status, source, *shape), self._tile(status, base, *shape)
+        numbers = [given, known, *shape, number, status]
+        if status != c.OK:
+            return numbers
+        return [*numbers, self._given(ctypes.cast(payload._obj, ctypes.c_void_p).value, size._obj.value)]
+
+    def residual_decode(self, status: int, payload: bytes, payload_size: int, base: Any, *others: Any) -> Numbers:
+        *shape, number, pixels, _, _ = others
+        known, size = self._tile(status, base, *shape)
+        made = self._made(pixels, size, status == c.OK)
+        return [self._given(payload, payload_size), known, *shape, number, status, *made]
+
+    dct_encode, dct_decode = residual_encode, residual_decode
 
     # ---- the entropy coder ----
 

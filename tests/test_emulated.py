@@ -24,6 +24,7 @@ import pytest
 from hpcm.codec.engine import load_engine
 from hpcm.core import library
 from hpcm.core.ans import SymbolDecoder, SymbolEncoder, checksum
+from hpcm.core.residual import decode_dct, decode_residual, encode_dct, encode_residual
 from hpcm.errors import CorruptError
 from hpcm.model.find import find
 from hpcm.model.order import steps_of
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 core = SimpleNamespace(**runpy.run_path(str(ROOT / "core" / "build.py")))
 REPLAY = core.CORE / "test" / "replay.c"
 PROGRAM = "replay.exe"  # only Windows asks for that ending
-RECORDED = [ROOT / "tests" / name for name in ("test_core.py", "test_entropy.py", "test_golden.py")]
+RECORDED = [ROOT / "tests" / name for name in ("test_core.py", "test_entropy.py", "test_golden.py", "test_residual.py")]
 SELECTED = "not other_levels and not signal and not forked"  # a signal may end a call while it is recorded
 OWN_KERNELS = library.library().hpcm_kernels().decode()
 
@@ -192,6 +193,9 @@ def make_record(path: Path) -> bytes:
         assert np.array_equal(decoder.pop(indexes), symbols)
         decoder.finish()
         checksum(symbols)
+        base = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
+        decode_residual(encode_residual(base ^ 5, base, 16), base, 16)
+        decode_dct(encode_dct(base ^ 5, base, 1, 16), base, 1, 16)
     return payload
 
 

@@ -39,7 +39,8 @@ static void *room(size_t size) {
 
 #define FUNCTIONS(F) \
     F(kernels) F(model_create) F(model_free) F(model_kernels) F(analyse) F(encode) F(payload_free) F(decode) \
-    F(decode_known) F(fill) F(synthesise) F(tables_create) F(tables_free) F(encoder_create) F(encoder_free) \
+    F(decode_known) F(fill) F(synthesise) F(residual_encode) F(residual_free) F(residual_decode) F(dct_encode) \
+    F(dct_decode) F(tables_create) F(tables_free) F(encoder_create) F(encoder_free) \
     F(encoder_push) F(encoder_cut) F(encoder_finish) F(decoder_create) F(decoder_free) F(decoder_pop) \
     F(decoder_words_left) F(checksum)
 #define DECLARE(name) __typeof__(hpcm_##name) *name;
@@ -455,6 +456,68 @@ static void call_synthesise(void) {
     close_result("pixels", bytes == 2 ? 'h' : 'b', &pixels, compare_status(found, status));
 }
 
+/* Of both coders of residuals: they have the same arguments, but for one number. */
+typedef __typeof__(hpcm_residual_encode) *residual_encode;
+typedef __typeof__(hpcm_residual_decode) *residual_decode;
+
+typedef struct {
+    const void *base;
+    int32_t rows, columns, channels, bit_depth, number;
+} tile;
+
+static tile next_tile(void) {
+    tile t;
+    t.base = next_data().bytes;
+    t.rows = next_int();
+    t.columns = next_int();
+    t.channels = next_int();
+    t.bit_depth = next_int();
+    t.number = next_int();
+    return t;
+}
+
+static void encode_residual(residual_encode encode) {
+    uint8_t *payload = 0;
+    size_t size = 0;
+    const void *source = next_data().bytes;
+    tile t = next_tile();
+    int64_t status = next();
+    hpcm_status found = encode(source, t.base, t.rows, t.columns, t.channels, t.bit_depth, t.number, &payload, &size, go_on,
+                               &checks);
+    int same = compare_status(found, status);
+    if (status == HPCM_OK) {
+        data recorded = next_data();
+        if (same) compare_data("payload", 'b', payload, size, recorded);
+    }
+    hpcm.residual_free(payload);
+}
+
+static void decode_residual(residual_decode decode) {
+    data payload = next_data();
+    tile t = next_tile();
+    int64_t status = next();
+    result pixels = next_result();
+    hpcm_status found = decode(payload.bytes, payload.size, t.base, t.rows, t.columns, t.channels, t.bit_depth, t.number,
+                               pixels.bytes, go_on, &checks);
+    close_result("pixels", t.bit_depth > 8 ? 'h' : 'b', &pixels, compare_status(found, status));
+}
+
+static void call_residual_encode(void) {
+    encode_residual(hpcm.residual_encode);
+}
+
+static void call_residual_decode(void) {
+    decode_residual(hpcm.residual_decode);
+}
+
+static void call_dct_encode(void) {
+    encode_residual(hpcm.dct_encode);
+}
+
+static void call_dct_decode(void) {
+    decode_residual(hpcm.dct_decode);
+}
+
 static void call_tables_create(void) {
     hpcm_tables *tables = 0;
     const float *scales = next_data().bytes;
@@ -566,6 +629,10 @@ static const struct {
     {"tables_free", call_free},
     {"encoder_free", call_free},
     {"decoder_free", call_free},
+    {"residual_encode", call_residual_encode},
+    {"residual_decode", call_residual_decode},
+    {"dct_encode", call_dct_encode},
+    {"dct_decode", call_dct_decode},
 };
 
 enum { FUNCTION_COUNT = sizeof CALLS / sizeof *CALLS };
