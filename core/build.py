@@ -74,7 +74,7 @@ SANITIZERS = {"address": SANITIZE, "thread": [*FOR_TESTS, "-fsanitize=thread"]}
 # Comparisons aren't traced: inputs are choices and numbers, and one takes four times as long with that.
 FUZZER = ["-fsanitize=fuzzer", "-fno-sanitize-coverage=trace-cmp"]
 FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # core/test/failing.h
-FUZZERS = ("ans", "payload", "model", "residual")
+FUZZERS = ("ans", "payload", "model", "residual", "dct")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 PROBE = "#include <math.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"

@@ -1,33 +1,36 @@
 /* The residual of a tile as coefficients of a DCT, with loss: its source beside a base that both sides know.
  *
- * It is for the eye: the step of a coefficient grows with its frequency, and where the base has much detail. The coder of
- * samples (residual.c) is for a bound of the error.
+ * It is for the eye: the step of a coefficient grows with its frequency, and where the base has much detail. For a
+ * bound of the error there is the coder of samples (residual.c).
  *
  * ---- the stream ----
  *
- * A payload (mixing.h) begins with a zero byte. Blocks of 8 x 8 are coded row by row, from left to right; the last ones
- * may reach beyond the picture. All numbers are integers; >> rounds down, / rounds towards zero, and `round >> n` adds
- * 2^(n - 1) first. Samples are counted in units of 1/32 of an 8-bit sample: with a depth of d bits they are multiplied by
- * 2^(13 - d), or divided, then rounded down. A place in a block is 8 v + u, with v its row, or its vertical frequency.
+ * A payload (mixing.h) begins with a byte 0. Blocks of 8 x 8 are coded row by row, from left to right; the last ones
+ * may reach beyond the picture. All numbers are integers; >> rounds down, / rounds towards zero, and a sum is rounded
+ * to n bits less by adding 2^(n - 1) before >> n. Samples are counted in 1/32 of an 8-bit sample: with a depth of d
+ * bits they are multiplied by 2^(13 - d), rounded down. The place of row v and column u of a block is 8 v + u; so is
+ * that of the vertical frequency v and the horizontal frequency u.
  *
- * 1. The base of a block (read_base) is its samples, those of the last row and column again beyond them, as YCbCr if there
- *    are three channels (TO_YCBCR), and transformed (analyse): E = BASIS E BASIS^T, columns second, each sum rounded.
+ * 1. The base of a block (read_base) is its samples, those of the last row and column again beyond them, as YCbCr
+ *    where there are three channels (TO_YCBCR), transformed by BASIS (analyse): first columns, then rows, each sum
+ *    rounded.
  *
- * 2. The width of a step (find_widths) at a place is `step` times WEIGHTS, for luma or chroma, times what the block's
- *    activity allows: 2^(k/16), where k is fine_class_of the sum of luma's |E| without the first, over ACTIVITY_UNIT.
+ * 2. The width of the steps at a place (find_widths) is `step` times WEIGHTS, of luma or of chroma, times 2^(k/16),
+ *    where k is the class of how active luma of the base is in this block (find_width).
  *
- * 3. For each channel, Y, Cb, Cr, the number of coefficients that aren't zero is coded (code_count): is it zero; one less
- *    in 6 bits, upper bits first. Then coefficients in the order SCAN, until so many weren't zero (code_block): is it zero,
- *    unless as many are left as places; its magnitude's class 1, 2, 3-4, 5-8, ... in unary; its place in the class, upper
- *    bits first; is it negative. Each is a node, in contexts of what is known: coefficients of this block, of those to the
- *    left, above, above left and above right, of the channels before, and the base's.
+ * 3. For each channel, Y, Cb, Cr, the number of coefficients that aren't zero is coded (code_count): is it zero; one
+ *    less in 6 bits, upper bits first. Then coefficients in the order SCAN, until so many weren't zero (code_block):
+ *    is it zero, unless as many are left as places; its magnitude's class 1, 2, 3-4, 5-8, ... in unary; its place in
+ *    the class, upper bits first; is it negative. Each is a node, mixed of probabilities in contexts: the coefficients
+ *    of this block so far, those of the blocks to the left, above, above left and above right, of the channels before,
+ *    and the base's.
  *
- * 4. A coefficient of magnitude m is m widths, less RECONSTRUCTION of 64 for a magnitude of 1, and of more. The inverse
- *    transform (synthesise) first takes the columns; then come RGB (TO_RGB), and the sum with the base, rounded and
- *    clamped to the depth. Coefficients are clamped to LARGEST, and so are the numbers between rows and columns.
+ * 4. A coefficient of magnitude m is m widths less LESS of 64 parts of one. It is transformed back (synthesise):
+ *    columns, then rows. Coefficients and what either transform gives are clamped to LARGEST. Then come RGB (TO_RGB)
+ *    and the sum with the base, rounded to the depth and clamped to its range.
  *
- * Any bytes are a payload or are refused: there are at most 45 decisions a coefficient, no number overflows, and memory is
- * 5 MB and 1.6 kB for each 8 columns of three channels. */
+ * Any bytes are a payload or are refused: there are at most 34 decisions a sample, no number overflows, and memory is
+ * 4 MB and 1.8 kB for each 8 columns of three channels. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,16 +44,16 @@ enum {
     PLACES = SIDE * SIDE,
     DEPTH = 13,          /* of samples in the coder's units */
     BASIS_SHIFT = 13,
-    LARGEST = 1 << 16,   /* a coefficient: 8 * 255 * 32, and half a step */
+    LARGEST = 1 << 16,   /* a coefficient; those of pictures reach 8 * 255 * 32 */
     LARGEST_STEP = 1 << 20,
-    STEP_SHIFT = 11,     /* of step * weight * 2^8: sixteenths, sixteenths, and 1/32 */
-    ACTIVITY_SHIFT = 9,
+    STEP_SHIFT = 11,     /* from sixteenths, sixteenths and 2^-8 to 1/32 */
+    ACTIVITY_SHIFT = 9,  /* of the sum of a block's magnitudes */
     MOST_ACTIVE = 30,
     STRIDE = SIDE + 2,   /* of magnitudes, with zeros around them: two rows above, one row and column elsewhere */
     PADDED = STRIDE * (SIDE + 3),
     LARGEST_KNOWN = 1023, /* of a magnitude that contexts see */
     CONTEXTS = 1024,     /* of an input */
-    COUNT_CONTEXTS = 768,
+    COUNT_CONTEXTS = 384,
     NODES = 16,          /* of a coefficient */
     ZERO = 0,
     CLASS = 1,
@@ -62,15 +65,14 @@ enum {
     COUNT_NODES = PLACES,
     COUNT_BITS = 6,
     SETS = 16,           /* of weights, and of maps, for each channel */
-    LESS_OF_ONE = 4,     /* RECONSTRUCTION, in 64ths of a step */
-    LESS_OF_MORE = 4,
-    ROUNDED_UP = 42,     /* the encoder's */
+    LESS = 4,            /* this and the next ones in 64ths of a step */
+    ROUNDED_UP = 42,     /* see quantise, of the encoder */
     MORE_ROUNDED_UP = 38,
     LESS_NEAR = 13,
     MOST_NEAR = 48,
 };
 
-/* ---- tables ---------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------------------- */
 
 /* round(2^13 c(k) cos((2 n + 1) k pi / 16)), with c(0) = 1/sqrt(8), else 1/2. */
 static const int32_t BASIS[SIDE][SIDE] = {
@@ -108,7 +110,7 @@ static const uint8_t SCAN[PLACES] = {
 static const int32_t TO_YCBCR[3][3] = {{19595, 38470, 7471}, {-11058, -21710, 32768}, {32768, -27439, -5329}}; /* Q16 */
 static const int32_t TO_RGB[3][2] = {{0, 22970}, {-5638, -11700}, {29032, 0}}; /* of Cb and Cr, Q14; and once Y */
 
-/* ---- what a tile's coder has ------------------------------------------------------------------------------------------------ */
+/* ---- what a tile's coder has -------------------------------------------------------------------------------------- */
 
 /* What a channel's block is remembered by. */
 typedef struct {
@@ -122,7 +124,7 @@ typedef struct {
     int32_t across;                     /* blocks of a row */
     int32_t steps[2][PLACES];           /* step * WEIGHTS */
     uint32_t reciprocals[2][PLACES];    /* 2^18 / steps */
-    block *now, *up;                    /* [across + 2][channels]: a row of blocks, and that above; the first and last are zero */
+    block *now, *up;                    /* [across + 2][channels]: of this row, and of that above; zeros at the ends */
     uint32_t *probabilities;            /* [channels][INPUTS][CONTEXTS][NODES] */
     uint32_t *count_probabilities;      /* [channels][INPUTS][COUNT_CONTEXTS][COUNT_NODES] */
     uint32_t *sign_probabilities;       /* [channels][INPUTS][CONTEXTS] */
@@ -135,7 +137,7 @@ typedef struct {
     knots sign_maps[MAX_CHANNELS];
 } dct;
 
-/* ---- transforms ------------------------------------------------------------------------------------------------------------- */
+/* ---- transforms --------------------------------------------------------------------------------------------------- */
 
 /* to[x][k] = the sum over n of matrix[k][n] * from[n][x]; twice, it transforms columns and rows. */
 static void multiply(const int32_t matrix[SIDE][SIDE], const int32_t *from, int32_t *to) {
@@ -182,7 +184,7 @@ static void to_rgb(int32_t pixels[MAX_CHANNELS][PLACES]) {
     }
 }
 
-/* ---- what is known of a block -------------------------------------------------------------------------------------------------- */
+/* ---- what is known of a block ------------------------------------------------------------------------------------- */
 
 /* A block of one channel, before it is coded. */
 typedef struct {
@@ -226,19 +228,19 @@ static void look_around(const dct *d, int32_t x, int32_t channel, const int32_t 
     }
 }
 
-/* ---- decisions --------------------------------------------------------------------------------------------------------------------- */
+/* ---- decisions ---------------------------------------------------------------------------------------------------- */
 
 static int32_t code_count(dct *d, const surroundings *s, int32_t count) {
     int32_t left = s->left->count, above = s->above->count, channel = s->channel, base = s->count;
     int32_t mean = (2 * (left + above) + s->above_left->count + s->above_right->count + 3) / 6;
     int32_t one = channel > 0 ? s->others[0].count : 0, two = channel > 1 ? s->others[1].count : 0;
     int32_t contexts[INPUTS] = {
-        mean * 8 + class_of(two, 7),
-        left / 3 * 22 + above / 3,
-        base * 8 + class_of(one, 7),
-        base / 3 * 22 + mean / 3,
-        one / 3 * 22 + two / 3,
-        (mean / 8 * 9 + one / 8) * 9 + base / 8,
+        mean / 2 * 8 + class_of(two, 7),
+        left / 4 * 17 + above / 4,
+        base / 2 * 8 + class_of(one, 7),
+        base / 4 * 17 + mean / 4,
+        one / 4 * 17 + two / 4,
+        (mean / 10 * 7 + one / 10) * 7 + base / 10,
     };
     for (int32_t i = 0; i < INPUTS; i++) {
         size_t context = (size_t)(channel * INPUTS + i) * COUNT_CONTEXTS + (size_t)contexts[i];
@@ -292,12 +294,14 @@ static int32_t code_sign(dct *d, const surroundings *s, int32_t place, int32_t s
     return decide(&d->m, 0, is_negative);
 }
 
-/* What the decisions about a coefficient's magnitude are mixed of. left: how many coefficients that aren't zero come still,
- * in this many places. */
-static void choose_contexts(dct *d, const surroundings *s, const uint16_t *own, int32_t place, int32_t left, int32_t places) {
+/* What the decisions about a coefficient's magnitude are mixed of. left: how many that aren't zero come still, in so many
+ * places. */
+static void choose_contexts(dct *d, const surroundings *s, const uint16_t *own, int32_t place, int32_t left,
+                            int32_t places) {
     int32_t channel = s->channel, zone = smaller(place / SIDE + place % SIDE, 7), at = padded(place), other = 0;
     const uint16_t *m = own + at;
-    int32_t within = 3 * (m[-1] + m[-STRIDE]) + 2 * (m[-STRIDE - 1] + m[1 - STRIDE] + m[STRIDE - 1]) + m[-2] + m[-2 * STRIDE];
+    int32_t within = 3 * (m[-1] + m[-STRIDE]) + 2 * (m[-STRIDE - 1] + m[1 - STRIDE] + m[STRIDE - 1]) + m[-2] +
+                     m[-2 * STRIDE];
     for (int32_t before = 0; before < channel; before++) {
         const uint16_t *o = s->others[before].magnitudes + at;
         other += 4 * o[0] + o[-1] + o[1] + o[-STRIDE] + o[STRIDE];
@@ -341,7 +345,7 @@ static void code_block(dct *d, const surroundings *s, int32_t *coefficients, blo
     }
 }
 
-/* ---- a block --------------------------------------------------------------------------------------------------------------------- */
+/* ---- a block ------------------------------------------------------------------------------------------------------ */
 
 static int32_t scaled(int32_t value, int32_t bit_depth) {
     return bit_depth > DEPTH ? value >> (bit_depth - DEPTH) : value * (1 << (DEPTH - bit_depth));
@@ -418,8 +422,7 @@ static void dequantise(const int32_t *widths, int32_t *coefficients) {
     for (int32_t i = 0; i < PLACES; i++) {
         int32_t size = magnitude(coefficients[i]);
         if (!size) continue;
-        int64_t parts = (int64_t)size * 64 - (size > 1 ? LESS_OF_MORE : LESS_OF_ONE);
-        int64_t value = limited(parts * widths[i] >> 6, LARGEST);
+        int64_t value = limited(((int64_t)size * 64 - LESS) * widths[i] >> 6, LARGEST);
         coefficients[i] = coefficients[i] < 0 ? -(int32_t)value : (int32_t)value;
     }
 }
@@ -443,7 +446,7 @@ static void code_place(dct *d, const picture *source, const picture *base, int32
     if (!source) write_block(d, base, top, x * SIDE, coefficients, pixels);
 }
 
-/* ---- a tile ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- a tile ------------------------------------------------------------------------------------------------------- */
 
 static void free_dct(dct *d) {
     if (!d) return;
@@ -497,7 +500,8 @@ static dct *make_dct(const picture *base, int32_t bit_depth, int32_t step) {
     return d;
 }
 
-static hpcm_status code_tile(dct *d, const picture *source, const picture *base, void *pixels, hpcm_check check, void *user) {
+static hpcm_status code_tile(dct *d, const picture *source, const picture *base, void *pixels, hpcm_check check,
+                             void *user) {
     for (int32_t top = 0; top < d->rows; top += SIDE) {
         if (check && check(user)) return HPCM_STOPPED;
         for (int32_t x = 0; x < d->across; x++) code_place(d, source, base, top, x, pixels);
@@ -514,7 +518,8 @@ static int has_step(int32_t rows, int32_t columns, int32_t channels, int32_t bit
 }
 
 hpcm_status hpcm_dct_encode(const void *source, const void *base, int32_t rows, int32_t columns, int32_t channels,
-                            int32_t bit_depth, int32_t step, uint8_t **payload, size_t *size, hpcm_check check, void *user) {
+                            int32_t bit_depth, int32_t step, uint8_t **payload, size_t *size, hpcm_check check,
+                            void *user) {
     *payload = 0;
     *size = 0;
     if (!source || !base || !has_step(rows, columns, channels, bit_depth, step)) return HPCM_BAD_ARGUMENT;
@@ -532,7 +537,8 @@ hpcm_status hpcm_dct_encode(const void *source, const void *base, int32_t rows, 
 }
 
 hpcm_status hpcm_dct_decode(const uint8_t *payload, size_t size, const void *base, int32_t rows, int32_t columns,
-                            int32_t channels, int32_t bit_depth, int32_t step, void *pixels, hpcm_check check, void *user) {
+                            int32_t channels, int32_t bit_depth, int32_t step, void *pixels, hpcm_check check,
+                            void *user) {
     if (!base || !pixels || !has_step(rows, columns, channels, bit_depth, step)) return HPCM_BAD_ARGUMENT;
     picture known = {base, rows, columns, channels, bit_depth > 8 ? 2 : 1};
     if (!has_depth(&known, bit_depth)) return HPCM_BAD_ARGUMENT;

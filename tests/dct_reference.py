@@ -88,12 +88,12 @@ class DctDecoder:
         mean, base = (2 * (left + above) + corners + 3) // 6, sum(value >= 8 for value in self.energy)
         one, two = (self.others[i].count if i < c else 0 for i in (0, 1))
         places = (
-            (mean, class_of(two, 7)),
-            (left // 3, above // 3),
-            (base, class_of(one, 7)),
-            (base // 3, mean // 3),
-            (one // 3, two // 3),
-            (mean // 8, one // 8, base // 8),
+            (mean // 2, class_of(two, 7)),
+            (left // 4, above // 4),
+            (base // 2, class_of(one, 7)),
+            (base // 4, mean // 4),
+            (one // 4, two // 4),
+            (mean // 10, one // 10, base // 10),
         )
         contexts = [("count", c, i, place) for i, place in enumerate(places)]
         chosen = contexts, [("count", c, 0, mean // 5), ("count", c, 1, base // 5)], ("count", c)
