@@ -1,4 +1,4 @@
-"""The decoder of coefficients once more, in plain Python: slow, for small tiles. core/residual_dct.c has the same names."""
+"""The decoder of coefficients once more, in plain Python: slow, for small tiles. residual_dct.c has the same names."""
 
 from collections import defaultdict
 from math import cos, pi, sqrt
@@ -194,7 +194,10 @@ class DctDecoder:
                 if self.channels == 3:
                     luma, blue, red = added
                     added = [
-                        [y + ((b * line[0] + r * line[1] + 8192) >> 14) for y, b, r in zip(luma, blue, red, strict=True)]
+                        [
+                            y + ((b * line[0] + r * line[1] + 8192) >> 14)
+                            for y, b, r in zip(luma, blue, red, strict=True)
+                        ]
                         for line in TO_RGB
                     ]
                 for i in range(64):

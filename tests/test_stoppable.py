@@ -2,15 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import hpcm
 from hpcm.codec.codec import Codec
+from hpcm.core.residual import decode_dct, decode_residual, encode_dct, encode_residual
 from hpcm.format.container import pack, unpack
 from hpcm.nn.hpcm import HPCM
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((500, 300, 564, 340))
+TILE = np.asarray(PHOTO)
+CODERS = {
+    "encode samples": lambda check: encode_residual(TILE, TILE, check=check),
+    "decode samples": lambda check: decode_residual(encode_residual(TILE, TILE), TILE, check=check),
+    "encode coefficients": lambda check: encode_dct(TILE, TILE, 9, check=check),
+    "decode coefficients": lambda check: decode_dct(encode_dct(TILE, TILE, 9), TILE, 9, check=check),
+}
 NETWORKS = ("analyse", "hyper_analyse", "hyper_synthesise", "parameters_of", "synthesise")
 
 
@@ -84,3 +93,17 @@ def test_a_codec_of_several_models_stops_in_its_search():
 
 def enough() -> None:
     raise Enough
+
+
+@pytest.mark.parametrize("way", CODERS)
+def test_coders_of_residuals_end_with_what_a_check_raises(way):
+    checks = []
+
+    def check():
+        checks.append(1)
+        if len(checks) == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        CODERS[way](check)
+    assert len(checks) == 3
