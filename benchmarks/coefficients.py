@@ -3,13 +3,13 @@
     python benchmarks/coefficients.py PICTURES [--models lite nano] [--qualities 81 85 90 95 100] [--limit N]
 
 A base is the model's best level, and a quality from 81 on stands for one of hpcm.defaults.STEPS. For each model and
-quality it prints means over the pictures: bits per pixel of base and residual together, PSNR, SSIMULACRA 2, and how many
-more bits other codecs take for the same SSIMULACRA 2 of each picture, by straight lines between their own qualities
-(log of the rate over the metric); - where one of the pictures lies beyond them. Then what the residual takes per sample,
-both ways, in microseconds of the processor in one thread.
+quality it prints means over the pictures: bits per pixel of base and residual together, PSNR, SSIMULACRA 2, and how
+many more bits other codecs take for the same SSIMULACRA 2 of each picture, by straight lines between their own
+qualities (log of the rate over the metric); - where one of the pictures lies beyond them. Then what the residual takes
+per sample, both ways, in microseconds of the processor in one thread.
 
-AVIF is Pillow's with speed 6, JPEG Pillow's with `optimize`, both with full colour resolution; JPEG XL (effort 7) is that
-of the package imagecodecs.
+AVIF is Pillow's with speed 6, JPEG Pillow's with `optimize`, both with full colour resolution; JPEG XL (effort 7) is
+that of the package imagecodecs.
 """
 
 import argparse

@@ -230,7 +230,9 @@ class Recorder:
 
     # ---- residuals ----
 
-    def _tile(self, status: int, samples: Any, rows: int, columns: int, channels: int, bit_depth: int) -> tuple[int, int]:
+    def _tile(
+        self, status: int, samples: Any, rows: int, columns: int, channels: int, bit_depth: int
+    ) -> tuple[int, int]:
         """The number of a tile's samples, and how many bytes they are; none of a call with a bad argument."""
         if status == c.BAD_ARGUMENT:
             return 0, 0

@@ -18,10 +18,10 @@ from hpcm.errors import CorruptError
 from tiles import KINDS, PICTURES, make_base, make_integers, make_picture
 
 GOLDEN = {  # (channels, bit depth, step): the beginnings of SHA-256 of the payloads and samples
-    (3, 8, 20): ["d109d7a651c8b40e", "63bdf09b618a9b27", "3f590ed6165b1722"],
-    (3, 8, 1): ["847be4229e6f5895", "63bdf09b618a9b27", "b6b13cbefb1fd5b8"],
-    (1, 12, 30): ["568a860cd5587741", "c82de638805d19fb", "4dac9dc7de930409"],
-    (3, 16, 200): ["faed6196342da075", "50d36776e99c3808", "e7010e1f4d8f11f8"],
+    (3, 8, 20): ["ab58323765e219ec", "45fca1e7cab5fb8f", "aacaf53655315879"],
+    (3, 8, 1): ["4712bfe64b213fd2", "29e29257b78cf9c1", "97a5f7622304ab7f"],
+    (1, 12, 30): ["f1359be3558d7f22", "db530efcca69191f", "fd25a31c31f69e62"],
+    (3, 16, 200): ["aac4f4432cbe19ba", "0b892583f7856f3b", "fc88fde3be9d09bf"],
 }
 LARGEST_STEP = 65535
 EVERY_STEP = st.one_of(st.integers(1, 100), st.integers(1, LARGEST_STEP))
@@ -122,7 +122,7 @@ def test_the_plain_decoder_gives_the_same(
 def test_payloads_and_samples_stay_the_same(channels: int, bit_depth: int, step: int) -> None:
     hashes = []
     for source in (make_integers(kind, channels, bit_depth) for kind in range(3)):
-        base = source >> (bit_depth - 5) << (bit_depth - 5)
+        base = np.roll(source, 1, axis=1)
         payload = encode_dct(source, base, step, bit_depth)
         decoded = decode_dct(payload, base, step, bit_depth).astype("<u2")
         hashes.append(hashlib.sha256(payload + decoded.tobytes()).hexdigest()[:16])
