@@ -17,6 +17,7 @@
 
 enum { H = 8, W = 12, PLACE = 16, LEVEL = 0, MOST_M = 16, CALLERS = 4, THREADS = 3, PROCESSES = 3, SECONDS_EACH = 600 };
 enum { ROWS = PLACE * H, COLUMNS = PLACE * W, SAMPLES = ROWS * COLUMNS * 3, MOST_CHECKS = 256 };
+enum { CODERS = 2, RESIDUAL_ROWS = 12, RESIDUAL_SAMPLES = RESIDUAL_ROWS * COLUMNS * 3 };
 
 /* What one thread makes of a picture with the model of a configuration. */
 typedef struct {
@@ -24,6 +25,8 @@ typedef struct {
     float y[H * W * MOST_M], y_hat[H * W * MOST_M];
     hpcm_payload payload;
     size_t latent_size, payload_size;
+    uint8_t *residuals[CODERS], refined[CODERS][RESIDUAL_SAMPLES]; /* of the first rows, beside `pixels` */
+    size_t residual_sizes[CODERS];
     int32_t steps;
 } tile;
 
@@ -113,7 +116,40 @@ static void synthesise(hpcm_model *model, const tile *t, event *e) {
     free(pixels);
 }
 
-static void (*const CALLS[])(hpcm_model *, const tile *, event *) = {analyse, encode, decode, synthesise};
+/* Both coders of residuals, and the number that each is given. */
+static const struct {
+    __typeof__(hpcm_residual_encode) *encode;
+    __typeof__(hpcm_residual_decode) *decode;
+    int32_t number;
+} RESIDUALS[CODERS] = {{hpcm_residual_encode, hpcm_residual_decode, 3}, {hpcm_dct_encode, hpcm_dct_decode, 90}};
+
+static void encode_residual(const tile *t, event *e, int coder) {
+    uint8_t *payload;
+    size_t size;
+    hpcm_status status = RESIDUALS[coder].encode(t->picture, t->pixels, RESIDUAL_ROWS, COLUMNS, 3, 8,
+                                                 RESIDUALS[coder].number, &payload, &size, check, e);
+    expect(status != HPCM_OK || size == t->residual_sizes[coder], "payloads have the same size");
+    expect_equal(e, status, payload, t->residuals[coder], size);
+    hpcm_residual_free(payload);
+}
+
+static void decode_residual(const tile *t, event *e, int coder) {
+    uint8_t *pixels = exactly(RESIDUAL_SAMPLES);
+    hpcm_status status = RESIDUALS[coder].decode(t->residuals[coder], t->residual_sizes[coder], t->pixels, RESIDUAL_ROWS,
+                                                 COLUMNS, 3, 8, RESIDUALS[coder].number, pixels, check, e);
+    expect_equal(e, status, pixels, t->refined[coder], RESIDUAL_SAMPLES);
+    free(pixels);
+}
+
+/* They know no models. A second call would have no checks left. */
+static void code_residuals(hpcm_model *model, const tile *t, event *e) {
+    (void)model;
+    int coder = e->left % CODERS != 0;
+    if (e->left / CODERS % 2) encode_residual(t, e, coder);
+    else decode_residual(t, e, coder);
+}
+
+static void (*const CALLS[])(hpcm_model *, const tile *, event *) = {analyse, encode, decode, synthesise, code_residuals};
 enum { CALL_KINDS = sizeof CALLS / sizeof *CALLS };
 
 static void call_all(hpcm_model *model, const tile *t) {
@@ -135,10 +171,23 @@ static void make_tile(tile *t, const hpcm_config *config, uint32_t seed) {
     expect(status == HPCM_OK, "latents are encoded");
     for (int part = 0; part < HPCM_PARTS; part++) t->payload_size += t->payload.sizes[part];
     expect(hpcm_synthesise(model, t->y_hat, H, W, box, 1, 3, t->pixels, 0, 0) == HPCM_OK, "latents give pixels");
+    for (int i = 0; i < CODERS; i++) {
+        status = RESIDUALS[i].encode(t->picture, t->pixels, RESIDUAL_ROWS, COLUMNS, 3, 8, RESIDUALS[i].number,
+                                     &t->residuals[i], &t->residual_sizes[i], 0, 0);
+        expect(status == HPCM_OK, "residuals are encoded");
+        status = RESIDUALS[i].decode(t->residuals[i], t->residual_sizes[i], t->pixels, RESIDUAL_ROWS, COLUMNS, 3, 8,
+                                     RESIDUALS[i].number, t->refined[i], 0, 0);
+        expect(status == HPCM_OK, "residuals are decoded");
+    }
     hpcm_model_free(model);
 }
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------- */
+
+static void free_tile(tile *t) {
+    hpcm_payload_free(&t->payload);
+    for (int i = 0; i < CODERS; i++) hpcm_residual_free(t->residuals[i]);
+}
 
 static void start(pthread_t *thread, void *(*run)(void *), uintptr_t number) {
     expect(!pthread_create(thread, 0, run, (void *)number), "a thread is started");
@@ -240,9 +289,10 @@ static void begin_together(void) {
         pthread_join(threads[i], &made[i]);
         const tile *one = made[0], *other = made[i];
         expect(!memcmp(one->pixels, other->pixels, SAMPLES), "the first calls give the same pixels");
+        expect(!memcmp(one->refined, other->refined, sizeof one->refined), "the first calls give the same residuals");
         expect(one->payload.checksums[2] == other->payload.checksums[2], "the first calls give the same checksums");
     }
-    for (int i = 0; i < CALLERS; i++) hpcm_payload_free(&((tile *)made[i])->payload);
+    for (int i = 0; i < CALLERS; i++) free_tile(made[i]);
     exit(0);
 }
 
@@ -271,7 +321,7 @@ int main(int count, char **arguments) {
     for (int i = 0; i < CALLERS + 2; i++) pthread_join(threads[i], 0);
     for (int i = 0; i < FORGE_CONFIGS; i++) {
         hpcm_model_free(models[i]);
-        hpcm_payload_free(&tiles[i].payload);
+        free_tile(&tiles[i]);
     }
     printf("%d rounds: all calls give what one thread gave\n", rounds);
     return 0;
