@@ -33,7 +33,6 @@ PICTURE_SUFFIXES = frozenset(
 DEFAULT_MODEL = "lite"
 MAX_QUALITY = 100
 BASE_QUALITY = 80  # the best of a model alone; better ones have a residual layer: codec/quality.py
-STEPS = (144, 126, 110, 98, 90, 83, 76, 70, 65, 60, 56, 52, 48, 45, 42, 39, 36, 33, 31, 29)
 DEFAULT_QUALITY = 50
 STEPS = (  # of coefficients (core/residual.py), for the qualities above a model's best level, each about 6% more bytes
     *(76, 66, 58, 51, 46, 42, 38, 35, 32, 30),
