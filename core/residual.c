@@ -2,7 +2,8 @@
  *
  * ---- the stream ----
  *
- * A payload (mixing.h) begins with a byte of flags: 1, pixels may be copied; no other bit is allowed.
+ * A payload (mixing.h) begins with a byte of flags: 1, pixels may be copied; no other bit is allowed. Decisions are those of
+ * lanes.h.
  *
  * Pixels are coded row by row, from left to right; the channels of RGB in the order green, red, blue. All numbers are
  * integers; >> rounds down, and / rounds towards zero. W, N, E, S and so on are places around the sample, NN two rows
@@ -11,48 +12,51 @@
  * decoded samples, b those of the base. Every error is in sixteenths, and 0 outside, but beyond the sides as samples.
  *
  * 1. A pixel that may be copied (copy_pixel). Candidates are the pixels that followed the same surroundings before, W, N,
- *    and NE; one decision each says whether it is this one. If so its channels' errors are 0, and all is said.
+ *    and NE. If the first of them has followed these very surroundings, a decision says whether it is this one. Then one
+ *    says whether it is any other candidate, and one each but for the last whether it is that. If it is one its channels'
+ *    errors are 0, and all is said.
  *
  * 2. The prediction (predict) is linear in up to FEATURES - 1 differences f (gather) between twice a sample and x_W + x_N:
- *    x around, b around and in the middle, and the same of the channels that were coded before. Weights minimise the
- *    weighted squared error over the samples around: each block of BLOCK columns keeps the sums of products of features and
- *    target (learn_moments), of which every row forgets a part (forget), and with its neighbours' sums gives the weights
- *    for the next BLOCK samples by a Cholesky decomposition in integers (solve).
+ *    x around, b in the middle, and x of the channels that were coded before. Weights minimise the weighted squared error
+ *    over the samples around: each block of BLOCK columns has the sums of products of features and target. At the end of
+ *    the block in a row (learn_block) they lose a part and get the products of the row's samples (learn_moments), also of
+ *    copied ones, unless their six neighbours all equal them. With its neighbours' sums they give the weights for the next
+ *    row's BLOCK samples, before the first that isn't copied, by a Cholesky decomposition in integers (solve).
  *
  * 3. The mean error of the prediction in each of BIASES contexts is taken from it.
  *
  * 4. The error, in steps of 2 max_error + 1 from the rounded prediction, is decisions (code_error): is it zero; is it
- *    negative; its magnitude's class 1, 2, 3-4, 5-8, 9-16, ... in unary; its place in the class, upper bits first. Each is
- *    a node. The sample is clamped to its range.
+ *    negative; its magnitude's class 1, 2, 3-4, 5-8, 9-16, ... in unary; its place in the class, upper bits first, of which
+ *    each has one adaptive probability by itself. The sample is clamped to its range.
  *
  * Any bytes are a payload or are refused: there are at most 40 decisions a sample, numbers stay within their types by
- * clamps that pictures hardly meet, and memory is 8 MB and 0.9 kB for each column of three channels. */
+ * clamps that pictures hardly meet, and memory is 4 MB and 0.3 kB for each column of three channels. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "hpcm.h"
-#include "mixing.h"
+#include "kernels/kernels.h"
+#include "lanes.h"
 #include "samples.h"
 
 enum {
     MAX_CHANNELS = HPCM_RESIDUAL_CHANNELS,
     PAD = 2,           /* samples beyond the sides of a row */
     BLOCK = 16,        /* columns that share weights */
-    FEATURES = 32,     /* of a sample, with the target behind the last one */
-    LANES = 8,         /* features that are summed together */
+    FEATURES = 16,     /* of a sample, with the target behind the last one */
     FEATURE_LIMIT = 2047,
     WEIGHTED_LIMIT = 4095,
     FORGET = 3,        /* every row, of 2^3 */
     RIDGE = 1024,      /* is added to the sums on the diagonal, and 2^-RIDGE_SHIFT of them */
     RIDGE_SHIFT = 12,
     CONTEXTS = 1024,   /* of an input */
-    NODES = 64,
+    LINE = 64,         /* bytes of a processor's cache */
+    NODES = 16,        /* of a context: a line */
     ZERO = 0,          /* nodes */
     NEGATIVE = 1,
     CLASS = 2,
-    FIRST_BIT = 20,
-    SECOND_BIT = 36,
-    LOWER_BITS = 60,
+    CLASSES = 18,      /* of magnitudes */
+    PLACES = 8,        /* nodes of a magnitude's place in its class */
     MIXER_SETS = 16,   /* of weights, for each channel */
     PHASES = 16,       /* a prediction's place between two integers */
     BIASES = 4,
@@ -62,18 +66,29 @@ enum {
     SLOT_BITS = 16,
     SLOTS = 1 << SLOT_BITS, /* of pixels that followed surroundings, and of copies' contexts */
     MOST_CONFIDENT = 15,
-    SHARE_OF_LOSSLESS = 64, /* the encoder lets pixels be copied if one of so many is its left or upper neighbour */
-    SHARE_OF_LOSSY = 2
+    PIXEL_BITS = 16 * MAX_CHANNELS,
+    ALL_EQUAL = 63,
+    TRIAL_ROWS = 64,        /* that the encoder codes with and without copies */
+    TRIAL_GAIN = 128        /* copies are worth their time if they save one of so many bytes */
 };
+
+static const uint64_t LARGEST_PIXEL = ((uint64_t)1 << PIXEL_BITS) - 1;
 
 /* ---- what a tile's coder has --------------------------------------------------------------------------------------------- */
 
-/* The sums of products of a block of columns: [i][j] for j >= i, and what lies left of it in the same LANES is unused. */
+/* The sums of products of a block of columns, each pair twice. */
 typedef struct {
     int32_t sums[FEATURES][FEATURES];
     int32_t weights[FEATURES]; /* Q16 */
     int32_t is_solved;         /* in this row */
 } block;
+
+/* Samples of a block whose products aren't in its sums yet. */
+typedef struct {
+    int32_t count;
+    int16_t weighted[FEATURES][BLOCK];
+    int16_t features[BLOCK / 2][FEATURES][2]; /* of pairs of samples */
+} batch;
 
 /* Rows from their first sample on; PAD more on both sides. */
 typedef struct {
@@ -81,6 +96,7 @@ typedef struct {
     int32_t *base[3];    /* of the row above, of the row that is coded, of the one below */
     int32_t *errors[3];  /* as samples, in sixteenths */
     block *blocks;
+    batch batch;
 } plane;
 
 typedef struct {
@@ -92,20 +108,21 @@ typedef struct {
     int32_t feature_shift, class_shift; /* of deeper samples than 8 bits */
     const int32_t *source;              /* a row of it, or null in a decoder */
     int copies;
-    mixing m;
+    const hpcm_kernel_set *kernels;
+    lane_mixing m;
     plane planes[MAX_CHANNELS];
     int32_t *rows_memory;
     block *blocks;
+    uint32_t *unaligned;
     uint32_t *probabilities; /* [channels][INPUTS][CONTEXTS][NODES]: 22 bits of a probability, 10 of how often */
-    mixer *mixers[2];        /* [channels][MIXER_SETS][NODES] */
-    knots *maps;             /* [channels][PHASES][NODES] */
+    lane_mixer *mixers[2];      /* [channels][MIXER_SETS][NODES] */
+    uint32_t *places; /* [channels][MIXER_SETS][CLASSES][PLACES]: probabilities */
+    uint32_t *place; /* of those, the sample's [CLASSES][PLACES] */
     bias biases[MAX_CHANNELS][BIASES][BIAS_CONTEXTS];
     /* copies */
     uint32_t *copy_probabilities;                          /* [INPUTS][SLOTS] */
-    mixer copy_mixers[2][MOST_CONFIDENT + 1][CANDIDATES];  /* by confidence; by what the candidate is */
-    knots copy_maps[CANDIDATES][4];
-    uint64_t followed[2][SLOTS];                           /* the pixel that followed surroundings */
-    uint8_t confidence[2][SLOTS];                          /* 0: none did */
+    lane_mixer copy_mixers[2][MOST_CONFIDENT + 1][CANDIDATES + 2];  /* by confidence; by what the candidate is */
+    uint64_t followed[2][SLOTS]; /* the pixel that followed surroundings, and above it how confidently; 0: none did */
     uint32_t slots[2];                                     /* of this pixel's surroundings */
     uint8_t *copied[2];                                    /* of this row and of that above: which candidate, 1 to 5 */
     uint32_t history;                                      /* of the pixels before, a bit each: was it copied */
@@ -122,15 +139,14 @@ static int32_t magnitude_class(int32_t value) {
 /* Codes an error whose magnitude is at most `most`. */
 static int32_t code_error(residual *r, int32_t error, int32_t most) {
     int32_t size = magnitude(error), wanted = magnitude_class(size), last = magnitude_class(most), class = 0;
-    if (decide(&r->m, ZERO, !size)) return 0;
-    int is_negative = decide(&r->m, NEGATIVE, error < 0);
-    while (class < last && decide(&r->m, CLASS + class, class < wanted)) class++;
+    if (decide_by_lanes(&r->m, ZERO, !size)) return 0;
+    int is_negative = decide_by_lanes(&r->m, NEGATIVE, error < 0);
+    while (class < last && decide_by_lanes(&r->m, smaller(CLASS + class, NODES - 1), class < wanted)) class++;
     int32_t bits = class ? class - 1 : 0, begin = class ? 1 + (1 << bits) : 1, place = 0;
+    uint32_t *places = r->place + class * PLACES;
     for (int32_t bit = bits - 1; bit >= 0; bit--) {
-        int32_t above = bits - 1 - bit, node = LOWER_BITS + smaller(above - 2, 3);
-        if (above == 0) node = FIRST_BIT + class - 2;
-        if (above == 1) node = SECOND_BIT + 2 * smaller(class - 3, 11) + place;
-        place = 2 * place + decide(&r->m, node, (size - begin) >> bit & 1);
+        int32_t above = bits - 1 - bit, node = above < 2 ? above + place : smaller(above + 1, PLACES - 1);
+        place = 2 * place + decide_alone(&r->m, places + node, (size - begin) >> bit & 1);
     }
     return is_negative ? -(begin + place) : begin + place;
 }
@@ -157,8 +173,7 @@ static void gather_other(surroundings *s, const plane *other, int32_t x) {
     f[1] = now[-1] - up[0];
     f[2] = 2 * up[-1] - twice;
     f[3] = 2 * up[1] - twice;
-    f[4] = 2 * other->base[1][x] - twice;
-    s->count += 5;
+    s->count += 4;
 }
 
 static const int32_t ORDER[MAX_CHANNELS] = {1, 0, 2};
@@ -178,16 +193,12 @@ static void gather(const residual *r, int32_t turn, int32_t x, surroundings *s) 
     *f++ = 2 * up[1] - twice;
     *f++ = 2 * now[-2] - twice;
     *f++ = 2 * above[0] - twice;
-    *f++ = 2 * above[1] - twice;
-    *f++ = 2 * above[-1] - twice;
-    *f++ = 2 * up[2] - twice;
-    *f++ = 2 * up[-2] - twice;
+    *f++ = 2 * own->base[1][x] - twice;
     for (int32_t row = 0; row < 3; row++)
         for (int32_t column = -1; column < 2; column++) {
             int32_t value = own->base[row][x + column];
             low = smaller(low, value);
             high = larger(high, value);
-            *f++ = 2 * value - twice;
         }
     s->contrast = high - low;
     s->count = (int32_t)(f - s->features);
@@ -208,33 +219,29 @@ static void gather(const residual *r, int32_t turn, int32_t x, surroundings *s) 
                   2 * (magnitude(e[-2]) + magnitude(e_above[0]) + magnitude(e_up[2]));
 }
 
-/* Everything of a block counts less with every row. */
-static void forget(block *own) {
-    for (int32_t i = 0; i < FEATURES; i++)
-        for (int32_t j = i & -LANES; j < FEATURES; j++) own->sums[i][j] -= own->sums[i][j] >> FORGET;
-    own->is_solved = 0;
+static int64_t shifted(int64_t value, int32_t left) {
+    return left < 0 ? value >> -left : value * ((int64_t)1 << left);
 }
 
 /* The weights of `count` features, from twice the sums of a block and those of its neighbours: S w = t, by S = L D L^T.
- * `scaled` is L D, with at most 31 bits, `lower` is L in Q18, with at most 27; the target is one row more of both. */
+ * Features are scaled by powers of two so that their squares' sums have 29 or 30 bits. `scaled` is L D, with at most 31
+ * bits, `lower` is L in Q18, with at most 27; the target is one row more of both. */
 static void solve(residual *r, block *blocks, int32_t chosen, int32_t count) {
     enum { L_SHIFT = 18, INVERSE_SHIFT = 46, SMALLEST = 1 << 16, LIMIT_OF_WEIGHTS = 1 << 21 };
     const int64_t largest_scaled = (int64_t)1 << 31, largest_lower = 1 << 26;
-    int32_t last = (r->columns - 1) / BLOCK, up = 0, down = 0;
+    int32_t last = (r->columns - 1) / BLOCK, shifts[FEATURES];
     block *own = blocks + chosen;
     const block *left = blocks + larger(chosen - 1, 0), *right = blocks + smaller(chosen + 1, last);
-    int64_t(*scaled)[FEATURES] = r->scaled, (*lower)[FEATURES] = r->lower, most = 1;
+    int64_t(*scaled)[FEATURES] = r->scaled, (*lower)[FEATURES] = r->lower, weights[FEATURES];
     for (int32_t i = 0; i <= count; i++) {
         for (int32_t j = 0; j <= i; j++)
-            scaled[i][j] = (int64_t)own->sums[j][i] * 2 + left->sums[j][i] + right->sums[j][i];
-        if (i < count) scaled[i][i] += RIDGE + (scaled[i][i] >> RIDGE_SHIFT);
-        if (scaled[i][i] > most) most = scaled[i][i];
+            scaled[i][j] = (int64_t)own->sums[i][j] * 2 + left->sums[i][j] + right->sums[i][j];
+        scaled[i][i] += RIDGE + (scaled[i][i] >> RIDGE_SHIFT);
+        shifts[i] = (29 - (63 - __builtin_clzll((uint64_t)scaled[i][i]))) >> 1;
     }
-    while (most << up < 1 << 29) up++;
-    while (most >> down >= 1 << 30) down++;
     for (int32_t i = 0; i <= count; i++)
         for (int32_t j = 0; j <= smaller(i, count - 1); j++) {
-            int64_t value = scaled[i][j] * ((int64_t)1 << up) >> down, sum = 0;
+            int64_t value = shifted(scaled[i][j], shifts[i] + shifts[j]), sum = 0;
             for (int32_t q = 0; q < j; q++) sum += scaled[i][q] * lower[j][q];
             value = limited(value - (sum >> L_SHIFT), largest_scaled);
             if (i == j && value < SMALLEST) value = SMALLEST;
@@ -244,16 +251,17 @@ static void solve(residual *r, block *blocks, int32_t chosen, int32_t count) {
         }
     for (int32_t i = count - 1; i >= 0; i--) {
         int64_t sum = lower[count][i] * 65536;
-        for (int32_t j = i + 1; j < count; j++) sum -= lower[j][i] * own->weights[j];
-        own->weights[i] = (int32_t)limited(sum >> L_SHIFT, LIMIT_OF_WEIGHTS);
+        for (int32_t j = i + 1; j < count; j++) sum -= lower[j][i] * weights[j];
+        weights[i] = limited(sum >> L_SHIFT, largest_lower);
+        own->weights[i] = (int32_t)limited(shifted(weights[i], shifts[i] - shifts[count]), LIMIT_OF_WEIGHTS);
     }
     own->is_solved = 1;
 }
 
-/* Adds the products of a sample's features and target, with a smaller weight where errors are larger. */
-static void learn_moments(residual *r, block *own, const surroundings *s, int32_t value) {
-    int16_t f[FEATURES] = {0}, weighted[FEATURES];
-    int32_t most = 0, count = s->count + 1, padded = (count + LANES - 1) & -LANES;
+/* Keeps a sample's features and target for the sums, with a smaller weight where errors are larger. */
+static void learn_moments(residual *r, batch *b, const surroundings *s, int32_t value) {
+    int16_t f[FEATURES] = {0};
+    int32_t most = 0, count = s->count + 1;
     for (int32_t i = 0; i < count; i++) {
         int32_t feature = i < s->count ? s->features[i] : 2 * value - s->twice;
         f[i] = (int16_t)clamped(feature >> r->feature_shift, -FEATURE_LIMIT, FEATURE_LIMIT);
@@ -261,9 +269,46 @@ static void learn_moments(residual *r, block *own, const surroundings *s, int32_
     }
     int32_t weight = (64 << 8) / (64 + (s->activity >> r->feature_shift) / 2);
     weight = larger(smaller(weight, 16 * WEIGHTED_LIMIT / (most + 1)), 1);
-    for (int32_t i = 0; i < padded; i++) weighted[i] = (int16_t)((f[i] * weight + 8) >> 4);
-    for (int32_t i = 0; i < count; i++)
-        for (int32_t j = i & -LANES; j < padded; j++) own->sums[i][j] += (int32_t)weighted[i] * f[j];
+    for (int32_t i = 0; i < FEATURES; i++) {
+        b->weighted[i][b->count] = (int16_t)((f[i] * weight + 8) >> 4);
+        b->features[b->count / 2][i][b->count % 2] = f[i];
+    }
+    b->count++;
+}
+
+/* The products of a batch, by `columns` features at once: products[i][j] of feature i, weighted, and feature j. */
+static void multiply(const hpcm_kernel_set *kernels, const batch *b, int32_t products[FEATURES][FEATURES]) {
+    static const int32_t zeros[HPCM_MAX_COLUMNS];
+    int16_t packed[BLOCK * HPCM_MAX_COLUMNS] = {0};
+    int32_t sums[HPCM_MAX_PLACES * HPCM_MAX_COLUMNS], columns = kernels->columns;
+    size_t width = (size_t)smaller(columns, FEATURES);
+    for (int32_t j = 0; j < FEATURES; j += columns) {
+        for (int32_t pair = 0; pair < BLOCK / 2; pair++)
+            memcpy(packed + pair * columns * 2, b->features[pair][j], width * 2 * sizeof *packed);
+        for (int32_t i = 0; i < FEATURES; i += kernels->places) {
+            int32_t rows = smaller(kernels->places, FEATURES - i);
+            kernels->sums(b->weighted[i], BLOCK, rows, 1, 0, BLOCK, packed, zeros, sums);
+            for (int32_t row = 0; row < rows; row++)
+                memcpy(&products[i + row][j], sums + row * columns, width * sizeof *sums);
+        }
+    }
+}
+
+/* At the end of a block in a row: adds the products of its batch, and what was there counts less. */
+static void learn_block(residual *r, plane *own, int32_t x) {
+    int32_t products[FEATURES][FEATURES] = {0};
+    batch *b = &own->batch;
+    block *its = own->blocks + x / BLOCK;
+    if (b->count) {
+        for (; b->count < BLOCK; b->count++)
+            for (int32_t i = 0; i < FEATURES; i++)
+                b->weighted[i][b->count] = b->features[b->count / 2][i][b->count % 2] = 0;
+        multiply(r->kernels, b, products);
+    }
+    for (int32_t i = 0; i < FEATURES; i++)
+        for (int32_t j = 0; j < FEATURES; j++) its->sums[i][j] += products[i][j] - (its->sums[i][j] >> FORGET);
+    its->is_solved = 0;
+    b->count = 0;
 }
 
 /* In sixteenths. */
@@ -292,31 +337,38 @@ static void choose_biases(residual *r, int32_t channel, const surroundings *s, c
     for (int i = 0; i < BIASES; i++) chosen[i] = &r->biases[channel][i][contexts[i]];
 }
 
-/* Chooses what the next decisions are mixed of. */
+/* Chooses an input of the next decisions, and has it read into the cache. */
+static void choose_input(residual *r, int32_t channel, int32_t input, int32_t context) {
+    size_t number = (size_t)(channel * INPUTS + input) * CONTEXTS + (size_t)context;
+    r->m.chosen[input] = r->probabilities + number * NODES;
+    __builtin_prefetch(r->m.chosen[input]);
+}
+
+/* Chooses those that are known before the prediction, early, since they may not be in the cache. */
 static void choose_contexts(residual *r, int32_t channel, const surroundings *s, const plane *own, int32_t x,
-                            int32_t predicted, int32_t by_base, int32_t median, int32_t turn) {
+                            int32_t turn) {
     const int32_t *e = own->errors[0] + x, *e_up = own->errors[1] + x, *e_above = own->errors[2] + x;
-    int32_t shift = r->class_shift, phase = (predicted + 8) & (PHASES - 1);
-    int32_t others[2] = {magnitude(s->before[0]), magnitude(s->before[1])};
+    int32_t shift = r->class_shift, others[2] = {magnitude(s->before[0]), magnitude(s->before[1])};
     int32_t NE_NW = magnitude(e_up[1]) + magnitude(e_up[-1]);
     int32_t outer = NE_NW + magnitude(e_up[2]) + magnitude(e[-2]) + magnitude(e_above[0]);
     int32_t expected = s->activity + 8 * (others[0] + others[1]); /* the error, of all that is known, times 32 / 1.33 */
     for (int32_t i = 0; i < turn; i++) expected = expected * 3 >> 2;
-    int32_t contexts[INPUTS] = {
-        fine_class_of(s->activity >> (4 + shift), 63) * PHASES + phase,
-        class_of(s->contrast >> shift, 31) * 32 + class_of(s->activity >> (5 + shift), 31),
-        signed_class(e[-1], 3 + shift, 15) * 32 + signed_class(e_up[0], 3 + shift, 15),
-        signed_class(by_base - predicted, 3 + shift, 15) * 32 + signed_class(median - predicted, 3 + shift, 15),
-        class_of(s->distance >> shift, 31) * 32 + class_of(NE_NW >> (3 + shift), 31),
-        class_of(outer >> (4 + shift), 31) * 32 + class_of(larger(others[0], others[1]) >> (3 + shift), 31),
-    };
-    for (int32_t i = 0; i < INPUTS; i++) {
-        size_t context = (size_t)(channel * INPUTS + i) * CONTEXTS + (size_t)contexts[i];
-        r->m.chosen[i] = r->probabilities + context * NODES;
-    }
+    choose_input(r, channel, 1, class_of(s->contrast >> shift, 31) * 32 + class_of(s->activity >> (5 + shift), 31));
+    choose_input(r, channel, 2, signed_class(e[-1], 3 + shift, 15) * 32 + signed_class(e_up[0], 3 + shift, 15));
+    choose_input(r, channel, 4, class_of(s->distance >> shift, 31) * 32 + class_of(NE_NW >> (3 + shift), 31));
+    choose_input(r, channel, 5, class_of(outer >> (4 + shift), 31) * 32 +
+                                    class_of(larger(others[0], others[1]) >> (3 + shift), 31));
     int32_t sets[2] = {class_of(expected >> (5 + shift), MIXER_SETS - 1), class_of(s->contrast >> shift, MIXER_SETS - 1)};
     for (int i = 0; i < 2; i++) r->m.sets[i] = r->mixers[i] + (channel * MIXER_SETS + sets[i]) * NODES;
-    r->m.map = r->maps + (channel * PHASES + phase) * NODES;
+    r->place = r->places + (channel * MIXER_SETS + sets[0]) * CLASSES * PLACES;
+}
+
+static void choose_predicted_contexts(residual *r, int32_t channel, const surroundings *s, int32_t predicted,
+                                      int32_t by_base, int32_t median) {
+    int32_t shift = r->class_shift, phase = (predicted + 8) & (PHASES - 1);
+    choose_input(r, channel, 0, fine_class_of(s->activity >> (4 + shift), 63) * PHASES + phase);
+    choose_input(r, channel, 3, signed_class(by_base - predicted, 3 + shift, 15) * 32 +
+                                    signed_class(median - predicted, 3 + shift, 15));
 }
 
 static void code_sample(residual *r, int32_t turn, int32_t x) {
@@ -326,6 +378,7 @@ static void code_sample(residual *r, int32_t turn, int32_t x) {
     surroundings s;
     bias *biases[BIASES];
     gather(r, turn, x, &s);
+    choose_contexts(r, channel, &s, own, x, turn);
     if (!its->is_solved) solve(r, own->blocks, x / BLOCK, s.count);
     int32_t linear = predict(its, &s, r->peak);
     int32_t median = 16 * clamped(s.W + s.N - s.NW, smaller(s.W, s.N), larger(s.W, s.N));
@@ -333,7 +386,7 @@ static void code_sample(residual *r, int32_t turn, int32_t x) {
     choose_biases(r, channel, &s, own, x, linear, by_base, median, biases);
     for (int i = 0; i < BIASES; i++) correction += biases[i]->mean;
     int32_t predicted = clamped(linear + (correction >> 8), 0, highest), rounded = (predicted + 8) >> 4;
-    choose_contexts(r, channel, &s, own, x, predicted, by_base, median, turn);
+    choose_predicted_contexts(r, channel, &s, predicted, by_base, median);
     if (r->source) {
         int32_t away = r->source[x * r->channels + channel] - rounded;
         int32_t steps = (magnitude(away) + r->max_error) / r->step;
@@ -348,7 +401,14 @@ static void code_sample(residual *r, int32_t turn, int32_t x) {
         biases[i]->mean += (int32_t)(((int64_t)away * r->m.tables.rate[biases[i]->count]) >> 16);
         if (biases[i]->count < BIAS_COUNT) biases[i]->count++;
     }
-    learn_moments(r, its, &s, value);
+    learn_moments(r, &own->batch, &s, value);
+}
+
+static void learn_copied(residual *r, int32_t turn, int32_t x) {
+    plane *own = &r->planes[r->channels == 1 ? 0 : ORDER[turn]];
+    surroundings s;
+    gather(r, turn, x, &s);
+    learn_moments(r, &own->batch, &s, own->samples[0][x]);
 }
 
 /* ---- copies --------------------------------------------------------------------------------------------------------------- */
@@ -378,7 +438,19 @@ typedef struct {
     uint64_t four, six; /* hashes of so many pixels around */
     uint32_t equal;     /* which of the pixels around are, a bit each */
     uint32_t copied;    /* of W, N, NE, NW: which candidate, 4 bits each */
+    uint32_t activity;  /* the class of the weighted errors around */
+    uint64_t followed[2];
+    int32_t confidence[2];
 } copy_context;
+
+static uint32_t activity_around(const residual *r, int32_t x) {
+    int32_t sum = 0;
+    for (int32_t c = 0; c < r->channels; c++) {
+        const int32_t *e = r->planes[c].errors[0] + x, *e_up = r->planes[c].errors[1] + x;
+        sum += 2 * (magnitude(e[-1]) + magnitude(e_up[0])) + magnitude(e_up[1]) + magnitude(e_up[-1]);
+    }
+    return (uint32_t)fine_class_of(sum >> (3 + r->class_shift), 63);
+}
 
 static void look_around(residual *r, int32_t x, copy_context *c) {
     uint64_t W = pixel_at(r, 0, x - 1), N = pixel_at(r, 1, x), NW = pixel_at(r, 1, x - 1), NE = pixel_at(r, 1, x + 1);
@@ -391,16 +463,22 @@ static void look_around(residual *r, int32_t x, copy_context *c) {
     c->six = hashed(hashed(c->four, WW), NN);
     c->equal = (uint32_t)((W == N) | (W == NW) << 1 | (N == NW) << 2 | (N == NE) << 3 | (W == WW) << 4 | (N == NN) << 5);
     c->copied = (uint32_t)(now[-1] | up[0] << 4 | up[1] << 8 | up[-1] << 12);
+    c->activity = activity_around(r, x);
     r->slots[0] = slot_of(c->six);
     r->slots[1] = slot_of(two);
+    for (int i = 0; i < 2; i++) {
+        uint64_t known = r->followed[i][r->slots[i]];
+        c->followed[i] = known & LARGEST_PIXEL;
+        c->confidence[i] = (int32_t)(known >> PIXEL_BITS);
+    }
 }
 
 /* The candidates, each once; gives how many. */
-static int32_t list_candidates(const residual *r, const copy_context *c, uint64_t *candidates) {
-    const uint64_t all[CANDIDATES] = {r->followed[0][r->slots[0]], r->followed[1][r->slots[1]], c->W, c->N, c->NE};
+static int32_t list_candidates(const copy_context *c, uint64_t *candidates) {
+    const uint64_t all[CANDIDATES] = {c->followed[0], c->followed[1], c->W, c->N, c->NE};
     int32_t count = 0;
     for (int32_t i = 0; i < CANDIDATES; i++) {
-        int is_new = i > 1 || r->confidence[i][r->slots[i]];
+        int is_new = i > 1 || c->confidence[i];
         for (int32_t j = 0; j < count; j++) is_new &= candidates[j] != all[i];
         if (is_new) candidates[count++] = all[i];
     }
@@ -408,9 +486,9 @@ static int32_t list_candidates(const residual *r, const copy_context *c, uint64_
 }
 
 static void choose_copy_contexts(residual *r, const copy_context *c, int32_t x, int32_t number, uint64_t candidate) {
-    int32_t distance = 0, contrast = 0, confidence = r->confidence[0][r->slots[0]];
+    int32_t distance = 0, contrast = 0, confidence = c->confidence[0];
     uint64_t is = (uint64_t)((candidate == c->W) | (candidate == c->N) << 1 | (candidate == c->NE) << 2 |
-                             (candidate == r->followed[0][r->slots[0]]) << 3);
+                             (candidate == c->followed[0]) << 3);
     uint64_t id = ((uint64_t)number + 1 + 8 * is) << 32; /* above the other parts of keys */
     for (int32_t channel = 0; channel < r->channels; channel++) {
         int32_t *const *base = r->planes[channel].base;
@@ -420,16 +498,15 @@ static void choose_copy_contexts(residual *r, const copy_context *c, int32_t x, 
     uint64_t by_base = (uint64_t)(class_of(distance, 31) + 32 * class_of(contrast, 31));
     const uint64_t keys[INPUTS] = {
         hashed(id, (uint64_t)confidence + 16 * (r->history & 255)),
-        hashed(c->six, id),
+        confidence ? hashed(c->six, id) : hashed(id, c->activity),
         hashed(id, c->equal),
         hashed(id, c->copied),
         hashed(id, by_base),
-        hashed(c->four, id),
+        confidence ? hashed(c->four, id) : hashed(id, c->activity / 4 * 64 + c->equal),
     };
     for (int32_t i = 0; i < INPUTS; i++) r->m.chosen[i] = r->copy_probabilities + i * SLOTS + slot_of(keys[i]);
     r->m.sets[0] = &r->copy_mixers[0][confidence][number];
     r->m.sets[1] = &r->copy_mixers[1][is][number];
-    r->m.map = &r->copy_maps[number][smaller(confidence, 3)];
 }
 
 static int is_close(const residual *r, int32_t x, uint64_t pixel) {
@@ -439,16 +516,32 @@ static int is_close(const residual *r, int32_t x, uint64_t pixel) {
     return 1;
 }
 
+/* Codes which of the candidates from `first` on the pixel is; `wanted` is `count` if it is none. Gives that. */
+static int32_t code_candidate(residual *r, const copy_context *c, int32_t x, const uint64_t *candidates, int32_t first,
+                              int32_t count, int32_t wanted) {
+    choose_copy_contexts(r, c, x, CANDIDATES + (first > 0), candidates[first]);
+    if (!decide_by_lanes(&r->m, 0, wanted < count)) return count;
+    int32_t number = first;
+    for (; number < count - 1; number++) {
+        choose_copy_contexts(r, c, x, number, candidates[number]);
+        if (decide_by_lanes(&r->m, 0, wanted == number)) break;
+    }
+    return number;
+}
+
 /* Whether the pixel is one of the candidates; then it is there afterwards. */
 static int copy_pixel(residual *r, int32_t x) {
     copy_context c;
     uint64_t candidates[CANDIDATES];
     look_around(r, x, &c);
-    int32_t count = list_candidates(r, &c, candidates), number = 0;
-    for (; number < count; number++) {
-        choose_copy_contexts(r, &c, x, number, candidates[number]);
-        if (decide(&r->m, 0, r->source && is_close(r, x, candidates[number]))) break;
+    int32_t count = list_candidates(&c, candidates), wanted = 0, number = count;
+    while (r->source && wanted < count && !is_close(r, x, candidates[wanted])) wanted++;
+    int32_t is_likely = c.confidence[0] > 0;
+    if (is_likely) {
+        choose_copy_contexts(r, &c, x, 0, candidates[0]);
+        if (decide_by_lanes(&r->m, 0, !wanted)) number = 0;
     }
+    if (number && is_likely < count) number = code_candidate(r, &c, x, candidates, is_likely, count, wanted);
     int is_copied = number < count;
     r->copied[0][x] = (uint8_t)(is_copied ? number + 1 : 0);
     r->history = r->history << 1 | (uint32_t)is_copied;
@@ -456,21 +549,23 @@ static int copy_pixel(residual *r, int32_t x) {
         r->planes[channel].samples[0][x] = sample_of(r, candidates[number], channel);
         r->planes[channel].errors[0][x] = 0;
     }
+    /* Of even areas there is nothing to learn. */
+    if (is_copied && !(c.equal == ALL_EQUAL && candidates[number] == c.W))
+        for (int32_t turn = 0; turn < r->channels; turn++) learn_copied(r, turn, x);
     return is_copied;
 }
 
 static void learn_pixel(residual *r, int32_t x) {
     uint64_t pixel = pixel_at(r, 0, x);
     for (int i = 0; i < 2; i++) {
-        uint64_t *followed = &r->followed[i][r->slots[i]];
-        uint8_t *confidence = &r->confidence[i][r->slots[i]];
-        if (*confidence && *followed == pixel) {
-            if (*confidence < MOST_CONFIDENT) ++*confidence;
-        } else if (*confidence > 3) {
-            *confidence /= 2;
+        uint64_t *followed = &r->followed[i][r->slots[i]], confidence = *followed >> PIXEL_BITS;
+        if (confidence && (*followed & LARGEST_PIXEL) == pixel) {
+            if (confidence < MOST_CONFIDENT) confidence++;
+            *followed = confidence << PIXEL_BITS | pixel;
+        } else if (confidence > 3) {
+            *followed = confidence / 2 << PIXEL_BITS | (*followed & LARGEST_PIXEL);
         } else {
-            *followed = pixel;
-            *confidence = 1;
+            *followed = (uint64_t)1 << PIXEL_BITS | pixel;
         }
     }
 }
@@ -479,11 +574,11 @@ static void learn_pixel(residual *r, int32_t x) {
 
 static void code_row(residual *r) {
     for (int32_t x = 0; x < r->columns; x++) {
-        if (x % BLOCK == 0)
-            for (int32_t c = 0; c < r->channels; c++) forget(r->planes[c].blocks + x / BLOCK);
         if (!r->copies || !copy_pixel(r, x))
             for (int32_t turn = 0; turn < r->channels; turn++) code_sample(r, turn, x);
         if (r->copies) learn_pixel(r, x);
+        if (x % BLOCK == BLOCK - 1 || x == r->columns - 1)
+            for (int32_t c = 0; c < r->channels; c++) learn_block(r, &r->planes[c], x);
     }
 }
 
@@ -491,10 +586,10 @@ static void free_residual(residual *r) {
     if (!r) return;
     free(r->rows_memory);
     free(r->blocks);
-    free(r->probabilities);
+    free(r->unaligned);
     free(r->mixers[0]);
     free(r->mixers[1]);
-    free(r->maps);
+    free(r->places);
     free(r->copy_probabilities);
     free(r->copied[0] ? r->copied[0] - PAD : 0);
     free(r->copied[1] ? r->copied[1] - PAD : 0);
@@ -502,16 +597,15 @@ static void free_residual(residual *r) {
 }
 
 static void reset(residual *r) {
-    size_t mixers = (size_t)r->channels * MIXER_SETS * NODES, maps = (size_t)r->channels * PHASES * NODES;
+    size_t mixers = (size_t)r->channels * MIXER_SETS * NODES, places = (size_t)r->channels * MIXER_SETS * CLASSES * PLACES;
     hpcm_make_tables(&r->m.tables);
     hpcm_reset_probabilities(r->probabilities, (size_t)r->channels * INPUTS * CONTEXTS * NODES);
     if (r->copies) hpcm_reset_probabilities(r->copy_probabilities, (size_t)INPUTS * SLOTS);
     for (int set = 0; set < 2; set++) {
-        hpcm_reset_mixers(r->mixers[set], mixers);
-        hpcm_reset_mixers(r->copy_mixers[set][0], (MOST_CONFIDENT + 1) * CANDIDATES);
+        reset_lane_mixers(r->mixers[set], mixers);
+        reset_lane_mixers(r->copy_mixers[set][0], (MOST_CONFIDENT + 1) * (CANDIDATES + 2));
     }
-    hpcm_reset_maps(&r->m.tables, r->maps, maps);
-    hpcm_reset_maps(&r->m.tables, r->copy_maps[0], CANDIDATES * 4);
+    hpcm_reset_probabilities(r->places, places);
 }
 
 /* Null without memory. */
@@ -525,10 +619,13 @@ static residual *make_residual(int32_t columns, int32_t channels, int copies) {
     r->copies = copies;
     r->rows_memory = calloc(count * ROWS * width, sizeof *r->rows_memory);
     r->blocks = calloc(count * blocks, sizeof *r->blocks);
-    r->probabilities = malloc(count * INPUTS * CONTEXTS * NODES * sizeof *r->probabilities);
-    r->maps = malloc(count * PHASES * NODES * sizeof *r->maps);
+    r->unaligned = malloc((count * INPUTS * CONTEXTS + 1) * NODES * sizeof *r->probabilities);
+    r->probabilities = (uint32_t *)(((uintptr_t)r->unaligned + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    r->places = malloc(count * MIXER_SETS * CLASSES * PLACES * sizeof *r->places);
+    char message[HPCM_MESSAGE];
+    if (hpcm_choose_kernels(0, &r->kernels, message) != HPCM_OK) r->kernels = &hpcm_generic_kernels;
     r->copy_probabilities = malloc((size_t)INPUTS * SLOTS * sizeof *r->copy_probabilities);
-    int all = r->rows_memory && r->blocks && r->probabilities && r->maps && r->copy_probabilities;
+    int all = r->rows_memory && r->blocks && r->unaligned && r->places && r->copy_probabilities;
     for (int i = 0; i < 2; i++) {
         uint8_t *copied = calloc(width, 1);
         r->mixers[i] = malloc(count * MIXER_SETS * NODES * sizeof *r->mixers[i]);
@@ -635,22 +732,6 @@ static void set_depth(residual *r, int32_t bit_depth, int32_t max_error) {
     r->class_shift = (bit_depth - 8) / 2;
 }
 
-/* Whether enough pixels are their left or upper neighbour. */
-static int has_copies(const picture *source, int32_t max_error) {
-    int64_t equal = 0, all = (int64_t)source->rows * source->columns;
-    for (int32_t y = 0; y < source->rows; y++)
-        for (int32_t x = 0; x < source->columns; x++) {
-            int is_left = x > 0, is_upper = y > 0;
-            for (int32_t c = 0; c < source->channels; c++) {
-                int32_t value = sample_at(source, y, x, c);
-                is_left = is_left && value == sample_at(source, y, x - 1, c);
-                is_upper = is_upper && value == sample_at(source, y - 1, x, c);
-            }
-            equal += is_left || is_upper;
-        }
-    return equal * (max_error ? SHARE_OF_LOSSY : SHARE_OF_LOSSLESS) >= all;
-}
-
 static hpcm_status encode_rows(residual *r, const picture *source, const picture *base, int32_t *line, hpcm_check check,
                                void *user) {
     r->source = line;
@@ -665,6 +746,64 @@ static hpcm_status encode_rows(residual *r, const picture *source, const picture
     return HPCM_OK;
 }
 
+static hpcm_status encode(const picture *source, const picture *base, int32_t bit_depth, int32_t max_error, int copies,
+                          uint8_t **payload, size_t *size, hpcm_check check, void *user) {
+    int32_t *line = malloc((size_t)source->columns * (size_t)source->channels * sizeof *line);
+    residual *r = make_residual(source->columns, source->channels, copies);
+    hpcm_status status = HPCM_NO_MEMORY;
+    if (line && r) {
+        set_depth(r, bit_depth, max_error);
+        hpcm_begin_encoding(&r->m.coder);
+        status = encode_rows(r, source, base, line, check, user);
+        if (status == HPCM_OK) status = hpcm_finish_encoding(&r->m.coder, (uint8_t)copies, payload, size);
+        else hpcm_drop_encoding(&r->m.coder);
+    }
+    free(line);
+    free_residual(r);
+    return status;
+}
+
+/* Whether half the pixels are their left or upper neighbour. */
+static int is_even(const picture *source) {
+    int64_t equal = 0, all = (int64_t)source->rows * source->columns;
+    for (int32_t y = 0; y < source->rows; y++)
+        for (int32_t x = 0; x < source->columns; x++) {
+            int is_left = x > 0, is_upper = y > 0;
+            for (int32_t c = 0; c < source->channels; c++) {
+                int32_t value = sample_at(source, y, x, c);
+                is_left = is_left && value == sample_at(source, y, x - 1, c);
+                is_upper = is_upper && value == sample_at(source, y - 1, x, c);
+            }
+            equal += is_left || is_upper;
+        }
+    return 2 * equal >= all;
+}
+
+static picture rows_in_the_middle(const picture *all) {
+    picture some = *all;
+    some.rows = smaller(all->rows, TRIAL_ROWS);
+    size_t above = (size_t)(all->rows - some.rows) / 2 * (size_t)all->columns * (size_t)all->channels;
+    some.samples = (const uint8_t *)all->samples + above * (size_t)all->bytes;
+    return some;
+}
+
+/* Whether pixels should be copied: in pictures of even areas; else, if there is no loss, where some rows say so. */
+static hpcm_status choose_copies(const picture *source, const picture *base, int32_t bit_depth, int32_t max_error,
+                                 int *copies, hpcm_check check, void *user) {
+    *copies = is_even(source);
+    if (*copies || max_error) return HPCM_OK;
+    picture some = rows_in_the_middle(source), its_base = rows_in_the_middle(base);
+    size_t sizes[2];
+    for (int with = 0; with < 2; with++) {
+        uint8_t *payload;
+        hpcm_status status = encode(&some, &its_base, bit_depth, 0, with, &payload, &sizes[with], check, user);
+        if (status != HPCM_OK) return status;
+        free(payload);
+    }
+    *copies = sizes[1] + sizes[1] / TRIAL_GAIN < sizes[0];
+    return HPCM_OK;
+}
+
 hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t rows, int32_t columns, int32_t channels,
                                  int32_t bit_depth, int32_t max_error, uint8_t **payload, size_t *size,
                                  hpcm_check check, void *user) {
@@ -674,19 +813,9 @@ hpcm_status hpcm_residual_encode(const void *source, const void *base, int32_t r
     int32_t bytes = bit_depth > 8 ? 2 : 1;
     picture given = {source, rows, columns, channels, bytes}, known = {base, rows, columns, channels, bytes};
     if (!has_depth(&given, bit_depth) || !has_depth(&known, bit_depth)) return HPCM_BAD_ARGUMENT;
-    int copies = has_copies(&given, max_error);
-    int32_t *line = malloc((size_t)columns * (size_t)channels * sizeof *line);
-    residual *r = make_residual(columns, channels, copies);
-    hpcm_status status = HPCM_NO_MEMORY;
-    if (line && r) {
-        set_depth(r, bit_depth, max_error);
-        hpcm_begin_encoding(&r->m.coder);
-        status = encode_rows(r, &given, &known, line, check, user);
-        if (status == HPCM_OK) status = hpcm_finish_encoding(&r->m.coder, (uint8_t)copies, payload, size);
-        else hpcm_drop_encoding(&r->m.coder);
-    }
-    free(line);
-    free_residual(r);
+    int copies;
+    hpcm_status status = choose_copies(&given, &known, bit_depth, max_error, &copies, check, user);
+    if (status == HPCM_OK) status = encode(&given, &known, bit_depth, max_error, copies, payload, size, check, user);
     return status;
 }
 

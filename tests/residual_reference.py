@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-PAD, BLOCK, INPUTS, CANDIDATES, NODES = 2, 16, 6, 5, 64
+BLOCK, INPUTS, CANDIDATES, NODES, FEATURES = 16, 6, 5, 16, 16
 ORDER = (1, 0, 2)  # green, red, blue
 WORD = (1 << 64) - 1
 
@@ -26,7 +26,6 @@ for _i in range(4096):
         _x += 1
     STRETCH.append(_x - 4096)
 RATE = [131072 // (2 * n + 3) for n in range(256)]
-MAP = [SQUASH[min(max((i - 16) * 256, -4095), 4095) + 4096] for i in range(33)]
 
 
 def clamped(value, low, high):
@@ -50,6 +49,10 @@ def fine_class_of(value, most):
 def signed_class(value, shift, most):
     found = class_of(abs(value) >> shift, most)
     return most - found if value < 0 else most + found
+
+
+def shifted(value, left):
+    return value << left if left >= 0 else value >> -left
 
 
 def magnitude_class(value):
@@ -92,10 +95,10 @@ class Decoder:
         self.samples = np.zeros(base.shape, int).tolist()
         self.errors = np.zeros(base.shape, int).tolist()
         self.probabilities = defaultdict(lambda: [1 << 21, 0])
-        self.mixers = defaultdict(lambda: [65536 * 3 // 2 // INPUTS] * INPUTS)
-        self.maps = defaultdict(lambda: list(MAP))
+        self.mixers = defaultdict(lambda: [16384 * 3 // 2 // INPUTS] * INPUTS)
         self.biases = defaultdict(lambda: [0, 0])
-        self.sums = defaultdict(lambda: [[0] * 32 for _ in range(32)])
+        self.sums = defaultdict(lambda: [[0] * FEATURES for _ in range(FEATURES)])
+        self.batches = defaultdict(list)
         self.weights = {}
         self.followed, self.confidence = defaultdict(int), defaultdict(int)
         self.copied, self.history = defaultdict(int), 0
@@ -121,46 +124,42 @@ class Decoder:
 
     # ---- a decision
 
-    def decide(self, contexts, mixers, map_, node):
+    def decide(self, contexts, mixers, node):
         probabilities = [self.probabilities[context, node] for context in contexts]
         weights = [self.mixers[set_, node] for set_ in mixers]
-        knots = self.maps[map_, node]
         inputs = [STRETCH[value >> 10] for value, _ in probabilities]
-        dots = [sum(w * i for w, i in zip(own, inputs, strict=True)) for own in weights]
-        sums = [clamped(dot >> 16, -4095, 4095) for dot in dots]
-        mean = sum(sums) >> 1
-        place = (mean + 4096) * 32
-        knot, beyond = place >> 13, place & 8191
-        mapped = (knots[knot] * (8192 - beyond) + knots[knot + 1] * beyond) >> 13
-        bit = self.coder.bit(clamped((SQUASH[mean + 4096] + mapped + 1) >> 1, 16, 65520))
-        target = 65535 if bit else 0
-        for own, total in zip(weights, sums, strict=True):
-            error = target - SQUASH[total + 4096]
-            for i in range(INPUTS):
-                own[i] = clamped(own[i] + ((inputs[i] * error + 16384) >> 15), -(1 << 22), 1 << 22)
+        dot = sum(w * i for own in weights for w, i in zip(own, inputs, strict=True))
+        mixed = SQUASH[clamped(dot >> 15, -4095, 4095) + 4096]
+        bit = self.coder.bit(clamped(mixed, 16, 65520))
+        error = ((65535 if bit else 0) - mixed) >> 1
+        for own in weights:
+            own[:] = [clamped(w + ((i * error + 32768) >> 16), -32768, 32767) for w, i in zip(own, inputs, strict=True)]
         for probability in probabilities:
-            value, count = probability
-            value += (((1 << 22) - 1 if bit else 0) - value) * RATE[count] >> 16
-            probability[:] = value, min(count + 1, 255)
-        for i in (knot, knot + 1):
-            knots[i] += (target - knots[i]) >> 6
+            self.learn(probability, bit)
         return bit
 
-    def code_error(self, chosen, most):
-        if self.decide(*chosen, 0):
+    def decide_alone(self, *context):
+        probability = self.probabilities[context]
+        bit = self.coder.bit(clamped(probability[0] >> 6, 16, 65520))
+        self.learn(probability, bit)
+        return bit
+
+    def learn(self, probability, bit):
+        value, count = probability
+        value += (((1 << 22) - 1 if bit else 0) - value) * RATE[count] >> 16
+        probability[:] = value, min(count + 1, 255)
+
+    def code_error(self, contexts, mixers, most):
+        if self.decide(contexts, mixers, 0):
             return 0
-        negative, found = self.decide(*chosen, 1), 0
-        while found < magnitude_class(most) and self.decide(*chosen, 2 + found):
+        negative, found = self.decide(contexts, mixers, 1), 0
+        while found < magnitude_class(most) and self.decide(contexts, mixers, min(2 + found, NODES - 1)):
             found += 1
         bits = max(found - 1, 0)
         begin, place = (1 + (1 << bits) if found else 1), 0
         for above in range(bits):
-            node = 60 + min(above - 2, 3)
-            if above == 0:
-                node = 20 + found - 2
-            if above == 1:
-                node = 36 + 2 * min(found - 3, 11) + place
-            place = 2 * place + self.decide(*chosen, node)
+            node = above + place if above < 2 else min(above + 1, 7)
+            place = 2 * place + self.decide_alone("place", mixers[0], found, node)
         return -(begin + place) if negative else begin + place
 
     # ---- a sample
@@ -172,35 +171,28 @@ class Decoder:
             return self.sample(y + dy, x + dx, channel, y)
 
         twice = s(0, -1) + s(-1, 0)
-        around = [s(-1, -1), s(-1, 1), s(0, -2), s(-2, 0), s(-2, 1), s(-2, -1), s(-1, 2), s(-1, -2)]
-        around += [self.b(y + dy, x + dx, c) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        around = [s(-1, -1), s(-1, 1), s(0, -2), s(-2, 0), self.b(y, x, c)]
         features = [s(0, -1) - s(-1, 0)] + [2 * value - twice for value in around]
         for other in ORDER[:turn]:
             sum_ = s(0, -1, other) + s(-1, 0, other)
             features += [2 * s(0, 0, other) - sum_, s(0, -1, other) - s(-1, 0, other)]
-            values = (s(-1, -1, other), s(-1, 1, other), self.b(y, x, other))
-            features += [2 * value - sum_ for value in values]
+            features += [2 * value - sum_ for value in (s(-1, -1, other), s(-1, 1, other))]
         return twice, features
 
     def solve(self, c, block, count):
         last = (self.columns - 1) // BLOCK
         own, left, right = (self.sums[c, i] for i in (block, max(block - 1, 0), min(block + 1, last)))
-        scaled = [[0] * 32 for _ in range(32)]
-        lower, inverse, most = [[0] * 32 for _ in range(32)], [0] * 32, 1
+        scaled = [[0] * FEATURES for _ in range(FEATURES)]
+        lower, inverse, shifts = [[0] * FEATURES for _ in range(FEATURES)], [0] * FEATURES, []
         for i in range(count + 1):
             for j in range(i + 1):
-                scaled[i][j] = 2 * own[j][i] + left[j][i] + right[j][i]
-            if i < count:
-                scaled[i][i] += 1024 + (scaled[i][i] >> 12)
-            most = max(most, scaled[i][i])
-        up = down = 0
-        while most << up < 1 << 29:
-            up += 1
-        while most >> down >= 1 << 30:
-            down += 1
+                scaled[i][j] = 2 * own[i][j] + left[i][j] + right[i][j]
+            scaled[i][i] += 1024 + (scaled[i][i] >> 12)
+            shifts.append((30 - scaled[i][i].bit_length()) >> 1)
         for i in range(count + 1):
             for j in range(min(i, count - 1) + 1):
-                value = (scaled[i][j] << up >> down) - (sum(scaled[i][q] * lower[j][q] for q in range(j)) >> 18)
+                value = shifted(scaled[i][j], shifts[i] + shifts[j])
+                value -= sum(scaled[i][q] * lower[j][q] for q in range(j)) >> 18
                 value = clamped(value, -(1 << 31), 1 << 31)
                 if i == j:
                     value = max(value, 1 << 16)
@@ -211,18 +203,36 @@ class Decoder:
         weights = [0] * count
         for i in reversed(range(count)):
             total = lower[count][i] * 65536 - sum(lower[j][i] * weights[j] for j in range(i + 1, count))
-            weights[i] = clamped(total >> 18, -(1 << 21), 1 << 21)
-        self.weights[c, block] = weights
+            weights[i] = clamped(total >> 18, -(1 << 26), 1 << 26)
+        self.weights[c, block] = [
+            clamped(shifted(weights[i], shifts[i] - shifts[count]), -(1 << 21), 1 << 21) for i in range(count)
+        ]
 
-    def learn_moments(self, c, block, features, target, activity):
+    def learn_moments(self, c, features, target, activity):
         shift = self.feature_shift
         f = [clamped(value >> shift, -2047, 2047) for value in (*features, target)]
         weight = (64 << 8) // (64 + (activity >> shift) // 2)
         weight = max(min(weight, 65520 // (max(map(abs, f)) + 1)), 1)
-        weighted = [(value * weight + 8) >> 4 for value in f]
-        for i in range(len(f)):
-            for j in range(i, len(f)):
-                self.sums[c, block][i][j] += weighted[i] * f[j]
+        self.batches[c].append((f, [(value * weight + 8) >> 4 for value in f]))
+
+    def learn_block(self, c, block):
+        sums = self.sums[c, block]
+        for i in range(FEATURES):
+            for j in range(FEATURES):
+                sums[i][j] -= sums[i][j] >> 3
+        for f, weighted in self.batches.pop(c, []):
+            for i in range(len(f)):
+                for j in range(len(f)):
+                    sums[i][j] += weighted[i] * f[j]
+        self.weights.pop((c, block), None)
+
+    def activity_of(self, y, x, c):
+        near = ((0, -1), (-1, 0)), ((-1, -1), (-1, 1)), ((0, -2), (-2, 0), (-1, 2))
+        return sum(
+            weight * abs(self.error(y + dy, x + dx, c, y))
+            for weight, places in zip((6, 3, 2), near, strict=True)
+            for dy, dx in places
+        )
 
     def code_sample(self, y, x, turn):
         c, block, highest, shift = (
@@ -250,7 +260,7 @@ class Decoder:
         median = 16 * clamped(W + N - NW, min(W, N), max(W, N))
         misses = [s(dy, dx) - self.b(y + dy, x + dx, c) for dy, dx in ((0, -1), (-1, -1), (-1, 0), (-1, 1))]
         by_base = clamped(16 * base + 4 * sum(misses), 0, highest)
-        activity = 6 * (a(0, -1) + a(-1, 0)) + 3 * (a(-1, -1) + a(-1, 1)) + 2 * (a(0, -2) + a(-2, 0) + a(-1, 2))
+        activity = self.activity_of(y, x, c)
         before = [self.errors[y][x][other] for other in ORDER[:turn]] + [0] * (2 - turn)
 
         level = linear >> 4
@@ -283,19 +293,16 @@ class Decoder:
             (class_of(distance >> shift, 31), class_of(corners >> (3 + shift), 31)),
             (class_of(outer >> (4 + shift), 31), class_of(max(others) >> (3 + shift), 31)),
         )
-        chosen = (
-            [(c, i, context) for i, context in enumerate(contexts)],
-            [(c, 0, class_of(expected >> (5 + shift), 15)), (c, 1, class_of(contrast >> shift, 15))],
-            (c, phase),
-        )
-        error = self.code_error(chosen, self.peak // self.step + 1)
+        chosen = [(c, i, context) for i, context in enumerate(contexts)]
+        mixers = [(c, 0, class_of(expected >> (5 + shift), 15)), (c, 1, class_of(contrast >> shift, 15))]
+        error = self.code_error(chosen, mixers, self.peak // self.step + 1)
         value = clamped(rounded + error * self.step, 0, self.peak)
         self.samples[y][x][c], self.errors[y][x][c] = value, 16 * value - predicted
         for bias in biases:
             mean, count = bias
             mean += ((16 * value - linear) * 64 - mean) * RATE[count] >> 16
             bias[:] = mean, min(count + 1, 100)
-        self.learn_moments(c, block, features, 2 * value - twice, activity)
+        self.learn_moments(c, features, 2 * value - twice, activity)
 
     # ---- copies
 
@@ -325,10 +332,18 @@ class Decoder:
         hits = ((y, x - 1), (y - 1, x), (y - 1, x + 1), (y - 1, x - 1))
         copied = sum(self.copied[place] << 4 * i for i, place in enumerate(hits))
         confidence, channels = self.confidence[slots[0]], range(self.channels)
-        found = None
-        for number, candidate in enumerate(candidates):
-            parts = [candidate >> 16 * (self.channels - 1 - c) & 65535 for c in channels]
-            distance = sum(abs(parts[c] - self.b(y, x, c)) for c in channels)
+        activity = sum(
+            weight * abs(self.error(y + dy, x + dx, c, y))
+            for c in channels
+            for dy, dx, weight in ((0, -1, 2), (-1, 0, 2), (-1, 1, 1), (-1, -1, 1))
+        )
+        activity = fine_class_of(activity >> (3 + self.class_shift), 63)
+
+        def parts_of(candidate):
+            return [candidate >> 16 * (self.channels - 1 - c) & 65535 for c in channels]
+
+        def is_it(number, candidate):
+            distance = sum(abs(part - self.b(y, x, c)) for c, part in enumerate(parts_of(candidate)))
             contrast = sum(
                 abs(self.b(y, x + 1, c) - self.b(y, x - 1, c)) + abs(self.b(y + 1, x, c) - self.b(y - 1, x, c))
                 for c in channels
@@ -338,21 +353,33 @@ class Decoder:
             id_ = (number + 1 + 8 * is_) << 32
             keys = (
                 hashed(id_, confidence + 16 * (self.history & 255)),
-                hashed(six, id_),
+                hashed(six, id_) if confidence else hashed(id_, activity),
                 hashed(id_, equal),
                 hashed(id_, copied),
                 hashed(id_, class_of(distance, 31) + 32 * class_of(contrast, 31)),
-                hashed(four, id_),
+                hashed(four, id_) if confidence else hashed(id_, activity // 4 * 64 + equal),
             )
             contexts = [("copy", i, slot_of(key)) for i, key in enumerate(keys)]
-            mixers = [("copy", 0, confidence, number), ("copy", 1, is_, number)]
-            if self.decide(contexts, mixers, ("copy", number, min(confidence, 3)), 0):
-                found = number
-                for c in channels:
-                    self.samples[y][x][c], self.errors[y][x][c] = parts[c], 0
-                break
+            return self.decide(contexts, [("copy", 0, confidence, number), ("copy", 1, is_, number)], 0)
+
+        found, first = None, int(confidence > 0)
+        if first and is_it(0, candidates[0]):
+            found = 0
+        elif first < len(candidates) and is_it(CANDIDATES + first, candidates[first]):
+            found = first
+            while found < len(candidates) - 1 and not is_it(found, candidates[found]):
+                found += 1
         self.copied[y, x] = 0 if found is None else found + 1
         self.history = self.history << 1 | (found is not None)
+        if found is not None:
+            for c in channels:
+                self.samples[y][x][c], self.errors[y][x][c] = parts_of(candidates[found])[c], 0
+            if equal != 63 or candidates[found] != W:
+                for turn in channels:
+                    c = 0 if self.channels == 1 else ORDER[turn]
+                    twice, features = self.features_of(y, x, turn)
+                    target = 2 * self.samples[y][x][c] - twice
+                    self.learn_moments(c, features, target, self.activity_of(y, x, c))
         return found is not None, slots
 
     def learn_pixel(self, y, x, slots):
@@ -371,16 +398,14 @@ class Decoder:
     def decode(self):
         for y in range(self.rows):
             for x in range(self.columns):
-                if x % BLOCK == 0:
-                    for c in range(self.channels):
-                        sums = self.sums[c, x // BLOCK]
-                        sums[:] = [[value - (value >> 3) for value in row] for row in sums]
-                        self.weights.pop((c, x // BLOCK), None)
                 is_copied, slots = self.copy_pixel(y, x) if self.copies else (False, ())
                 if not is_copied:
                     for turn in range(self.channels):
                         self.code_sample(y, x, turn)
                 self.learn_pixel(y, x, slots)
+                if x % BLOCK == BLOCK - 1 or x == self.columns - 1:
+                    for c in range(self.channels):
+                        self.learn_block(c, x // BLOCK)
         return self.samples
 
 
