@@ -13,101 +13,7 @@
 
 enum { LANES = 8 };
 
-#if defined(__x86_64__) || defined(_M_X64)
-
-#include <emmintrin.h>
-
-typedef __m128i lanes;
-
-static inline lanes load_lanes(const int16_t *from) {
-    return _mm_loadu_si128((const lanes *)from);
-}
-
-static inline void store_lanes(int16_t *to, lanes x) {
-    _mm_storeu_si128((lanes *)to, x);
-}
-
-/* The sum of a x + b x. */
-static inline int32_t dot_lanes(lanes a, lanes b, lanes x) {
-    lanes sums = _mm_add_epi32(_mm_madd_epi16(a, x), _mm_madd_epi16(b, x));
-    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, _MM_SHUFFLE(1, 0, 3, 2)));
-    return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, _MM_SHUFFLE(2, 3, 0, 1))));
-}
-
-/* (x factor + 2^15) >> 16: the upper halves of the products, and 1 where the lower one is half or more. */
-static inline lanes scale_lanes(lanes x, int16_t factor) {
-    lanes factors = _mm_set1_epi16(factor), low = _mm_mullo_epi16(x, factors);
-    return _mm_add_epi16(_mm_mulhi_epi16(x, factors), _mm_srli_epi16(low, 15));
-}
-
-/* Clamped to int16. */
-static inline lanes add_lanes(lanes a, lanes b) {
-    return _mm_adds_epi16(a, b);
-}
-
-#elif defined(__aarch64__)
-
-#include <arm_neon.h>
-
-typedef int16x8_t lanes;
-
-static inline lanes load_lanes(const int16_t *from) {
-    return vld1q_s16(from);
-}
-
-static inline void store_lanes(int16_t *to, lanes x) {
-    vst1q_s16(to, x);
-}
-
-static inline int32_t dot_lanes(lanes a, lanes b, lanes x) {
-    int32x4_t sums = vmull_s16(vget_low_s16(a), vget_low_s16(x));
-    sums = vmlal_high_s16(sums, a, x);
-    sums = vmlal_s16(sums, vget_low_s16(b), vget_low_s16(x));
-    return vaddvq_s32(vmlal_high_s16(sums, b, x));
-}
-
-static inline lanes scale_lanes(lanes x, int16_t factor) {
-    int16x4_t low = vrshrn_n_s32(vmull_n_s16(vget_low_s16(x), factor), 16);
-    return vrshrn_high_n_s32(low, vmull_high_n_s16(x, factor), 16);
-}
-
-static inline lanes add_lanes(lanes a, lanes b) {
-    return vqaddq_s16(a, b);
-}
-
-#elif defined(__wasm_simd128__)
-
-#include <wasm_simd128.h>
-
-typedef v128_t lanes;
-
-static inline lanes load_lanes(const int16_t *from) {
-    return wasm_v128_load(from);
-}
-
-static inline void store_lanes(int16_t *to, lanes x) {
-    wasm_v128_store(to, x);
-}
-
-static inline int32_t dot_lanes(lanes a, lanes b, lanes x) {
-    lanes sums = wasm_i32x4_add(wasm_i32x4_dot_i16x8(a, x), wasm_i32x4_dot_i16x8(b, x));
-    sums = wasm_i32x4_add(sums, wasm_i32x4_shuffle(sums, sums, 2, 3, 0, 1));
-    return wasm_i32x4_extract_lane(sums, 0) + wasm_i32x4_extract_lane(sums, 1);
-}
-
-static inline lanes scale_lanes(lanes x, int16_t factor) {
-    lanes factors = wasm_i16x8_splat(factor), half = wasm_i32x4_splat(1 << 15);
-    lanes low = wasm_i32x4_add(wasm_i32x4_extmul_low_i16x8(x, factors), half);
-    lanes high = wasm_i32x4_add(wasm_i32x4_extmul_high_i16x8(x, factors), half);
-    return wasm_i16x8_narrow_i32x4(wasm_i32x4_shr(low, 16), wasm_i32x4_shr(high, 16));
-}
-
-static inline lanes add_lanes(lanes a, lanes b) {
-    return wasm_i16x8_add_sat(a, b);
-}
-
-#else
-
+/* Compilers make vector instructions of the loops over these, on every processor. */
 typedef struct {
     int16_t of[LANES];
 } lanes;
@@ -122,23 +28,24 @@ static inline void store_lanes(int16_t *to, lanes x) {
     memcpy(to, x.of, sizeof x.of);
 }
 
+/* The sum of a x + b x. */
 static inline int32_t dot_lanes(lanes a, lanes b, lanes x) {
     int32_t sum = 0;
     for (int i = 0; i < LANES; i++) sum += a.of[i] * x.of[i] + b.of[i] * x.of[i];
     return sum;
 }
 
+/* (x factor + 2^15) >> 16. */
 static inline lanes scale_lanes(lanes x, int16_t factor) {
     for (int i = 0; i < LANES; i++) x.of[i] = (int16_t)((x.of[i] * factor + (1 << 15)) >> 16);
     return x;
 }
 
+/* Clamped to int16. */
 static inline lanes add_lanes(lanes a, lanes b) {
     for (int i = 0; i < LANES; i++) a.of[i] = (int16_t)clamped(a.of[i] + b.of[i], INT16_MIN, INT16_MAX);
     return a;
 }
-
-#endif
 
 typedef int16_t lane_mixer[LANES]; /* INPUTS weights in Q14, and zeros */
 
