@@ -117,6 +117,16 @@ def test_payloads_stay_the_same(channels: int, bit_depth: int, max_error: int) -
     assert hashes == GOLDEN[channels, bit_depth, max_error]
 
 
+def test_all_kernels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = photograph()[:48, :100]
+    base = make_base(source, 8, 1)
+    payloads = set()
+    for name in library().hpcm_kernels().decode().split():
+        monkeypatch.setenv("HPCM_KERNELS", name)
+        payloads.add(encode_residual(source, base))
+    assert len(payloads) == 1
+
+
 def test_a_base_makes_noise_cheap_to_tell() -> None:
     """What the base knows costs nothing: noise that it has in full, a few bytes."""
     noise = make_picture("noise", 64, 64, 3, 8, 3)
