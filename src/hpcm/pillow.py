@@ -33,7 +33,8 @@ from .util.notes import ignore_note, log_note
 
 FORMAT = "HPCM"
 FIRST_READ = 4096  # bytes, which hold the head of most files
-OPTIONS = ("quality", "bpp", "psnr", "model", "tile", "progressive", "effort", "strip", "icc")
+TARGETS = ("quality", "bpp", "psnr", "lossless", "max_error")
+OPTIONS = (*TARGETS, "model", "tile", "progressive", "effort", "strip", "icc")
 METADATA = ("exif", "icc_profile", "xmp")
 
 

@@ -46,7 +46,8 @@ SCHEMA = pa.schema(
         "height": pa.int32(),
         "bpp": pa.float64(),  # bits per pixel of the .hpcm file
         "psnr": pa.float64(),  # dB, where it was decoded and compared
-        "symbols": pa.string(),  # checksum of the coded symbols, 8 hexadecimal digits
+        "max_error": pa.int32(),  # no sample is off by more, 0: lossless; null where nothing is promised
+        "symbols": pa.string(),  # checksum of the coded symbols, 8 hexadecimal digits; null where there are none
         "verified": pa.bool_(),  # decoded, and read back from DST
         "output": pa.string(),  # the file or shard in DST
         "offset": pa.int64(),  # in it: the byte (tar) or row (Parquet); 0 of a loose file

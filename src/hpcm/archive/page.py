@@ -82,7 +82,7 @@ def totals(job: Job, rows: pa.Table, run: Mapping[str, Any]) -> dict[str, str]:
 
     before, after = total("source_bytes"), total("bytes")
     seconds = max(run["seconds"] - run["startup"], 1e-9)
-    settings = {"model": job.model, "to": job.to, **job.codec_options}
+    settings = {"model": job.model, "to": job.to, **job.codec_options, **job.appearance}
     return {
         "pictures": f"{len(rows) - rows['bytes'].null_count:,}",
         "size before": f"{before:,} bytes",
@@ -91,7 +91,7 @@ def totals(job: Job, rows: pa.Table, run: Mapping[str, Any]) -> dict[str, str]:
         "verified": f"{pc.sum(rows['verified']).as_py() or 0:,}",
         "last run": f"{run['pictures']:,} pictures in {run['seconds']:.0f} s, {run['failed']} parts failed",
         "speed": f"{run['pictures'] / seconds:.1f} pictures/s, {run['pixels'] / 1e6 / seconds:.2f} megapixels/s",
-        "settings": ", ".join(f"{name} {value}" for name, value in settings.items() if value),
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None),
     }
 
 

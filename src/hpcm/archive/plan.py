@@ -36,7 +36,8 @@ class Job:
     restore: bool = False
     to: str | None = None  # one of names.KINDS; None: as the input
     model: str | None = None
-    codec_options: dict[str, Any] = field(default_factory=dict)  # of Codec.compress or, with restore, decompress
+    codec_options: dict[str, Any] = field(default_factory=dict)  # of Codec.compress
+    appearance: dict[str, Any] = field(default_factory=dict)  # strip and icc, both ways
     format: str = "png"  # of restored pictures
     column: str | None = None  # of Parquet
     verify: bool = False

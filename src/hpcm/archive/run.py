@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from ..codec.codec import check_appearance
+from ..codec.codec import check_appearance, check_promise, check_target
+from ..codec.lossless import check_model
 from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY
 from ..errors import UsageError
 from ..model.file import SUFFIX as WEIGHTS_SUFFIX
@@ -96,6 +97,8 @@ def compress(
     psnr: float | None = None,
     model: str | Path = DEFAULT_MODEL,
     effort: int = 0,
+    lossless: bool = False,
+    max_error: int | None = None,
     strip: str | None = None,
     icc: str | None = None,
     **options: Any,
@@ -105,14 +108,26 @@ def compress(
     Args:
         source: a folder, a file or a URL that pyarrow or fsspec opens, or several.
         target: a folder or URL. `_hpcm/` in it holds the manifest and the report.
-        quality, bpp, psnr, effort, strip, icc: as for `Codec.compress`.
+        quality, bpp, psnr, effort, lossless, max_error, strip, icc: as for `Codec.compress`.
         model: a name, or a path that every machine has.
         options: fields of RunOptions.
 
     Pictures that can't be read are rows of the manifest with an error. Raises UsageError, ModelNotFoundError,
     WeightsError, and OSError where the target can't be written.
     """
-    how = {"restore": False, "codec_options": _codec_options(quality, bpp, psnr, effort) | _appearance(strip, icc)}
+    max_error = 0 if lossless and max_error is None else max_error
+    check_target(quality, bpp, psnr)
+    check_promise(lossless, max_error, quality, bpp, psnr)
+    if effort and not find_spec("torch"):
+        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
+    if max_error is not None:
+        lowest = find_all(model)[0]
+        check_model(lowest.name, lowest.config)
+    given = {"quality": quality, "bpp": bpp, "psnr": psnr, "max_error": max_error, "effort": effort or None}
+    codec_options = _present(given)
+    if not {"quality", "bpp", "psnr", "max_error"} & {*codec_options}:
+        codec_options["quality"] = DEFAULT_QUALITY
+    how = {"restore": False, "codec_options": codec_options, "appearance": _appearance(strip, icc)}
     return _run(source, target, how, str(model), RunOptions(**options))
 
 
@@ -140,25 +155,19 @@ def restore(
     from ..image.write import picture_format
 
     picture_format(f".{format}")
-    how = {"restore": True, "format": format, "codec_options": _appearance(strip, icc)}
+    how = {"restore": True, "format": format, "appearance": _appearance(strip, icc)}
     return _run(source, target, how, model, RunOptions(**options))
-
-
-def _codec_options(quality: int | None, bpp: float | None, psnr: float | None, effort: int) -> dict[str, Any]:
-    """The arguments of Codec.compress that aren't its defaults. Raises UsageError."""
-    given = {"quality": quality, "bpp": bpp, "psnr": psnr}
-    targets: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if len(targets) > 1:
-        raise UsageError("quality, bpp and psnr exclude one another: give one")
-    if effort and not find_spec("torch"):
-        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
-    return (targets or {"quality": DEFAULT_QUALITY}) | ({"effort": effort} if effort else {})
 
 
 def _appearance(strip: str | None, icc: str | None) -> dict[str, Any]:
     """`strip` and `icc` if they are given. Raises UsageError."""
     check_appearance(strip, icc)
-    return {name: value for name, value in (("strip", strip), ("icc", icc)) if value is not None}
+    return _present({"strip": strip, "icc": icc})
+
+
+def _present(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are given."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _run(
@@ -245,7 +254,8 @@ def _is_case_insensitive(store: Store) -> bool:
 
 def _settings_of(job: Job, model_hash: str | None) -> dict[str, Any]:
     """The settings that all runs on one archive must share."""
-    settings = {"restore": job.restore, "to": job.to, "model": job.model, "hash": model_hash, **job.codec_options}
+    settings = {"restore": job.restore, "to": job.to, "model": job.model, "hash": model_hash}
+    settings |= {**job.codec_options, **job.appearance}
     return settings | ({"format": job.format} if job.restore else {})
 
 

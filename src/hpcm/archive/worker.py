@@ -144,9 +144,8 @@ class Worker:
     def compress(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
         """A picture's bytes to those of a .hpcm file, and values for its row."""
         assert self.codec is not None
-        how = {**self.job.codec_options}
-        picture = read_picture(data, strip=how.pop("strip", None), icc=how.pop("icc", None))
-        compressed = self.codec.compress(picture, **how, on_note=on_note)
+        picture = read_picture(data, **self.job.appearance)
+        compressed = self.codec.compress(picture, **self.job.codec_options, on_note=on_note)
         container = unpack(compressed)
         values = values_of(container, len(compressed))
         if self.job.verify:
@@ -160,7 +159,7 @@ class Worker:
 
         container = unpack(data)
         codec = self.codec or codec_for(container, threads=self.job.threads)
-        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED, **self.job.codec_options, on_note=on_note)
+        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED, **self.job.appearance, on_note=on_note)
         picture = save_picture(decoded, f".{self.job.format}", on_note=on_note)
         return picture, {**values_of(container, len(data)), "verified": True}
 
@@ -232,11 +231,22 @@ def totals(part: Part, rows: pa.Table, failure: str = "") -> Values:
 
 def values_of(container: Container, size: int) -> Values:
     """Values of the manifest about a .hpcm file of `size` bytes."""
-    checksums = b"".join(tile[-1].checksum.to_bytes(4, "little") for tile in container.tiles)
-    symbols = container.tiles[0][-1].checksum if len(container.tiles) == 1 else zlib.crc32(checksums)
-    pixels = container.width * container.height
-    sides = {"width": container.width, "height": container.height}
-    return {**sides, "bpp": 8 * size / pixels, "symbols": f"{symbols:08x}"}
+    return {
+        "width": container.width,
+        "height": container.height,
+        "bpp": 8 * size / (container.width * container.height),
+        "max_error": None if container.residual is None else container.residual.max_error,
+        "symbols": symbols_of(container),
+    }
+
+
+def symbols_of(container: Container) -> str | None:
+    """A checksum of the coded symbols, in hexadecimal digits; None for a file without a lossy picture."""
+    if not container.base_parts:
+        return None
+    checksums = [tile[container.base_parts - 1].checksum for tile in container.tiles]
+    joined = b"".join(checksum.to_bytes(4, "little") for checksum in checksums)
+    return f"{checksums[0] if len(checksums) == 1 else zlib.crc32(joined):08x}"
 
 
 def psnr(first: Picture, second: Picture) -> float:

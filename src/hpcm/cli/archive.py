@@ -15,7 +15,7 @@ from ..errors import UsageError
 from . import types
 from .folders import describe
 from .messages import say
-from .options import EFFORTS, add_appearance, add_target, appearance
+from .options import EFFORTS, add_appearance, add_target, appearance, target
 from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def archive(options: argparse.Namespace) -> bool:
             what = {"format": options.format, "model": options.model}
             done = archive.restore(options.sources, options.target, **what, **shared)
         else:
-            what = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "effort")}
-            what["model"] = options.model or DEFAULT_MODEL
+            what = {**target(options), "effort": options.effort, "model": options.model or DEFAULT_MODEL}
             done = archive.compress(options.sources, options.target, **what, **shared)
     print(summary(done, options.target))
     if done.skipped:

@@ -14,7 +14,7 @@ from .batch import OnProgress, load, run_jobs, save
 from .folders import describe
 from .jobs import Job, Work, plan
 from .messages import note_printer, say
-from .options import EFFORTS, add_appearance, add_files, add_target, appearance, engine_options
+from .options import EFFORTS, add_appearance, add_files, add_target, appearance, engine_options, target
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 
@@ -40,6 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def compress(options: argparse.Namespace) -> bool:
+    target(options)  # before any work
     jobs, skipped = plan(options.inputs, options.output, SUFFIX, PICTURE_SUFFIXES)
     for job in jobs:
         refuse_misnamed(job.target, SUFFIX)
@@ -60,8 +61,9 @@ def compressor(options: argparse.Namespace, on_progress: OnProgress | None = Non
         import torch
 
         torch.set_num_threads(options.threads)
-    how = {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "tile", "progressive", "effort")}
-    return partial(compress_one, codec, how={**how, "on_progress": on_progress}, options=options)
+    how = {name: getattr(options, name) for name in ("tile", "progressive", "effort")}
+    how |= {**target(options), "on_progress": on_progress}
+    return partial(compress_one, codec, how=how, options=options)
 
 
 def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:

@@ -37,8 +37,8 @@ def add(commands: Commands) -> None:
     text = "reduce the picture to at most N pixels a side"
     part.add_argument("--max-size", type=types.whole, metavar="N", help=text)
     part = command.add_mutually_exclusive_group()
-    text = "decode a coarse picture, from the first one or two of three scales"
-    part.add_argument("--preview", type=int, choices=(1, 2), help=text)
+    text = "decode a coarse picture, from the first one or two of three scales; 3: the lossy picture of a lossless file"
+    part.add_argument("--preview", type=int, choices=range(1, PASSES + 1), help=text)
     text = "decode files that were cut short as far as they go"
     part.add_argument("--partial", action="store_true", help=text)
     add_appearance(command)
@@ -82,8 +82,9 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     codec = codec or codec_for(container, **engine_options(options))
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop, **appearance(options)}
     part["draft"] = draft_size(container, options.max_size)
-    scale = options.preview or PASSES
-    decoded = codec.decompress_picture(container, scale=scale, partial=options.partial, **part, on_note=on_note)
+    decoded = codec.decompress_picture(
+        container, scale=options.preview, partial=options.partial, **part, on_note=on_note
+    )
     decoded = fitting(decoded, options.max_size)
     picture = save_picture(decoded, job.suffix(options.format), options.quality, on_note=on_note)
     height, width = decoded.size

@@ -78,6 +78,19 @@ def lines(fields: dict[str, Any], model_path: str | None) -> list[str]:
 
 
 def quality_line(fields: dict[str, Any]) -> str:
+    """What the residual layer promises, then quality and level of the lossy picture."""
+    residual = fields["residual"]
+    if residual is None:
+        return lossy_quality(fields)
+    if residual["max_error"] is None:
+        return f"{lossy_quality(fields)}, with a residual layer"
+    promise = "lossless" if residual["lossless"] else f"no sample off by more than {residual['max_error']}"
+    if residual["beside"] == "grey":
+        return f"{promise}, without a lossy picture"
+    return f"{promise}, beside a lossy picture of quality {lossy_quality(fields)}"
+
+
+def lossy_quality(fields: dict[str, Any]) -> str:
     """Quality and level; the level alone if the model, which has the number of levels, isn't installed."""
     if fields["levels"] is None:
         return f"level {fields['level']}"

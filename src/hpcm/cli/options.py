@@ -5,19 +5,40 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..defaults import DEFAULT_QUALITY, DEVICES, ENGINES, ICC_SPACES, MAX_EFFORT, MAX_QUALITY, STRIPS
+from ..defaults import BASE_QUALITY, DEFAULT_QUALITY, DEVICES, ENGINES, ICC_SPACES, MAX_EFFORT, MAX_QUALITY, STRIPS
+from ..errors import UsageError
 from . import types
 
 EFFORTS = range(MAX_EFFORT + 1)
 
 
 def add_target(command: Any) -> None:
-    """The target of compression: a quality, a rate or a PSNR."""
+    """The target of compression: a quality, a rate or a PSNR, or what is promised of every sample."""
     target = command.add_mutually_exclusive_group()
     text = f"1 (smallest) to {MAX_QUALITY} (best), by default {DEFAULT_QUALITY}"
     target.add_argument("--quality", type=types.quality, metavar="Q", help=text)
     target.add_argument("--bpp", type=types.positive, help="the best quality with at most BPP bits per pixel")
     target.add_argument("--psnr", type=types.positive, help="the smallest file with at least PSNR dB")
+    promise = command.add_mutually_exclusive_group()
+    text = f"keep every sample exactly; --quality, up to {BASE_QUALITY}, is then that of the lossy picture in the file"
+    promise.add_argument("--lossless", action="store_true", help=text)
+    text = "keep every sample to within N; 0 is --lossless"
+    promise.add_argument("--max-error", type=types.max_error, metavar="N", help=text)
+
+
+def target(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_target` declares, as arguments of `Codec.compress`. Raises UsageError for what can't be combined."""
+    promise = "--lossless" if options.lossless else "--max-error" if options.max_error is not None else None
+    if promise is not None:
+        for name in ("bpp", "psnr"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"{promise} and --{name} exclude one another: give one")
+        if (options.quality or 0) > BASE_QUALITY:
+            raise UsageError(
+                f"--quality {options.quality} and {promise} exclude one another: beside {promise} it is that of the "
+                f"lossy picture in the file, up to {BASE_QUALITY}"
+            )
+    return {name: getattr(options, name) for name in ("quality", "bpp", "psnr", "lossless", "max_error")}
 
 
 def add_appearance(command: Any) -> None:

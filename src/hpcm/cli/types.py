@@ -24,6 +24,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def max_error(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
 def positive(text: str) -> float:
     try:
         value = float(text)

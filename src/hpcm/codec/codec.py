@@ -176,7 +176,9 @@ class Codec:
             progressive: whether a beginning of the file shows the whole picture coarsely, which costs up to 14 bytes
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
-            lossless: every sample comes back as it is. The file is decoded and compared before it is returned.
+                With lossless or max_error it is for the lossy picture of a quality that is given.
+            lossless: every sample comes back as it is, a gain map's too. The file is decoded and compared before it is
+                returned.
             max_error: no sample comes back off by more, which is checked, too; 0 is lossless, and it is less than half
                 of the range.
             bit_depth: of an array of uint16, 9 to 16: its values are 0 to 2^bit_depth - 1. By default 16.
@@ -187,7 +189,8 @@ class Codec:
             on_note: is called with a line where a picture had to be converted, no level reaches a target, the model
                 isn't exact, or the result is larger than the picture's file; by default the logger `hpcm` warns.
 
-        Raises PictureError, UsageError, and MismatchError where this machine's pixels aren't those of all others.
+        Raises PictureError, also where samples of the picture were lost before they could be kept without loss,
+        UsageError, and MismatchError where this machine's pixels aren't those of all others.
         """
         max_error = 0 if lossless and max_error is None else max_error
         check_target(quality, bpp, psnr)
@@ -198,14 +201,20 @@ class Codec:
         refine = _refine(effort, on_progress, check)
         on_note = on_note or log_note
         picture = picture_of(image, bit_depth, strip=strip, icc=icc)
+        if max_error is not None:
+            without_loss.check_source(picture, max_error)
         for note in picture.notes:
             on_note(note)
-        level = self._levels[self.level_of(DEFAULT_QUALITY if quality is None else quality)]
+        usual = DEFAULT_QUALITY if max_error is None else 1  # whose sum with its residual is the smallest
+        level = self._levels[self.level_of(usual if quality is None else quality)]
+        if max_error is not None:
+            without_loss.check_model(self.models[level.model].name, self.models[level.model].config)
         codec = self if max_error is None and level.residual is None else self._on_cpu
         searches = bpp is not None or psnr is not None
         if picture.hdr is not None:
             coder = _stoppable(codec.loaded(level.model, keep=searches), check)
-            chunk = nested.compressed(picture.hdr, coder, level.model_level, on_note)
+            errors = None if max_error is None else max_error >> picture.bit_depth - 8  # of 8 bits, as gain maps have
+            chunk = nested.compressed(picture.hdr, coder, level.model_level, errors, on_note)
             picture = replace(picture, gain_map=chunk)
 
         def encoding(model: int) -> Encoding:
@@ -217,7 +226,9 @@ class Codec:
         levels = [level for level in self._levels if level.residual is None or self._on_cpu is self]
         trials = Trials(height * width, levels, encoding, refine is not None, on_note)
         if max_error is not None:
-            data = self._within(max_error, encoding(level.model), None if quality is None else level.model_level)
+            job = encoding(level.model)
+            job = job if quality is None else job.refined(level.model_level)
+            data = without_loss.smallest_file(job, max_error, None if quality is None else level.model_level)
         elif bpp is not None:
             data = trials.smaller_than(bpp)
         elif psnr is not None:
@@ -226,24 +237,6 @@ class Codec:
             data = encoding(level.model).refined(level.model_level).file(*level.coded)
         if picture.file_size is not None:
             note_size(picture, picture.file_size, len(data), max_error, on_note)
-        return data
-
-    def _within(self, max_error: int, job: Encoding, level: int | None) -> bytes:
-        """The file with no sample off by more. Raises UsageError, MismatchError."""
-        picture, weights = job.picture, job.weights
-        if not has_exact_pixels(weights.config):
-            raise UsageError(
-                f"{weights.name} can't make lossless files: its pixels differ from machine to machine; take an exact "
-                "model (`hpcm exact` makes one)"
-            )
-        if max_error > picture.peak // 2:
-            raise UsageError(
-                f"max_error is {max_error}: of {picture.bit_depth} bits it must be 0 to {picture.peak // 2}"
-            )
-        refined = job if level is None else job.refined(level)
-        data = without_loss.smallest_file(refined, max_error, level)
-        decoded = decode(LoadedEngine(job.engine, weights), unpack(data), threads=self.threads, check=job.check)
-        without_loss.check_decoded(picture, decoded, max_error)
         return data
 
     def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
@@ -316,16 +309,9 @@ class Codec:
         container = data if isinstance(data, Container) else unpack(bytes_of(data), partial=partial)
         if container.progress < 1 and not partial:
             raise TruncatedError(f"only {container.progress:.0%} of the file is there: `preview` decodes it")
-        if container.base_parts == 0 and scale is not None:
-            (on_note or log_note)("the file has no lossy picture: decoded whole")
-        elif scale in (1, 2) and container.passes == 1:
-            (on_note or log_note)("the file isn't progressive: its lossy picture was decoded")
-        exact = sum(len(tile) == container.parts for tile in container.tiles)
-        if container.residual is not None and scale is None and exact < container.tile_count:
-            tiles = f"{exact} of {container.tile_count} tiles"
-            (on_note or log_note)(f"the residual layer was cut short: {tiles} have it, the rest is the lossy picture")
-        picture = self._decode(container, box, draft, scale, max_pixels, check, on_note or log_note)
-        return adjusted(picture, strip, icc, on_note or log_note)
+        on_note = on_note or log_note
+        picture = self._decode(container, box, draft, scale, max_pixels, check, on_note)
+        return adjusted(picture, strip, icc, on_note)
 
     def preview(self, data: File | Container, **how: Any) -> Image.Image:
         """The best picture that the beginning of a .hpcm file allows.
@@ -377,6 +363,7 @@ class Codec:
         size = (container.width, container.height)
         box = None if box is None else checked_box(box, size)
         factor = 1 if draft is None else reduction(size, draft)
+        _note_parts(container, factor, scale, on_note)
         codec = self._on_cpu if needs_residual(container, factor, scale) else self
         loaded = codec._model_of(container)
         max_pixels = self.max_pixels if max_pixels is None else max_pixels
@@ -442,6 +429,20 @@ def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Che
             on_progress(share)
 
     return partial(refined, effort=effort, on_progress=between)
+
+
+def _note_parts(container: Container, factor: int, scale: int | None, on_note: OnNote) -> None:
+    """Notes where a scale has no effect, and where the residual layer that is needed was cut short."""
+    has_lossy_picture = container.base_parts > 0
+    if scale is not None and not has_lossy_picture:
+        on_note("the file has no lossy picture: decoded whole")
+    elif scale in (1, 2) and container.passes == 1:
+        on_note("the file isn't progressive: its lossy picture was decoded")
+    whole = sum(len(tile) == container.parts for tile in container.tiles)
+    if needs_residual(container, factor, scale) and whole < container.tile_count:
+        rest = "the lossy picture" if has_lossy_picture else "grey"
+        there = f"its residual layer is there for {whole} of {container.tile_count} tiles"
+        on_note(f"the file was cut short: {there}, the rest is {rest}")
 
 
 # ---- what is asked for, and what a file claims -----------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .pixels import assemble, reduced, synthesise
 from .tiles import Tiling, extent, latents_inside, overlap, slices_of
 
 LOG = logging.getLogger(__name__)
+COARSE = 8  # the reduction from which the lossy picture of a lossless file will do (docs/lossless.md)
 MARGIN = PERIOD  # latents around a tile that tell what its missing ones are; more change nothing (docs/log.md)
 
 
@@ -83,10 +84,14 @@ def decode(
 
 
 def needs_residual(container: Container, factor: int, scale: int | None) -> bool:
-    """Whether what is asked for takes the residual layer: reduced pictures and coarse ones do without, if they can."""
-    if container.residual is None:
-        return False
-    return container.residual.is_beside_grey or (factor == 1 and scale is None)
+    """Whether what is asked for takes the residual layer.
+
+    Coarse pictures do without, and reduced ones, if the lossy picture is good enough: that of a model's best level is.
+    """
+    residual = container.residual
+    if residual is None or residual.is_beside_grey:
+        return residual is not None
+    return scale is None and factor < (2 if residual.kind == "coefficients" else COARSE)
 
 
 class TileDecoder:

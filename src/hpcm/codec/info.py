@@ -20,7 +20,8 @@ def file_info(container: Container, size: int, weights: WeightsFile | None) -> d
         weights: the model that the file was made with. None if it isn't installed: then the quality is unknown.
 
     Sizes are in bytes, None for what there isn't. `progress` is the share that can be decoded: 1 unless the file was
-    cut short.
+    cut short. `quality` is what `Codec.compress` takes, of a lossless file that of its lossy picture; None where no
+    quality gives it.
     """
     levels = None if weights is None else weights.config.get("levels", 1)
     if not isinstance(levels, int) or levels < 1:  # a weights file may say anything
@@ -50,7 +51,7 @@ def file_info(container: Container, size: int, weights: WeightsFile | None) -> d
 
 
 def residual_info(residual: Residual | None) -> dict[str, Any] | None:
-    """The residual layer: what it is coded beside, and the largest error of a sample, 0 for lossless."""
+    """The residual layer: what it is coded beside, and the largest error of a sample: 0 for lossless, None for any."""
     if residual is None:
         return None
     beside = "grey" if residual.is_beside_grey else "lossy picture"

@@ -1,4 +1,5 @@
-"""Lossless and near-lossless files: which base makes the smallest one, and the proof that it holds what it should.
+"""Lossless and near-lossless files: of which pictures, which base makes the smallest one, and that it holds what it
+promises.
 
 The residual's coder predicts from the neighbours more than from the base, so a better base costs more bytes than it
 saves: on photographs the lowest level makes the smallest file (docs/lossless.md). Beside grey a photograph takes still
@@ -8,13 +9,21 @@ repeat are copied.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from ..errors import MismatchError
+from ..errors import MismatchError, PictureError, UsageError
+from ..format.container import unpack
 from ..format.fields import Residual
 from ..image.picture import Picture
 from ..image.planes import Samples
+from ..util.notes import SampleLoss
+from .decoder import decode
 from .encoder import Encoding
+from .engine import LoadedEngine
+from .residual import has_exact_pixels
 
 REPEATING = 1 / 64  # of a picture's pixels are as their left or upper neighbour: then grey is tried
 WORTH_NO_PICTURE = 0.98  # of the bytes: what a file beside grey may take, which has no lossy picture
@@ -24,8 +33,28 @@ PIXELS_OF_COLOUR = 64  # that each of them has on average
 LOOKED_AT = 1 << 20  # pixels, to count colours
 
 
+def check_source(picture: Picture, max_error: int) -> None:
+    """Raises PictureError where samples were lost when it was read, UsageError for a bound that its depth hasn't."""
+    losses = [note for note in picture.notes if isinstance(note, SampleLoss)]
+    if losses:
+        raise PictureError(f"neither lossless nor max_error can be promised: {'; '.join(losses)}")
+    if max_error > picture.peak // 2:
+        raise UsageError(
+            f"max_error is {max_error}: for samples of {picture.bit_depth} bits it must be 0 to {picture.peak // 2}"
+        )
+
+
+def check_model(name: str, config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a model whose pixels nothing may be added to. `config` as for `has_exact_pixels`."""
+    if not has_exact_pixels(config):
+        raise UsageError(
+            f"{name} can't make lossless files: its pixels differ from machine to machine; take an exact model "
+            "(`hpcm exact` makes one)"
+        )
+
+
 def smallest_file(job: Encoding, max_error: int, level: int | None) -> bytes:
-    """The file whose samples are off by at most `max_error`.
+    """The file whose samples are off by at most `max_error`: it was decoded and compared. Raises MismatchError.
 
     Args:
         level: of the lossy picture; None: the one that makes the smallest file, or none beside grey.
@@ -34,7 +63,9 @@ def smallest_file(job: Encoding, max_error: int, level: int | None) -> bytes:
     if level is None and repeats(job.picture.pixels):
         beside_grey = job.file(0, Residual("samples beside grey", max_error))
         if len(beside_grey) < WORTH_NO_PICTURE * len(file):
-            return beside_grey
+            file = beside_grey
+    loaded = LoadedEngine(job.engine, job.weights)
+    check_decoded(job.picture, decode(loaded, unpack(file), threads=job.threads, check=job.check), max_error)
     return file
 
 

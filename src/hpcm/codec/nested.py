@@ -21,10 +21,15 @@ from ..image.picture import Picture
 from ..util.notes import OnNote
 from .encoder import Encoding
 from .engine import LoadedEngine
+from .lossless import smallest_file
 
 
-def compressed(gain_map: GainMap, loaded: LoadedEngine, level: int, on_note: OnNote) -> bytes | None:
+def compressed(
+    gain_map: GainMap, loaded: LoadedEngine, level: int, max_error: int | None, on_note: OnNote
+) -> bytes | None:
     """The chunk of a gain map, coded by a model at one of its levels; None, with a note, where it is too long.
+
+    With `max_error` no sample of it is off by more, which is checked.
 
     At the picture's own level a phone's gain map takes 4 to 6% of the file, and its error in stops is a quarter of the
     picture's (benchmarks/gain_maps.py).
@@ -33,7 +38,8 @@ def compressed(gain_map: GainMap, loaded: LoadedEngine, level: int, on_note: OnN
     # Gains apply in the colour space of this profile, or else in that of the picture.
     profile = None if gain_map.metadata.use_base_colour_space else image.info.get("icc_profile")
     picture = Picture(np.asarray(image), icc=profile)
-    chunk = pack_chunk(gain_map.iso, Encoding(loaded, picture, progressive=False).file(level))
+    job = Encoding(loaded, picture, progressive=False)
+    chunk = pack_chunk(gain_map.iso, job.file(level) if max_error is None else smallest_file(job, max_error, level))
     if len(chunk) > MAX_METADATA:
         on_note(NOT_KEPT.format(f"it takes {len(chunk):,} bytes, and {MAX_METADATA:,} are allowed"))
         return None

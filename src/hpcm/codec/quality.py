@@ -37,12 +37,13 @@ def residual_of(quality: int) -> Residual | None:
 def quality_of(level: int, levels: int, residual: Residual | None = None) -> int | None:
     """The quality that gives a level of a model of so many, the middle one of several, and a residual layer.
 
-    None for a level or layer that no quality gives, and for a model of one level, which all up to BASE_QUALITY give.
+    Of a lossless or near-lossless file it is that of the lossy picture. None for a level or layer that no quality
+    gives, where there is no lossy picture, and for a model of one level, which all up to BASE_QUALITY give.
     """
-    if residual is not None:
-        is_quality = residual.kind == "coefficients" and residual.number in STEPS and level == levels - 1
+    if residual is not None and residual.kind == "coefficients":
+        is_quality = residual.number in STEPS and level == levels - 1
         return BASE_QUALITY + 1 + STEPS.index(residual.number) if is_quality else None
-    if levels == 1:
+    if levels == 1 or (residual is not None and residual.is_beside_grey):
         return None
     quality = 1 + round(level / (levels - 1) * (BASE_QUALITY - 1))
     return quality if quality <= BASE_QUALITY and round(share_of(quality) * (levels - 1)) == level else None

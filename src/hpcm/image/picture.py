@@ -6,7 +6,8 @@
 | 1, L                           | 8-bit grey                     | L             |
 | I;16, I (0..65535)             | 16-bit grey                    | I;16          |
 | I;16 with a transparent value  | 16-bit grey and alpha          | LA, 8 bits    |
-| RGBA, RGBa, LA, La, tRNS       | colour or grey, lossless alpha | RGBA, LA      |
+| RGBA, LA, tRNS                 | colour or grey, lossless alpha | RGBA, LA      |
+| RGBa, La                       | divided by alpha, with a note  | RGBA, LA      |
 | P, PA (palette)                | as RGB or RGBA, with a note    | RGB, RGBA     |
 | CMYK, YCbCr, LAB, HSV          | as RGB, with a note            | RGB           |
 | a file of 9 to 16 bits         | its own depth                  | RGB, RGBA, LA of 8 bits; I;16 |
@@ -34,7 +35,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import CorruptError, PictureError
 from ..format.fields import Container, check_size
-from ..util.notes import OnNote, ignore_note
+from ..util.notes import OnNote, SampleLoss, ignore_note
 from .colours import planes_to_srgb, to_srgb
 from .hdr import GainMap, fitted, read_gain_map, turned
 from .metadata.gain_map import INFO_KEY
@@ -43,10 +44,12 @@ from .metadata.record import NAMES, Metadata
 from .metadata.strip import stripped
 from .metadata.tiff import OTHER_METADATA
 from .planes import UPRIGHT, Planes, Samples, peak_of, rescaled, split, upright, with_depth
-from .samples import BEYOND_16_BITS, file_depth, load_samples, opaque_but
+from .samples import BEYOND_16_BITS, DIVIDED, file_depth, load_samples, opaque_but
 
 CONVERTED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
-PLAIN = {"1": "L", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
+PALETTES = ("P", "PA")  # of CONVERTED: no sample is lost
+MULTIPLIED = {"RGBa": "RGBA", "La": "LA"}  # modes of colours that were multiplied by alpha
+PLAIN = {"1": "L", "RGBX": "RGB"}
 FOREIGN_PROFILE = ("CMYK", "LAB")  # modes whose ICC profile describes other colours than RGB or grey
 DEPTH_KEY = "bit_depth"  # in Pillow's `info`, also pillow_heif's
 WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -177,10 +180,8 @@ def _of_full_depth(image: Image.Image, file: bytes | None, on_note: OnNote) -> P
         if file_bits > 8 and (planes := _read_again(image, file)) is not None:
             return planes
     if file_bits > 8 or (isinstance(bits, int) and bits > 8):
-        on_note(
-            f"the picture had {max(bits, file_bits)} bits a sample, and 8 are kept, which Pillow's image of it has: "
-            "give its file or an array"
-        )
+        lost = f"the picture had {max(bits, file_bits)} bits a sample, and 8 are kept, which Pillow's image of it has"
+        on_note(SampleLoss(f"{lost}: give its file or an array"))
     return None
 
 
@@ -282,11 +283,14 @@ def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
     if image.has_transparency_data and mode in ("1", "L", "RGB", "P"):
         target = "RGBA" if mode in ("P", "RGB") else "LA"
     else:
-        target = PLAIN.get(mode, CONVERTED.get(mode, mode))
+        target = {**PLAIN, **CONVERTED, **MULTIPLIED}.get(mode, mode)
     if target not in ("RGB", "RGBA", "L", "LA"):
         raise PictureError(f"pictures of mode {mode} can't be coded: convert them to RGB, grey, or 16-bit grey")
     if mode in CONVERTED:
-        on_note(f"the picture's mode {mode} was converted to {target}")
+        note = f"the picture's mode {mode} was converted to {target}"
+        on_note(note if mode in PALETTES else SampleLoss(note))
+    if mode in MULTIPLIED:
+        on_note(SampleLoss(DIVIDED))
     return image if mode == target else image.convert(target)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import PictureError
-from ..util.notes import OnNote
+from ..util.notes import OnNote, SampleLoss
 from . import deep
 from .metadata.boxes import walk
 from .metadata.gather import attached_file
@@ -74,6 +74,7 @@ BMP_FILE_HEADER, BMP_BITFIELDS = 14, 3  # bytes; the method of compression that 
 AV1_HIGH_BIT_DEPTH, AV1_TWELVE_BIT = 0x40, 0x20  # flags of the box `av1C`
 
 PNM_COMMENT = re.compile(rb"#[^\n\r]*")
+DIVIDED = "the picture's colours were multiplied by alpha, and are divided by it"
 BEYOND_16_BITS = "the picture has grey values below 0 or above 65,535: bring them into 0 to 65,535"
 AVIF_HEADER = 1 << 16  # bytes at the beginning of a file in which AVIF's depth is looked for
 
@@ -137,7 +138,7 @@ def _file_bytes(image: Image.Image, size: int = -1) -> bytes:
 
 
 def _note_depth(bits: int, on_note: OnNote, advice: str = "") -> None:
-    on_note(f"the picture has {bits} bits a sample, and 8 are kept{advice}")
+    on_note(SampleLoss(f"the picture has {bits} bits a sample, and 8 are kept{advice}"))
 
 
 # ---- two bytes a sample ---------------------------------------------------------------------------------------------
@@ -423,7 +424,9 @@ def _note_tiff_losses(layout: _TiffLayout, is_deep: bool, on_note: OnNote) -> No
     if layout.bits == 16 and not is_deep and layout.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         _note_depth(16, on_note, layout.has_deep_planes * deep.ADVICE)
     if UNKNOWN_CHANNEL in layout.extra_channels:
-        on_note("the picture's extra channels are not kept")
+        on_note(SampleLoss("the picture's extra channels are not kept"))
+    if MULTIPLIED_ALPHA in layout.extra_channels:
+        on_note(SampleLoss(DIVIDED))
 
 
 def _grey16(image: Image.Image) -> NDArray[np.uint16]:

@@ -66,7 +66,8 @@ def _add_work(app: FastAPI, pool: Pool, worker: Worker) -> None:
     async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
         """The answer's headers X-Hpcm-Model and X-Hpcm-Bpp name the model and the bits per pixel, and X-Hpcm-Notice
         says what of the picture was converted or left out."""
-        work = partial(worker.compress, weights=worker.models.encoder(query.model), how=query.how())
+        weights = worker.models.encoder(query.model)
+        work = partial(worker.compress, weights=weights, how=query.how(), appearance=query.appearance())
         return _response(await _done(request, pool, work))
 
     @app.post("/decompress", summary="A .hpcm file to a picture", **_described(MIME_TYPE, *PICTURES))

@@ -19,8 +19,10 @@ LONGEST_INPUT = 40  # characters of it that a message repeats
 ALLOWED = {  # by pydantic's type of an error
     **dict.fromkeys(["int_parsing", "int_type"], "one whole number"),
     **dict.fromkeys(["float_parsing", "float_type", "finite_number"], "one finite number"),
+    "bool_parsing": "true or false",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
     "less_than_equal": "{le} or less",
     "literal_error": "{expected}",
     "string_too_long": "a text of at most {max_length} characters",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..codec.codec import check_promise, check_target
 from ..defaults import MAX_EFFORT, MAX_QUALITY
 from ..errors import UsageError
 from ..format.fields import PASSES, Box
@@ -28,6 +29,10 @@ class CompressQuery(BaseModel):
     psnr: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="the smallest file with at least so many dB"
     )
+    lossless: bool = Field(False, description="keeps every sample exactly")
+    max_error: int | None = Field(
+        None, alias="max-error", ge=0, lt=1 << 15, description="keeps every sample to within so much; 0 is lossless"
+    )
     model: str | None = Field(None, max_length=32, description="a name out of /models")
     effort: int = Field(0, ge=0, le=MAX_EFFORT, description="a search for a smaller file; needs PyTorch on the server")
     strip: Strip = STRIP
@@ -35,18 +40,27 @@ class CompressQuery(BaseModel):
 
     def how(self) -> dict[str, Any]:
         """What `Codec.compress` takes. Raises UsageError for what can't be done, before anything is read."""
-        if sum(target is not None for target in (self.quality, self.bpp, self.psnr)) > 1:
-            raise UsageError("quality, bpp and psnr exclude one another: give one")
+        check_target(self.quality, self.bpp, self.psnr)
+        check_promise(self.lossless, self.max_error, self.quality, self.bpp, self.psnr)
         if self.effort and not find_spec("torch"):
             raise UsageError("effort: this server has no PyTorch, which the search needs")
-        return self.model_dump(exclude={"model"})
+        return self.model_dump(exclude={"model", "strip", "icc"})
+
+    def appearance(self) -> dict[str, Any]:
+        """What `read_picture` takes."""
+        return {"strip": self.strip, "icc": self.icc}
 
 
 class DecompressQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["png", "webp", "jpeg"] = Field("png", description="png and webp without further loss")
-    scale: int = Field(PASSES, ge=1, le=PASSES, description="1 or 2: a coarse picture of a progressive file")
+    scale: int | None = Field(
+        None,
+        ge=1,
+        le=PASSES,
+        description="1 or 2: a coarse picture of a progressive file; 3: the lossy picture of a file with more",
+    )
     box: str | None = Field(
         None,
         pattern=rf"^{NUMBER}(,{NUMBER}){{3}}$",

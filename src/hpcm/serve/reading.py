@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..codec.tiles import Tiling
 from ..errors import TooLargeError
 from ..format.fields import Box, Container
 from ..image.picture import Picture
@@ -29,6 +30,8 @@ def check_file(container: Container, config: Config, box: Box | None, max_pixels
     """Whether a .hpcm file may be decoded: all the tiles that are needed count, and an alpha channel counts in full."""
     whole = 0, 0, container.width, container.height
     wanted = whole if box is None or container.alpha is not None else box
+    if container.residual is not None:
+        wanted = Tiling(config, (container.height, container.width), container.tile_side).of_whole_tiles(wanted)
     reach, side = receptive_halo(config) * LATENT_STRIDE, container.tile_side
     columns = _tiles(wanted[0] - reach, wanted[2] + reach, side, container.width)
     rows = _tiles(wanted[1] - reach, wanted[3] + reach, side, container.height)

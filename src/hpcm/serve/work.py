@@ -44,11 +44,12 @@ class Worker:
     models: Models
     limits: Limits
 
-    def compress(self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any]) -> Answer:
+    def compress(
+        self, data: bytes, stop: Stop, weights: WeightsFile, how: dict[str, Any], appearance: dict[str, Any]
+    ) -> Answer:
         """A picture file to a .hpcm file."""
         notes: list[str] = []
-        how = {**how}
-        picture = opened(data, self.limits.max_pixels, how.pop("strip", None), how.pop("icc", None))
+        picture = opened(data, self.limits.max_pixels, **appearance)
         if how["effort"]:
             bound_torch(self.limits.threads)
         codec = self.models.codec(weights)
@@ -63,7 +64,7 @@ class Worker:
         data: bytes,
         stop: Stop,
         format: str,
-        scale: int,
+        scale: int | None,
         box: Box | None,
         max_size: int | None,
         strip: str | None = None,

@@ -11,6 +11,10 @@ from collections.abc import Callable
 OnNote = Callable[[str], None]
 
 
+class SampleLoss(str):
+    """A note that samples of a picture aren't kept as they are: no lossless file can be made of it."""
+
+
 def log_note(line: str) -> None:
     """Passes a note on to the logger `hpcm`."""
     logging.getLogger("hpcm").warning("%s", line)
