@@ -20,7 +20,7 @@ from PIL import Image
 import hpcm
 from hpcm.eval.metrics import psnr
 
-QUALITIES = (10, 30, 50, 70, 90)
+QUALITIES = (9, 24, 40, 56, 72)
 
 
 def measure(codec: hpcm.Codec, picture: Image.Image, quality: int) -> tuple[int, float, float, float]:

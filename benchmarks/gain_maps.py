@@ -1,6 +1,6 @@
 """What a gain map costs at each quality, and how far its gains are off: the numbers in docs/pictures.md.
 
-    python benchmarks/gain_maps.py PICTURES [--models nano lite] [--qualities 25 50 75 100]
+    python benchmarks/gain_maps.py PICTURES [--models nano lite] [--qualities 20 40 60 80]
 
 Prints, for each model and quality, as means over the pictures of a folder: bytes of the coded gain map and their share
 of the whole file; its error in stops, as root mean square and as the value that 1 sample of 100 exceeds; and the error
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--models", nargs="+", default=["nano", "lite"])
-    parser.add_argument("--qualities", nargs="+", type=int, default=[25, 50, 75, 100])
+    parser.add_argument("--qualities", nargs="+", type=int, default=[20, 40, 60, 80])
     options = parser.parse_args()
     print(heading())
     pairs = []

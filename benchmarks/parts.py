@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, metavar="KODAK")
     parser.add_argument("--models", nargs="+", default=["nano", "lite"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quality", type=int, default=50)
+    parser.add_argument("--quality", type=int, default=40)
     parser.add_argument("--megapixels", type=float, default=100)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     options = parser.parse_args()

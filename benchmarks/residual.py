@@ -1,6 +1,6 @@
 """Lossless and near-lossless: the base and its residual, beside other lossless codecs, over a folder of pictures.
 
-    python benchmarks/residual.py PICTURES [--models nano lite] [--qualities 1 50 80] [--max-error 0] [--limit N]
+    python benchmarks/residual.py PICTURES [--models nano lite] [--qualities 1 40 64] [--max-error 0] [--limit N]
 
 Prints bits per pixel of each picture, then of each base alone, and what the residual takes per sample, both ways, in
 microseconds of the processor in one thread. WebP is Pillow's with method 6 and quality 100, PNG Pillow's with
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--models", nargs="*", default=["nano", "lite"])
-    parser.add_argument("--qualities", nargs="*", type=int, default=[1, 50, 80])
+    parser.add_argument("--qualities", nargs="*", type=int, default=[1, 40, 64])
     parser.add_argument("--max-error", type=int, default=0)
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     codec = hpcm.load(options.model, threads=1)
-    honest = unpack(codec.compress(Image.open(PHOTO).resize((SIDE, SIDE)), quality=50, progressive=False))
+    honest = unpack(codec.compress(Image.open(PHOTO).resize((SIDE, SIDE)), quality=40, progressive=False))
     files = {
         "honest": honest,
         "as large": forged(honest, SIDE, SIDE),

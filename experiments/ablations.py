@@ -32,7 +32,7 @@ ABLATIONS: dict[str, tuple[Config, str]] = {
     "no-progress": (replace(REFERENCE, fusion="none"), "+4.71%"),
 }
 CROP = 256  # pixels; a multiple of what attention without hierarchy or with it needs
-QUALITIES = (10, 30, 50, 70, 90)
+QUALITIES = (9, 24, 40, 56, 72)
 
 
 def arguments() -> argparse.Namespace:

@@ -21,7 +21,7 @@ case $size in
 small)
     $hpcm train --config nano --data "$photos" --out "$out/run" --resume \
         --steps 100 --batch 4 --crop 128 --warmup 20 --decay 0.5 --evaluate 0
-    qualities=10,30,50,70
+    qualities=9,24,40,56
     ;;
 full)
     screens=${5:?$usage}
@@ -29,7 +29,7 @@ full)
         --steps 20000 --batch 64 --crop 256 --downscale 0.67 \
         --optimizer muon --rate 2e-3 --warmup 200 --schedule decay --decay 1 --clip 1 \
         --balance 0.5 --average 0.999 --precision bf16 --graph
-    qualities=5,15,25,35,45,55,65,75,85,95
+    qualities=5,12,20,29,36,44,52,60,67,76
     ;;
 *)
     echo "$usage" >&2

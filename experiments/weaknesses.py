@@ -22,7 +22,7 @@ from hpcm.eval.report import markdown
 WEBP = WebP()
 SIDE = 512  # pixels of the pictures
 SHOWN = (128, 192, 192)  # left, top and side of what is shown
-QUALITY = 50
+QUALITY = 40
 GRAIN = 12  # standard deviation in grey levels
 WORDS = "The quick brown fox jumps over the lazy dog; pack my box with five dozen liquor jugs. "
 CODE = (

@@ -26,6 +26,7 @@ from hpcm.archive import plan, run, shards, store, worker
 from hpcm.archive.dataset import Pictures
 from hpcm.archive.store import Store
 from hpcm.errors import UsageError
+from hpcm.util.metrics import EQUAL
 from pictures import exif
 from profiles import rgb_profile
 
@@ -424,6 +425,56 @@ def test_on_ray_by_the_command_line(photos, tmp_path, capfd):
     assert page.count("<img") == 2 * COUNT  # each beside its source
     assert "it is no picture that Pillow can read" in page
     assert json.loads((tmp_path / "small" / "_hpcm" / "settings.json").read_text())["quality"] == 30
+
+
+def test_lossless(photos, tmp_path):
+    (photos / "print.tif").write_bytes(cmyk())
+    (photos / "drawn.png").write_bytes(drawn())
+    target = tmp_path / "small"
+    done = archive.compress(photos, target, model="nano", lossless=True, verify=True)
+    assert (done.pictures, done.errors, done.failed) == (COUNT + 1, 1, 0)
+    rows = {row["input"]: row for row in rows_of(target)}
+    assert "mode CMYK was converted to RGB" in rows["print.tif"]["error"]
+    assert rows.pop("print.tif")["retry"] is False
+    assert {(row["max_error"], row["psnr"], row["verified"]) for row in rows.values()} == {(0, EQUAL, True)}
+    assert [name for name, row in rows.items() if row["symbols"] is None] == ["drawn.png"]
+    assert "max_error 0" in (target / "_hpcm" / "report.html").read_text()
+    back = tmp_path / "back"
+    archive.restore(target, back)
+    for index in range(COUNT):
+        inner = "inner" if index % 2 else ""
+        assert np.array_equal(Image.open(back / inner / f"{index}.png"), photo(index))
+    again = archive.compress(photos, target, model="nano", max_error=0, verify=True)  # the same settings
+    assert again.pictures == 0
+    with pytest.raises(UsageError, match="was begun with max_error 0, not 1"):
+        archive.compress(photos, target, model="nano", max_error=1)
+
+
+def cmyk() -> bytes:
+    file = io.BytesIO()
+    photo(0).convert("CMYK").save(file, "TIFF")
+    return file.getvalue()
+
+
+def drawn() -> bytes:
+    """As a table on a screen: it is coded without a lossy picture."""
+    rows, columns = np.indices((120, 200))
+    image = Image.fromarray(np.where((rows % 12 == 0) | (columns % 40 == 0), 40, 240).astype(np.uint8))
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_what_is_no_lossless_archive(photos, tmp_path):
+    golden = Path(__file__).parent / "golden"
+    for how, words in (
+        ({"lossless": True, "bpp": 1.0}, "exclude bpp and psnr"),
+        ({"lossless": True, "quality": 90}, "at most 80"),
+        ({"max_error": 1, "model": golden / "tiny-base.safetensors"}, "tiny-base can't make lossless files"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            archive.compress(photos, tmp_path / "small", **{"model": "nano", **how})
+    assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.slow

@@ -126,6 +126,7 @@ def test_there_and_back(run, at, material, capsys):
         ("--psnr", 7.5, "psnr"),
         ("--tile", 256, "tile"),
         ("--effort", 3, "effort"),
+        ("--max-error", 2, "max_error"),
     ],
 )
 def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
@@ -137,7 +138,8 @@ def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
 
     monkeypatch.setattr(codec.Codec, "compress", compress)
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
-    expected = {"quality": None, "bpp": None, "psnr": None, "tile": 1024, "progressive": None}
+    expected = {"quality": None, "bpp": None, "psnr": None, "lossless": False, "max_error": None}
+    expected |= {"tile": 1024, "progressive": None}
     expected |= {"effort": 0, "on_progress": None}
     assert asked == [expected | {argument: value}]
 

@@ -15,6 +15,7 @@ from hpcm.format.fields import MAX_METADATA, Container
 from hpcm.image.metadata.record import Metadata, unpack_comments
 from hpcm.image.picture import (
     CONVERTED,
+    MULTIPLIED,
     PLAIN,
     WIDE,
     Picture,
@@ -101,7 +102,7 @@ def test_modes_that_are_converted(mode):
 
 
 def test_every_mode_of_pillow_is_in_the_table():
-    known = {"RGB", "RGBA", "L", "LA", *PLAIN, *CONVERTED, *WIDE}
+    known = {"RGB", "RGBA", "L", "LA", *PLAIN, *CONVERTED, *MULTIPLIED, *WIDE}
     assert {*Image.MODES} - known == {"F"}  # and that is refused
 
 

@@ -35,6 +35,7 @@ from hpcm.codec.info import file_info
 from hpcm.core.engine import CoreEngine
 from hpcm.errors import UsageError
 from hpcm.format.container import pack, unpack
+from hpcm.format.fields import Part
 from hpcm.image.picture import from_image
 from hpcm.model import storage
 from hpcm.model.find import find
@@ -186,6 +187,47 @@ def test_targets(served):
         assert answer.content == hpcm.compress(photo, model="nano", **{name: value})
 
 
+def test_lossless_files(served):
+    photo = png(crop(5))
+    for query, bound in (("lossless=true", 0), ("max-error=0", 0), ("max-error=2&quality=30", 2)):
+        answer = served.post(f"compress?{query}", photo)
+        assert np.abs(pixels(served.post("decompress", answer.content).content) - pixels(photo)).max() == bound
+        assert served.post("info", answer.content).json()["residual"]["max_error"] == bound
+    assert answer.content == hpcm.compress(photo, model="nano", max_error=2, quality=30)
+    lossy = served.post("decompress?scale=3", answer.content)
+    plain = served.post("compress?quality=30", photo)
+    assert np.array_equal(pixels(lossy.content), pixels(served.post("decompress", plain.content).content))
+    assert "x-hpcm-notice" not in lossy.headers
+    part = served.post("decompress?box=10,20,50,60", answer.content)
+    assert np.abs(pixels(part.content) - pixels(photo)[20:60, 10:50]).max() == 2
+
+
+def test_what_is_no_lossless_file(served):
+    for query, status, words in (
+        ("lossless=perhaps", 422, "lossless: 'perhaps' was given; allowed is true or false"),
+        ("lossless=true&bpp=1", 422, "lossless and max_error exclude bpp and psnr"),
+        ("lossless=true&quality=81", 422, "in a lossless file is at most 80"),
+        ("max-error=-1", 422, "max-error: '-1' was given; allowed is 0 or more"),
+        ("max-error=1.5", 422, "max-error: '1.5' was given; allowed is one whole number"),
+        ("max-error=128", 422, "for samples of 8 bits it must be 0 to 127"),
+        ("max-error=70000", 422, "max-error: '70000' was given; allowed is less than 32768"),
+    ):
+        answer = served.post(f"compress?{query}", png(crop(0)))
+        assert (answer.status_code, words in problem(answer)) == (status, True), problem(answer)
+    answer = served.post("compress?lossless=1", png(crop(0).convert("CMYK"), "tiff"))
+    assert answer.status_code == 400
+    assert problem(answer).endswith("the picture's mode CMYK was converted to RGB")
+
+
+def test_a_residual_of_another_picture_is_the_clients_error(served):
+    container = unpack(hpcm.compress(png(crop(5)), model="nano", lossless=True))
+    (tile,) = container.tiles
+    changed = (*tile[:-1], Part(tile[-1].payload, tile[-1].checksum ^ 1))
+    answer = served.post("decompress", pack(replace(container, tiles=(changed,))))
+    assert answer.status_code == 400
+    assert "isn't the one that its residual was made for" in problem(answer)
+
+
 def test_notices_come_in_a_header(served):
     told = served.post("compress", png(crop(0).convert("P"), "gif")).headers["x-hpcm-notice"]
     assert told == "the picture's mode P was converted to RGB"
@@ -297,7 +339,11 @@ def test_many_clients_at_once(served):
         ("compress?bpp=nan", 422, "bpp: 'nan' was given; allowed is one finite number"),
         ("compress?bpp=0", 422, "bpp: '0' was given; allowed is more than 0"),
         ("compress?quality=5&psnr=30", 422, "exclude one another"),
-        ("compress?qualty=5", 422, "qualty: there is no such parameter; there are quality, bpp, psnr, model, effort"),
+        (
+            "compress?qualty=5",
+            422,
+            "qualty: there is no such parameter; there are quality, bpp, psnr, lossless, max-error",
+        ),
         ("compress?effort=10", 422, "effort: '10' was given; allowed is 9 or less"),
         ("compress?model=lite", 422, "there is no 'lite' here"),
         ("compress?model=lite-1", 422, "there is no 'lite-1' here"),

@@ -1,6 +1,6 @@
 """The table of efforts in docs/effort.md: what each saves, and how long it takes.
 
-    hpcm eval KODAK --model nano --effort 0,1,2,3,4,5,6,7,8,9 --codecs "" --qualities 20,45,70,90 -o REPORT
+    hpcm eval KODAK --model nano --effort 0,1,2,3,4,5,6,7,8,9 --codecs "" --qualities 16,36,56,72 -o REPORT
     python tools/efforts.py REPORT...
 
 Each REPORT is the folder of an evaluation of models with several efforts, effort 0 among them.

@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--quality", type=int, default=50)
+    parser.add_argument("--quality", type=int, default=40)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/previews.jpg"))
     options = parser.parse_args()
     codec = hpcm.load(options.model)

@@ -52,12 +52,12 @@ def tiny(photograph: Image.Image) -> None:
         save(exact, HERE / f"{config.name}.safetensors", {})
         codec = load(HERE / f"{config.name}.safetensors")
         picture = photograph.crop((300, 100, 300 + 201, 100 + 137))
-        (HERE / f"{config.name}.hpcm").write_bytes(codec.compress(picture, quality=50))
+        (HERE / f"{config.name}.hpcm").write_bytes(codec.compress(picture, quality=40))
 
 
 def released(name: str, photograph: Image.Image) -> None:
     codec = load(name)
-    data = codec.compress(photograph.crop((130, 90, 130 + 153, 90 + 101)), quality=75)
+    data = codec.compress(photograph.crop((130, 90, 130 + 153, 90 + 101)), quality=60)
     keep(name, data, codec.decompress(data))
 
 
@@ -86,11 +86,11 @@ def deep(photograph: Image.Image) -> Image.Image:
 
 def format_files(photograph: Image.Image) -> None:
     codec = load("nano")
-    for name, picture, quality in (("format", rich(photograph), 30), ("format-grey", deep(photograph), 60)):
+    for name, picture, quality in (("format", rich(photograph), 24), ("format-grey", deep(photograph), 49)):
         data = codec.compress(picture, quality=quality, progressive=True)
         keep(name, data, codec.decompress(data))
     two_tiles = photograph.crop((300, 100, 300 + 300, 100 + 201))  # docs/format.md walks through this file
-    data = codec.compress(two_tiles, quality=75, tile=256, progressive=True)
+    data = codec.compress(two_tiles, quality=60, tile=256, progressive=True)
     atomic.write(HERE / "progressive.hpcm", data, force=False)
 
 

@@ -87,7 +87,7 @@ def quality_line(fields: dict[str, Any]) -> str:
     promise = "lossless" if residual["lossless"] else f"no sample off by more than {residual['max_error']}"
     if residual["beside"] == "grey":
         return f"{promise}, without a lossy picture"
-    return f"{promise}, beside a lossy picture of quality {lossy_quality(fields)}"
+    return f"{promise}, with a lossy picture ({lossy_quality(fields)})"
 
 
 def lossy_quality(fields: dict[str, Any]) -> str:

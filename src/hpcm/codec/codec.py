@@ -123,6 +123,11 @@ class Codec:
         return len(self._levels)
 
     @property
+    def lossy_levels(self) -> int:
+        """How many of them have no residual layer."""
+        return sum(level.residual is None for level in self._levels)
+
+    @property
     def weights(self) -> WeightsFile:
         """Describes the model; of several, the first."""
         return self.loaded().weights
@@ -330,7 +335,7 @@ class Codec:
     def level_of(self, quality: int) -> int:
         """Quality 1..100 -> one of the codec's `levels`, 0 for the smallest files. Raises UsageError."""
         share = share_of(checked(quality))
-        lossy = sum(level.residual is None for level in self._levels)
+        lossy = self.lossy_levels
         if quality > BASE_QUALITY:
             return min(lossy - 1 + quality - BASE_QUALITY, self.levels - 1)
         if len(self.models) == 1:

@@ -44,7 +44,7 @@ from .reference import ReferenceCode
 
 SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
-QUALITY = 50
+QUALITY = 40
 STARTS = 3
 GEMM_SIDE = 2048  # of the matrices whose product is the peak
 NETWORKS = {  # attribute of HPCM -> what it is called here

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from ..codec.codec import Codec
-from ..defaults import MAX_QUALITY
+from ..defaults import BASE_QUALITY, MAX_QUALITY
 from ..model.find import find_all
 from ..nn.engine import TorchEngine
 from .protocol import Setting, TimeSplit
 from .timing import Stopwatch
 
-MEASURED = (1, 10, 25, 40, 55, 70, 85, 100)  # qualities of a model with several levels
+MEASURED = (1, 9, 20, 32, 44, 56, 67, 80)  # qualities of a model with several levels
 
 
 class HpcmCodec:
@@ -38,7 +38,7 @@ class HpcmCodec:
         self.settings, self.scale = _settings(self.codec)
         kind, name = ("family", path) if len(self.codec.models) > 1 else ("model", self.codec.weights.name)
         self.label = f"hpcm {name}"
-        self.description = f"{kind} {name}, {self.codec.levels} levels, on {device}"
+        self.description = f"{kind} {name}, {self.codec.lossy_levels} levels, on {device}"
         if effort:
             self.label += f" e{effort}"
             self.description += f", effort {effort}"
@@ -77,10 +77,10 @@ def _libraries(engine: str, effort: int) -> Sequence[str]:
 
 def _settings(codec: Codec) -> tuple[Sequence[Setting], Sequence[Setting]]:
     """The qualities that are measured, and all that there are."""
-    if codec.levels == 1:
+    if codec.lossy_levels == 1:
         return (1,), (1,)
-    every = range(1, MAX_QUALITY + 1)
+    every = range(1, (MAX_QUALITY if codec.levels > codec.lossy_levels else BASE_QUALITY) + 1)
     if len(codec.models) == 1:
         return MEASURED, every
-    lowest = {codec.level_of(quality): quality for quality in reversed(every)}  # quality of each model
+    lowest = {codec.level_of(quality): quality for quality in range(BASE_QUALITY, 0, -1)}  # quality of each model
     return tuple(sorted(lowest.values())), every

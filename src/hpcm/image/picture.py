@@ -126,7 +126,7 @@ def taken_apart(
     hdr = _gain_map(image, image_metadata, notes.append)
     planes, metadata = _planes_of(samples, image_metadata.metadata, icc, notes.append)
     planes = upright(planes, image_metadata.orientation)
-    return replace(picture_of_planes(planes, metadata), notes=tuple(notes), hdr=hdr)
+    return replace(picture_of_planes(planes, metadata), notes=tuple(dict.fromkeys(notes)), hdr=hdr)
 
 
 def _gain_map(image: Image.Image, metadata: ImageMetadata, on_note: OnNote) -> GainMap | None:

@@ -14,7 +14,7 @@ from ..codec.codec import Codec
 from ..util.metrics import psnr
 from ..util.notes import ignore_note
 
-QUALITIES = (13, 38, 63, 88)  # of a model with several levels
+QUALITIES = (11, 31, 50, 70)  # of a model with several levels
 SHOWN = 4  # pictures in the grid
 SHOWN_SIDE = 256  # pixels of each
 
@@ -26,7 +26,7 @@ def evaluate(weights: Path, pictures: Sequence[np.ndarray], device: str = "cpu")
     codec = load(weights, device)
     rows: list[Row] = []
     columns = [[_shown(picture) for picture in pictures[:SHOWN]]]
-    for quality in QUALITIES if codec.levels > 1 else (50,):
+    for quality in QUALITIES if codec.lossy_levels > 1 else (50,):
         files, decoded = _there_and_back(codec, pictures, quality)
         bpp = [8 * size / (picture.shape[0] * picture.shape[1]) for size, picture in zip(files, pictures, strict=True)]
         decibels = [psnr(*pair) for pair in zip(pictures, decoded, strict=True)]
