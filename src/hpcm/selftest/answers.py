@@ -23,7 +23,6 @@ from ..codec.codec import Codec
 from ..codec.quality import quality_of
 from ..format.container import unpack
 from ..format.fields import Container
-from ..util.notes import ignore_note
 from .pictures import DRAWINGS, Drawing
 
 FILE = Path(__file__).with_name("answers.txt")
@@ -78,8 +77,7 @@ def known() -> Mapping[str, Known]:
 def compressed(codec: Codec, drawing: Drawing, level: int) -> Container:
     """What a codec of one model makes of a drawing."""
     quality = quality_of(level, codec.engine.config.levels)
-    how = {"quality": quality, "tile": drawing.tile, "progressive": drawing.progressive}
-    data = codec.compress(drawing.pixels(), **how, on_note=ignore_note)
+    data = codec.compress(drawing.pixels(), quality=quality, tile=drawing.tile, progressive=drawing.progressive)
     return unpack(data)
 
 
