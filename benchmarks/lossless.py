@@ -1,4 +1,4 @@
-"""Lossless files beside those of other codecs: bytes, and seconds a megapixel both ways: the tables in docs/lossless.md.
+"""Lossless files beside those of other codecs: bytes and seconds a megapixel, for docs/lossless.md.
 
     python benchmarks/lossless.py PICTURE ... [--models lite nano] [--max-errors 0 1 2] [--deep] [--zopfli]
                                   [--every N] [--limit N]
@@ -7,8 +7,8 @@ A PICTURE is a file, or a tar of files, of which every Nth is taken. With --deep
 half the sides: means of 2 x 2 samples. Every file is decoded and compared. Seconds are of the processor, in one thread;
 hpcm's encoder decodes each file itself, which counts.
 
-PNG is Pillow's with `optimize`, WebP Pillow's with method 6 and quality 100. Where the package imagecodecs is installed,
-it gives JPEG XL, and PNG of 16 bits at level 9. --zopfli needs the package zopfli.
+PNG is Pillow's with `optimize`, WebP Pillow's with method 6 and quality 100. The package imagecodecs gives JPEG XL, and
+PNG of 16 bits at level 9, where it is installed. --zopfli needs the package zopfli.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from common import heading
 from PIL import Image
 
 import hpcm
+from hpcm.image.picture import rgb_of, to_image
+from hpcm.image.read import read_picture
 
 MEGA = 1e6
 DEEP = 16  # bits
@@ -44,7 +46,7 @@ def by_pillow(kind: str, **options: object) -> Codec:
         Image.fromarray(samples).save(file, kind, **options)
         return file.getvalue()
 
-    return Codec(encode, lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    return Codec(encode, lambda data: rgb_of(Image.open(io.BytesIO(data))))
 
 
 def zopfli() -> Codec:
@@ -123,7 +125,7 @@ def main() -> None:
     for data in files(options):
         if count == options.limit:
             break
-        samples = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        samples = rgb_of(to_image(read_picture(data)))
         samples = deep(samples) if options.deep else samples
         pixels, count = pixels + samples.shape[0] * samples.shape[1], count + 1
         for name, codec in codecs.items():
