@@ -13,9 +13,11 @@ from PIL import Image
 
 import hpcm
 from hpcm.codec.api import load
+from hpcm.codec.quality import residual_of
 from hpcm.codec.tiles import Tiling, extent, latents_inside
 from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.format.container import pack, unpack
+from hpcm.format.fields import Residual
 from hpcm.image.metadata.record import Metadata
 from hpcm.model.find import ASSETS, alias_of, available, default, find
 
@@ -77,6 +79,25 @@ def test_a_file_of_all_that_the_format_knows():
 
     now, before = hpcm.decompress(GOLDEN / "format-grey.hpcm"), Image.open(GOLDEN / "format-grey.png")
     assert now.mode == before.mode == "I;16"
+    assert np.array_equal(now, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "residual"),
+    [
+        ("lossless", Residual("samples", 0)),
+        ("lossless-grey", Residual("samples beside grey", 0)),
+        ("near-lossless", Residual("samples", 300)),
+        ("quality-90", residual_of(90)),
+    ],
+)
+@pytest.mark.parametrize("engine", ["core", "torch"])
+def test_files_with_a_residual_layer(name, residual, engine):
+    data, before = (GOLDEN / f"{name}.hpcm").read_bytes(), Image.open(GOLDEN / f"{name}.png")
+    container = unpack(data)
+    assert (container.residual, pack(container)) == (residual, data)
+    now = hpcm.load("nano", engine=engine).decompress(data)
+    assert now.mode == before.mode
     assert np.array_equal(now, before)
 
 

@@ -3,17 +3,19 @@
 python tests/golden/make.py           the tiny models and their files: when the format of weights files changes
 python tests/golden/make.py MODEL...  a file of each model, and its pixels: once, when the model gets its version
 python tests/golden/make.py --format  files with all that the format knows: when it knows more
+python tests/golden/make.py --layers  files with a residual layer of each kind: when its coders change, before 1.0
 """
 
 import importlib.util
 import io
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hpcm.codec.api import load
 from hpcm.codec.pixels import cropped
@@ -94,10 +96,34 @@ def format_files(photograph: Image.Image) -> None:
     atomic.write(HERE / "progressive.hpcm", data, force=False)
 
 
+def drawn() -> Image.Image:
+    """As on a screen: no lossy picture is kept of it."""
+    image = Image.new("RGB", (153, 101), (250, 250, 245))
+    draw = ImageDraw.Draw(image)
+    for row in range(4, 101, 16):
+        draw.text((6, row), "of letters and lines", (20, 20, 60))
+        draw.line((0, row - 2, 153, row - 2), (200, 120, 40))
+    return image
+
+
+def layer_files(photograph: Image.Image) -> None:
+    codec = load("nano")
+    part = photograph.crop((130, 90, 130 + 153, 90 + 101))
+    for name, picture, how in (
+        ("lossless", part, {"lossless": True, "progressive": True}),
+        ("lossless-grey", drawn(), {"lossless": True}),
+        ("near-lossless", deep(photograph), {"max_error": 300}),
+        ("quality-90", part, {"quality": 90}),
+    ):
+        data = codec.compress(picture, **how)
+        keep(name, data, codec.decompress(data))
+
+
 if __name__ == "__main__":
     photograph = Image.open(HERE.parent / "data" / "kodim23.png")
     photograph.info.clear()  # its gAMA and sRGB
     for name in sys.argv[1:]:
-        format_files(photograph) if name == "--format" else released(name, photograph)
+        make = {"--format": format_files, "--layers": layer_files}.get(name, partial(released, name))
+        make(photograph)
     if not sys.argv[1:]:
         tiny(photograph)
