@@ -1,7 +1,7 @@
 """Lossless files beside those of other codecs: bytes and seconds a megapixel, for docs/lossless.md.
 
-    python benchmarks/lossless.py PICTURE ... [--models lite nano] [--max-errors 0 1 2] [--deep] [--zopfli]
-                                  [--every N] [--limit N]
+    python benchmarks/lossless.py PICTURE ... [--models lite nano] [--max-errors 0 1 2] [--efforts 7 9]
+                                  [--deep] [--zopfli] [--every N] [--limit N]
 
 A PICTURE is a file, or a tar of files, of which every Nth is taken. With --deep each picture becomes one of 16 bits, of
 half the sides: means of 2 x 2 samples. Every file is decoded and compared. Seconds are of the processor, in one thread;
@@ -86,7 +86,8 @@ def codecs_of(options: argparse.Namespace) -> Iterator[tuple[str, Codec]]:
     elif has_imagecodecs:
         yield "PNG", deep_png()
     if has_imagecodecs:
-        yield "JPEG XL, effort 7", jpeg_xl(7)
+        for effort in options.efforts:
+            yield f"JPEG XL, effort {effort}", jpeg_xl(effort)
     for model in options.models:
         for max_error in options.max_errors:
             yield f"hpcm {model}" + f", off by at most {max_error}" * bool(max_error), ours(model, max_error)
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
     parser.add_argument("--models", nargs="*", default=["lite", "nano"])
     parser.add_argument("--max-errors", nargs="*", type=int, default=[0])
+    parser.add_argument("--efforts", nargs="*", type=int, default=[7, 9], help="of JPEG XL")
     parser.add_argument("--deep", action="store_true", help="of 16 bits")
     parser.add_argument("--zopfli", action="store_true", help="also PNG by Zopfli, which is slow")
     parser.add_argument("--every", type=int, default=1, metavar="N")

@@ -25,7 +25,7 @@ from hpcm.codec.codec import Codec
 from hpcm.core.ans import SymbolDecoder, SymbolEncoder
 from hpcm.errors import CorruptError, FormatError, HPCMError, PictureError, WeightsError
 from hpcm.format.container import pack, unpack, unpack_head
-from hpcm.format.fields import Container, Part
+from hpcm.format.fields import RESIDUAL_KINDS, Container, Part, Residual
 from hpcm.image.metadata.gain_map import pack_chunk
 from hpcm.image.picture import pack_alpha
 from hpcm.image.read import read_picture
@@ -152,8 +152,18 @@ def _file(take: Bytes, model: Codec) -> Container:
     if take.number(4) == 3:
         made = replace(made, ancillary=tuple(sorted([*made.ancillary, ("u", _gain_map(take, made))])))
     payload = take.some(400)
-    tile = tuple(Part(payload[4 * i :] if i else payload[:4], i) for i in range(made.passes))
+    made = _with_residual(take, made)
+    tile = tuple(Part(payload[4 * i :] if i else payload[:4], i) for i in range(made.parts))
     return replace(made, tiles=(tile,) * made.tile_count)
+
+
+def _with_residual(take: Bytes, made: Container) -> Container:
+    """Behind all other choices, so that older seeds mean what they meant."""
+    kind = take.number(4)
+    if not kind:
+        return made
+    residual = Residual(RESIDUAL_KINDS[kind - 1], 1 + take.number(100))
+    return replace(made, residual=residual, passes=1 if residual.is_beside_grey else made.passes)
 
 
 def _gain_map(take: Bytes, made: Container) -> bytes:
