@@ -30,12 +30,12 @@ from PIL import Image
 import hpcm
 from hpcm.codec.codec import Codec
 from hpcm.core.residual import decode_dct, encode_dct
-from hpcm.defaults import MAX_QUALITY, STEPS
+from hpcm.defaults import BASE_QUALITY, STEPS
 from hpcm.eval.metrics import psnr, ssimulacra2
 from hpcm.image.picture import rgb_of
 
-BEST_LEVEL = MAX_QUALITY  # the quality that chooses it
-FIRST_QUALITY = MAX_QUALITY - len(STEPS) + 1
+BEST_LEVEL = BASE_QUALITY  # the quality that chooses it
+FIRST_QUALITY = BASE_QUALITY + 1
 
 
 class Point(NamedTuple):
