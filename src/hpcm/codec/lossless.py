@@ -1,5 +1,4 @@
-"""Lossless and near-lossless files: of which pictures, which base makes the smallest one, and that it holds what it
-promises.
+"""Lossless and near-lossless files: which pictures can be kept so, which base makes the smallest file, and its proof.
 
 The residual's coder predicts from the neighbours more than from the base, so a better base costs more bytes than it
 saves: on photographs the lowest level makes the smallest file (docs/lossless.md). Beside grey a photograph takes still
@@ -25,9 +24,7 @@ from .encoder import Encoding
 from .engine import LoadedEngine
 from .residual import has_exact_pixels
 
-REPEATING = (
-    0.75  # of two neighbours, left and upper, are as a pixel, on average; screens have 0.9 to 2, few photographs
-)
+REPEATING = 0.75  # of two neighbours that are as the pixel, on average, from which on grey is tried: as on screens
 WORTH_NO_PICTURE = 0.98  # of the bytes: what a file beside grey may take, which has no lossy picture
 FEW_COLOURS = 256
 FEW_GREYS = 32
@@ -83,7 +80,11 @@ def check_decoded(picture: Picture, decoded: Picture, max_error: int) -> None:
 
 
 def repeats(pixels: Samples) -> bool:
-    """Whether neighbours are often equal, as in pictures of screens and pages."""
+    """Whether neighbours are often equal, as in pictures of screens and pages.
+
+    Of 25 pictures of screens each had 0.9 to 2 equal neighbours a pixel, the left and the upper one; of 30 photographs
+    three had more than 0.75, and none was 2% smaller beside grey.
+    """
     channels = pixels if pixels.ndim == 3 else pixels[..., None]
     left = sum(int((row[1:] == row[:-1]).all(axis=1).sum()) for row in channels)
     upper = sum(int((a == b).all(axis=1).sum()) for a, b in zip(channels[1:], channels[:-1], strict=True))
