@@ -80,11 +80,7 @@ def check_decoded(picture: Picture, decoded: Picture, max_error: int) -> None:
 
 
 def repeats(pixels: Samples) -> bool:
-    """Whether neighbours are often equal, as in pictures of screens and pages.
-
-    Of 25 pictures of screens each had 0.9 to 2 equal neighbours a pixel, the left and the upper one; of 30 photographs
-    three had more than 0.75, and none was 2% smaller beside grey.
-    """
+    """Whether neighbours are often equal, as in pictures of screens and pages (docs/log.md)."""
     channels = pixels if pixels.ndim == 3 else pixels[..., None]
     left = sum(int((row[1:] == row[:-1]).all(axis=1).sum()) for row in channels)
     upper = sum(int((a == b).all(axis=1).sum()) for a, b in zip(channels[1:], channels[:-1], strict=True))
