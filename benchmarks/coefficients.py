@@ -49,7 +49,7 @@ def by_pillow(kind: str, **options: object) -> Callable[[np.ndarray, float], tup
         file = io.BytesIO()
         Image.fromarray(source).save(file, kind, quality=int(quality), **options)
         with Image.open(io.BytesIO(file.getvalue())) as decoded:
-            return len(file.getvalue()), np.asarray(decoded.convert("RGB"))
+            return len(file.getvalue()), rgb_of(decoded)
 
     return code
 

@@ -42,6 +42,7 @@ METADATA = Metadata(  # all that a file can hold
 )
 GAIN_MAP = GainMapMetadata((0, 1), (23, 10), (Channel((0, 1), (23, 10), (5, 4), (1, 64), (1, 64)),))
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # where conftest imports from
 spec = importlib.util.spec_from_file_location("conftest", HERE.parent / "conftest.py")
 conftest = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(conftest)
