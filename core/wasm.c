@@ -3,7 +3,7 @@
  * A module can't start threads. The page lends it workers that share its memory: each calls hpcm_lend_thread, which
  * returns when the page shuts the worker down, never before. A started thread runs in one that waits.
  *
- * Only one thread calls the library's functions and takes memory; the others compute what they are given. */
+ * Only one thread calls the library's functions; the others compute what they are given. */
 #ifdef __wasm__
 
 #include <stddef.h>
@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "hpcm.h"
+#include "model.h"
 #include "threading.h"
+#include "threads.h"
 
 /* ---- memory ----------------------------------------------------------------------------------------------------------- */
 
@@ -28,6 +30,7 @@ typedef union block {
 } block;
 
 static block *first_free;
+static hpcm_mutex memory_lock = HPCM_MUTEX_INIT; /* residuals of several tiles are coded at once, and each takes memory */
 
 static void join_with_next(block *given) {
     if (!given->next || given + given->units != given->next) return;
@@ -78,13 +81,18 @@ static block *take(size_t units) {
 void *malloc(size_t size) {
     if (size > PTRDIFF_MAX) return 0;
     size_t units = (size + sizeof(block) - 1) / sizeof(block) + 1;
+    hpcm_mutex_lock(&memory_lock);
     block *taken = take(units);
     if (!taken && grow(units)) taken = take(units);
+    hpcm_mutex_unlock(&memory_lock);
     return taken ? taken + 1 : 0;
 }
 
 void free(void *allocated) {
-    if (allocated) put_on_list((block *)allocated - 1);
+    if (!allocated) return;
+    hpcm_mutex_lock(&memory_lock);
+    put_on_list((block *)allocated - 1);
+    hpcm_mutex_unlock(&memory_lock);
 }
 
 void *calloc(size_t count, size_t size) {
@@ -226,5 +234,44 @@ void hpcm_thread_join(hpcm_thread thread) {
 }
 
 #endif
+
+/* ---- residuals of several tiles --------------------------------------------------------------------------------------- */
+
+/* One of hpcm_residual_encode and _decode, or hpcm_dct_encode and _decode: their arguments, and what they give. */
+typedef struct {
+    const void *source; /* null: decodes */
+    const void *base;
+    int32_t rows, columns, channels, bit_depth;
+    int32_t is_dct;
+    int32_t number;   /* max_error, or the step of coefficients */
+    uint8_t *payload; /* an encoded one is to be freed by hpcm_residual_free */
+    size_t size;
+    void *pixels;
+    hpcm_status status;
+} residual_job;
+
+static void work_off(void *context, int index, int thread) {
+    residual_job *job = (residual_job *)context + index;
+    (void)thread;
+    if (job->source) {
+        job->status = (job->is_dct ? hpcm_dct_encode : hpcm_residual_encode)(
+            job->source, job->base, job->rows, job->columns, job->channels, job->bit_depth, job->number, &job->payload,
+            &job->size, 0, 0);
+    } else {
+        job->status = (job->is_dct ? hpcm_dct_decode : hpcm_residual_decode)(
+            job->payload, job->size, job->base, job->rows, job->columns, job->channels, job->bit_depth, job->number,
+            job->pixels, 0, 0);
+    }
+}
+
+/* Each tile's residual takes one thread. model: whose threads compute, or null for others; these are its threads where a
+ * model has been used, since it keeps those that it has started. */
+HPCM_API hpcm_status hpcm_residual_jobs(hpcm_model *model, int32_t threads, residual_job *jobs, int32_t count) {
+    hpcm_runtime *runtime = model ? model->runtime : hpcm_runtime_create(threads);
+    if (!runtime) return HPCM_NO_MEMORY;
+    hpcm_share_out(runtime, work_off, jobs, count);
+    if (!model) hpcm_runtime_free(runtime);
+    return HPCM_OK;
+}
 
 #endif

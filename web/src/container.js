@@ -21,16 +21,24 @@ const MOST_BITS = 16; // of a sample; the least are 8
 const GREY = 1;
 const PROGRESSIVE = 2;
 const ANCILLARY = 32;
-const KNOWN_FLAGS = 0x3f;
-const RESERVED_FLAGS = { 0x40: "a quality map", 0x80: "a residual layer" };
+const KNOWN_FLAGS = 0x7f;
+const RESERVED_FLAGS = { 0x80: "a quality map" };
 const CHUNKS = [
   ["icc", 4, "I"],
   ["exif", 8, "E"],
   ["alpha", 16, "A"],
+  ["residual", 64, "R"],
 ];
+const RESIDUAL_KINDS = ["samples", "samples beside grey", "coefficients"]; // by the first byte of the chunk
+const MAX_RESIDUAL_STEP = 2 ** 16 - 1;
+const MAX_RESIDUAL_BYTES = 4;
 
 /**
  * @typedef {{payload: Uint8Array, checksum: number}} Part
+ * @typedef {object} Residual what the decoded picture lacks: each tile has one more part, its last
+ * @property {"samples"|"samples beside grey"|"coefficients"} kind
+ * @property {number} number the largest error of a sample, 0 for lossless; of coefficients their step
+ *
  * @typedef {object} Container
  * @property {number} passes 1, or 3: progressive
  * @property {number} width
@@ -44,8 +52,9 @@ const CHUNKS = [
  * @property {Uint8Array} [icc]
  * @property {Uint8Array} [exif]
  * @property {Uint8Array} [alpha] a PNG
+ * @property {Residual} [residual]
  * @property {[string, Uint8Array][]} ancillary (type, data)
- * @property {Part[][]} tiles fewer parts than passes where the file was cut
+ * @property {Part[][]} tiles fewer parts than partsOf says where the file was cut
  */
 
 /** The squares that a picture is cut into, row by row: [left, top, right, bottom] in pixels. */
@@ -61,9 +70,22 @@ export function tileBoxes({ width, height, tileSide }) {
 
 const tileCount = ({ width, height, tileSide }) => Math.ceil(width / tileSide) * Math.ceil(height / tileSide);
 
+/** Whether a file has no lossy picture: its residual layer is coded beside grey. */
+export const isBesideGrey = ({ residual }) => residual?.kind === "samples beside grey";
+
+/** How many parts each tile has. */
+export const partsOf = (container) => basePartsOf(container) + (container.residual ? 1 : 0);
+
+/** How many of them come before that of the residual layer. */
+const basePartsOf = (container) => (isBesideGrey(container) ? 0 : container.passes);
+
 /** How much of the tiles' parts is there: 1 unless the file was cut. */
 export const progressOf = (container) =>
-  container.tiles.reduce((sum, tile) => sum + tile.length, 0) / (tileCount(container) * container.passes);
+  container.tiles.reduce((sum, tile) => sum + tile.length, 0) / (tileCount(container) * partsOf(container));
+
+/** How many of the tiles have their residual, 0 to 1. */
+export const residualProgressOf = (container) =>
+  container.tiles.filter((tile) => tile.length === partsOf(container)).length / tileCount(container);
 
 /**
  * What a .hpcm file says. Throws HpcmError with the code "format", "truncated" or "corrupt".
@@ -85,25 +107,38 @@ export const unpackHead = (data) => readHead(new Reader(data));
 export function pack(container) {
   checkHeader(container);
   const head = [packHeader(container)];
-  for (const [name, , kind] of CHUNKS) if (container[name]) head.push(chunk(kind, container[name]));
+  for (const [name, , kind] of CHUNKS) if (container[name]) head.push(chunk(kind, chunkData(container, name)));
   if (container.ancillary.length) {
     head.push(Uint8Array.of(container.ancillary.length), ...container.ancillary.map(([kind, data]) => chunk(kind, data)));
   }
+  const shorts = areShort(container);
   for (const tile of container.tiles) {
     tile.forEach(({ payload, checksum }, i) => {
       checkRange("length of a part", payload.length, 0, MAX_VARINT);
-      head.push(Uint8Array.from([...varint(payload.length), ...seal(checksum, i + 1 < container.passes)]));
+      head.push(Uint8Array.from([...varint(payload.length), ...seal(checksum, shorts[i])]));
     });
   }
   const pieces = [concat(head)];
   const crcs = container.tiles.map(() => crc32(pieces[0]));
-  for (let turn = 0; turn < container.passes; turn++) {
+  shorts.forEach((short, turn) => {
     container.tiles.forEach((tile, i) => {
       crcs[i] = crc32(tile[turn].payload, crcs[i]);
-      pieces.push(tile[turn].payload, Uint8Array.from(seal(crcs[i], turn + 1 < container.passes)));
+      pieces.push(tile[turn].payload, Uint8Array.from(seal(crcs[i], short)));
     });
-  }
+  });
   return concat(pieces);
+}
+
+/** Of each part of a tile, whether its checksum and CRC are halves: those before the last pass are. */
+function areShort(container) {
+  const before = Math.max(basePartsOf(container) - 1, 0);
+  return Array.from({ length: partsOf(container) }, (_, i) => i < before);
+}
+
+/** The data of a chunk. */
+function chunkData(container, name) {
+  const value = container[name];
+  return name === "residual" ? Uint8Array.of(RESIDUAL_KINDS.indexOf(value.kind), ...varint(value.number)) : value;
 }
 
 /** A checksum or CRC: all of it, or the low half. */
@@ -131,10 +166,39 @@ function readHead(reader) {
     if (found !== kind) {
       throw new HpcmError("format", `the ${name} chunk begins with "${found}" instead of "${kind}"; the file is damaged`);
     }
-    container[name] = reader.chunk(name, start, chunkLimit(container, name));
+    const data = reader.chunk(name, start, chunkLimit(container, name));
+    container[name] = name === "residual" ? residualOf(data, container) : data;
   }
   if (flags & ANCILLARY) readAncillary(reader, container);
   return container;
+}
+
+/** What the chunk of the residual layer says. */
+function residualOf(data, container) {
+  const reader = new Reader(data);
+  const [kind, number] = numbersOf(reader);
+  if (reader.left) throw new HpcmError("format", `the residual chunk has ${data.length} bytes, which is too long`);
+  checkRange("kind of the residual layer", kind, 0, RESIDUAL_KINDS.length - 1);
+  const residual = { kind: RESIDUAL_KINDS[kind], number };
+  checkResidual(residual, container);
+  return residual;
+}
+
+function numbersOf(reader) {
+  try {
+    return [reader.byte("kind of the residual layer"), reader.varint("number of the residual layer")];
+  } catch (error) {
+    if (error.code !== "truncated") throw error;
+    throw new HpcmError("format", `the residual chunk has ${reader.data.length} bytes, which is too short`);
+  }
+}
+
+function checkResidual({ kind, number }, { bitDepth, passes }) {
+  if (kind === "coefficients") checkRange("step of the residual layer", number, 1, MAX_RESIDUAL_STEP);
+  else checkRange("largest error of the residual layer", number, 0, 2 ** (bitDepth - 1) - 1);
+  if (kind === "samples beside grey" && passes > 1) {
+    throw new HpcmError("format", "the file has a residual layer beside grey and is progressive; it can't be both");
+  }
 }
 
 function readAncillary(reader, container) {
@@ -185,29 +249,32 @@ function checkHeader(container) {
     throw new HpcmError("format", "the model's name is no name: 1 to 32 of a-z 0-9 ._- and no ._- in front are allowed");
   }
   checkRange("tile side", container.tileSide, 2 ** 8, 2 ** 16);
+  if (container.residual) checkResidual(container.residual, container);
 }
 
 function chunkLimit({ width, height, bitDepth }, name) {
+  if (name === "residual") return MAX_RESIDUAL_BYTES;
   const rawPlane = width * height * (bitDepth === 8 ? 1 : 2);
   return name === "alpha" ? 2 * rawPlane + ALPHA_SLACK : MAX_METADATA;
 }
 
 /** The table and the parts of the tiles, up to the end of the file. */
 function readTiles(reader, container, partial) {
-  const { passes } = container;
+  const shorts = areShort(container);
   const count = tileCount(container);
-  const smallest = 9 + 5 * (passes - 1); // bytes of a tile without payload: lengths, checksums, CRCs
-  reader.require(count * (smallest - (partial ? 4 + 2 * (passes - 1) : 0)), `its ${count} tiles`);
-  const table = Array.from({ length: count }, () => Array.from({ length: passes }, (_, i) => readEntry(reader, i + 1 < passes)));
+  const sealed = shorts.reduce((bytes, short) => bytes + (short ? 2 : 4), 0); // of a tile's checksums, and of its CRCs
+  const crcBytes = partial ? 0 : sealed;
+  reader.require(count * (shorts.length + sealed + crcBytes), `its ${count} tiles`); // a length takes a byte at least
+  const table = Array.from({ length: count }, () => shorts.map((short) => readEntry(reader, short)));
   const crcs = new Array(count).fill(crc32(reader.data.subarray(0, reader.at)));
   const tiles = table.map(() => []);
   if (!partial) {
     const sizes = table.flat().reduce((total, { size }) => total + size, 0);
-    reader.require(sizes + count * (2 * passes + 2), "its tiles");
+    reader.require(sizes + count * sealed, "its tiles");
   }
-  for (let turn = 0; turn < passes; turn++) {
+  for (const [turn, short] of shorts.entries()) {
     for (let i = 0; i < count; i++) {
-      const part = readPart(reader, table[i][turn], turn + 1 < passes, crcs, i, partial);
+      const part = readPart(reader, table[i][turn], short, crcs, i, partial);
       if (part) tiles[i].push(part);
       else if (tiles[0].length) return tiles;
       else throw new HpcmError("truncated", "cut short: not even the first part of the picture is there");

@@ -5,7 +5,7 @@
  * A latent is {values: Float32Array, rows, columns, channels}, [rows][columns][channels].
  */
 import { HpcmError } from "./errors.js";
-import { shown } from "./samples.js";
+import { converted, sampleBytes } from "./samples.js";
 
 const API_VERSION = 2;
 const [OK, NO_MEMORY, BAD_MODEL, BAD_PAYLOAD, BAD_KERNELS] = [0, 2, 4, 5, 6]; // hpcm_status
@@ -21,6 +21,8 @@ const STEMS = ["conv4", "conv2", "unshuffle8"]; // hpcm_stem
 const STAGES = 4;
 const LATENT_STRIDE = 16;
 const LATENTS_PER_Z = 4;
+const JOB_WORDS = 12; // of core/wasm.c's residual_job
+const [JOB_PAYLOAD, JOB_SIZE, JOB_PIXELS, JOB_STATUS] = [8, 9, 10, 11];
 const COARSENING = [4, 2, 1]; // of y on scales 1, 2, 3
 
 /** The module in memory, which models share. */
@@ -56,6 +58,7 @@ export class Core {
     this.call = exports;
     this.memory = memory;
     this.threads = 1;
+    this.model = 0; // of the Engine that was made last, and has the threads
   }
 
   /** The place of so many bytes, which are to be freed. */
@@ -101,6 +104,42 @@ export class Core {
   text(place, most) {
     const bytes = this.bytes(place, most).slice();
     return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+  }
+
+  /**
+   * Codes residuals of tiles side by side, each on one thread.
+   * @param {object[]} jobs of one kind: {residual, base, bitDepth, shape: [rows, columns, channels], where} and `source`,
+   *   which is encoded, or `payload`, which is decoded. where: what is coded, for messages
+   * @returns {(Uint8Array|Uint16Array)[]} payloads, or samples
+   */
+  residuals(jobs) {
+    return this.with((put) => {
+      const described = jobs.map((job) => this.#described(job, put));
+      const place = put(Uint32Array.from(described.flat()));
+      check(this.call.hpcm_residual_jobs(this.model, this.threads, place, jobs.length));
+      const made = jobs.map((_, i) => this.words(place + 4 * JOB_WORDS * i, JOB_WORDS));
+      try {
+        return jobs.map((job, i) => this.#residual(job, made[i]));
+      } finally {
+        jobs.forEach(({ source }, i) => source && this.call.hpcm_residual_free(made[i][JOB_PAYLOAD]));
+      }
+    });
+  }
+
+  /** A residual_job. */
+  #described({ residual, source, base, bitDepth, shape, payload }, put) {
+    const pixels = source ? 0 : put(base.byteLength);
+    const coded = source ? [0, 0] : [put(payload), payload.length];
+    const how = [bitDepth, Number(residual.kind === "coefficients"), residual.number];
+    return [source ? put(source) : 0, put(base), ...shape, ...how, ...coded, pixels, OK];
+  }
+
+  /** What a residual_job has made. */
+  #residual({ source, base, where }, job) {
+    check(job[JOB_STATUS], `${where} can't be decoded: it is damaged`);
+    if (source) return this.bytes(job[JOB_PAYLOAD], job[JOB_SIZE]).slice();
+    const bytes = this.bytes(job[JOB_PIXELS], base.byteLength).slice();
+    return new base.constructor(bytes.buffer);
   }
 
   /** The names of the kernels, best first. */
@@ -149,11 +188,13 @@ export class Engine {
       check(status, core.text(message, MESSAGE_BYTES), weights.name);
       return core.words(made, 1)[0];
     });
+    core.model = this.model;
   }
 
   /** Gives the memory back; what is called afterwards throws. */
   free() {
     this.core.call.hpcm_model_free(this.model);
+    if (this.core.model === this.model) this.core.model = 0;
     this.model = 0;
   }
 
@@ -176,16 +217,17 @@ export class Engine {
     });
   }
 
-  /** @returns {{parts: Uint8Array[], checksums: number[]}} */
-  encode(y, level, inside) {
+  /** @returns {{parts: Uint8Array[], checksums: number[], yHat?: object}} yHat: what is decoded, if it is asked for */
+  encode(y, level, inside, { withYHat = false } = {}) {
     return this.core.with((put) => {
       const payload = put(4 * (1 + 2 * PARTS));
-      this.#call("hpcm_encode", put(y.values), 0, y.rows, y.columns, level, ...inside, 0, payload);
+      const yHat = withYHat && this.#room(put, y.rows, y.columns, this.config.M);
+      this.#call("hpcm_encode", put(y.values), 0, y.rows, y.columns, level, ...inside, yHat ? yHat.place : 0, payload);
       try {
         const [bytes, ...rest] = this.core.words(payload, 1 + 2 * PARTS);
         let begin = bytes;
         const parts = rest.slice(0, PARTS).map((size) => this.core.bytes((begin += size) - size, size).slice());
-        return { parts, checksums: rest.slice(PARTS) };
+        return { parts, checksums: rest.slice(PARTS), yHat: yHat ? this.#taken(yHat) : undefined };
       } finally {
         this.core.call.hpcm_payload_free(payload);
       }
@@ -237,17 +279,17 @@ export class Engine {
 
   /**
    * g_s: the pixels of a box [left, top, right, bottom] of what is synthesised, [rows][columns][3], or [1] for grey.
-   * @returns {Uint8Array} 8 bits, of files of more bits too
+   * @returns {Uint8Array|Uint16Array} samples of so many bits
    */
   synthesise({ values, rows, columns }, grey, box, bitDepth = 8) {
     const channels = grey ? 1 : 3;
     return this.core.with((put) => {
-      const sampleBytes = bitDepth === 8 ? 1 : 2;
-      const size = (box[2] - box[0]) * (box[3] - box[1]) * channels * sampleBytes;
+      const each = sampleBytes(bitDepth);
+      const size = (box[2] - box[0]) * (box[3] - box[1]) * channels * each;
       const pixels = put(size);
-      this.#call("hpcm_synthesise", put(values), rows, columns, put(Int32Array.from(box)), sampleBytes, channels, pixels);
+      this.#call("hpcm_synthesise", put(values), rows, columns, put(Int32Array.from(box)), each, channels, pixels);
       const made = this.core.bytes(pixels, size).slice();
-      return bitDepth === 8 ? made : shown(new Uint16Array(made.buffer), bitDepth);
+      return each === 1 ? made : converted(new Uint16Array(made.buffer), 16, bitDepth);
     });
   }
 
@@ -276,7 +318,7 @@ function check(status, message = "", model = "the model") {
   if (status === OK) return;
   if (status === NO_MEMORY) throw noMemory();
   if (status === BAD_MODEL) throw new HpcmError("model", `the weights of ${model} don't fit their configuration: ${message}`);
-  if (status === BAD_PAYLOAD) throw new HpcmError("corrupt", "entropy-coded data are impossible: they are damaged");
+  if (status === BAD_PAYLOAD) throw new HpcmError("corrupt", message || "entropy-coded data are impossible: they are damaged");
   if (status === BAD_KERNELS) throw new HpcmError("model", message);
   throw new HpcmError("usage", `an argument is refused (status ${status})`);
 }

@@ -50,11 +50,12 @@ export class TileDecoder {
     return this.#decodable(box, () => engine.decodeKnown(...coded)).known[1];
   }
 
+  /** The parts of a tile that are to be decoded. */
   #parts(box) {
     const side = this.container.tileSide;
     const columns = Math.ceil(this.container.width / side);
     const tile = this.container.tiles[(box[1] / side) * columns + box[0] / side];
-    return this.container.passes > 1 ? tile.slice(0, this.scale) : tile;
+    return tile.slice(0, this.container.passes > 1 ? this.scale : 1);
   }
 
   /** y_hat of a tile of which not all is known, given what is known in a box around it; both in latents. */

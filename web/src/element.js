@@ -93,10 +93,11 @@ export class HpcmImage extends HTMLElement {
 
 const joined = async (pieces) => new Uint8Array(await new Blob(pieces).arrayBuffer());
 
-/** How many scales are there in the beginning of a progressive file; 0 for others, and where nothing is missing. */
+/** How many scales are there in the beginning of a file, 1 for all where it isn't progressive; 0 where nothing is missing. */
 function scalesIn(data) {
-  const { passes, progress } = info(data);
-  return progress < 1 ? Math.floor(progress * passes) : 0;
+  const { passes, residual, progress } = info(data);
+  const parts = passes + (residual?.beside === "lossy picture" ? 1 : 0);
+  return progress < 1 ? Math.floor(progress * parts) : 0;
 }
 
 if (!customElements.get("hpcm-img")) customElements.define("hpcm-img", HpcmImage);

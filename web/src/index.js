@@ -6,7 +6,8 @@
  *     const file = await encode(await (await fetch("photo.jpg")).blob(), { quality: 50 });
  *
  * @typedef {{data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number}} Picture RGBA, row by row, not premultiplied
- * @typedef {Picture & {left: number, top: number}} Part of a picture, and where it lies in it
+ * @typedef {Picture & {left: number, top: number, lossy: boolean}} Part of a picture, and where it lies in it. lossy: whether
+ *   the same part comes again, with what the lossy picture lacks
  * @typedef {{data: Uint8ClampedArray|Uint8Array, width: number, height: number}} Pixels RGBA, as ImageData has it
  * @typedef {{width: number, height: number, close: () => void}} Bitmap an ImageBitmap
  * @typedef {(share: number, bytes?: number) => void} Progress is told 0 to 1; while a model loads, its bytes so far
@@ -32,23 +33,32 @@
  * @property {boolean} hasAlpha
  * @property {boolean} hasIcc
  * @property {boolean} hasExif
+ * @property {Layer} [residual] the layer that makes more of the lossy picture, if there is one
  * @property {number} progress how much of its parts is there, 0 to 1
+ *
+ * @typedef {object} Layer what the lossy picture lacks
+ * @property {"lossy picture"|"grey"} beside what it is coded beside. Beside grey there is no lossy picture
+ * @property {number} [maxError] no sample is off by more; 0: every sample is as in the original. Undefined if nothing is
+ *   promised
+ * @property {number} [step] of its coefficients, if nothing is promised
+ * @property {number} progress of how many of the tiles it is there, 0 to 1
  *
  * @typedef {object} Latents what doesn't depend on the quality; they take memory until they are freed
  * @property {number} width
  * @property {number} height
  * @property {string} model
  * @property {number} levels how many levels of quality there are
- * @property {(quality: number, options?: {progressive?: boolean} & Watching) => Promise<Uint8Array<ArrayBuffer>>} encode
+ * @property {(quality?: number, options?: {progressive?: boolean, lossless?: boolean, maxError?: number} & Watching) => Promise<Uint8Array<ArrayBuffer>>} encode
+ *   as the function `encode`
  * @property {() => void} free
  */
 import { base, cores, keepRunning, pixelsOf, startWorker } from "#caller"; // of browsers or of Node
 import { bitmapOf } from "./colours.js";
-import { progressOf, unpack, unpackHead } from "./container.js";
+import { isBesideGrey, progressOf, residualProgressOf, unpack, unpackHead } from "./container.js";
 import { HpcmError, checkAborted } from "./errors.js";
-import { levelOf } from "./levels.js";
+import { levelOf, promiseOf, qualityOf } from "./levels.js";
 
-export { HpcmError, bitmapOf, levelOf };
+export { HpcmError, bitmapOf, levelOf, qualityOf };
 
 const VERSION = __VERSION__; // of all the sources that page, module and worker were made of
 const MAX_THREADS = 4;
@@ -101,37 +111,53 @@ export const preload = (model, options) => ask("preload", { model }, options);
  */
 export function info(data) {
   const bytes = viewed(data);
-  const { width, height, model, hash, level, colour, bitDepth, tileSide, passes, icc, exif, alpha } = unpackHead(bytes);
-  let progress = 0;
+  const container = whatIsThere(bytes);
+  const { width, height, model, hash, level, colour, bitDepth, tileSide, passes, icc, exif, alpha } = container;
+  const has = { hasAlpha: Boolean(alpha), hasIcc: Boolean(icc), hasExif: Boolean(exif) };
+  const residual = container.residual && layerOf(container);
+  return { width, height, model, hash, level, colour, bitDepth, tileSide, passes, ...has, residual, progress: progressOf(container) };
+}
+
+/** A file that may be cut; without tiles the head alone. */
+function whatIsThere(bytes) {
   try {
-    progress = progressOf(unpack(bytes, { partial: true }));
+    return unpack(bytes, { partial: true });
   } catch (error) {
     if (error.code !== "truncated") throw error;
+    return unpackHead(bytes);
   }
-  const has = { hasAlpha: Boolean(alpha), hasIcc: Boolean(icc), hasExif: Boolean(exif) };
-  return { width, height, model, hash, level, colour, bitDepth, tileSide, passes, ...has, progress };
+}
+
+/** @returns {Layer} */
+function layerOf(container) {
+  const { kind, number } = container.residual;
+  const beside = isBesideGrey(container) ? "grey" : "lossy picture";
+  const told = kind === "coefficients" ? { step: number } : { maxError: number };
+  return { beside, ...told, progress: residualProgressOf(container) };
 }
 
 /**
  * A file's picture.
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {object} [options]
- * @param {1|2|3} [options.scale] of a progressive file: a coarse picture from its first scales; others are decoded whole
+ * @param {1|2|3} [options.scale] 1 or 2: a coarse picture from the first scales of a progressive file; 3: the lossy picture
+ *   of a file with a residual layer. Files that have no such thing are decoded whole
  * @param {boolean} [options.partial] shows a file that was cut as far as it goes
  * @param {Progress} [options.onprogress]
  * @param {[number, number, number, number]} [options.box] left, top, right, bottom in pixels; by default the whole picture
- * @param {(part: Part) => void} [options.onpart] is given each part of the picture as soon as it is decoded, opaque
+ * @param {(part: Part) => void} [options.onpart] is given each part of the picture as soon as it is decoded, opaque; of a
+ *   file with a residual layer first all parts of the lossy picture
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<Picture & {whole: boolean}>} whole: false if the file was cut
  */
-export async function decode(data, { scale = 3, partial = false, box, onprogress, onpart, signal } = {}) {
+export async function decode(data, { scale, partial = false, box, onprogress, onpart, signal } = {}) {
   const given = { data: await bytesOf(data), scale, partial, box, parts: Boolean(onpart) };
   return ask("decode", given, { onprogress, onpart, signal });
 }
 
 /**
  * A rough small picture, of which each pixel stands for 64 x 64, in about a ninth of the time: to be shown until `decode`
- * is done.
+ * is done. Of a file without a lossy picture it takes as long as that.
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {{partial?: boolean} & Watching} [options]
  * @returns {Promise<Picture>} opaque
@@ -146,7 +172,8 @@ export async function thumbnail(data, { partial = false, onprogress, signal } = 
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {object} [options]
  * @param {[number, number]} [options.within] width and height that are enough: the picture is reduced by a whole number as
- *   far as it still fills them, part by part, so that the whole one takes no memory. Pictures with alpha aren't reduced
+ *   far as it still fills them, part by part, so that the whole one takes no memory, and from the lossy picture if there is
+ *   one. Pictures with alpha aren't reduced
  * @param {boolean} [options.rough] the small picture that `thumbnail` gives
  * @param {(share: number, bytes?: number) => void} [options.onprogress] as of `decode`
  * @param {AbortSignal} [options.signal]
@@ -161,18 +188,22 @@ export async function toPng(data, { within, rough = false, onprogress, signal } 
  * A picture's file.
  * @param {Pixels|Bitmap|Blob} image in Node pixels only
  * @param {object} [options]
- * @param {number} [options.quality] 1 (smallest) to 100 (best)
+ * @param {number} [options.quality] 1 (smallest) to 100 (best, visually lossless), by default 50. With lossless or maxError
+ *   that of the lossy picture in the file, up to 80; by default the one that makes the smallest file
  * @param {string} [options.model] by default the one that models() names
  * @param {boolean} [options.progressive] whether its beginning shows the picture coarsely; by default if that costs little
+ * @param {boolean} [options.lossless] every sample comes back as it is. The file is decoded and compared before it is given
+ * @param {number} [options.maxError] no sample comes back off by more, 0 to 127, which is checked, too
  * @param {Progress} [options.onprogress]
  * @param {AbortSignal} [options.signal]
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-export async function encode(image, { quality = 50, model, progressive, onprogress, signal } = {}) {
+export async function encode(image, { quality, model, progressive, lossless, maxError, onprogress, signal } = {}) {
+  promiseOf({ quality, lossless, maxError }); // before anything takes time
   const half = (start) => onprogress && ((share, bytes) => onprogress(start + share / 2, bytes));
   const latents = await analyse(image, { model, onprogress: half(0), signal });
   try {
-    return await latents.encode(quality, { progressive, onprogress: half(0.5), signal });
+    return await latents.encode(quality, { progressive, lossless, maxError, onprogress: half(0.5), signal });
   } finally {
     latents.free();
   }
@@ -195,7 +226,7 @@ export async function analyse(image, { model, onprogress, signal } = {}) {
   };
   return {
     ...{ width, height, model: found.model, levels: found.levels },
-    encode: (quality, { progressive, ...rest } = {}) => call("encode", { quality, progressive }, rest),
+    encode: (quality, { progressive, lossless, maxError, ...rest } = {}) => call("encode", { quality, progressive, lossless, maxError }, rest),
     free: () => void call("free").catch(() => {}),
   };
 }

@@ -1,5 +1,6 @@
 /** Models by their hash or name: what lists (index.json) and callers name, fetched once and kept by the browser. */
 import { Codec } from "./codec.js";
+import { isBesideGrey } from "./container.js";
 import { HpcmError } from "./errors.js";
 import { fetched, sha256, verified } from "./fetching.js";
 
@@ -68,6 +69,12 @@ export class Models {
     const entry = models.find((each) => each.hash === hash);
     if (!entry) throw new HpcmError("model", `the file needs the model ${name} of hash ${hash}, which isn't here`);
     return this.#codec(entry, job);
+  }
+
+  /** The codec that opens a file; one that has no lossy picture needs no model. @param {Job} job */
+  async forFile(container, job) {
+    if (isBesideGrey(container)) return Codec.withoutModel(await this.core(job.signal));
+    return this.made({ hash: container.hash, name: container.model }, job);
   }
 
   /** One codec is held at a time, since a model's memory isn't small; the one before until the next one is at hand. */

@@ -10,7 +10,8 @@ import { STRIDE, copyCommon, extent } from "./tiles.js";
 
 const EVERY = 4; // latents
 const MULTIPLE = 4; // of which there must be so many rows and columns
-const SIDE = EVERY * STRIDE; // pixels that one of the thumbnail's stands for
+/** Pixels that one of the thumbnail's stands for, in each direction. */
+export const SIDE = EVERY * STRIDE;
 
 /**
  * @param {import("./core.js").Engine} engine

@@ -17,11 +17,11 @@ function receptiveHalo({ stem, analysis, synthesis }) {
 }
 
 export class Tiling {
-  /** @param {{width: number, height: number, tileSide: number}} picture */
+  /** @param {object|undefined} config of the model, if there is one @param {{width: number, height: number, tileSide: number}} picture */
   constructor(config, picture) {
     this.size = [picture.height, picture.width];
     this.side = picture.tileSide;
-    this.halo = receptiveHalo(config);
+    this.halo = config ? receptiveHalo(config) : 0;
     this.boxes = tileBoxes(picture);
   }
 
@@ -61,6 +61,12 @@ export class Tiling {
       for (let column = Math.floor(left); column < Math.min(right, columns); column++) found.push(this.boxes[row * columns + column]);
     }
     return found;
+  }
+
+  /** A box of pixels, widened to the tiles that it touches. */
+  ofWholeTiles(box) {
+    const tiles = this.touching(cellsOf(box));
+    return [...tiles[0].slice(0, 2), ...tiles.at(-1).slice(2)];
   }
 }
 

@@ -12,6 +12,7 @@ import { unpack } from "./container.js";
 import { Core, hasSimd, runThread } from "./core.js";
 import { HpcmError, checkAborted } from "./errors.js";
 import { verified } from "./fetching.js";
+import { DEFAULT_QUALITY, promiseOf } from "./levels.js";
 import { Models } from "./models.js";
 import { encodePng } from "./png.js";
 import { factorOf } from "./reducing.js";
@@ -46,7 +47,7 @@ const calls = {
 
   async decode({ data, scale, partial, box, parts }, job) {
     const container = unpack(data, { partial });
-    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    const codec = await models.forFile(container, job.loading);
     const onpart = parts ? job.part : undefined;
     const found = await codec.decode(container, { scale, box, onpart, told: job.working, signal: job.signal });
     return { ...found, whole: isWhole(container) };
@@ -54,13 +55,13 @@ const calls = {
 
   async thumbnail({ data, partial }, job) {
     const container = unpack(data, { partial });
-    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    const codec = await models.forFile(container, job.loading);
     return codec.thumbnail(container, { told: job.working, signal: job.signal });
   },
 
   async toPng({ data, within, rough }, job) {
     const container = unpack(data);
-    const codec = await models.made({ hash: container.hash, name: container.model }, job.loading);
+    const codec = await models.forFile(container, job.loading);
     const how = { told: job.working, signal: job.signal };
     const every = within && !container.alpha ? factorOf(container, within) : 1; // alpha is decoded whole
     const picture = await (rough ? codec.thumbnail(container, how) : every > 1 ? codec.reduced(container, every, how) : codec.decode(container, how));
@@ -76,11 +77,14 @@ const calls = {
     return { handle: handles, model: codec.model.name, levels: codec.levels };
   },
 
-  async encode({ handle, quality, progressive }, job) {
+  async encode({ handle, quality, progressive, lossless, maxError }, job) {
     if (!analysed.has(handle)) throw new HpcmError("usage", "these latents were freed");
     const { model, latents } = analysed.get(handle);
     const codec = await models.made(model, job.loading);
-    return codec.encode(latents, codec.levelOf(quality), { progressive, told: job.working, signal: job.signal });
+    const how = { progressive, told: job.working, signal: job.signal };
+    const most = promiseOf({ lossless, maxError, quality });
+    if (most === undefined) return codec.encode(latents, codec.levelOf(quality ?? DEFAULT_QUALITY), how);
+    return codec.encodeWithin(latents, most, { level: quality === undefined ? undefined : codec.levelOf(quality), ...how });
   },
 
   free({ handle }) {

@@ -5,6 +5,7 @@
  *     node drive.js [threads]
  *     {"do": "decode", "model": ..., "file": PATH, "scale": 3, "partial": false, "box": [l, t, r, b], "out": PATH}   RGBA to OUT
  *     {"do": "encode", "model": ..., "image": PATH of RGBA, "width": W, "height": H, "levels": [L, ...], "out": PATH}   to OUT.L
+ *     {"do": "encodeWithin", "model": ..., "image": ..., "width": W, "height": H, "maxError": 0, "level": L, "out": PATH}
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -24,8 +25,8 @@ function opened(weights) {
 const jobs = {
   async decode({ model, file, scale, partial, box, out }) {
     const container = unpack(bytes(file), { partial });
-    const codec = await opened(model);
-    const picture = await codec.decode(container, { scale, box: box ?? undefined });
+    const codec = model ? await opened(model) : Codec.withoutModel(core);
+    const picture = await codec.decode(container, { scale: scale ?? undefined, box: box ?? undefined });
     writeFileSync(out, picture.data);
     return { width: picture.width, height: picture.height };
   },
@@ -34,6 +35,13 @@ const jobs = {
     const codec = await opened(model);
     const latents = await codec.analyse({ data: bytes(image), width, height });
     for (const level of levels) writeFileSync(`${out}.${level}`, await codec.encode(latents, level, { progressive }));
+    return {};
+  },
+
+  async encodeWithin({ model, image, width, height, maxError, level, progressive, out }) {
+    const codec = await opened(model);
+    const latents = await codec.analyse({ data: bytes(image), width, height });
+    writeFileSync(out, await codec.encodeWithin(latents, maxError, { level, progressive }));
     return {};
   },
 };

@@ -1,0 +1,81 @@
+/**
+ * The residual layer of a file: what its decoded picture lacks, tile by tile, as in the Python package's codec/residual.py.
+ * A piece is a whole tile's box with its samples, [rows][columns][3], or [1] for grey: the base, beside which its residual
+ * is coded.
+ */
+import { isBesideGrey, partsOf } from "./container.js";
+import { HpcmError } from "./errors.js";
+import { room } from "./samples.js";
+import { copyCommon, extent, overlap } from "./tiles.js";
+import { crc32 } from "./wire.js";
+
+const AT_ONCE = 2 ** 22; // pixels that are coded side by side: 70 MB at 16 bits, and 8 MB for each tile
+
+/** How many tiles are coded side by side. @param {number} threads @param {number} side of a tile */
+export const manyOf = (threads, side) => Math.max(1, Math.min(threads, Math.floor(AT_ONCE / side ** 2)));
+
+/** Whether what is asked for takes the residual layer: reduced pictures and coarse ones do without, if they can. */
+export const needsResidual = (container, scale, every = 1) =>
+  Boolean(container.residual) && (isBesideGrey(container) || (every === 1 && scale === undefined));
+
+/** The base of a file that has no lossy picture. */
+export function* greyPieces(tiles, bitDepth, channels) {
+  for (const piece of tiles) {
+    const [rows, columns] = extent(piece);
+    yield { piece, samples: room(rows * columns * channels, bitDepth).fill(2 ** (bitDepth - 1)) };
+  }
+}
+
+/**
+ * The part of each tile.
+ * @param {import("./core.js").Core} core
+ * @param {import("./container.js").Residual} residual
+ * @param {{piece: number[], samples: Uint8Array|Uint16Array}[]} bases
+ * @param {(piece: number[]) => Uint8Array} sourceOf the samples of a box
+ */
+export function encoded(core, residual, bases, sourceOf, bitDepth, channels) {
+  const jobs = bases.map(({ piece, samples }) => ({ ...jobOf(residual, piece, samples, bitDepth, channels), source: sourceOf(piece) }));
+  return core.residuals(jobs).map((payload, i) => ({ payload, checksum: baseChecksum(bases[i].samples) }));
+}
+
+/** The samples of each tile, in the order of the file. Those of which the file was cut before their residuals stay as they are. */
+export function added(core, container, tiling, bases, channels) {
+  const { residual, bitDepth } = container;
+  const jobs = bases.flatMap(({ piece, samples }) => {
+    const part = partOf(container, tiling, piece);
+    if (!part) return [];
+    if (baseChecksum(samples) !== part.checksum) throw mismatch(piece);
+    return { ...jobOf(residual, piece, samples, bitDepth, channels), payload: part.payload };
+  });
+  const made = core.residuals(jobs);
+  return bases.map(({ piece, samples }, i) => ({ piece, samples: made[i] ?? samples }));
+}
+
+/** What of a piece lies in an area. */
+export function cut({ piece, samples }, area, channels) {
+  const wanted = overlap(piece, area);
+  if (wanted.every((side, i) => side === piece[i])) return { piece, samples };
+  const [rows, columns] = extent(wanted);
+  const out = new samples.constructor(rows * columns * channels);
+  copyCommon(samples, piece, out, wanted, channels);
+  return { piece: wanted, samples: out };
+}
+
+function jobOf(residual, piece, base, bitDepth, channels) {
+  return { residual, base, bitDepth, shape: [...extent(piece), channels], where: `the residual of the tile at ${piece[0]}, ${piece[1]}` };
+}
+
+/** A tile's residual; undefined where the file was cut before. */
+function partOf(container, { side }, piece) {
+  const columns = Math.ceil(container.width / side);
+  return container.tiles[(piece[1] / side) * columns + piece[0] / side][partsOf(container) - 1];
+}
+
+/** The CRC-32 of samples, row by row, those of two bytes little-endian, as all machines that run WebAssembly have them. */
+const baseChecksum = ({ buffer, byteOffset, byteLength }) => crc32(new Uint8Array(buffer, byteOffset, byteLength));
+
+const mismatch = ([left, top]) =>
+  new HpcmError(
+    "mismatch",
+    `the decoded picture of the tile at ${left}, ${top} isn't the one that its residual was made for: this browser or the encoder computed wrongly; the lossy picture opens (scale 3)`,
+  );
