@@ -311,6 +311,17 @@ def test_near_lossless_files_and_lossy_pictures_in_them(node, max_error, quality
     assert node.encode_within(rgba_of(image), max_error, tmp_path, "nano-1", **level) == data
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_qualities_above_the_best_level(node, mode, tmp_path):
+    """All of them, there and back."""
+    image = photo(90, 60, mode)
+    qualities = range(81, 101)
+    files = node.encode(rgba_of(image), [quality - 17 for quality in qualities], tmp_path, "nano-1")
+    for quality, data in zip(qualities, files, strict=True):
+        assert data == hpcm.compress(image, quality=quality, model="nano")
+        same(node, data, tmp_path)
+
+
 def test_drawings_are_coded_beside_grey_and_need_no_model(node, tmp_path):
     image = drawing(200, 120)
     data = hpcm.compress(image, lossless=True, model="nano")
