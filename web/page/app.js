@@ -107,12 +107,12 @@ async function opened(blob, name) {
 
 async function compressing(blob, name) {
   const picture = await readPicture(blob, name);
-  return new Session(picture, { plan: await planOf(listed, chosen), quality: panel.quality, rivals, kinds });
+  return new Session(picture, { plan: await planOf(listed, chosen), ...panel.setting, rivals, kinds });
 }
 
 async function batch(files) {
   visited = undefined;
-  const made = new Batch({ quality: panel.quality, plan: await planOf(listed, chosen), models: listed.models });
+  const made = new Batch({ ...panel.setting, plan: await planOf(listed, chosen), models: listed.models });
   made.add(files);
   return made;
 }
@@ -195,8 +195,9 @@ wireControls({
   home: () => places.home(),
   toggleDifference: () => comparison.toggleDifference(),
   fail: (error) => notes.fail(error),
-  quality: (quality) => (here?.want ? here.want(quality) : paint()),
+  quality: (quality) => (here?.want ? here.want({ quality }) : paint()),
   settled: (quality) => here?.set?.({ quality }),
+  lossless: (lossless) => (here?.want ?? here?.set)?.call(here, { lossless }),
   png: async () => save(await asPng(here.decoded), renamed(here.name, "png")),
   zip: async () => save(await downloadZip(here.results).blob(), "hpcm.zip"),
 });

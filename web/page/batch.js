@@ -25,7 +25,7 @@ export class Batch {
   entries = [];
   #work = new Work({ next: () => this.#next(), fail: (error) => this.fail(error), rest: () => this.#rest() });
 
-  /** @param {{quality: number, plan: object[], models: object[]}} setting plan: the last model of it is used */
+  /** @param {{quality: number, lossless: boolean, plan: object[], models: object[]}} setting plan: the last model of it is used */
   constructor(setting) {
     Object.assign(this, setting);
   }
@@ -63,7 +63,7 @@ export class Batch {
     this.change?.();
   }
 
-  /** Other settings: what was compressed is compressed again. @param {{quality?: number, plan?: object[]}} setting */
+  /** Other settings: what was compressed is compressed again. @param {{quality?: number, lossless?: boolean, plan?: object[]}} setting */
   set(setting) {
     Object.assign(this, setting);
     for (const entry of this.entries) if (entry.compressed) wait(entry);
@@ -125,8 +125,9 @@ export class Batch {
     const { pixels, bitmap } = await readPicture(entry.blob, entry.name);
     await this.#picture(entry, bitmap);
     bitmap.close();
-    const { quality } = this;
-    const data = await encode(pixels, { quality, model: this.model.name, ...this.#job(entry, this.model) });
+    const { lossless } = this;
+    const how = { quality: lossless ? undefined : this.quality, lossless, model: this.model.name };
+    const data = await encode(pixels, { ...how, ...this.#job(entry, this.model) });
     return new File([data], renamed(entry.name, "hpcm"));
   }
 

@@ -4,7 +4,7 @@ import { ZOOM_STEP } from "./gestures.js";
 const $ = (id) => document.getElementById(id);
 
 /**
- * @param {{open, openOne, home, view, toggleDifference, fail, quality, settled, choose, png, zip}} actions
+ * @param {{open, openOne, home, view, toggleDifference, fail, quality, settled, lossless, choose, png, zip}} actions
  *   quality: while the slider moves; settled: when it is left
  */
 export function wireControls(actions) {
@@ -21,6 +21,7 @@ export function wireControls(actions) {
   $("zoom-one").addEventListener("click", () => view.zoomTo(1));
   $("quality").addEventListener("input", ({ target }) => actions.quality(target.valueAsNumber));
   $("quality").addEventListener("change", ({ target }) => actions.settled(target.valueAsNumber));
+  $("lossless").addEventListener("change", ({ target }) => actions.lossless(target.checked));
   $("model").addEventListener("change", ({ target }) => actions.choose(target.value));
   $("save-png").addEventListener("click", actions.png);
   $("save-all").addEventListener("click", actions.zip);

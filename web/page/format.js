@@ -43,9 +43,6 @@ export function savingOf(before, after, what) {
   return times < MANY ? [`${less} smaller`, `than ${what}`] : [`${number} times smaller`, `${less} less than ${what}`];
 }
 
-/** A quality, 1 to 100, of a level. */
-export const qualityOf = (level, levels) => Math.round(1 + (level * 99) / (levels - 1));
-
 /** A file's name with another ending. */
 export const renamed = (name, ending) => `${name.replace(/\.[^.]+$/, "") || "picture"}.${ending}`;
 

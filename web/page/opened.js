@@ -1,18 +1,18 @@
 /**
- * A .hpcm file that was opened. It is decoded whole; its coarse scales when they are chosen. A large picture is shown
- * roughly at first, and then part by part:
+ * A .hpcm file that was opened. It is decoded whole; its coarse scales and the lossy picture in it when they are chosen. A
+ * large picture is shown roughly at first, and then part by part. With a residual layer the lossy picture comes first:
  *
  *     thumbnail --> parts, as they come --> the picture
  */
-import { bitmapOf, decode, info, thumbnail } from "hpcm-web";
-import { qualityOf, rateOf, sizeOf } from "./format.js";
+import { bitmapOf, decode, info, qualityOf, thumbnail } from "hpcm-web";
+import { rateOf, sizeOf } from "./format.js";
 import { keep, telling } from "./loading.js";
 import { modelOf } from "./models.js";
 import { LARGE } from "./picture.js";
 import { Work } from "./work.js";
 
-const LAST = 3; // scale: the whole picture
-const WHOLE = "scale-3"; // its kind
+const LOSSY = 3; // scale: the lossy picture of a file with a residual layer
+const WHOLE = "whole"; // the kind of all that there is
 const LEVELS = 64; // of the released models
 const STAND = 64; // pixels that one of a thumbnail's stands for
 const PATCH = 16; // pixels whose colour it has
@@ -36,9 +36,10 @@ export class Opened {
     this.model = modelOf(this.about, models);
     this.width = this.about.width;
     this.height = this.about.height;
-    const scales = this.about.passes > 1 ? [LAST, 2, 1] : [LAST]; // files that aren't progressive have no others
-    const whole = this.cut ? "hpcm, cut" : "hpcm";
-    this.choices = scales.map((scale) => [`scale-${scale}`, scale === LAST ? whole : `scale ${scale} of 3`]);
+    this.layer = this.about.residual;
+    this.choices = [[WHOLE, this.cut ? "hpcm, cut" : "hpcm"]];
+    if (this.#hasLossy) this.choices.push([`scale-${LOSSY}`, "lossy picture"]);
+    if (this.about.passes > 1) this.choices.push(...[2, 1].map((scale) => [`scale-${scale}`, `scale ${scale} of 3`]));
     this.standard = { left: WHOLE, right: WHOLE };
     this.results = {};
   }
@@ -55,16 +56,44 @@ export class Opened {
 
   /** @returns {[string, string][]} what the header says, as names and values */
   get facts() {
-    const { width, height, model, level, levels = LEVELS, passes, bitDepth, colour } = this.about;
+    const { width, height, passes, bitDepth, colour } = this.about;
     const colours = `${colour === "grey" ? "grey" : "RGB"}, ${bitDepth} bits`;
     const size = `${sizeOf(this.data.length)}, ${rateOf(this.data.length, width * height)} bpp`;
-    const { label } = this.model;
     return [
       ["picture", `${width} × ${height}, ${colours}`],
-      ["model", label === model ? model : `${label} (${model})`],
-      ["level", `${level} of ${levels - 1}, quality ${qualityOf(level, levels)}`],
+      ...this.#modelFacts,
       ["file", passes > 1 ? `${size}, progressive` : size],
+      ...this.#sampleFacts,
     ];
+  }
+
+  /** A file without a lossy picture needs no model. */
+  get #modelFacts() {
+    if (this.layer?.beside === "grey") return [];
+    const { model, level } = this.about;
+    const { label } = this.model;
+    const quality = qualityOf(level, LEVELS, this.layer?.step);
+    return [
+      ["model", label === model ? model : `${label} (${model})`],
+      [this.#promises ? "lossy picture" : "level", `${level} of ${LEVELS - 1}${quality ? `, quality ${quality}` : ""}`],
+    ];
+  }
+
+  get #sampleFacts() {
+    if (!this.#promises) return [];
+    const { maxError, progress } = this.layer;
+    const promise = maxError ? `off by ${maxError} at most` : "every one as in the original";
+    const shown = this.about.bitDepth > 8 ? `${promise}; shown with 8 bits` : promise;
+    return [["samples", progress < 1 ? "not all there: the file was cut" : shown]];
+  }
+
+  /** Whether the file says how far off its samples are. */
+  get #promises() {
+    return this.layer?.maxError !== undefined;
+  }
+
+  get #hasLossy() {
+    return this.layer?.beside === "lossy picture";
   }
 
   get busy() {
@@ -103,13 +132,16 @@ export class Opened {
   }
 
   async #show(kind) {
-    const scale = Number(kind.at(-1));
+    const whole = kind === WHOLE;
+    const large = this.width * this.height > LARGE;
     this.#say("Opening");
-    if (kind === WHOLE && this.width * this.height > LARGE) await this.#sketch();
-    const task = scale === LAST ? "Opening" : `Opening, scale ${scale} of 3`;
-    const onpart = this.results[kind] && ((part) => this.#paint(part));
+    if (whole && large && this.layer?.beside !== "grey") await this.#sketch(); // else it would take as long as the whole
+    const [, name] = this.choices.find(([each]) => each === kind);
+    const onpart = whole && (large || this.#hasLossy) ? (part) => this.#paint(part) : undefined;
+    const scale = whole ? undefined : Number(kind.at(-1));
+    const task = whole ? "Opening" : `Opening, ${name}`;
     const decoded = await decode(this.data, { scale, partial: this.cut, onpart, ...this.#job(task) });
-    this.results[kind] = { image: await bitmapOf(decoded, this.data), bytes: scale === LAST ? this.data.length : undefined };
+    this.results[kind] = { image: await bitmapOf(decoded, this.data), bytes: whole ? this.data.length : undefined };
     this.change();
   }
 
@@ -130,7 +162,9 @@ export class Opened {
   }
 
   async #paint(part) {
-    const { image } = this.results[WHOLE];
+    const result = (this.results[WHOLE] ??= { image: new OffscreenCanvas(this.width, this.height), busy: true });
+    const { image } = result;
+    if (part.lossy) result.note = "lossy for now";
     const bitmap = await bitmapOf(part, this.data);
     image.getContext("2d").drawImage(bitmap, part.left, part.top);
     bitmap.close();
@@ -144,7 +178,7 @@ export class Opened {
 
   #rest() {
     this.report();
-    if (this.cut) this.tell(`${this.name} was cut. It is shown as far as it goes.`);
+    if (this.cut) this.tell(`${this.name} was cut. ${this.#hasLossy ? "Where the rest is missing, it is lossy." : "It is shown as far as it goes."}`);
     keep();
   }
 

@@ -1,4 +1,4 @@
-/** The middle of the panel: quality and model, how much is saved, and the downloads. */
+/** The middle of the panel: quality or lossless, model, how much is saved, and the downloads. */
 import { formatOf, renamed, savingOf, sizeOf } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,14 +19,15 @@ export class Panel {
     );
   }
 
-  /** What the controls say. */
-  get quality() {
-    return $("quality").valueAsNumber;
+  /** What the controls say. @returns {{quality: number, lossless: boolean}} */
+  get setting() {
+    return { quality: $("quality").valueAsNumber, lossless: $("lossless").checked };
   }
 
   /** Brings the controls to what somebody chose for this subject. */
-  show({ quality, model }) {
+  show({ quality, lossless, model }) {
     if (quality) $("quality").value = quality;
+    if (quality) $("lossless").checked = lossless;
     if (model?.name) $("model").value = model.name;
   }
 
@@ -38,8 +39,9 @@ export class Panel {
   }
 
   #paintModel({ model, data }) {
-    const { quality } = this;
-    $("quality-value").textContent = quality;
+    const { quality, lossless } = this.setting;
+    $("quality-value").textContent = lossless ? "–" : quality;
+    $("quality").disabled = lossless;
     $("quality").setAttribute("aria-valuetext", `${quality} of 100${data ? `, ${sizeOf(data.length)}` : ""}`);
     if (!model?.name) return;
     $("model").value = model.name;

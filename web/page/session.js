@@ -1,5 +1,5 @@
 /**
- * One picture being compressed: the networks look at it once, then each level is quick. The latest level wins: what is
+ * One picture being compressed: the networks look at it once, then each level is quick. The latest setting wins: what is
  * under way for an earlier one is dropped. Where the wanted model has to be fetched, a smaller one answers first:
  *
  *     look with the quick model --> encode --> decode, compare --> fetch the better model, look with that --> ...
@@ -23,7 +23,7 @@ const spoken = ({ called, bytes }) => ({ name: called, bytes });
 export class Session {
   view = "compressing";
   #closed = false;
-  #seen; // {latents, model, files}: what the networks saw, with which model; files by level
+  #seen; // {latents, model, files}: what the networks saw, with which model; files by what is wanted of them
   #shown; // the file that is decoded and compared
   #compared = false; // whether the other codecs have the original
   #moved = new AbortController(); // of what a move of the slider makes idle
@@ -39,8 +39,8 @@ export class Session {
 
   /**
    * @param picture of readPicture
-   * @param {{plan: object[], quality: number, rivals, kinds: string[]}} setting plan: models, the last of which is
-   *   wanted
+   * @param {{plan: object[], quality: number, lossless: boolean, rivals, kinds: string[]}} setting plan: models, the last
+   *   of which is wanted. lossless: instead of a quality
    */
   constructor(picture, setting) {
     Object.assign(this, setting);
@@ -64,7 +64,7 @@ export class Session {
 
   /** The file of what is wanted, if it is there. @returns {Uint8Array|undefined} */
   get data() {
-    return this.#current ? this.#seen.files.get(this.#level) : undefined;
+    return this.#current ? this.#seen.files.get(this.#wanted) : undefined;
   }
 
   /** Whether what is shown is older than what the slider says. */
@@ -104,11 +104,11 @@ export class Session {
     for (const { image } of Object.values(this.results)) image?.close();
   }
 
-  /** @param {number} quality 1 to 100 */
-  want(quality) {
-    const before = this.#current && this.#level;
-    this.quality = quality;
-    if (!this.#current || this.#level !== before) this.#move();
+  /** @param {{quality?: number, lossless?: boolean}} setting quality: 1 to 100 */
+  want(setting) {
+    const before = this.#current && this.#wanted;
+    Object.assign(this, setting);
+    if (!this.#current || this.#wanted !== before) this.#move();
     this.change();
     this.#work.start();
   }
@@ -151,8 +151,9 @@ export class Session {
     return this.#seen?.model === this.plan[0];
   }
 
-  get #level() {
-    return levelOf(this.quality, this.#seen.latents.levels);
+  /** What is the same for settings that give the same file. @returns {"lossless"|number} */
+  get #wanted() {
+    return this.lossless ? "lossless" : levelOf(this.quality, this.#seen.latents.levels);
   }
 
   #next() {
@@ -174,14 +175,14 @@ export class Session {
 
   async #show() {
     const { latents, files } = this.#seen;
-    const level = this.#level;
-    const idle = () => !this.#work.busy || !this.#current || this.#level !== level;
-    if (!files.has(level)) files.set(level, await this.#encoded(latents));
+    const wanted = this.#wanted;
+    const idle = () => !this.#work.busy || !this.#current || this.#wanted !== wanted;
+    if (!files.has(wanted)) files.set(wanted, await this.#encoded(latents));
     if (this.#closed) return;
     this.change();
     await pause(STILL);
     if (idle()) return;
-    const data = files.get(level);
+    const data = files.get(wanted);
     const onprogress = telling("Opening the file again", spoken(this.plan[0]), this.#say);
     const decoded = await decode(data, { onprogress, signal: this.#moved.signal });
     const [psnr, image] = await Promise.all([this.rivals.psnr(decoded.data), bitmapOf(decoded, data)]);
@@ -194,9 +195,10 @@ export class Session {
 
   /** A move of the slider ends it only where it takes long, so that sizes come while the slider moves. */
   #encoded(latents) {
-    const large = this.width * this.height > LARGE;
-    const onprogress = telling("Compressing", spoken(this.plan[0]), this.#say);
-    return latents.encode(this.quality, { onprogress, signal: large ? this.#moved.signal : this.#work.signal });
+    const { quality, lossless } = this;
+    const long = lossless || this.width * this.height > LARGE;
+    const how = { lossless, onprogress: telling("Compressing", spoken(this.plan[0]), this.#say) };
+    return latents.encode(lossless ? undefined : quality, { ...how, signal: long ? this.#moved.signal : this.#work.signal });
   }
 
   #rest() {

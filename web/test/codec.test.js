@@ -119,7 +119,7 @@ test("what isn't a picture, a level or a quality is refused", async () => {
   ];
   for (const image of wrong) await assert.rejects(codec.analyse(image), { code: "picture" }, `${image.width} x ${image.height}`);
   for (const quality of [0, 101, 50.5, NaN, "50", undefined]) assert.throws(() => codec.levelOf(quality), { code: "usage" });
-  assert.deepEqual([1, 50, 100].map((quality) => codec.levelOf(quality)), [0, 31, 63]);
+  assert.deepEqual([1, 50, 80, 81, 100].map((quality) => codec.levelOf(quality)), [0, 39, 63, 64, 83]);
 });
 
 test("a file that claims many pixels takes no memory for them before its first tile is decoded", async (t) => {
