@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { copyFile, readFile, stat, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { missing } from "./chromium.js";
-import { QUICK, download, numbers, open, page, pathOf, sample, settled } from "./page.js";
+import { QUICK, download, numbers, open, page, pathOf, sample, settled, shows } from "./page.js";
 
-const SHARE_OFF = 0.03; // by which JPEG's file may be smaller than hpcm's
+const SHARE_OFF = 0.05; // by which JPEG's file may be smaller than hpcm's
 
 test("a picture is compressed, compared at equal bytes, saved and opened again", { skip: missing }, async (t) => {
   const p = await page(t, QUICK);
@@ -36,6 +36,69 @@ test("a picture is compressed, compared at equal bytes, saved and opened again",
   assert.match(facts, /nano-1/);
   assert.match(facts, /10 of 63, quality 14/);
   assert.equal(await p.locator("#tag-right").innerText(), "hpcm");
+});
+
+test("lossless is chosen beside the slider, compared with the picture's own file, saved and opened again", { skip: missing }, async (t) => {
+  const p = await page(t, QUICK);
+  await sample(p);
+  const { bytes } = await numbers(p, "right");
+  await p.check("#lossless");
+  await settled(p);
+  const exact = await numbers(p, "right");
+  assert.ok(exact.bytes > 5 * bytes, `${exact.bytes} against ${bytes}`);
+  assert.equal(await p.locator('.side[data-side="right"] [data-of="psnr"]').innerText(), "exact");
+  assert.equal(await p.isDisabled("#quality"), true);
+  assert.match(await p.locator("#saving-detail").innerText(), /(than|as) the WebP you opened$/);
+  const path = await download(p);
+  await p.uncheck("#lossless");
+  await settled(p);
+  assert.equal((await numbers(p, "right")).bytes, bytes);
+
+  await open(p, path);
+  await p.waitForSelector('body[data-view="opened"]');
+  await settled(p);
+  const facts = await p.locator("#facts").innerText();
+  assert.match(facts, /lossy picture\s+0 of 63, quality 1\s/);
+  assert.match(facts, /samples\s+every one as in the original/);
+  await p.selectOption('.side[data-side="left"] select', "scale-3");
+  await shows(p, "#tag-left", /^lossy picture$/);
+
+  const data = await readFile(path);
+  await open(p, { name: "cut.hpcm", mimeType: "", buffer: data.subarray(0, data.length * 0.8) });
+  await p.getByText("cut.hpcm was cut. Where the rest is missing, it is lossy.").waitFor();
+  await settled(p);
+  assert.match(await p.locator("#facts").innerText(), /samples\s+not all there: the file was cut/);
+});
+
+test("a large lossless file shows the lossy picture first; a drawing's needs no model", { skip: missing }, async (t) => {
+  const p = await page(t, QUICK);
+  const lossless = (width, height, quality) =>
+    p.evaluate(
+      async ([width, height, quality]) => {
+        const { encode } = await import(new URL("hpcm-web.js", document.baseURI).href);
+        const data = Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => (i % 4 === 3 ? 255 : i >> 9));
+        return [...(await encode({ data, width, height }, { model: "nano", lossless: true, quality }))];
+      },
+      [width, height, quality],
+    );
+  const tags = async (bytes) => {
+    await p.evaluate(() => {
+      const tag = document.querySelector("#tag-right");
+      window.said = [];
+      new MutationObserver(() => window.said.push(tag.textContent)).observe(tag, { childList: true });
+    });
+    await open(p, { name: "exact.hpcm", mimeType: "", buffer: Buffer.from(bytes) });
+    await p.waitForSelector('body[data-view="opened"]');
+    await settled(p);
+    const said = await p.evaluate(() => window.said);
+    await p.click("#home");
+    return said.filter((text, i) => text !== said[i - 1]);
+  };
+  const [withPicture, drawing] = [await lossless(1100, 1000, 20), await lossless(300, 200)];
+  assert.deepEqual(await tags(withPicture), ["hpcm …", "hpcm, rough for now", "hpcm, lossy for now", "hpcm"]);
+  await p.reload();
+  await p.context().route("**/*.safetensors.gz", (route) => route.abort());
+  assert.deepEqual(await tags(drawing), ["hpcm …", "hpcm"]);
 });
 
 test("files are dropped and pasted: a .hpcm file that Python made, and a picture", { skip: missing }, async (t) => {

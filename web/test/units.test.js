@@ -5,7 +5,7 @@ import test from "node:test";
 import { savingOf } from "../page/format.js";
 import { pack, tileBoxes, unpack, unpackHead } from "../src/container.js";
 import { decodeGrey, encodeGrey } from "../src/png.js";
-import { levelOf } from "../src/levels.js";
+import { allLevels, codedAs, levelOf, promiseOf, qualityOf } from "../src/levels.js";
 import { readSafetensors } from "../src/weights.js";
 import { Reader, crc32, varint } from "../src/wire.js";
 
@@ -61,11 +61,34 @@ test("a damaged weights file is told", () => {
   assert.throws(() => readSafetensors(golden("tiny.safetensors").subarray(0, 5000)), { code: "model" });
 });
 
-test("qualities 1 to 100 have equal shares of the levels", () => {
+test("qualities 1 to 80 have equal shares of the model's levels, and 81 to 100 steps of a residual layer", () => {
   const levels = Array.from({ length: 100 }, (_, i) => levelOf(i + 1, 64));
-  assert.deepEqual([levels[0], levels[48], levels[49], levels[50], levels[99]], [0, 31, 31, 32, 63]);
-  assert.equal(new Set(levels).size, 64);
+  assert.deepEqual([levels[0], levels[39], levels[40], levels[49], levels[79], levels[80], levels[99]], [0, 31, 32, 39, 63, 64, 83]);
+  assert.equal(new Set(levels).size, allLevels(64));
+  assert.deepEqual(codedAs(39, 64), { level: 39, residual: undefined });
+  assert.deepEqual(codedAs(64, 64), { level: 63, residual: { kind: "coefficients", number: 144 } });
+  assert.deepEqual(codedAs(83, 64), { level: 63, residual: { kind: "coefficients", number: 29 } });
   for (const quality of [0, 101, 1.5, "50"]) assert.throws(() => levelOf(quality, 64), { code: "usage" });
+});
+
+test("a file's quality is one that gives it", () => {
+  for (let level = 0; level < 64; level++) assert.equal(levelOf(qualityOf(level, 64), 64), level);
+  for (let quality = 81; quality <= 100; quality++) {
+    const { level, residual } = codedAs(levelOf(quality, 64), 64);
+    assert.equal(qualityOf(level, 64, residual.number), quality);
+  }
+  assert.equal(qualityOf(63, 64, 30), undefined);
+  assert.equal(qualityOf(62, 64, 29), undefined);
+});
+
+test("what is promised of the samples makes sense, or is refused", () => {
+  assert.equal(promiseOf({ quality: 90 }), undefined);
+  assert.equal(promiseOf({ lossless: false }), undefined);
+  assert.equal(promiseOf({ lossless: true, quality: 80 }), 0);
+  assert.equal(promiseOf({ lossless: true, maxError: 0 }), 0);
+  assert.equal(promiseOf({ maxError: 127 }), 127);
+  const wrong = [{ maxError: -1 }, { maxError: 128 }, { maxError: 0.5 }, { maxError: "1" }, { lossless: true, maxError: 1 }];
+  for (const asked of [...wrong, { lossless: true, quality: 81 }]) assert.throws(() => promiseOf(asked), { code: "usage" }, JSON.stringify(asked));
 });
 
 test("a saving is said in words", () => {
