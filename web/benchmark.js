@@ -17,6 +17,7 @@ import { launch } from "./test/chromium.js";
 import { RELEASED, writeModels, serve, temporary } from "./test/server.js";
 
 const LARGE = { "10 Mpx": [3648, 2736], "12 Mpx": [4000, 3000] }; // columns and rows
+const LAYERS = { "quality 90": { quality: 90 }, lossless: { lossless: true } }; // what has a residual layer
 const MODELS = ["nano-1", "lite-1"];
 const THREADS = [1, 2];
 const LINE = 10e6 / 8; // bytes a second
@@ -24,7 +25,7 @@ const DELAY = 20; // milliseconds, each way
 const PIECE = 16_384; // bytes that are sent at once
 
 /** Runs in the browser. @returns {Promise<Record<string, number>>} milliseconds */
-async function measure({ model, threads, rounds, large }) {
+async function measure({ model, threads, rounds, large, layers }) {
   const { analyse, configure, decode, encode } = await import("./hpcm-web.js");
   configure({ threads });
   const timed = async (work) => {
@@ -52,6 +53,11 @@ async function measure({ model, threads, rounds, large }) {
     encode: await median(() => encode(picture, { model })),
     decode: await median(() => decode(file)),
   };
+  for (const [name, how] of Object.entries(layers)) {
+    const data = await encode(picture, { model, ...how });
+    out[`encode, ${name}`] = await median(() => encode(picture, { model, ...how }));
+    out[`decode, ${name}`] = await median(() => decode(data));
+  }
   for (const [name, size] of Object.entries(large)) {
     const [encoded, data] = await timed(() => encode(repeated(...size), { model }));
     const [decoded] = await timed(() => decode(data));
@@ -116,7 +122,7 @@ for (const model of MODELS) {
   for (const threads of THREADS) {
     const page = await (await browser.newContext()).newPage();
     await page.goto(`${site.url}empty.html`);
-    const times = await page.evaluate(measure, { model, threads, rounds: Number(values.rounds), large: LARGE });
+    const times = await page.evaluate(measure, { model, threads, rounds: Number(values.rounds), large: LARGE, layers: LAYERS });
     if (!headed) {
       row("model", "threads", ...Object.keys(times));
       row("---", "--:", ...Object.keys(times).map(() => "--:"));

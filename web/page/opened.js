@@ -75,16 +75,17 @@ export class Opened {
     const quality = qualityOf(level, LEVELS, this.layer?.step);
     return [
       ["model", label === model ? model : `${label} (${model})`],
-      [this.#promises ? "lossy picture" : "level", `${level} of ${LEVELS - 1}${quality ? `, quality ${quality}` : ""}`],
+      [this.#promises ? "level of the lossy picture" : "level", `${level} of ${LEVELS - 1}${quality ? `, quality ${quality}` : ""}`],
     ];
   }
 
+  /** What the file promises of its samples. */
   get #sampleFacts() {
     if (!this.#promises) return [];
     const { maxError, progress } = this.layer;
-    const promise = maxError ? `off by ${maxError} at most` : "every one as in the original";
+    const promise = maxError ? `no sample off by more than ${maxError}` : "every sample as in the original";
     const shown = this.about.bitDepth > 8 ? `${promise}; shown with 8 bits` : promise;
-    return [["samples", progress < 1 ? "not all there: the file was cut" : shown]];
+    return [[maxError ? "near-lossless" : "lossless", progress < 1 ? "no, the file was cut" : shown]];
   }
 
   /** Whether the file says how far off its samples are. */

@@ -58,8 +58,8 @@ test("lossless is chosen beside the slider, compared with the picture's own file
   await p.waitForSelector('body[data-view="opened"]');
   await settled(p);
   const facts = await p.locator("#facts").innerText();
-  assert.match(facts, /lossy picture\s+0 of 63, quality 1\s/);
-  assert.match(facts, /samples\s+every one as in the original/);
+  assert.match(facts, /level of the lossy picture\s+0 of 63, quality 1\s/);
+  assert.match(facts, /lossless\s+every sample as in the original/);
   await p.selectOption('.side[data-side="left"] select', "scale-3");
   await shows(p, "#tag-left", /^lossy picture$/);
 
@@ -67,7 +67,7 @@ test("lossless is chosen beside the slider, compared with the picture's own file
   await open(p, { name: "cut.hpcm", mimeType: "", buffer: data.subarray(0, data.length * 0.8) });
   await p.getByText("cut.hpcm was cut. Where the rest is missing, it is lossy.").waitFor();
   await settled(p);
-  assert.match(await p.locator("#facts").innerText(), /samples\s+not all there: the file was cut/);
+  assert.match(await p.locator("#facts").innerText(), /lossless\s+no, the file was cut/);
 });
 
 test("a large lossless file shows the lossy picture first; a drawing's needs no model", { skip: missing }, async (t) => {
