@@ -278,7 +278,8 @@ def test_files_of_tiles_with_alpha_made_in_javascript(node, tmp_path):
 def drawing(width: int, height: int) -> Image.Image:
     """Like a screen: areas of one colour, of which most pixels are as their neighbours."""
     rows, columns = np.mgrid[:height, :width]
-    return Image.fromarray(np.stack((rows // 16 * 9 % 256, columns // 24 * 31 % 256, (rows // 8 + columns // 8) % 2 * 255), -1).astype(np.uint8))
+    squares = (rows // 8 + columns // 8) % 2 * 255
+    return Image.fromarray(np.dstack((rows // 16 * 9 % 256, columns // 24 * 31 % 256, squares)).astype(np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
@@ -407,8 +408,8 @@ def test_damage_anywhere_in_a_lossless_file_is_told(node, tmp_path):
     for place in [*range(60), *range(60, len(data), 700), len(data) - 1]:
         damaged = bytearray(data)
         damaged[place] ^= 0x55
-        theirs, ours = codes(node, bytes(damaged), tmp_path)
-        assert theirs in ("format", "truncated", "corrupt", "mismatch"), place
+        code = node.decode(bytes(damaged), tmp_path, "nano-1")
+        assert code in ("format", "truncated", "corrupt", "mismatch"), place
         assert node.decode(data[:place], tmp_path, "nano-1") == "truncated"
 
 

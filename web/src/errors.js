@@ -4,7 +4,8 @@
  *     format      no .hpcm file, another version, or a field out of its bounds
  *     truncated   the file ends too early
  *     corrupt     a checksum of the bytes differs
- *     mismatch    the decoded symbols are not those that were encoded, or the model is another one
+ *     mismatch    the decoded symbols are not those that were encoded, a residual is of another picture, or the model is
+ *                 another one
  *     model       the model isn't at hand, or can't be run here
  *     network     a file can't be fetched, or isn't what it should be
  *     version     the page, its worker and hpcm.wasm are of different releases: the page must be loaded again

@@ -5,8 +5,8 @@ import { missing } from "./chromium.js";
 import { opened } from "./faulty.js";
 
 /** Imports the element, and makes a file of 300 x 200 pixels. @returns {Promise<Buffer>} */
-async function prepared(page, progressive) {
-  const file = await page.evaluate(async (progressive) => {
+async function prepared(page, progressive, lossless = false) {
+  const file = await page.evaluate(async ([progressive, lossless]) => {
     const module = (name) => import(new URL(name, document.baseURI).href);
     await module("hpcm-img.js");
     const { encode } = await module("hpcm-web.js");
@@ -17,8 +17,8 @@ async function prepared(page, progressive) {
       window.drawn++;
       return drawImage.apply(this, given);
     };
-    return [...(await encode(new ImageData(data, 300, 200), { quality: 60, progressive }))];
-  }, progressive);
+    return [...(await encode(new ImageData(data, 300, 200), { quality: 60, progressive, lossless }))];
+  }, [progressive, lossless]);
   return Buffer.from(file);
 }
 
@@ -70,6 +70,18 @@ test("while a file is on its way its beginning is shown, then the whole", { skip
   rest();
   assert.deepEqual(await ended(page), ["load"]);
   assert.equal(await drawn(page), 2);
+});
+
+test("while the rest of a lossless file is on its way its lossy picture is shown", { skip: missing }, async (t) => {
+  for (const progressive of [false, true]) {
+    const { site, page } = await opened(t);
+    const rest = slowly(site, await prepared(page, progressive, true), 0.95);
+    await show(page);
+    await page.waitForFunction(() => window.drawn === 1);
+    rest();
+    assert.deepEqual(await ended(page), ["load"]);
+    assert.equal(await drawn(page), 2);
+  }
 });
 
 test("of a file that isn't progressive, or whose first scale isn't there, or that is there, nothing is shown before the end", { skip: missing }, async (t) => {

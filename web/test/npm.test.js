@@ -131,6 +131,39 @@ test("in Node the other functions work, and what can't be done is told", async (
   assert.deepEqual(found, { ...right, blob: "picture", bitmap: "unsupported", cut: "truncated", other: "model", aborted: "aborted" });
 });
 
+test("in Node lossless files are made and opened, and say what they are", async () => {
+  const found = await run(`
+    import { readFile } from "node:fs/promises";
+    import { analyse, configure, decode, encode, info } from "hpcm-web";
+    import nano from "hpcm-model-nano-1";
+    configure({ models: nano, threads: 2 });
+    const picture = await decode(await readFile("nano-1.hpcm"));
+    const told = async (work) => work.then(() => "nothing", ({ code }) => code);
+    const worst = async (file) => (await decode(file)).data.reduce((most, sample, i) => Math.max(most, Math.abs(sample - picture.data[i])), 0);
+    const lossless = await encode(picture, { lossless: true });
+    const near = await encode(picture, { maxError: 3, quality: 20 });
+    const best = await encode(picture, { quality: 100 });
+    const latents = await analyse(picture);
+    const again = await latents.encode(undefined, { lossless: true });
+    const usual = await latents.encode();
+    latents.free();
+    const parts = [];
+    await decode(lossless, { onpart: ({ lossy }) => parts.push(lossy) });
+    const cut = lossless.subarray(0, lossless.length - 5);
+    console.log(JSON.stringify({
+      worst: [await worst(lossless), await worst(near)], parts, same: Buffer.compare(lossless, again),
+      layers: [info(lossless), info(near), info(best), info(cut)].map(({ residual }) => residual), usual: info(usual).level, bare: info(usual).residual ?? "none",
+      cut: [await told(decode(cut)), (await decode(cut, { partial: true })).whole], grows: best.length < lossless.length,
+      wrong: await Promise.all([{ lossless: true, quality: 81 }, { maxError: 128 }, { quality: 101 }].map((how) => told(encode(picture, how)))),
+    }));
+  `);
+  const beside = "lossy picture";
+  assert.deepEqual(found, {
+    worst: [0, 3], parts: [true, false], same: 0, usual: 39, bare: "none", cut: ["truncated", false], grows: true, wrong: ["usage", "usage", "usage"],
+    layers: [{ beside, maxError: 0, progress: 1 }, { beside, maxError: 3, progress: 1 }, { beside, step: 29, progress: 1 }, { beside, maxError: 0, progress: 0 }],
+  });
+});
+
 test("in Node a folder without models, and a worker that isn't there, are told", async () => {
   const found = await run(`
     import { readFile } from "node:fs/promises";
@@ -150,7 +183,7 @@ test("in Node a folder without models, and a worker that isn't there, are told",
 
 const CONSUMER = `
 import { start } from "hpcm-web/polyfill";
-import { type Info, HpcmError, analyse, bitmapOf, configure, decode, encode, info, models, thumbnail } from "hpcm-web";
+import { type Info, HpcmError, analyse, bitmapOf, configure, decode, encode, info, models, qualityOf, thumbnail } from "hpcm-web";
 import nano from "hpcm-model-nano-1";
 import { HpcmImage } from "hpcm-web/element";
 
@@ -165,12 +198,15 @@ export async function show(context: CanvasRenderingContext2D, file: Uint8Array, 
   await encode(await createImageBitmap(new Blob([bytes])));
   const latents = await analyse({ data: new Uint8Array(4), width: 1, height: 1 }, { model: "nano" });
   const smaller: Uint8Array<ArrayBuffer> = await latents.encode(20, { progressive: true });
+  const exact = info(await latents.encode(undefined, { lossless: true })).residual?.maxError === 0;
+  const near = info(await encode(new Blob([bytes]), { maxError: 2 }));
+  const quality: number | undefined = qualityOf(near.level, latents.levels, near.residual?.step);
   latents.free();
   const facts: Info = info(smaller);
   const small = await thumbnail(file);
   const element: HpcmImage = document.createElement("hpcm-img");
   element.hidden = !whole;
-  return facts.level + small.width + (await models()).models[0].bytes;
+  return facts.level + Number(exact) + (quality ?? 0) + small.width + (await models()).models[0].bytes;
 }
 export const isAborted = (error: unknown): boolean => error instanceof HpcmError && error.code === "aborted";
 // @ts-expect-error quality is a number
