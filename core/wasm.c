@@ -264,8 +264,8 @@ static void work_off(void *context, int index, int thread) {
     }
 }
 
-/* Each tile's residual takes one thread. model: whose threads compute, or null for others; these are its threads where a
- * model has been used, since it keeps those that it has started. */
+/* Codes each tile's residual in one thread. model: its threads compute, since a model keeps those that it has started, and
+ * there may be no others. Null: so many are started for this call, as far as there are any. */
 HPCM_API hpcm_status hpcm_residual_jobs(hpcm_model *model, int32_t threads, residual_job *jobs, int32_t count) {
     hpcm_runtime *runtime = model ? model->runtime : hpcm_runtime_create(threads);
     if (!runtime) return HPCM_NO_MEMORY;

@@ -1,6 +1,6 @@
 """Makes the polyfill's demo: a folder that any file server can serve.
 
-    python web/demo/make.py OUT [--pictures 40] [--quality 40]     after `make page`; needs ssimulacra2
+    python web/demo/make.py OUT [--pictures 40] [--quality 32]     after `make page`; needs ssimulacra2
     python -m http.server -d OUT 8000                              then http://localhost:8000/
 
     index.html, gallery.html, savings.html    the pages
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ORIGINALS = [ROOT / f"tests/data/kodim{number}.png" for number in (20, 23)]
 MODELS = ["nano-1", "lite-1"]
-QUALITIES = [20, 40, 60]  # of the savings
+QUALITIES = [16, 32, 49]  # of the savings
 LARGE = (4000, 3000)  # columns and rows of the gallery's last picture
 SIDES = (384, 512)  # rows of a cut, at least and at most
 WORKER = "hpcm-polyfill-worker.js"
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pictures", type=int, default=40)
-    parser.add_argument("--quality", type=int, default=40, help="of the gallery, which nano encodes")
+    parser.add_argument("--quality", type=int, default=32, help="of the gallery, which nano encodes")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     add_site(given.out)
