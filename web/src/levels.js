@@ -9,7 +9,7 @@ import { HpcmError } from "./errors.js";
 export const DEFAULT_QUALITY = 50;
 const MAX_QUALITY = 100;
 const BASE_QUALITY = 80; // the best of a model alone
-const STEPS = [144, 126, 110, 98, 90, 83, 76, 70, 65, 60, 56, 52, 48, 45, 42, 39, 36, 33, 31, 29];
+const STEPS = [76, 66, 58, 51, 46, 42, 38, 35, 32, 30, 27, 25, 23, 21, 19, 17, 16, 14, 13, 12]; // as in defaults.py
 const MAX_ERROR = 127; // less than half of the range of 8 bits
 
 /**
