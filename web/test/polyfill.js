@@ -17,7 +17,8 @@ export const PREFIX = "/some/path/";
 const WORKER = "hpcm-polyfill-worker.js";
 const MANY = 40;
 /** Width, height, and whether it has alpha. `large` is reduced, `rough` is shown roughly at first. */
-const SIZES = { small: [96, 64], other: [80, 120], alpha: [90, 60, true], rough: [640, 480], large: [2304, 1920] };
+const SIZES = { small: [96, 64], other: [80, 120], alpha: [90, 60, true], rough: [640, 480], large: [2304, 1920], exact: [650, 480], drawn: [660, 480] };
+const LOSSLESS = { exact: { level: 0 }, drawn: {} }; // the second has no lossy picture
 for (let i = 0; i < MANY; i++) SIZES[`many-${i}`] = [64 + i, 64];
 export const many = Array.from({ length: MANY }, (_, i) => `many-${i}.hpcm`);
 
@@ -35,7 +36,8 @@ before(async () => {
   await mkdir(join(site, "deeper"));
   const codec = await Codec.load(await loadCore(), new Uint8Array(await readFile(TINY)));
   for (const [name, size] of Object.entries(SIZES)) {
-    const file = await codec.encode(await codec.analyse(picture(...size)), 0);
+    const latents = await codec.analyse(picture(...size));
+    const file = await (LOSSLESS[name] ? codec.encodeWithin(latents, 0, LOSSLESS[name]) : codec.encode(latents, 0));
     await writeFile(join(site, `${name}.hpcm`), file);
     means[name] = meanOf(await codec.decode(unpack(file)));
   }

@@ -54,6 +54,14 @@ for (const [how, script] of [["a service worker", undefined], ["changed elements
     assert.ok(!site.asked.includes("rough.hpcm"));
   });
 
+  cased("lossless files, with a lossy picture and without", async (t) => {
+    const { page, said } = await paged(t, '<img id="a" src="exact.hpcm"><img id="b" src="drawn.hpcm">');
+    for (const id of "ab") await hears(page, `${id} load`);
+    await shows(page, "#a", "exact");
+    await shows(page, "#b", "drawn");
+    assert.deepEqual(said, []);
+  });
+
   cased("alpha", async (t) => {
     const { page } = await paged(t, '<img id="a" src="alpha.hpcm">');
     await hears(page, "a load");

@@ -28,9 +28,11 @@ export class Pictures {
    */
   async beginning(url, { distance, credentials = "same-origin", signal, onsize }) {
     const data = await fetched(url, { credentials, signal }); // before its turn: a server that hangs holds up no others
-    const { width, height } = info(data);
+    const { width, height, residual } = info(data);
     onsize(await sized(width, height));
-    if (width * height < ROUGH_FROM || (await this.#kept(url, data))) return { data };
+    const soon = width * height < ROUGH_FROM;
+    const alone = residual?.beside === "grey"; // a rough picture takes as long as the whole one
+    if (soon || alone || (await this.#kept(url, data))) return { data };
     const decode = async () => {
       checkAborted(signal);
       return toPng(data, { rough: true, signal });
