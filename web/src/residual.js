@@ -9,7 +9,7 @@ import { room } from "./samples.js";
 import { copyCommon, extent, overlap } from "./tiles.js";
 import { crc32 } from "./wire.js";
 
-const AT_ONCE = 2 ** 22; // pixels that are coded side by side: 70 MB at 16 bits, and 8 MB for each tile
+const AT_ONCE = 2 ** 22; // pixels that are coded side by side, 6 to 12 bytes each; besides, a tile takes 8 MB
 
 /** How many tiles are coded side by side. @param {number} threads @param {number} side of a tile */
 export const manyOf = (threads, side) => Math.max(1, Math.min(threads, Math.floor(AT_ONCE / side ** 2)));
