@@ -202,8 +202,8 @@ export class Codec {
   }
 
   /**
-   * The picture without its alpha channel, each side divided by `every`, 2 or more, and without a residual layer. The whole
-   * one is never held. @returns {Promise<Pixels>}
+   * The picture without its alpha channel, each side divided by `every`. The whole one is never held.
+   * @returns {Promise<Pixels>}
    */
   async reduced(container, every, { told = () => {}, signal } = {}) {
     this.#check(container);

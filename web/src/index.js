@@ -172,8 +172,7 @@ export async function thumbnail(data, { partial = false, onprogress, signal } = 
  * @param {Uint8Array|ArrayBuffer|Blob} data
  * @param {object} [options]
  * @param {[number, number]} [options.within] width and height that are enough: the picture is reduced by a whole number as
- *   far as it still fills them, part by part, so that the whole one takes no memory, and from the lossy picture if there is
- *   one. Pictures with alpha aren't reduced
+ *   far as it still fills them, part by part, so that the whole one takes no memory. Pictures with alpha aren't reduced
  * @param {boolean} [options.rough] the small picture that `thumbnail` gives
  * @param {(share: number, bytes?: number) => void} [options.onprogress] as of `decode`
  * @param {AbortSignal} [options.signal]

@@ -1,11 +1,11 @@
 /** Lossless and near-lossless files, as in the Python package's codec/lossless.py: what base to try, and the proof. */
 import { HpcmError } from "./errors.js";
 
-const REPEATING = 1 / 64; // of a picture's pixels are as their left or upper neighbour: then grey is tried
+const REPEATING = 0.75; // of two neighbours that are as the pixel, on average, from which on grey is tried: as on screens
 /** Share of the bytes that a file beside grey may take, which has no lossy picture. */
 export const WORTH_NO_PICTURE = 0.98;
 
-/** Whether neighbours are often equal, as in pictures of screens and pages. @param {import("./codec.js").Pixels} image */
+/** Whether neighbours are often equal, as in pictures of screens and pages (docs/log.md). @param {import("./codec.js").Pixels} image */
 export function repeats({ data, width, height }) {
   const same = (i, k) => data[i] === data[k] && data[i + 1] === data[k + 1] && data[i + 2] === data[k + 2];
   let count = 0;

@@ -9,14 +9,21 @@ import { room } from "./samples.js";
 import { copyCommon, extent, overlap } from "./tiles.js";
 import { crc32 } from "./wire.js";
 
+const COARSE = 8; // the reduction from which the lossy picture of a lossless file will do
 const AT_ONCE = 2 ** 22; // pixels that are coded side by side, 6 to 12 bytes each; besides, a tile takes 8 MB
 
 /** How many tiles are coded side by side. @param {number} threads @param {number} side of a tile */
 export const manyOf = (threads, side) => Math.max(1, Math.min(threads, Math.floor(AT_ONCE / side ** 2)));
 
-/** Whether what is asked for takes the residual layer: reduced pictures and coarse ones do without, if they can. */
-export const needsResidual = (container, scale, every = 1) =>
-  Boolean(container.residual) && (isBesideGrey(container) || (every === 1 && scale === undefined));
+/**
+ * Whether what is asked for takes the residual layer. Coarse pictures do without, and reduced ones, if the lossy picture is
+ * good enough: that of a model's best level is.
+ */
+export function needsResidual(container, scale, every = 1) {
+  const { residual } = container;
+  if (!residual || isBesideGrey(container)) return Boolean(residual);
+  return scale === undefined && every < (residual.kind === "coefficients" ? 2 : COARSE);
+}
 
 /** The base of a file that has no lossy picture. */
 export function* greyPieces(tiles, bitDepth, channels) {

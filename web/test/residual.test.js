@@ -90,13 +90,17 @@ test("a box is cut out of whole tiles", async () => {
   }
 });
 
-test("reduced pictures are those of the lossy picture, and take no residual", async () => {
+test("reduced pictures take no residual where the lossy picture is good enough", async () => {
   const container = await lossless(noisy(300, 200), { level: 20 });
   const { residual, ...rest } = container;
   const lossy = { ...rest, tiles: container.tiles.map((tile) => tile.slice(0, -1)) };
   const damaged = changed(container, (tile) => [...tile.slice(0, -1), { payload: new Uint8Array(9), checksum: 1 }]);
-  assert.deepEqual(await codec.reduced(damaged, 4), await codec.reduced(lossy, 4));
+  assert.deepEqual(await codec.reduced(damaged, 8), await codec.reduced(lossy, 8));
   assert.deepEqual(await codec.thumbnail(damaged), await codec.thumbnail(lossy));
+  await assert.rejects(codec.reduced(damaged, 7), { code: "mismatch" });
+  assert.notDeepEqual(await codec.reduced(container, 7), await codec.reduced(lossy, 7));
+  const coefficients = { ...damaged, residual: { kind: "coefficients", number: 30 } };
+  assert.deepEqual(await codec.reduced(coefficients, 2), await codec.reduced(lossy, 2));
   await assert.rejects(codec.decode(damaged), { code: "mismatch" });
 });
 
