@@ -60,9 +60,9 @@ def by_jpeg_xl(source: np.ndarray, distance: float) -> tuple[int, np.ndarray]:
 
 
 OTHERS = {  # what codes a picture, and settings from coarse to fine
-    "AVIF": (by_pillow("avif", subsampling="4:4:4", speed=6), (60, 75, 87, 94, 98)),
-    "JPEG XL": (by_jpeg_xl, (2.2, 1.4, 0.85, 0.45, 0.25)),
-    "JPEG": (by_pillow("jpeg", subsampling=0, optimize=True), (75, 87, 94, 97, 99)),
+    "AVIF": (by_pillow("avif", subsampling="4:4:4", speed=6), (60, 72, 80, 86, 90, 93, 95, 97, 98)),
+    "JPEG XL": (by_jpeg_xl, (2.2, 1.6, 1.2, 0.9, 0.7, 0.55, 0.43, 0.33, 0.25)),
+    "JPEG": (by_pillow("jpeg", subsampling=0, optimize=True), (75, 83, 89, 93, 95, 97, 98, 99)),
 }
 
 

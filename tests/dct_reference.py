@@ -5,9 +5,10 @@ from math import cos, pi, sqrt
 
 import numpy as np
 
-from residual_reference import MAP, Arithmetic, Decoder, clamped, class_of, fine_class_of, magnitude_class
+from residual_reference import RATE, SQUASH, STRETCH, Arithmetic, clamped, class_of, fine_class_of, magnitude_class
 
 INPUTS, LARGEST = 6, 1 << 16
+MAP = [SQUASH[clamped((i - 16) * 256, -4095, 4095) + 4096] for i in range(33)]
 BASIS = [
     [round(2**13 * (sqrt(1 / 8) if k == 0 else 1 / 2) * cos((2 * n + 1) * k * pi / 16)) for n in range(8)]
     for k in range(8)
@@ -52,8 +53,6 @@ class Block:
 class DctDecoder:
     """Everything adaptive is in dictionaries by context, and begins when it is first used."""
 
-    decide = Decoder.decide  # decisions are mixed as those of samples
-
     def __init__(self, payload, base, bit_depth, step):
         self.rows, self.columns, self.channels = base.shape
         self.base, self.bit_depth = base.astype(int).tolist(), bit_depth
@@ -82,6 +81,31 @@ class DctDecoder:
         return round(2 ** (8 + found % 16 / 16)) << found // 16
 
     # ---- decisions
+
+    def decide(self, contexts, mixers, map_, node):
+        """As core/mixing.h does."""
+        probabilities = [self.probabilities[context, node] for context in contexts]
+        weights = [self.mixers[set_, node] for set_ in mixers]
+        knots = self.maps[map_, node]
+        inputs = [STRETCH[value >> 10] for value, _ in probabilities]
+        dots = [sum(w * i for w, i in zip(own, inputs, strict=True)) for own in weights]
+        sums = [clamped(dot >> 16, -4095, 4095) for dot in dots]
+        mean = sum(sums) >> 1
+        knot, beyond = divmod((mean + 4096) * 32, 8192)
+        mapped = (knots[knot] * (8192 - beyond) + knots[knot + 1] * beyond) >> 13
+        bit = self.coder.bit(clamped((SQUASH[mean + 4096] + mapped + 1) >> 1, 16, 65520))
+        target = 65535 if bit else 0
+        for own, total in zip(weights, sums, strict=True):
+            error = target - SQUASH[total + 4096]
+            for i in range(INPUTS):
+                own[i] = clamped(own[i] + ((inputs[i] * error + 16384) >> 15), -(1 << 22), 1 << 22)
+        for probability in probabilities:
+            value, count = probability
+            value += (((1 << 22) - 1 if bit else 0) - value) * RATE[count] >> 16
+            probability[:] = value, min(count + 1, 255)
+        for i in (knot, knot + 1):
+            knots[i] += (target - knots[i]) >> 6
+        return bit
 
     def code_count(self, c):
         left, above, corners = self.left.count, self.above.count, self.above_left.count + self.above_right.count
