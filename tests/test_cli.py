@@ -25,7 +25,7 @@ from hpcm.cli.commands import parser
 from hpcm.cli.jobs import plan
 from hpcm.codec import api, codec
 from hpcm.codec.quality import quality_of
-from hpcm.defaults import MAX_QUALITY
+from hpcm.defaults import BASE_QUALITY
 from hpcm.errors import PictureError, WeightsError
 from hpcm.format import fields
 from hpcm.format.container import pack, unpack
@@ -264,7 +264,7 @@ def test_a_file_to_stdout_and_stdin_to_a_file(run, at, material, capsysbinary, m
 
 
 def test_a_note_is_a_line(run, at, capsys):
-    Image.open("photo.png").convert("P").save("palette.png")
+    Image.open("photo.png").resize((40, 30)).convert("P").save("palette.png")
     assert run("compress", "palette.png") == 0
     assert capsys.readouterr().err == "hpcm: note: palette.png: the picture's mode P was converted to RGB\n"
 
@@ -600,22 +600,22 @@ def test_info(run, material, capsys, monkeypatch):
         "  picture  200 x 136 pixels, rgb, 8 bits",
         "  extras   none",
         "  tiles    1 of at most 1024 x 1024 pixels",
-        "  quality  50 of 1 to 100, level 31 of 0 to 63",
+        "  quality  50 of 1 to 100, level 39 of 0 to 63",
         f"  model    tiny, hash {short}, installed: {material / 'tiny.safetensors'}",
     ]
     assert run("info", "photo.hpcm", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["quality"], told["level"], told["levels"]) == (50, 31, 64)
+    assert (told["quality"], told["level"], told["levels"]) == (50, 39, 64)
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("info", "photo.hpcm") == 0
-    assert capsys.readouterr().out.splitlines()[5] == "  quality  level 31"
+    assert capsys.readouterr().out.splitlines()[5] == "  quality  level 39"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert run("info", "-", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told.pop("bpp") == pytest.approx(8 * len(data) / (200 * 136))
     expected = {"file": "standard input", "bytes": len(data), "width": 200, "height": 136, "colour": "rgb"}
-    expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 31}
-    expected |= {"levels": None, "quality": None}
+    expected |= {"bit_depth": 8, "model": "tiny", "model_hash": short, "model_path": None, "level": 39}
+    expected |= {"levels": None, "quality": None, "residual": None}
     expected |= {
         "tile_side": 1024,
         "tiles": 1,
@@ -631,13 +631,13 @@ def test_info(run, material, capsys, monkeypatch):
 
 @pytest.mark.parametrize("levels", [1, 2, 6, 64, 100, 255])
 def test_the_quality_of_a_level_is_one_that_gives_it(levels):
-    one = SimpleNamespace(levels=levels, models=[None])
-    given = {codec.Codec.level_of(one, quality) for quality in range(1, MAX_QUALITY + 1)}
+    one = SimpleNamespace(levels=levels, lossy_levels=levels, models=[None])
+    given = {codec.Codec.level_of(one, quality) for quality in range(1, BASE_QUALITY + 1)}
     for level in range(levels):
         quality = quality_of(level, levels)
         if levels == 1 or level not in given:
             assert quality is None
-        elif quality is not None or levels <= MAX_QUALITY:
+        elif quality is not None or levels <= BASE_QUALITY:
             assert codec.Codec.level_of(one, quality) == level
     assert quality_of(levels, levels) is None
 

@@ -127,7 +127,7 @@ def test_tiles_and_passes(at):
         ("decompress photo.hpcm --crop 10x10", "is no WxH"),
         ("decompress photo.hpcm --crop 10x10+-1+0", "is no WxH"),
         ("decompress photo.hpcm --crop 1x1+0+0 --max-size 5", "not allowed with"),
-        ("decompress photo.hpcm --preview 3", "invalid choice"),
+        ("decompress photo.hpcm --preview 4", "invalid choice"),
         ("decompress photo.hpcm --preview 1 --partial", "not allowed with"),
         ("compress photo.png --tile 300", "'300' is none of 256, 512"),
         ("thumbnail photo.hpcm out.png 0", "no whole number"),

@@ -87,6 +87,17 @@ def inks(run: Run) -> None:
     assert "the picture's mode CMYK was converted to RGB" in said
 
 
+def without_loss(run: Run) -> None:
+    for samples in (PIXELS, DEEP[..., :3], DEEP[..., 0]):
+        data = save_picture(picture_of(samples), ".png")
+        assert np.array_equal(read_picture(run(data, ".png", "--lossless")[0]).pixels, samples)
+        near = read_picture(run(data, ".tif", "--max-error", "3")[0]).pixels
+        assert 0 < np.abs(near.astype(int) - samples).max() <= 3
+    out = io.BytesIO()
+    Image.fromarray(PIXELS).convert("CMYK").save(out, "TIFF")
+    assert "CMYK" in run(out.getvalue(), ".png", "--lossless", fails=True)[1]
+
+
 def transparency(run: Run) -> None:
     back, _ = run(save_picture(picture_of(DEEP), ".png"))
     assert np.array_equal(read_picture(back).alpha, DEEP[..., 3])
@@ -172,6 +183,7 @@ ROWS = {
     "AVIF and HEIC of 10 and 12 bits, HEIC at all": deep_photographs,
     "JPEG 2000 of 9 to 16 bits": deep_jpeg2000,
     "CMYK, Lab": inks,
+    "any of these with `--lossless` or `--max-error N`": without_loss,
     "transparency": transparency,
     "ICC profile: Display P3, Adobe RGB, ProPhoto": profiles,
     "HDR by PQ or HLG: cICP, mDCV, cLLI": hdr,

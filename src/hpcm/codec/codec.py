@@ -442,7 +442,8 @@ def _note_parts(container: Container, factor: int, scale: int | None, on_note: O
     if scale is not None and not has_lossy_picture:
         on_note("the file has no lossy picture: decoded whole")
     elif scale in (1, 2) and container.passes == 1:
-        on_note("the file isn't progressive: its lossy picture was decoded")
+        whole_picture = "decoded whole" if container.residual is None else "its lossy picture was decoded"
+        on_note(f"the file isn't progressive: {whole_picture}")
     whole = sum(len(tile) == container.parts for tile in container.tiles)
     if needs_residual(container, factor, scale) and whole < container.tile_count:
         rest = "the lossy picture" if has_lossy_picture else "grey"

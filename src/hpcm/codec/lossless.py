@@ -30,6 +30,7 @@ FEW_COLOURS = 256
 FEW_GREYS = 32
 PIXELS_OF_COLOUR = 64  # that each of them has on average
 LOOKED_AT = 1 << 20  # pixels, to count colours
+SMALL = 1 << 14  # pixels: of fewer, lossless files save nothing that matters
 
 
 def check_source(picture: Picture, max_error: int) -> None:
@@ -90,6 +91,8 @@ def repeats(pixels: Samples) -> bool:
 def has_few_colours(pixels: Samples) -> bool:
     """Whether a picture is made of few colours; of a large one some rows are looked at."""
     height, width = pixels.shape[:2]
+    if height * width < SMALL:
+        return False
     rows = pixels[:: max(height * width // LOOKED_AT, 1)]
     most = FEW_GREYS
     if pixels.ndim == 3:
