@@ -1,8 +1,10 @@
 """Lossless and near-lossless files: every sample, whatever the picture, whole and in parts, and what is refused."""
 
 import io
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import hpcm
 import hpcm.pillow
 from hpcm import cli
 from hpcm.codec import lossless
+from hpcm.codec import residual as layer
 from hpcm.codec.codec import Codec
 from hpcm.codec.info import file_info
 from hpcm.codec.lossless import has_few_colours, repeats
@@ -258,17 +261,56 @@ def test_another_base_is_an_error_never_a_wrong_picture(codec, file):
 
 
 def test_forged_residuals(codec, file):
-    """With right CRCs: an error by name, or samples of the right shape."""
+    """With right CRCs of their bytes: an error by name, never wrong samples."""
     container, rng = unpack(file), np.random.default_rng(3)
-    refused = 0
-    for size in (0, 1, 3, 4, 40, 4000):
-        payload = rng.integers(0, 256, size).astype(np.uint8).tobytes()
+    first, second = (tile[-1].payload for tile in container.tiles)
+    random = (rng.integers(0, 256, size).astype(np.uint8).tobytes() for size in (0, 1, 3, 4, 40, 4000))
+    sound = (first[: len(first) // 2] + first[-4:], b"\0" + first[-4:], second, bytes(4), first[:-4])
+    for payload in (*random, *sound, bytes([first[0], first[1] ^ 1]) + first[2:]):
         tiles = tuple((*tile[:-1], Part(payload, tile[-1].checksum)) for tile in container.tiles)
+        with pytest.raises((CorruptError, MismatchError), match="the residual of the tile at"):
+            codec.decompress(pack(replace(container, tiles=tiles)))
+
+
+def test_a_decoder_that_computes_wrongly_is_noticed(codec, file, monkeypatch):
+    right = layer.decode_residual
+
+    def wrong(*given):
+        samples = right(*given)
+        samples[-1, -1, -1] ^= 1
+        return samples
+
+    monkeypatch.setattr(layer, "decode_residual", wrong)
+    with pytest.raises(MismatchError, match="decodes to other samples than it was made of"):
+        codec.decompress(file)
+
+
+def test_an_interruption_ends_what_other_threads_code():
+    """As Ctrl-C in the caller's thread: they are told before they are waited for."""
+    picture, begun = np.random.default_rng(0).integers(0, 256, (512, 256, 3), np.uint8), Event()
+    ended: list[type[BaseException]] = []
+
+    def code(piece, check):
+        begun.set()
         try:
-            assert codec.decompress(pack(replace(container, tiles=tiles))).size == PHOTO.size
-        except CorruptError:
-            refused += 1
-    assert refused >= 2
+            while True:
+                check()
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    def base():
+        yield (0, 0, 256, 256), picture[:256]
+        begun.wait()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(layer._side_by_side(code, base(), 2, None))
+    assert ended == [CancelledError]
+
+
+def test_layers_that_no_file_has(file):
+    container = unpack(file)
     for residual in (Residual("samples", 128), Residual("coefficients", 0)):
         with pytest.raises(FormatError, match="of the residual layer is"):
             pack(replace(container, residual=residual))

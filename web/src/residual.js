@@ -7,9 +7,10 @@ import { isBesideGrey, partsOf } from "./container.js";
 import { HpcmError } from "./errors.js";
 import { room } from "./samples.js";
 import { copyCommon, extent, overlap } from "./tiles.js";
-import { crc32 } from "./wire.js";
+import { concat, crc32, uint32 } from "./wire.js";
 
 const COARSE = 8; // the reduction from which the lossy picture of a lossless file will do
+const RESULT_BYTES = 4; // of a part, behind its coder's: the CRC-32 of the samples with the layer
 const AT_ONCE = 2 ** 22; // pixels that are coded side by side, 6 to 12 bytes each; besides, a tile takes 8 MB
 
 /** How many tiles are coded side by side. @param {number} threads @param {number} side of a tile */
@@ -41,8 +42,15 @@ export function* greyPieces(tiles, bitDepth, channels) {
  * @param {(piece: number[]) => Uint8Array} sourceOf the samples of a box
  */
 export function encoded(core, residual, bases, sourceOf, bitDepth, channels) {
-  const jobs = bases.map(({ piece, samples }) => ({ ...jobOf(residual, piece, samples, bitDepth, channels), source: sourceOf(piece) }));
-  return core.residuals(jobs).map((payload, i) => ({ payload, checksum: baseChecksum(bases[i].samples) }));
+  const jobs = bases.map(({ piece, samples }) => jobOf(residual, piece, samples, bitDepth, channels));
+  const sources = bases.map(({ piece }) => sourceOf(piece));
+  const payloads = core.residuals(jobs.map((job, i) => ({ ...job, source: sources[i] })));
+  const isLossless = residual.kind !== "coefficients" && residual.number === 0;
+  const made = isLossless ? sources : core.residuals(jobs.map((job, i) => ({ ...job, payload: payloads[i] })));
+  return payloads.map((payload, i) => ({
+    payload: concat([payload, Uint8Array.from(uint32(checksumOf(made[i])))]),
+    checksum: checksumOf(bases[i].samples),
+  }));
 }
 
 /** The samples of each tile, in the order of the file. Those of which the file was cut before their residuals stay as they are. */
@@ -51,10 +59,15 @@ export function added(core, container, tiling, bases, channels) {
   const jobs = bases.flatMap(({ piece, samples }) => {
     const part = partOf(container, tiling, piece);
     if (!part) return [];
-    if (baseChecksum(samples) !== part.checksum) throw mismatch(piece);
-    return { ...jobOf(residual, piece, samples, bitDepth, channels), payload: part.payload };
+    if (checksumOf(samples) !== part.checksum) throw mismatch(piece, "decoded picture", "isn't the one that its residual was made for");
+    const end = Math.max(part.payload.length - RESULT_BYTES, 0);
+    return { ...jobOf(residual, piece, samples, bitDepth, channels), payload: part.payload.subarray(0, end), result: part.payload.subarray(end) };
   });
   const made = core.residuals(jobs);
+  jobs.forEach(({ result }, i) => {
+    const wrong = uint32(checksumOf(made[i])).some((byte, at) => byte !== result[at]);
+    if (wrong) throw mismatch(bases[i].piece, "residual", "decodes to other samples than it was made of");
+  });
   return bases.map(({ piece, samples }, i) => ({ piece, samples: made[i] ?? samples }));
 }
 
@@ -79,10 +92,10 @@ function partOf(container, { side }, piece) {
 }
 
 /** The CRC-32 of samples, row by row, those of two bytes little-endian, as all machines that run WebAssembly have them. */
-const baseChecksum = ({ buffer, byteOffset, byteLength }) => crc32(new Uint8Array(buffer, byteOffset, byteLength));
+const checksumOf = ({ buffer, byteOffset, byteLength }) => crc32(new Uint8Array(buffer, byteOffset, byteLength));
 
-const mismatch = ([left, top]) =>
+const mismatch = ([left, top], what, how) =>
   new HpcmError(
     "mismatch",
-    `the decoded picture of the tile at ${left}, ${top} isn't the one that its residual was made for: this browser or the encoder computed wrongly; the lossy picture opens (scale 3)`,
+    `the ${what} of the tile at ${left}, ${top} ${how}: this browser or the encoder computed wrongly; the lossy picture opens (scale 3)`,
   );

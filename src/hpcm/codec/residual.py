@@ -9,8 +9,10 @@ coded on several threads, while those that come next are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from threading import Event
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -33,6 +35,11 @@ def has_exact_pixels(config: Mapping[str, Any]) -> bool:
     return bool(config.get("carrier")) and config.get("transforms") == "int32"
 
 
+Made = TypeVar("Made")
+
+RESULT_BYTES = 4  # of a part, behind its coder's: the CRC-32 of the samples with the layer
+
+
 def grey(tiles: Iterable[Box], bit_depth: int, is_grey: bool) -> Iterator[Piece]:
     """The base of a file that has no lossy picture."""
     for box in tiles:
@@ -48,12 +55,11 @@ def encoded(
 ) -> Iterator[Part]:
     """The part of each tile. `source` is the whole picture, `base` are its tiles in their order."""
 
-    def code(piece: Piece) -> Part:
+    def code(piece: Piece, check: Check | None) -> Part:
         box, samples = piece
-        payload = _encode(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)
-        return Part(payload, base_checksum(samples))
+        return _coded(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)[0]
 
-    return side_by_side(code, base, threads)
+    return _side_by_side(code, base, threads, check)
 
 
 def encoded_and_decoded(
@@ -61,12 +67,20 @@ def encoded_and_decoded(
 ) -> Iterator[Piece]:
     """The tiles as a decoder makes them of what `encoded` gives."""
 
-    def code(piece: Piece) -> Piece:
+    def code(piece: Piece, check: Check | None) -> Piece:
         box, samples = piece
-        payload = _encode(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)
-        return box, _decode(residual, payload, samples, bit_depth, check)
+        return box, _coded(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)[1]
 
-    return side_by_side(code, base, threads)
+    return _side_by_side(code, base, threads, check)
+
+
+def _coded(
+    residual: Residual, source: Samples, base: Samples, bit_depth: int, check: Check | None
+) -> tuple[Part, Samples]:
+    """The part of a tile, and the samples that a decoder makes of it."""
+    payload = _encode(residual, source, base, bit_depth, check)
+    decoded = source if residual.max_error == 0 else _decode(residual, payload, base, bit_depth, check)
+    return Part(payload + checksum(decoded).to_bytes(RESULT_BYTES, "little"), checksum(base)), decoded
 
 
 def _encode(residual: Residual, source: Samples, base: Samples, bit_depth: int, check: Check | None) -> bytes:
@@ -84,27 +98,30 @@ def added(
 ) -> Iterator[Piece]:
     """The pieces of `area`, of whole tiles of the base. A tile whose part isn't there stays as it is.
 
-    Raises MismatchError where the base isn't that of the encoder, CorruptError for a part that can't be decoded.
+    Raises MismatchError where the base or the result isn't that of the encoder, CorruptError for a part that can't be
+    decoded.
     """
     residual = container.residual
     assert residual is not None
     columns = -(-container.width // tiling.side)
 
-    def refine(piece: Piece) -> Piece:
+    def refine(piece: Piece, check: Check | None) -> Piece:
         box, samples = piece
         tile = container.tiles[box[1] // tiling.side * columns + box[0] // tiling.side]
         if len(tile) == container.parts:
-            part = tile[-1]
-            if base_checksum(samples) != part.checksum:
-                raise _mismatch(box)
+            if checksum(samples) != tile[-1].checksum:
+                raise _mismatch(box, "decoded picture", "isn't the one that its residual was made for")
+            payload, result = tile[-1].payload[:-RESULT_BYTES], tile[-1].payload[-RESULT_BYTES:]
             try:
-                samples = _decode(residual, part.payload, samples, container.bit_depth, check)
+                samples = _decode(residual, payload, samples, container.bit_depth, check)
             except CorruptError as error:
                 raise CorruptError(f"the residual of the tile at {box[:2]} can't be decoded: {error}") from error
+            if checksum(samples).to_bytes(RESULT_BYTES, "little") != result:
+                raise _mismatch(box, "residual", "decodes to other samples than it was made of")
         wanted = overlap(box, area)
         return wanted, samples[slices_of(wanted, box)]
 
-    return side_by_side(refine, base, threads)
+    return _side_by_side(refine, base, threads, check)
 
 
 def _decode(residual: Residual, payload: bytes, base: Samples, bit_depth: int, check: Check | None) -> Samples:
@@ -114,19 +131,34 @@ def _decode(residual: Residual, payload: bytes, base: Samples, bit_depth: int, c
     return decode_residual(payload, channels, bit_depth, residual.number, check).reshape(base.shape)
 
 
-def base_checksum(samples: Samples) -> int:
+def checksum(samples: Samples) -> int:
     """The CRC-32 of samples, row by row, those of two bytes little-endian."""
     return crc32(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).data)
 
 
-def _mismatch(box: Box) -> MismatchError:
+def _mismatch(box: Box, what: str, how: str) -> MismatchError:
     return MismatchError(
-        f"the decoded picture of the tile at {box[:2]} isn't the one that its residual was made for: this machine "
-        "computes other pixels than the encoder's. `hpcm selftest` tells whether this one is wrong, and which kernels; "
-        "HPCM_KERNELS chooses others. The lossy picture opens (--preview 3)"
+        f"the {what} of the tile at {box[:2]} {how}: this machine computes other samples than the encoder's. `hpcm "
+        "selftest` tells whether this one is wrong, and which kernels; HPCM_KERNELS chooses others. The lossy picture "
+        "opens (--preview 3)"
     )
 
 
 def _with_channels(samples: Samples) -> Samples:
     """As the coders take them: [h, w, 3 or 1]."""
     return samples if samples.ndim == 3 else samples[..., None]
+
+
+def _side_by_side(
+    work: Callable[[Piece, Check | None], Made], base: Iterable[Piece], threads: int, check: Check | None
+) -> Iterator[Made]:
+    """What `work` makes of each piece. When the caller is interrupted, what other threads are coding ends, too."""
+    ended = Event()
+
+    def check_both() -> None:
+        if ended.is_set():
+            raise CancelledError
+        if check is not None:
+            check()
+
+    return side_by_side(lambda piece: work(piece, check_both), base, threads, on_end=ended.set)

@@ -54,8 +54,10 @@ the tile that both sides know, the *base*. Kind is a byte, number a varint:
          sixteenths of an 8-bit sample
 
 The part's checksum in the table is the CRC-32 of the base, row by row, samples of two bytes little-endian: a reader
-adds the part to no other samples. A tile's base depends on the latents of the tiles around it, but its residual on the
-tile alone. A reader that wants less than the whole picture, such as a thumbnail, may leave the layer out.
+adds the part to no other samples. The part ends with 4 bytes that its coder knows nothing of, the same CRC-32 of the
+samples that come out: a reader shows no others. A tile's base depends on the latents of the tiles around it, but its
+residual on the tile alone. A reader that wants less than the whole picture, such as a thumbnail, may leave the layer
+out.
 
 Ancillary chunks. If the flags announce them: their number, one byte, 1 to 26, then so many chunks of the form above,
 with data of up to 16 MiB. Their types are lower-case letters, each at most once, in alphabetical order. The picture is

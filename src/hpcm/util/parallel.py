@@ -12,12 +12,17 @@ Made = TypeVar("Made")
 
 
 def side_by_side(
-    work: Callable[[Given], Made], given: Iterable[Given], threads: int, waiting: int | None = None
+    work: Callable[[Given], Made],
+    given: Iterable[Given],
+    threads: int,
+    waiting: int | None = None,
+    on_end: Callable[[], object] = lambda: None,
 ) -> Iterator[Made]:
     """What `work` makes of each, in their order, on so many threads.
 
     `given` is read as it is needed: at most `waiting` of them, by default one for each thread, are read before the
-    result of the first is taken. With one thread everything happens in the caller's.
+    result of the first is taken. With one thread everything happens in the caller's. `on_end` is called before what is
+    still at work is waited for, also when the caller is interrupted or takes no more.
     """
     if threads == 1:
         yield from map(work, given)
@@ -32,5 +37,6 @@ def side_by_side(
             while begun:
                 yield begun.popleft().result()
         finally:
+            on_end()
             for future in begun:
                 future.cancel()
