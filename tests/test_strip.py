@@ -356,7 +356,10 @@ def test_a_wrong_value(capsys):
 
 # ---- files that are larger than their input --------------------------------------------------------------------------
 
-NOTICE = "the .hpcm file of {:,} bytes is larger than the picture's own of {:,}"
+NOTICE = (
+    "the .hpcm file of {:,} bytes is larger than the picture's own of {:,}; of drawings, pages and screens, lossless "
+    "files (--lossless) may be smaller"
+)
 
 
 @pytest.fixture(scope="module")

@@ -175,5 +175,5 @@ test("a file is refused if it decodes to something else on this machine", async 
     if (jobs[0].payload) made[0][50] ^= 1;
     return made;
   });
-  await assert.rejects(codec.encodeWithin(latents, 0), { code: "mismatch", message: /computes wrongly/ });
+  await assert.rejects(codec.encodeWithin(latents, 0), { code: "mismatch", message: /computed wrongly/ });
 });

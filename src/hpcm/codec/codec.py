@@ -60,7 +60,7 @@ from .engine import Check, Engine, LoadedEngine, load_engine
 from .quality import checked, residual_of, share_of
 from .residual import has_exact_pixels
 from .targets import Level, Trials
-from .tiles import Tiling, extent
+from .tiles import Tiling, extent, overlap
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
@@ -197,6 +197,8 @@ class Codec:
         Raises PictureError, also where samples of the picture were lost before they could be kept without loss,
         UsageError, and MismatchError where this machine's pixels aren't those of all others.
         """
+        if not isinstance(lossless, bool):
+            raise UsageError(f"lossless is {lossless!r}: it must be True or False")
         max_error = 0 if lossless and max_error is None else max_error
         check_target(quality, bpp, psnr)
         check_promise(lossless, max_error, quality, bpp, psnr)
@@ -368,7 +370,7 @@ class Codec:
         size = (container.width, container.height)
         box = None if box is None else checked_box(box, size)
         factor = 1 if draft is None else reduction(size, draft)
-        _note_parts(container, factor, scale, on_note)
+        _note_parts(container, box, factor, scale, on_note)
         codec = self._on_cpu if needs_residual(container, factor, scale) else self
         loaded = codec._model_of(container)
         max_pixels = self.max_pixels if max_pixels is None else max_pixels
@@ -436,7 +438,7 @@ def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Che
     return partial(refined, effort=effort, on_progress=between)
 
 
-def _note_parts(container: Container, factor: int, scale: int | None, on_note: OnNote) -> None:
+def _note_parts(container: Container, box: Box | None, factor: int, scale: int | None, on_note: OnNote) -> None:
     """Notes where a scale has no effect, and where the residual layer that is needed was cut short."""
     has_lossy_picture = container.base_parts > 0
     if scale is not None and not has_lossy_picture:
@@ -444,10 +446,12 @@ def _note_parts(container: Container, factor: int, scale: int | None, on_note: O
     elif scale in (1, 2) and container.passes == 1:
         whole_picture = "decoded whole" if container.residual is None else "its lossy picture was decoded"
         on_note(f"the file isn't progressive: {whole_picture}")
-    whole = sum(len(tile) == container.parts for tile in container.tiles)
-    if needs_residual(container, factor, scale) and whole < container.tile_count:
+    tiles = zip(container.tiles, container.tile_boxes(), strict=True)
+    lengths = [len(tile) for tile, where in tiles if box is None or min(extent(overlap(where, box))) > 0]
+    whole = lengths.count(container.parts)
+    if needs_residual(container, factor, scale) and whole < len(lengths):
         rest = "the lossy picture" if has_lossy_picture else "grey"
-        there = f"its residual layer is there for {whole} of {container.tile_count} tiles"
+        there = f"its residual layer is there for {whole} of {len(lengths)} tiles"
         on_note(f"the file was cut short: {there}, the rest is {rest}")
 
 
@@ -514,7 +518,7 @@ def check_promise(lossless: bool, max_error: int | None, quality: int | None, *t
     """Raises UsageError where what is promised of the samples makes no sense, or can't be beside what is asked for."""
     if max_error is None:
         return
-    if not (isinstance(max_error, Integral) and max_error >= 0):
+    if isinstance(max_error, bool) or not (isinstance(max_error, Integral) and max_error >= 0):
         raise UsageError(f"max_error is {max_error!r}: it must be 0 (lossless) or a larger whole number")
     if lossless and max_error > 0:
         raise UsageError("lossless and max_error exclude one another: give one")
