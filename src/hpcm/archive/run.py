@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from ..codec.codec import check_appearance, check_promise, check_target
+from ..codec.codec import check_appearance, promised_error
 from ..codec.lossless import check_model
 from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY
 from ..errors import UsageError
@@ -115,9 +115,7 @@ def compress(
     Pictures that can't be read are rows of the manifest with an error. Raises UsageError, ModelNotFoundError,
     WeightsError, and OSError where the target can't be written.
     """
-    max_error = 0 if lossless and max_error is None else max_error
-    check_target(quality, bpp, psnr)
-    check_promise(lossless, max_error, quality, bpp, psnr)
+    max_error = promised_error(lossless, max_error, quality, bpp, psnr)
     if effort and not find_spec("torch"):
         raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
     if max_error is not None:

@@ -197,11 +197,7 @@ class Codec:
         Raises PictureError, also where samples of the picture were lost before they could be kept without loss,
         UsageError, and MismatchError where this machine's pixels aren't those of all others.
         """
-        if not isinstance(lossless, bool):
-            raise UsageError(f"lossless is {lossless!r}: it must be True or False")
-        max_error = 0 if lossless and max_error is None else max_error
-        check_target(quality, bpp, psnr)
-        check_promise(lossless, max_error, quality, bpp, psnr)
+        max_error = promised_error(lossless, max_error, quality, bpp, psnr)
         check_appearance(strip, icc)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
@@ -514,20 +510,30 @@ def note_size(picture: Picture, before: int, after: int, max_error: int | None, 
         on_note("the picture has few colours: a lossless file (--lossless) keeps them, often in fewer bytes")
 
 
-def check_promise(lossless: bool, max_error: int | None, quality: int | None, *targets: float | None) -> None:
-    """Raises UsageError where what is promised of the samples makes no sense, or can't be beside what is asked for."""
+def promised_error(
+    lossless: bool, max_error: int | None, quality: int | None, bpp: float | None, psnr: float | None
+) -> int | None:
+    """The largest error of a sample that is asked for, None for any; arguments as for `Codec.compress`.
+
+    Raises UsageError where they make no sense or exclude one another.
+    """
+    if not isinstance(lossless, bool):
+        raise UsageError(f"lossless is {lossless!r}: it must be True or False")
+    check_target(quality, bpp, psnr)
+    max_error = 0 if lossless and max_error is None else max_error
     if max_error is None:
-        return
+        return None
     if isinstance(max_error, bool) or not (isinstance(max_error, Integral) and max_error >= 0):
         raise UsageError(f"max_error is {max_error!r}: it must be 0 (lossless) or a larger whole number")
     if lossless and max_error > 0:
         raise UsageError("lossless and max_error exclude one another: give one")
-    if any(target is not None for target in targets):
+    if bpp is not None or psnr is not None:
         raise UsageError("lossless and max_error exclude bpp and psnr: the size follows from the picture")
     if quality is not None and quality > BASE_QUALITY:
         raise UsageError(
             f"quality is {quality}: that of the lossy picture in a lossless file is at most {BASE_QUALITY}"
         )
+    return int(max_error)
 
 
 def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..codec.codec import check_promise, check_target
+from ..codec.codec import promised_error
 from ..defaults import MAX_EFFORT, MAX_QUALITY
 from ..errors import UsageError
 from ..format.fields import PASSES, Box
@@ -40,8 +40,7 @@ class CompressQuery(BaseModel):
 
     def how(self) -> dict[str, Any]:
         """What `Codec.compress` takes. Raises UsageError for what can't be done, before anything is read."""
-        check_target(self.quality, self.bpp, self.psnr)
-        check_promise(self.lossless, self.max_error, self.quality, self.bpp, self.psnr)
+        promised_error(self.lossless, self.max_error, self.quality, self.bpp, self.psnr)
         if self.effort and not find_spec("torch"):
             raise UsageError("effort: this server has no PyTorch, which the search needs")
         return self.model_dump(exclude={"model", "strip", "icc"})
