@@ -20,34 +20,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "status.h"
+
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-/* What the shared library shows; everything else in it is hidden. */
-#if defined(_WIN32) && defined(HPCM_BUILD)
-#define HPCM_API __declspec(dllexport)
-#elif defined(__GNUC__)
-#define HPCM_API __attribute__((visibility("default")))
-#else
-#define HPCM_API
 #endif
 
 #define HPCM_API_VERSION 2
 #define HPCM_STAGES 4        /* of a transform, at most */
 #define HPCM_PARTS 3         /* of a payload: one for each scale */
 #define HPCM_MAX_SIDE 1024   /* of y, in places */
-#define HPCM_MESSAGE 256     /* bytes of a message, with the zero at its end */
-
-typedef enum {
-    HPCM_OK = 0,
-    HPCM_STOPPED,        /* the caller's check said so */
-    HPCM_NO_MEMORY,
-    HPCM_BAD_ARGUMENT,
-    HPCM_BAD_MODEL,      /* arrays that don't fit the configuration, or break a bound */
-    HPCM_BAD_PAYLOAD,
-    HPCM_BAD_KERNELS     /* kernels that this machine lacks, or that compute wrongly on it */
-} hpcm_status;
 
 typedef enum { HPCM_INT8, HPCM_INT16, HPCM_INT32, HPCM_FLOAT16, HPCM_FLOAT32 } hpcm_type;
 
@@ -84,9 +66,6 @@ typedef struct {
 } hpcm_config;
 
 typedef struct hpcm_model hpcm_model;
-
-/* Is called several times a tile, in the thread that called; what isn't 0 ends the work with HPCM_STOPPED. */
-typedef int (*hpcm_check)(void *user);
 
 HPCM_API int hpcm_api_version(void);
 
