@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "core"
 LIBRARY = binding.PATH
 GOLDEN = ROOT / "tests" / "golden" / "nano-1.hpcm"
-HEADER = re.sub(r"/\*.*?\*/", "", (CORE / "hpcm.h").read_text(), flags=re.DOTALL)
+HEADERS = "".join((CORE / name).read_text() for name in ("status.h", "hpcm.h"))
+HEADER = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
 CONSTANTS = {name: int(value) for name, value in re.findall(r"^#define (HPCM_\w+) (\d+)", HEADER, re.MULTILINE)}
 NUMBERS = {
     "int": ctypes.c_int,
@@ -96,7 +97,8 @@ def test_the_binding_has_the_numbers_of_the_header():
     assert CONSTANTS["HPCM_MESSAGE"] == binding.MESSAGE_BYTES
     assert enumeration("hpcm_type") == [f"HPCM_{name.upper()}" for name in binding.TYPES]
     statuses = enumeration("hpcm_status")
-    assert [getattr(binding, name.removeprefix("HPCM_")) for name in statuses] == list(range(len(statuses)))
+    of_tiles = statuses[: statuses.index("HPCM_UNREADABLE")]  # the others are of files, which Python reads by itself
+    assert [getattr(binding, name.removeprefix("HPCM_")) for name in of_tiles] == list(range(len(of_tiles)))
 
 
 def enumeration(name: str) -> list[str]:
