@@ -39,7 +39,7 @@ def parts() -> Iterator[Any]:
     with TemporaryDirectory() as folder:
         made = Path(folder, "parts.so")
         sources = [*core._sources(), *sorted((core.CORE / "file").glob("*.c"))]
-        flags = ["-O1", "-w", "-shared", "-fvisibility=default", '-DHPCM_DATA_FOLDER="/nowhere/hpcm"']
+        flags = ["-O1", "-w", "-shared", "-fvisibility=default", '-DHPCM_DATA_FOLDER="/nowhere/hpcm"', '-DHPCM_VERSION="0"']
         line = [
             *core.find_compiler(),
             *core.FLAGS,
@@ -175,20 +175,20 @@ STREAM = zlib.compress(ROWS)
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "no PNG"),
-        (b"\x89PNG\r\n\x1a\n", "header is damaged"),
-        (png((3, 5), 8, STREAM), "it has 5 x 3 samples, not 4 x 3"),
+        (b"", "the alpha plane is no PNG"),
+        (b"\x89PNG\r\n\x1a\n", "the header of the alpha plane is damaged"),
+        (png((3, 5), 8, STREAM), "the alpha plane is 5 x 3, not 4 x 3"),
         (png((3, 4), 16, STREAM), "isn't grey of 8 bits"),
         (png((3, 4), 8, STREAM, colour=2), "isn't grey of 8 bits"),
         (png((3, 4), 8, STREAM, interlaced=2), "isn't grey of 8 bits"),
-        (png((3, 4), 8, STREAM, more=b"\0\0\0\1tEXta\0\0\0\0"), "a chunk of it is damaged"),
+        (png((3, 4), 8, STREAM, more=b"\0\0\0\1tEXta\0\0\0\0"), "a chunk of the alpha plane is damaged"),
         (png((3, 4), 8, STREAM)[:33], "no samples"),
         (png((3, 4), 8, zlib.compress(b"\5" + ROWS[1:])), "filter of number 5"),
         (png((3, 4), 8, zlib.compress(ROWS[:-1])), "cut short or damaged"),
         (png((3, 4), 8, zlib.compress(ROWS[:-5])), "cut short or damaged"),  # Pillow fills it up with zeros
-        (png((3, 4), 8, zlib.compress(ROWS + b"0")), "don't end where they should"),  # Pillow stops before
-        (png((3, 4), 8, STREAM[:-1] + b"0"), "don't end where they should"),
-        (png((3, 4), 8, STREAM[:-4]), "don't end where they should"),  # Pillow stops before
+        (png((3, 4), 8, zlib.compress(ROWS + b"0")), "doesn't end where it should"),  # Pillow stops before
+        (png((3, 4), 8, STREAM[:-1] + b"0"), "doesn't end where it should"),
+        (png((3, 4), 8, STREAM[:-4]), "doesn't end where it should"),  # Pillow stops before
         (png((3, 4), 8, b"\x78\x02" + STREAM[2:]), "cut short or damaged"),
     ],
 )
@@ -201,7 +201,7 @@ def test_refused_png(parts: Any, data: bytes, reason: str) -> None:
 def test_png_with_a_value_too_large(parts: Any) -> None:
     plane = np.array([[1023, 1024]], np.uint16)
     status, _, message = read_png(parts, pack_alpha(plane), plane.shape, 10)
-    assert (status, message) == (CORRUPT, "it has a value above 1023")
+    assert (status, message) == (CORRUPT, "the alpha plane has a value above 1023")
     assert read_png(parts, pack_alpha(plane), plane.shape, 11)[0] == 0
 
 

@@ -6,13 +6,12 @@
 #include "latents.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../model.h"
 #include "../schedule.h"
+#include "message.h"
 
 enum { MARGIN = HPCM_PERIOD, LATTICES = 4 /* z, and y on three scales */ };
 
@@ -20,14 +19,6 @@ enum { MARGIN = HPCM_PERIOD, LATTICES = 4 /* z, and y on three scales */ };
 struct hpcm_known {
     float *lattices[LATTICES];
 };
-
-hpcm_status hpcm_say(char *message, hpcm_status status, const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    vsnprintf(message, HPCM_MESSAGE, format, values);
-    va_end(values);
-    return status;
-}
 
 static hpcm_status no_memory(const hpcm_latents *latents) {
     return hpcm_say(latents->message, HPCM_NO_MEMORY, "no memory for the latents of a tile");

@@ -25,11 +25,4 @@ void hpcm_latents_free(hpcm_latents *latents);
 /* y_hat [h][w][M] of a tile, padded (hpcm_cells). Tiles are asked for row by row. */
 hpcm_status hpcm_latents_of(hpcm_latents *latents, int32_t row, int32_t column, float *y_hat);
 
-/* A status, with a message as printf makes it. */
-hpcm_status hpcm_say(char *message, hpcm_status status, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
-
 #endif

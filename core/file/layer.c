@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../checksum.h"
-#include "latents.h"
+#include "message.h"
 
 enum { RESULT_BYTES = 4 }; /* of a part, behind its coder's: the CRC-32 of the samples with the layer */
 

@@ -5,6 +5,7 @@
 
 #include "../model.h"
 #include "depth.h"
+#include "message.h"
 
 /* Latents next to a box that its pixels can depend on: one place for each 3x3 convolution at its own stride, and two pixels
  * for a 4x4 stem. */

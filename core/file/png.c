@@ -2,13 +2,12 @@
  * decompressed are all that is kept. */
 #include "png.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../checksum.h"
 #include "inflate.h"
+#include "message.h"
 
 enum { SIGNATURE = 8, KIND = 4, LENGTH = 4, CRC = 4, HEADER = 13 };
 
@@ -24,14 +23,6 @@ typedef struct {
     size_t size;
     char kind[KIND + 1];
 } chunk;
-
-static hpcm_status refuse(char *message, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(message, HPCM_MESSAGE, format, arguments);
-    va_end(arguments);
-    return HPCM_CORRUPT;
-}
 
 static uint32_t big_endian(const uint8_t *bytes) {
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
@@ -72,17 +63,18 @@ static int more(void *user, const uint8_t **data, size_t *size) {
 static hpcm_status read_header(reader *r, int32_t columns, int32_t rows, int bits, int *is_interlaced) {
     static const uint8_t signature[SIGNATURE] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     chunk header;
-    if (r->size < SIGNATURE || memcmp(r->data, signature, SIGNATURE)) return refuse(r->message, "it is no PNG");
+    if (r->size < SIGNATURE || memcmp(r->data, signature, SIGNATURE))
+        return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane is no PNG");
     r->at = SIGNATURE;
     if (!next_chunk(r, &header) || memcmp(header.kind, "IHDR", KIND) || header.size != HEADER || !is_whole(r, &header))
-        return refuse(r->message, "its header is damaged");
+        return hpcm_say(r->message, HPCM_CORRUPT, "the header of the alpha plane is damaged");
     uint32_t width = big_endian(header.data), height = big_endian(header.data + 4);
     if (width != (uint32_t)columns || height != (uint32_t)rows)
-        return refuse(r->message, "it has %u x %u samples, not %d x %d", (unsigned)width, (unsigned)height, (int)columns,
-                      (int)rows);
+        return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane is %u x %u, not %d x %d", (unsigned)width,
+                        (unsigned)height, (int)columns, (int)rows);
     const uint8_t *kind = header.data + 8; /* bits, colours, compression, filters, interlacing */
     if (kind[0] != bits || kind[1] || kind[2] || kind[3] || kind[4] > 1)
-        return refuse(r->message, "it isn't grey of %d bits", bits);
+        return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane isn't grey of %d bits", bits);
     *is_interlaced = kind[4];
     return HPCM_OK;
 }
@@ -92,12 +84,12 @@ static hpcm_status skip_others(reader *r) {
     for (;;) {
         chunk next;
         size_t begin = r->at;
-        if (!next_chunk(r, &next)) return refuse(r->message, "it has no samples");
+        if (!next_chunk(r, &next)) return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane has no samples");
         if (!memcmp(next.kind, "IDAT", KIND)) {
             r->at = begin;
             return HPCM_OK;
         }
-        if (!is_whole(r, &next)) return refuse(r->message, "a chunk of it is damaged");
+        if (!is_whole(r, &next)) return hpcm_say(r->message, HPCM_CORRUPT, "a chunk of the alpha plane is damaged");
     }
 }
 
@@ -156,10 +148,11 @@ static hpcm_status read_rows(decoding *d, const lattice *l) {
     memset(d->above, 0, 1 + size);
     for (int32_t y = l->top; y < d->rows; y += l->down) {
         if (!hpcm_inflate_read(d->stream, d->row, 1 + size))
-            return refuse(d->message, "its samples are cut short or damaged");
+            return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane is cut short or damaged");
         if (!undo_filter(d->row[0], d->row + 1, d->above + 1, size, d->step))
-            return refuse(d->message, "it has a filter of number %d", d->row[0]);
-        if (!write_row(d, l, y, count)) return refuse(d->message, "it has a value above %u", (unsigned)d->peak);
+            return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane has a filter of number %d", d->row[0]);
+        if (!write_row(d, l, y, count))
+            return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane has a value above %u", (unsigned)d->peak);
         uint8_t *read = d->row;
         d->row = d->above;
         d->above = read;
@@ -175,7 +168,7 @@ static hpcm_status read_samples(decoding *d, int is_interlaced) {
     if (!is_interlaced) status = read_rows(d, &all);
     for (int i = 0; is_interlaced && i < 7 && status == HPCM_OK; i++) status = read_rows(d, &passes[i]);
     if (status != HPCM_OK || hpcm_inflate_end(d->stream)) return status;
-    return refuse(d->message, "its samples don't end where they should");
+    return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane doesn't end where it should");
 }
 
 hpcm_status hpcm_read_png(const uint8_t *data, size_t size, int32_t columns, int32_t rows, int32_t bit_depth, void *plane,
@@ -195,7 +188,7 @@ hpcm_status hpcm_read_png(const uint8_t *data, size_t size, int32_t columns, int
         decoding d = {stream, columns, rows, step, (1u << bit_depth) - 1, kept, kept + row, plane, message};
         status = read_samples(&d, is_interlaced);
     } else {
-        status = HPCM_NO_MEMORY;
+        status = hpcm_say(message, HPCM_NO_MEMORY, "no memory for rows of the alpha plane");
     }
     free(stream);
     free(kept);

@@ -11,6 +11,7 @@
 #include "depth.h"
 #include "find.h"
 #include "layer.h"
+#include "message.h"
 #include "picture.h"
 #include "png.h"
 
