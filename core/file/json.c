@@ -194,8 +194,9 @@ static int parse_word(parser *p, const char *word) {
     return 1;
 }
 
-/* Behind the opening bracket. */
+/* Behind the opening bracket. `depth`: of brackets, this one counted. */
 static int parse_items(parser *p, int depth, hpcm_json_value *value) {
+    if (depth > MOST_DEPTH) return 0;
     int is_object = value->kind == HPCM_JSON_OBJECT;
     char closing = is_object ? '}' : ']';
     hpcm_json_value **link = &value->items.first;
@@ -223,7 +224,7 @@ static int parse_value(parser *p, int depth, hpcm_json_value **made) {
     *made = value;
     memset(value, 0, sizeof *value);
     skip_space(p);
-    if (p->at == p->end || depth > MOST_DEPTH) return 0;
+    if (p->at == p->end) return 0;
     switch (*p->at) {
     case '{':
     case '[':

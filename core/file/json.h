@@ -28,7 +28,7 @@ typedef struct hpcm_json_value {
     hpcm_json_kind kind;
     union {
         int64_t whole;
-        double real; /* to about 15 digits */
+        double real; /* to about 15 digits, and up to 10^308 */
         hpcm_json_text text;
         struct {
             struct hpcm_json_value *first; /* null if there are none */
