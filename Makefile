@@ -7,6 +7,9 @@
 # make check-browsers   the page, the npm packages and the polyfill in Firefox and WebKit besides Chromium; CI runs it every
 #                 night; needs Debian's chromium, firefox-esr, webkit2gtk-driver and xvfb, and skips what is missing
 # make core       the native library, anew where its sources have changed
+# make core-install     the library for C programs, with the reader of .hpcm files, its headers, weights and pkg-config's file,
+#                 into PREFIX=/usr/local; DESTDIR= for packages, LIBDIR=lib in PREFIX. Needs Python and a C compiler alone;
+#                 `make core-uninstall` with the same variables removes it
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
@@ -36,7 +39,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct page npm man release format bench clean
+.PHONY: venv core core-install core-uninstall demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct page npm man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -47,6 +50,12 @@ $(CORE_READY): $(CORE_SOURCES) | $(READY)
 	touch $@
 
 core: $(CORE_READY)
+
+# By whatever Python there is: an environment would be built for nothing.
+PREFIX ?= /usr/local
+LIBDIR ?= lib
+core-install core-uninstall: core-%:
+	$(PYTHON) core/build.py --$* "$(PREFIX)" --destdir "$(DESTDIR)" --libdir "$(LIBDIR)"
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
 $(READY): pyproject.toml constraints.txt

@@ -7,6 +7,12 @@
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --alone           a program without them, which loads a library
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
+    --files OUTPUT    the library with the reader of files (core/file), with all functions visible, for tests
+    --install PREFIX  the library that C programs use: libhpcm with the reader of files, its headers, the bundled
+                      weights, and what pkg-config tells of it
+    --uninstall PREFIX  removes what --install has put there
+    --destdir FOLDER  where PREFIX is put meanwhile, for packages
+    --libdir FOLDER   of the library, in PREFIX: lib, by default
 
 The compiler is the one that CC names, else clang, else that of the package `ziglang` (clang, too), else the system's.
 With gcc 12 the AVX2 kernels take 1.4 times as long, and the generic ones 4.5 times (core/test/bench.c).
@@ -21,11 +27,12 @@ import argparse
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +40,10 @@ from tempfile import TemporaryDirectory
 CORE = Path(__file__).resolve().parent
 PACKAGE = CORE.parent / "src" / "hpcm" / "core"
 BUILD = CORE.parent / "build"
+READER = CORE / "file"  # of .hpcm files, for C programs: Python and browsers have their own
+SYMBOLS = READER / "symbols.txt"  # what the installed library shows
+HEADERS = (READER / "decode.h", CORE / "status.h")  # of the installed library
+WEIGHTS = CORE.parent / "src" / "hpcm" / "model" / "assets"
 TARGETS = {  # the tag of a wheel: zig's name of the platform. They are the oldest systems that the library runs on
     "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
     "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
@@ -77,6 +88,19 @@ FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # 
 FUZZERS = ("ans", "payload", "model", "residual", "dct")
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
+# Paths are quoted for those with spaces.
+PKG_CONFIG = """\
+prefix={prefix}
+libdir={folder}
+includedir=${{prefix}}/include
+
+Name: hpcm
+Description: reads .hpcm files, the pictures of a learned codec
+Version: {version}
+Libs: -L"${{libdir}}" -lhpcm
+Libs.private: -lm -pthread
+Cflags: -I"${{includedir}}"
+"""
 PROBE = "#include <math.h>\n#include <stdatomic.h>\nint %s(void) { return 0; }\n"
 
 
@@ -89,6 +113,11 @@ def main() -> None:
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--fuzz", choices=FUZZERS)
+    parser.add_argument("--files", type=Path)
+    parser.add_argument("--install", type=Path)
+    parser.add_argument("--uninstall", type=Path)
+    parser.add_argument("--destdir", default="")
+    parser.add_argument("--libdir", type=Path, default=Path("lib"))
     options = parser.parse_args()
     flags = SANITIZERS[options.sanitize] if options.sanitize else []
     try:
@@ -96,16 +125,25 @@ def main() -> None:
             build_wasm(options.output or BUILD / "wasm")
         elif options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
+        elif options.files:
+            build(options.files, options.target, files=True, flags=[*flags, "-fvisibility=default"])
+        elif options.install:
+            installation = Installation(options.install, options.libdir, options.target)
+            os.umask(0o022)  # whoever installs, everybody reads
+            installation.install(options.destdir)
+        elif options.uninstall:
+            installation = Installation(options.uninstall, options.libdir, options.target)
+            installation.uninstall(options.destdir)
         elif options.program:
             output = options.output or BUILD / options.program.stem
             build(output, options.target, program=[options.program], alone=options.alone, flags=flags)
         else:
             output = options.output or PACKAGE / library_name(options.target or this_platform())
             build(output, options.target, flags=flags)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"the compiler failed (status {error.returncode})")
+        sys.exit(f"{error.cmd[0]} failed (status {error.returncode})")
 
 
 def library_name(target: str) -> str:
@@ -137,24 +175,28 @@ def build(
     *,
     program: Sequence[Path] = (),
     alone: bool = False,
+    files: bool = False,
     flags: Sequence[str] = (),
     linking: Sequence[str] = (),
 ) -> None:
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
 
     alone: a program of these files only, which loads a library where it runs.
-    flags: of the compiler and of the linker; `linking`: of the linker alone.
+    files: the library has the reader of files, too.
+    flags: of the compiler and of the linker; `linking`: of the linker alone, which for a library tell its name.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.
     """
     compiler = zig(target) if target else find_compiler(flags)
     made_for = target or this_platform()
-    library = [] if alone else _sources()
+    library = [] if alone else _sources(files)
+    if files:
+        flags = [*flags, f'-DHPCM_VERSION="{release()}"']
     sources = [*library, *(file.resolve() for file in program)]
     if program:
         linking = [*linking, *(_loading(made_for) if alone else [])]
     else:
-        linking = [*linking, "-shared", *_naming(made_for)]
+        linking = ["-shared", *(linking or _naming(made_for))]
     if "-g" not in flags and not made_for.startswith("macosx"):
         linking.append("-s")  # keeps names and paths of the builder's machine out
     output = output.resolve()
@@ -204,8 +246,123 @@ def build_fuzzer(name: str, output: Path) -> None:
         build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE, linking=FAILING)
 
 
-def _sources() -> list[Path]:
-    return [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c"))]
+def _sources(files: bool = False) -> list[Path]:
+    reader = sorted(READER.glob("*.c")) if files else []
+    return [*sorted(CORE.glob("*.c")), *sorted(CORE.glob("kernels/*.c")), *reader]
+
+
+def release() -> str:
+    """The version of the package, "1.2.3"; further letters, as in "1.2.3.dev1", aren't the library's."""
+    package = (PACKAGE.parent / "__init__.py").read_text("utf-8")
+    (version,) = re.findall(r'^__version__ = "(\d+\.\d+\.\d+)', package, re.MULTILINE)
+    return version
+
+
+class Installation:
+    """The library that C programs use, and all that belongs to it, in a prefix such as /usr/local.
+
+    There is no static library: its objects would show the functions of hpcm.h to whoever links with it, and those
+    change from release to release.
+
+    prefix: where it is used. Paths in the library and in what pkg-config tells begin with it.
+    libdir: of the library, in the prefix, such as lib/x86_64-linux-gnu; an absolute one may be anywhere.
+    destdir (of the methods): the prefix is put into this folder, from where a packager takes it.
+
+    Raises ValueError for a prefix that can't stand in such files, and for Windows.
+    """
+
+    def __init__(self, prefix: Path, libdir: Path = Path("lib"), target: str | None = None) -> None:
+        self.prefix = Path(os.path.abspath(prefix))
+        self.folder = self.prefix / libdir
+        self.weights = self.prefix / "share" / "hpcm"
+        self.headers = self.prefix / "include" / "hpcm"
+        self.description = self.folder / "pkgconfig" / "hpcm.pc"
+        self.target = target
+        self.platform = target or this_platform()
+        version = release()
+        major = version.partition(".")[0]
+        if self.platform.startswith("win"):
+            raise ValueError("the library is installed on Linux, macOS and other Unixes, not on Windows")
+        if re.search(r'["\\$\n]', str(self.folder)):
+            raise ValueError(f"a folder of the library can't have such a name: {self.folder}")
+        # The library; what compiled programs look for; what the linker looks for.
+        if self.platform.startswith("macosx"):
+            self.names = (f"libhpcm.{version}.dylib", f"libhpcm.{major}.dylib", "libhpcm.dylib")
+        else:
+            self.names = (f"libhpcm.so.{version}", f"libhpcm.so.{major}", "libhpcm.so")
+
+    def install(self, destdir: str = "") -> None:
+        """Compiles the library, and puts everything where it belongs. Raises as `build`.
+
+        Each file appears as a whole: programs may have the one before it open.
+        """
+        file, *links = self.names
+        with TemporaryDirectory() as folder:
+            library = Path(folder, file)
+            self._build(library)
+            if shutil.which("nm") and not self.target:
+                subprocess.run([sys.executable, str(CORE / "check_symbols.py"), str(library)], check=True)
+            _put(library.read_bytes(), _within(destdir, self.folder / file))
+        for link in links:
+            _put_link(file, _within(destdir, self.folder / link))
+        for source, place in self._copies():
+            _put(source.read_bytes(), _within(destdir, place))
+        description = PKG_CONFIG.format(prefix=self.prefix, folder=self.folder, version=release())
+        _put(description.encode(), _within(destdir, self.description))
+
+    def uninstall(self, destdir: str = "") -> None:
+        """Removes what `install` has put there, and folders that are its own. Raises OSError."""
+        copies = [place for _, place in self._copies()]
+        for place in [*copies, self.description, *(self.folder / name for name in self.names)]:
+            _within(destdir, place).unlink(missing_ok=True)
+        for folder in (self.headers, self.weights):
+            own = _within(destdir, folder)
+            if own.is_dir() and not any(own.iterdir()):
+                own.rmdir()
+
+    def _copies(self) -> Iterator[tuple[Path, Path]]:
+        """Files of the checkout, and where they are put."""
+        for header in HEADERS:
+            yield header, self.headers / header.name
+        for weights in sorted(WEIGHTS.glob("*.safetensors")):
+            yield weights, self.weights / weights.name
+
+    def _build(self, library: Path) -> None:
+        symbols = SYMBOLS.read_text("utf-8").split()
+        shown = Path(library.parent, "shown")
+        _, soname, _ = self.names
+        if self.platform.startswith("macosx"):
+            # Xcode's clang, which comes first, follows this list; zig's linker passes over it.
+            shown.write_text("".join(f"_{name}\n" for name in symbols))
+            told = ["-install_name", str(self.folder / soname), "-exported_symbols_list", str(shown)]
+        else:
+            # The node has the number of the soname: a program says which it was linked with.
+            node = f"HPCM_{soname.rpartition('.')[2]}"
+            shown.write_text(f"{node} {{ global: {'; '.join(symbols)}; local: *; }};\n")
+            told = ["-soname", soname, f"--version-script={shown}"]
+        flags = [f'-DHPCM_DATA_FOLDER="{self.weights}"']
+        linking = [word for option in told for word in ("-Xlinker", option)]  # unlike -Wl it takes paths with commas
+        build(library, self.target, files=True, flags=flags, linking=linking)
+
+
+def _within(destdir: str, place: Path) -> Path:
+    return Path(destdir, place.relative_to(place.anchor)) if destdir else place
+
+
+def _put(data: bytes, place: Path) -> None:
+    """A file that everybody may read, as a whole."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = place.with_name(f".{place.name}.new")
+    new.write_bytes(data)
+    new.chmod(0o644)
+    new.replace(place)
+
+
+def _put_link(to: str, place: Path) -> None:
+    new = place.with_name(f".{place.name}.new")
+    new.unlink(missing_ok=True)  # of an installation that was interrupted
+    new.symlink_to(to)
+    new.replace(place)
 
 
 def find_compiler(flags: Sequence[str] = ()) -> list[str]:
