@@ -54,8 +54,11 @@ core: $(CORE_READY)
 # By whatever Python there is: an environment would be built for nothing.
 PREFIX ?= /usr/local
 LIBDIR ?= lib
-core-install core-uninstall: core-%:
-	$(PYTHON) core/build.py --$* "$(PREFIX)" --destdir "$(DESTDIR)" --libdir "$(LIBDIR)"
+core-install:
+	$(PYTHON) core/build.py --install "$(PREFIX)" --destdir "$(DESTDIR)" --libdir "$(LIBDIR)"
+
+core-uninstall:
+	$(PYTHON) core/build.py --uninstall "$(PREFIX)" --destdir "$(DESTDIR)" --libdir "$(LIBDIR)"
 
 # torch first and alone: it is by far the largest, and nothing that comes later may choose another build of it.
 $(READY): pyproject.toml constraints.txt

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from headers import Header
 from hpcm import cli
 from hpcm.codec import api
 from hpcm.core import library as binding
@@ -19,20 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "core"
 LIBRARY = binding.PATH
 GOLDEN = ROOT / "tests" / "golden" / "nano-1.hpcm"
-HEADERS = "".join((CORE / name).read_text() for name in ("status.h", "hpcm.h"))
-HEADER = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
-CONSTANTS = {name: int(value) for name, value in re.findall(r"^#define (HPCM_\w+) (\d+)", HEADER, re.MULTILINE)}
-NUMBERS = {
-    "int": ctypes.c_int,
-    "int32_t": ctypes.c_int32,
-    "int64_t": ctypes.c_int64,
-    "uint32_t": ctypes.c_uint32,
-    "size_t": ctypes.c_size_t,
-    "float": ctypes.c_float,
-    "hpcm_status": ctypes.c_int,
-    "hpcm_check": binding.Check,
-    "void": None,
-}
+HEADER = Header("status.h", "hpcm.h", types={"hpcm_check": binding.Check})
 STRUCTS = {
     "hpcm_array": binding.Array,
     "hpcm_config": binding.Config,
@@ -45,69 +32,27 @@ STRUCTS = {
 # ---- the header and the binding -------------------------------------------------------------------------------------
 
 
-def declared() -> dict[str, tuple[str, list[str]]]:
-    """The functions of hpcm.h: name -> what it returns, and its parameters, as they are written there."""
-    functions = re.findall(r"^HPCM_API ([\w\s]+[\s*])(hpcm_\w+)\((.*?)\);", HEADER, re.MULTILINE | re.DOTALL)
-    return {name: (result.strip(), re.split(r",\s*", arguments)) for result, name, arguments in functions}
-
-
-def is_pointer(kind: Any) -> bool:
-    return kind in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(kind, (ctypes._Pointer, ctypes.Array))
-
-
-def fits(kind: Any, parameter: str) -> bool:
-    """Whether a type of ctypes is that of a parameter, such as `const float *y`; pointers may point to anything."""
-    if "*" in parameter or "[" in parameter:
-        return is_pointer(kind)
-    return kind is NUMBERS[parameter.split()[0]]
-
-
 def test_the_binding_has_the_functions_of_the_header():
-    functions = declared()
-    assert set(functions) == set(binding.FUNCTIONS)
-    for name, (result, parameters) in functions.items():
-        returned, arguments = binding.FUNCTIONS[name]
-        assert fits(returned, result), name
-        parameters = [] if parameters == ["void"] else parameters
-        assert len(arguments) == len(parameters), name
-        assert all(map(fits, arguments, parameters)), name
+    HEADER.check_functions(binding.FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", STRUCTS)
 def test_the_binding_has_the_structs_of_the_header(name):
-    (body,) = re.findall(r"typedef struct \{([^}]*)\} " + name + ";", HEADER)
-    fields = []
-    for line in filter(None, map(str.strip, body.split(";"))):
-        kind, names = re.fullmatch(r"(?:const )?(\w+) (.*)", line, re.DOTALL).groups()
-        for field in re.split(r",\s*", names):
-            sizes = [CONSTANTS.get(size) or int(size) for size in re.findall(r"\[(\w+)\]", field)]
-            expected = None if "*" in field else NUMBERS[kind]
-            for size in reversed(sizes):
-                expected = expected * size
-            fields.append((re.search(r"\w+", field)[0], expected))
-    bound = STRUCTS[name]._fields_
-    assert [field for field, _ in bound] == [field for field, _ in fields]
-    for (field, kind), (_, expected) in zip(bound, fields, strict=True):
-        assert is_pointer(kind) if expected is None else kind is expected, field
+    HEADER.check_struct(name, STRUCTS[name])
 
 
 def test_the_binding_has_the_numbers_of_the_header():
-    assert CONSTANTS["HPCM_API_VERSION"] == binding.API_VERSION
-    assert (CONSTANTS["HPCM_STAGES"], CONSTANTS["HPCM_PARTS"]) == (binding.STAGES, binding.PARTS)
-    assert CONSTANTS["HPCM_MESSAGE"] == binding.MESSAGE_BYTES
-    assert enumeration("hpcm_type") == [f"HPCM_{name.upper()}" for name in binding.TYPES]
-    statuses = enumeration("hpcm_status")
+    assert HEADER.constants["HPCM_API_VERSION"] == binding.API_VERSION
+    assert (HEADER.constants["HPCM_STAGES"], HEADER.constants["HPCM_PARTS"]) == (binding.STAGES, binding.PARTS)
+    assert HEADER.constants["HPCM_MESSAGE"] == binding.MESSAGE_BYTES
+    assert HEADER.enumeration("hpcm_type") == [f"HPCM_{name.upper()}" for name in binding.TYPES]
+    statuses = HEADER.enumeration("hpcm_status")
     of_tiles = statuses[: statuses.index("HPCM_UNREADABLE")]  # the others are of files, which Python reads by itself
     assert [getattr(binding, name.removeprefix("HPCM_")) for name in of_tiles] == list(range(len(of_tiles)))
 
 
-def enumeration(name: str) -> list[str]:
-    (body,) = re.findall(r"typedef enum \{([^}]*)\} " + name + ";", HEADER)
-    return re.findall(r"HPCM_\w+", body)
-
-
 def test_the_library_shows_the_functions_of_the_header_and_no_others():
-    library, public = ctypes.CDLL(str(LIBRARY)), set(declared())
+    library, public = ctypes.CDLL(str(LIBRARY)), set(HEADER.functions())
     assert all(hasattr(library, name) for name in public)
     sources = "".join(file.read_text() for file in [*CORE.glob("*.[ch]"), *CORE.glob("kernels/*.[ch]")])
     internal = set(re.findall(r"\bhpcm_\w+(?=\()", sources)) - public

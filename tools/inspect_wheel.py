@@ -8,6 +8,7 @@ with nothing but the system's own libraries, show the functions of core/hpcm.h a
 
 import hashlib
 import re
+import runpy
 import struct
 import sys
 import zipfile
@@ -24,7 +25,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "hpcm-codec"
-FUNCTIONS = set(re.findall(r"^HPCM_API [^;(]*?(\w+)\(", (ROOT / "core" / "hpcm.h").read_text("utf-8"), re.MULTILINE))
+SYMBOLS = runpy.run_path(str(ROOT / "core" / "check_symbols.py"))
+FUNCTIONS: set[str] = SYMBOLS["declared"](ROOT / "core" / "hpcm.h")
 
 NATIVE = (".so", ".dylib", ".dll", ".pyd", ".exe")
 PATHS = re.compile(rb"(?:/[\w.+~@-]{3,}){2,}|[A-Za-z]:[\\/][\w.~-]{5,}")  # so long that code isn't taken for one
