@@ -47,7 +47,7 @@ def test_everybody_compiles_with_the_same_version_of_zig() -> None:
 
 @needs_compiler
 def test_the_compiler_has_no_warnings(tmp_path: Path) -> None:
-    core.build(tmp_path / "library", flags=["-Werror"])
+    core.build(tmp_path / "library", files=True, flags=["-Werror"])
 
 
 @needs_compiler
