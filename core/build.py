@@ -85,7 +85,9 @@ SANITIZERS = {"address": SANITIZE, "thread": [*FOR_TESTS, "-fsanitize=thread"]}
 # Comparisons aren't traced: inputs are choices and numbers, and one takes four times as long with that.
 FUZZER = ["-fsanitize=fuzzer", "-fno-sanitize-coverage=trace-cmp"]
 FAILING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]  # core/test/failing.h
+BLIND = [f"-Wl,--wrap={name}" for name in ("hpcm_crc32", "hpcm_checksum")]  # core/test/blind.h
 FUZZERS = ("ans", "payload", "model", "residual", "dct")
+FUZZERS_OF_FILES = ("file", "parts")  # of core/file
 ZIG = "ziglang==0.17.1"  # one version, so that everybody's library is the same
 ZIG_IS_MISSING = f"`pip install {ZIG}` brings a compiler"
 # Paths are quoted for those with spaces.
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument("--sanitize", nargs="?", choices=SANITIZERS, const="address")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--fuzz", choices=FUZZERS)
+    parser.add_argument("--fuzz", choices=FUZZERS + FUZZERS_OF_FILES)
     parser.add_argument("--files", type=Path)
     parser.add_argument("--install", type=Path)
     parser.add_argument("--uninstall", type=Path)
@@ -239,11 +241,13 @@ def build_wasm(folder: Path, *, flags: Sequence[str] = ()) -> None:
 
 def build_fuzzer(name: str, output: Path) -> None:
     """A fuzz target, driven by libFuzzer, or where there is none by core/test/fuzz_loop.c. Raises as `build`."""
-    test = CORE / "test"
+    files = name in FUZZERS_OF_FILES
+    program, loop = CORE / "test" / f"fuzz_{name}.c", CORE / "test" / "fuzz_loop.c"
+    linking = FAILING + BLIND if files else FAILING
     try:
-        build(output, program=[test / f"fuzz_{name}.c"], flags=[*SANITIZE, *FUZZER], linking=FAILING)
+        build(output, program=[program], files=files, flags=[*SANITIZE, *FUZZER], linking=linking)
     except FileNotFoundError:
-        build(output, program=[test / f"fuzz_{name}.c", test / "fuzz_loop.c"], flags=SANITIZE, linking=FAILING)
+        build(output, program=[program, loop], files=files, flags=SANITIZE, linking=linking)
 
 
 def _sources(files: bool = False) -> list[Path]:
