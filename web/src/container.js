@@ -225,30 +225,44 @@ function readHeader(reader) {
     if (flags & flag) throw new HpcmError("format", `the file has ${what}, which isn't read here; try a newer release`);
   }
   if (flags > KNOWN_FLAGS) throw new HpcmError("format", `flags are ${flags}, which version ${VERSION} lacks`);
+  const field = (name, value) => {
+    CHECKS[name](value); // before the next one is read, so that damage isn't taken for the end of the file
+    return value;
+  };
   const container = {
     ...{ flags, passes: flags & PROGRESSIVE ? PASSES : 1 },
-    ...{ width: reader.varint("width"), height: reader.varint("height"), bitDepth: reader.byte("bit depth") },
-    model: String.fromCharCode(...reader.take(reader.byte("length of the model name"), "model name")),
+    width: field("width", reader.varint("width")),
+    height: field("height", reader.varint("height")),
+    bitDepth: field("bitDepth", reader.byte("bit depth")),
+    model: field("model", String.fromCharCode(...reader.take(reader.byte("length of the model name"), "model name"))),
     hash: [...reader.take(HASH_BYTES, "model hash")].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
-    level: reader.byte("quality level"),
+    level: field("level", reader.byte("quality level")),
     colour: flags & GREY ? "grey" : "rgb",
-    tileSide: 2 ** reader.byte("tile side"),
+    tileSide: field("tileSide", 2 ** reader.byte("tile side")),
     ...{ ancillary: [], tiles: [] },
   };
-  checkHeader(container);
+  checkPixels(container);
   return container;
 }
 
-function checkHeader(container) {
-  checkRange("width", container.width, 1, MAX_SIDE);
-  checkRange("height", container.height, 1, MAX_SIDE);
-  checkRange("number of pixels", container.width * container.height, 1, MAX_PIXELS);
-  checkRange("bit depth", container.bitDepth, 8, MOST_BITS);
-  checkRange("quality level", container.level, 0, MAX_LEVEL);
-  if (!MODEL_NAME.test(container.model)) {
+/** What refuses a field that is out of its bounds, by its name in a container. */
+const CHECKS = {
+  width: (value) => checkRange("width", value, 1, MAX_SIDE),
+  height: (value) => checkRange("height", value, 1, MAX_SIDE),
+  bitDepth: (value) => checkRange("bit depth", value, 8, MOST_BITS),
+  model: (name) => {
+    if (MODEL_NAME.test(name)) return;
     throw new HpcmError("format", "the model's name is no name: 1 to 32 of a-z 0-9 ._- and no ._- in front are allowed");
-  }
-  checkRange("tile side", container.tileSide, 2 ** 8, 2 ** 16);
+  },
+  level: (value) => checkRange("quality level", value, 0, MAX_LEVEL),
+  tileSide: (value) => checkRange("tile side", value, 2 ** 8, 2 ** 16),
+};
+
+const checkPixels = ({ width, height }) => checkRange("number of pixels", width * height, 1, MAX_PIXELS);
+
+function checkHeader(container) {
+  for (const [name, check] of Object.entries(CHECKS)) check(container[name]);
+  checkPixels(container);
   if (container.residual) checkResidual(container.residual, container);
 }
 
