@@ -67,6 +67,7 @@ GOLDEN_PROGRESSIVE = (
 
 
 HEADS = Path(__file__).parent / "golden" / "heads.json"
+FILES = HEADS.with_name("files.json")
 VERDICTS = {"format": FormatError, "truncated": TruncatedError, "corrupt": CorruptError}
 
 
@@ -362,11 +363,30 @@ def test_heads_within_and_beyond_the_bounds(head: dict) -> None:
         assert refusal.type is VERDICTS[head["verdict"]]
 
 
-def test_the_heads_are_those_of_the_table_of_fields() -> None:
-    spec = importlib.util.spec_from_file_location("heads", HEADS.with_suffix(".py"))
-    heads = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(heads)
-    assert HEADS.read_text(encoding="utf-8") == heads.document(), "python tests/golden/heads.py makes the file anew"
+@pytest.mark.parametrize("way", ["whole", "partial"])
+def test_files_whole_cut_and_damaged(way: str) -> None:
+    """The same files that JavaScript and the installed library read."""
+    for file in json.loads(FILES.read_text(encoding="utf-8")):
+        assert verdict_of(bytes.fromhex(file["bytes"]), partial=way == "partial") == file[way], file["name"]
+        if file["partial"] == "valid":
+            there = sum(map(len, unpack(bytes.fromhex(file["bytes"]), partial=True).tiles))
+            assert there == file["parts"], file["name"]
+
+
+def verdict_of(data: bytes, *, partial: bool) -> str:
+    try:
+        unpack(data, partial=partial)
+    except FormatError as error:
+        return next(verdict for verdict, kind in VERDICTS.items() if kind is type(error))
+    return "valid"
+
+
+@pytest.mark.parametrize("table", [HEADS, FILES], ids=lambda path: path.stem)
+def test_the_tables_of_verdicts_are_those_of_the_format(table: Path) -> None:
+    spec = importlib.util.spec_from_file_location(table.stem, table.with_suffix(".py"))
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert table.read_text(encoding="utf-8") == made.document(), f"python tests/golden/{table.stem}.py makes it anew"
 
 
 def test_the_hand_made_file_is_sound() -> None:

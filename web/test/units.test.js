@@ -25,9 +25,12 @@ test("a file is taken apart and put together again", () => {
   assert.deepEqual(tileBoxes(container), [[0, 0, 256, 201], [256, 0, 300, 201]]);
 });
 
+const table = (name) => JSON.parse(new TextDecoder().decode(golden(name)));
+const fromHex = (bytes) => Uint8Array.from(bytes.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+
 test("bounds are those of the table of fields", () => {
-  for (const { name, bytes, verdict, fields } of JSON.parse(new TextDecoder().decode(golden("heads.json")))) {
-    const data = Uint8Array.from(bytes.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+  for (const { name, bytes, verdict, fields } of table("heads.json")) {
+    const data = fromHex(bytes);
     if (verdict !== "valid") {
       assert.throws(() => unpackHead(data), { code: verdict }, name);
       continue;
@@ -35,6 +38,16 @@ test("bounds are those of the table of fields", () => {
     const { passes, width, height, model, hash, level, colour, bitDepth, tileSide } = unpackHead(data);
     const read = { width, height, model, model_hash: hash, level, tile_side: tileSide };
     assert.deepEqual({ ...read, colour, bit_depth: bitDepth, passes }, fields, name);
+  }
+});
+
+test("files that are whole, cut or damaged are read as Python does", () => {
+  for (const { name, bytes, whole, partial, parts } of table("files.json")) {
+    const data = fromHex(bytes);
+    if (whole === "valid") assert.deepEqual(pack(unpack(data)), data, name);
+    else assert.throws(() => unpack(data), { code: whole }, name);
+    if (partial !== "valid") assert.throws(() => unpack(data, { partial: true }), { code: partial }, name);
+    else assert.equal(unpack(data, { partial: true }).tiles.flat().length, parts, name);
   }
 });
 
