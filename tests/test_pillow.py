@@ -124,6 +124,17 @@ def test_a_file_within_another(data):
     assert image.tobytes() == hpcm.decompress(data).tobytes()
 
 
+def test_a_file_that_is_fed_piece_by_piece(data):
+    with ImageFile.Parser() as parser:
+        for start in range(0, len(data), 1000):
+            parser.feed(data[start : start + 1000])
+    assert parser.image.tobytes() == hpcm.decompress(data).tobytes()
+    parser = ImageFile.Parser()
+    parser.feed(data[:-1])
+    with pytest.raises(OSError, match="truncated"):
+        parser.close()
+
+
 def test_many_threads(file, data):
     expected = hpcm.decompress(data).tobytes()
     with ThreadPoolExecutor(4) as pool:

@@ -85,6 +85,9 @@ class HPCMImageFile(ImageFile.ImageFile):
             self.fp = None
         return super().load()
 
+    def load_seek(self, pos: int) -> None:
+        """Nothing. That it is there tells `ImageFile.Parser` that `load` takes the whole file, not piece by piece."""
+
     def verify(self) -> None:
         """Checks every CRC, without decoding. Raises OSError. The file must be opened anew then, as Pillow says."""
         try:
