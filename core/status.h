@@ -15,7 +15,7 @@ extern "C" {
 #define HPCM_API
 #endif
 
-#define HPCM_MESSAGE 256 /* bytes of a message, with the zero at its end */
+#define HPCM_MESSAGE 1024 /* bytes of a message, with the zero at its end */
 
 typedef enum {
     HPCM_OK = 0,

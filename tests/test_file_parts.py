@@ -772,7 +772,7 @@ def test_reasons_name_all_places(parts: Any, nowhere: Path) -> None:
 def test_a_long_reason_ends_with_dots(parts: Any, nowhere: Path) -> None:
     forget(parts)
     for shift in range(4):
-        _, _, message = find(parts, where=Path("x" * shift + "\u20ac" * 100))
+        _, _, message = find(parts, where=Path("x" * shift + "\u20ac" * 400))
         assert message.endswith("\u20ac...")
         assert c.MESSAGE_BYTES - 3 <= len(message.encode()) + 1 <= c.MESSAGE_BYTES
 

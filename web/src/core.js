@@ -9,7 +9,7 @@ import { converted, sampleBytes } from "./samples.js";
 
 const API_VERSION = 2;
 const [OK, NO_MEMORY, BAD_MODEL, BAD_PAYLOAD, BAD_KERNELS] = [0, 2, 4, 5, 6]; // hpcm_status
-const MESSAGE_BYTES = 256;
+const MESSAGE_BYTES = 1024;
 const PARTS = 3;
 const FIRST_PAGES = 32; // of 64 KiB
 const MOST_PAGES = [2 ** 15, 2 ** 14, 2 ** 13]; // 2 GiB, or less where the browser can't set so much aside

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 API_VERSION = 2
 STAGES, TRANSFORMS, PARTS = 4, 4, 3
-MESSAGE_BYTES = 256
+MESSAGE_BYTES = 1024
 NAMES = {"darwin": "libhpcm.dylib", "win32": "hpcm.dll"}
 PATH = Path(__file__).with_name(NAMES.get(sys.platform, "libhpcm.so"))
 HOW_TO_BUILD = "`pip install .` in a checkout builds it, or `python core/build.py`"
