@@ -246,7 +246,7 @@ static hpcm_status take_request(hpcm_file *file, const hpcm_request *request, wi
 }
 
 hpcm_status hpcm_get_size(hpcm_file *file, const hpcm_request *request, int32_t *columns, int32_t *rows) {
-    wish w;
+    wish w = {0};
     HPCM_TRY(take_request(file, request, &w));
     *columns = hpcm_divided_up(hpcm_columns(w.area), w.reduction);
     *rows = hpcm_divided_up(hpcm_rows(w.area), w.reduction);
@@ -424,7 +424,7 @@ static hpcm_status named(hpcm_file *file, hpcm_status status) {
 
 hpcm_status hpcm_read(hpcm_file *file, const hpcm_request *request, void *pixels, size_t stride) {
     const hpcm_header *header = &file->container.header;
-    wish w;
+    wish w = {0};
     HPCM_TRY(take_request(file, request, &w));
     int32_t columns = hpcm_divided_up(hpcm_columns(w.area), w.reduction);
     if (!pixels || stride < (size_t)columns * (size_t)w.channels * (w.bit_depth == 8 ? 1 : 2))
