@@ -13,7 +13,7 @@
 # make demo       a photograph there and back, on a fresh machine: the base install, without torch
 # make coverage   the tests with what they reach, branches included: slower, so it isn't part of `make check`
 # make docs       the documentation site, into build/site, offline; needs Python 3.11
-# make fuzz       an hour (MINUTES=60) of what reads files of strangers, six fuzzers at once; needs Linux and gcc or clang;
+# make fuzz       an hour (MINUTES=60) of what reads files of strangers, eight fuzzers at once; needs Linux and gcc or clang;
 #                 findings lie in build/fuzz
 # make page       the web page and its module, into web/dist and for `hpcm serve`; needs Node.js 20
 # make npm        the npm packages, into build/npm: hpcm-web, and one for each bundled model; needs Node.js 20
@@ -39,7 +39,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core core-install core-uninstall demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct page npm man release format bench clean
+.PHONY: venv core core-install core-uninstall demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct fuzz-file fuzz-parts page npm man release format bench clean
 
 venv: $(CORE_READY)
 
@@ -156,7 +156,7 @@ docs: $(READY)
 MINUTES ?= 60
 FUZZ = -max_total_time=$$(( 60 * $(MINUTES) )) -rss_limit_mb=4000 -artifact_prefix=build/fuzz/
 fuzz:
-	$(MAKE) --jobs=6 fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct
+	$(MAKE) --jobs=8 fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct fuzz-file fuzz-parts
 
 fuzz-python: $(READY)
 	$(PIP) install -q -c constraints.txt atheris
@@ -168,8 +168,8 @@ build/fuzz/models: tests/fuzz/seeds.py tests/recorder.py | $(CORE_READY)
 	mkdir -p build/fuzz
 	PYTHONPATH=tests $(BIN)/python $< build/fuzz
 
-fuzz-payload: build/fuzz/models
-fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct: fuzz-%: $(CORE_READY)
+fuzz-payload fuzz-file fuzz-parts: build/fuzz/models
+fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct fuzz-file fuzz-parts: fuzz-%: $(CORE_READY)
 	mkdir -p build/fuzz/$*
 	$(BIN)/python core/build.py --fuzz $*
 	HPCM_FUZZ_MODELS=build/fuzz/models build/fuzz_$* $(FUZZ) -max_len=1024 -timeout=60 -len_control=0 build/fuzz/$* core/test/corpus/$*

@@ -128,7 +128,7 @@ def main() -> None:
         elif options.fuzz:
             build_fuzzer(options.fuzz, options.output or BUILD / f"fuzz_{options.fuzz}")
         elif options.files:
-            build(options.files, options.target, files=True, flags=[*flags, "-fvisibility=default"])
+            build_files(options.files, options.target, flags=flags)
         elif options.install:
             installation = Installation(options.install, options.libdir, options.target)
             os.umask(0o022)  # whoever installs, everybody reads
@@ -217,6 +217,15 @@ def build(
         # -O3: when it first links, zig compiles a runtime of its own, which takes twice as long without optimisation.
         _run([*compiler, "-O3", *flags, *linking, *objects, "-o", str(linked), *_libraries(made_for)])
         linked.replace(output)  # as a whole: another process may have the old one open
+
+
+def build_files(output: Path, target: str | None = None, *, flags: Sequence[str] = ()) -> None:
+    """The library with the reader of files, for tests: it shows all functions, and no weights are installed with it.
+
+    Raises as `build`.
+    """
+    for_tests = ["-fvisibility=default", '-DHPCM_DATA_FOLDER="/nowhere/hpcm"']
+    build(output, target, files=True, flags=[*for_tests, *flags])
 
 
 def build_wasm(folder: Path, *, flags: Sequence[str] = ()) -> None:

@@ -110,6 +110,7 @@ def test_what_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not core.needs_zig()
 
 
+FUZZING = {**os.environ, "HPCM_FUZZ_WEIGHTS": str(ROOT / "tests" / "golden")}
 needs_sanitizers = pytest.mark.skipif(
     sys.platform != "linux" or not has_compiler(*core.SANITIZE), reason="no compiler has the sanitizers"
 )
@@ -117,22 +118,25 @@ needs_sanitizers = pytest.mark.skipif(
 
 @needs_sanitizers
 @pytest.mark.slow
-@pytest.mark.parametrize("name", core.FUZZERS)
+@pytest.mark.parametrize("name", core.FUZZERS + core.FUZZERS_OF_FILES)
 def test_fuzzing_finds_nothing(name: str, tmp_path: Path) -> None:
     core.build_fuzzer(name, tmp_path / "fuzz")
     corpus = CORE / "test" / "corpus" / name
-    subprocess.run([tmp_path / "fuzz", "-max_total_time=3", tmp_path, corpus], cwd=tmp_path, check=True)
+    line = [tmp_path / "fuzz", "-max_total_time=3", tmp_path, corpus]
+    subprocess.run(line, cwd=tmp_path, env=FUZZING, check=True)
 
 
 @needs_sanitizers
 @pytest.mark.slow
-def test_fuzzing_begins_with_bundled_models(tmp_path: Path) -> None:
-    paths = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "HPCM_FUZZ_MODELS": str(tmp_path / "models")}
+def test_what_fuzzing_begins_with(tmp_path: Path) -> None:
+    """Tiles and files that are right."""
+    paths = {**FUZZING, "PYTHONPATH": str(ROOT / "tests"), "HPCM_FUZZ_MODELS": str(tmp_path / "models")}
     subprocess.run([sys.executable, ROOT / "tests" / "fuzz" / "seeds.py", tmp_path], env=paths, check=True)
-    seeds = sorted((tmp_path / "payload").iterdir())
-    assert len(seeds) > 10
-    core.build_fuzzer("payload", tmp_path / "fuzz")
-    subprocess.run([tmp_path / "fuzz", *seeds], cwd=tmp_path, env=paths, check=True)
+    for name in ("payload", *core.FUZZERS_OF_FILES):
+        seeds = sorted((tmp_path / name).iterdir())
+        assert len(seeds) > 10
+        core.build_fuzzer(name, tmp_path / "fuzz")
+        subprocess.run([tmp_path / "fuzz", *seeds], cwd=tmp_path, env=paths, check=True)
 
 
 @needs_sanitizers

@@ -157,7 +157,7 @@ def test_a_program_says_what_is_wrong(decode: Path, tmp_path: Path) -> None:
     for path, says in (
         (source, "cut short"),
         (tmp_path / "missing.hpcm", "missing.hpcm"),
-        (GOLDEN / "nano-1.png", "PNG"),
+        (GOLDEN / "nano-1.png", "no .hpcm file"),
     ):
         done = subprocess.run([decode, path, tmp_path / "made.pam"], capture_output=True, text=True)
         assert done.returncode == 1

@@ -12,7 +12,7 @@
 #include "input.h"
 #include "tiny.h"
 
-enum { CHOICES = 32, MAX_PIXELS = 8192, MOST_GAP = 4, UNTOUCHED = 0xA5 };
+enum { CHOICES = 24, MAX_PIXELS = 8192, MOST_GAP = 4, UNTOUCHED = 0xA5 };
 
 static hpcm_settings settings = HPCM_SETTINGS;
 static int32_t read_allocations = -1; /* that succeed in hpcm_read */
@@ -149,16 +149,14 @@ static hpcm_file *open_in_pieces(input *in, const uint8_t *bytes, size_t size, h
     hpcm_file *file;
     *status = hpcm_open_stream(&settings, &file);
     expect(*status == HPCM_OK, "a stream is opened");
-    int32_t most = 1 + choose(in, 256);
-    for (size_t at = 0; at < size && *status == HPCM_OK;) {
-        size_t piece = 1 + (size_t)choose(in, most);
-        if (piece > size - at || !in->left) piece = size - at;
+    size_t piece = 1 + (size_t)choose(in, 256);
+    for (size_t at = 0; at < size && *status == HPCM_OK; at += piece) {
+        if (piece > size - at) piece = size - at;
         uint8_t *copy = exactly(piece);
         memcpy(copy, bytes + at, piece);
         *status = hpcm_append(file, copy, piece);
         expect_reason(file, *status);
         free(copy);
-        at += piece;
     }
     return file;
 }
