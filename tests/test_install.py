@@ -129,7 +129,8 @@ def compile_example(prefix: Path, folder: Path) -> Path:
     told = subprocess.run(asked, env=paths, check=True, capture_output=True, text=True).stdout
     program = folder / "decode"
     source = ROOT / "examples" / "decode.c"
-    line = [*core.find_compiler(), "-std=c11", *WARNINGS, source, "-o", program, *shlex.split(told)]
+    compiler = ["cc"] if shutil.which("cc") else core.find_compiler()
+    line = [*compiler, "-std=c11", *WARNINGS, source, "-o", program, *shlex.split(told)]
     subprocess.run([*line, "-Xlinker", "-rpath", "-Xlinker", prefix / "lib"], check=True)
     return program
 
