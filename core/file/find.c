@@ -206,7 +206,7 @@ typedef struct {
 } search;
 
 /* Appends to the message. What doesn't fit becomes "...", and no character is left in half. */
-static void tell(search *s, const char *text) {
+static void say_more(search *s, const char *text) {
     static const char dots[] = "...";
     size_t size = strlen(text), room = HPCM_MESSAGE - sizeof dots;
     if (s->told > room) return; /* it ends with dots */
@@ -246,18 +246,18 @@ static void look_at(search *s, const char *path) {
     if (!is_file(path)) return;
     s->data = read_file(path, &s->size);
     if (!s->data) {
-        tell(s, " (the file there can't be read)");
+        say_more(s, " (the file there can't be read)");
         return;
     }
     hpcm_sha256(s->data, s->size, digest);
     if (!memcmp(digest, s->hash, HPCM_HASH_BYTES)) return;
-    tell(s, " (the file there has another hash)");
+    say_more(s, " (the file there has another hash)");
     free(s->data);
     s->data = 0;
 }
 
 static hpcm_status look_into(search *s, const char *place) {
-    tell(s, place);
+    say_more(s, place);
     if (is_file(place)) {
         look_at(s, place);
         return HPCM_OK;
@@ -276,9 +276,9 @@ static hpcm_status find_file(search *s, const places *p) {
     char start[HPCM_MESSAGE], hash[2 * HPCM_HASH_BYTES + 1];
     for (int i = 0; i < HPCM_HASH_BYTES; i++) snprintf(hash + 2 * i, 3, "%02x", s->hash[i]);
     snprintf(start, sizeof start, "the weights of model %s (hash %s) aren't found: looked for in ", s->name, hash);
-    tell(s, start);
+    say_more(s, start);
     for (size_t i = 0; i < p->count; i++) {
-        if (i) tell(s, ", ");
+        if (i) say_more(s, ", ");
         hpcm_status status = look_into(s, p->paths[i]);
         if (status != HPCM_OK || s->data) return status;
     }
@@ -291,10 +291,10 @@ static hpcm_status load(search *s, int32_t threads, hpcm_model **model) {
     s->message[0] = 0;
     s->told = 0;
     if (!*reason) return status;
-    tell(s, "model ");
-    tell(s, s->name);
-    tell(s, " can't be used: ");
-    tell(s, reason);
+    say_more(s, "model ");
+    say_more(s, s->name);
+    say_more(s, " can't be used: ");
+    say_more(s, reason);
     return status;
 }
 
@@ -305,7 +305,7 @@ hpcm_status hpcm_find_model(const char *name, const uint8_t hash[HPCM_HASH_BYTES
     message[0] = 0;
     *model = 0;
     if (!hpcm_is_model_name(name, strlen(name))) { /* it becomes a part of paths */
-        tell(&s, "no model can have that name");
+        say_more(&s, "no model can have that name");
         return HPCM_BAD_ARGUMENT;
     }
     *model = find_loaded(hash, threads);

@@ -123,7 +123,7 @@ static int parse_text(parser *p, hpcm_json_text *made) {
 static double scaled(double x, int32_t power) {
     double factor = 10;
     int32_t left = power < 0 ? -power : power;
-    for (; left && x; left /= 2, factor *= factor)
+    for (; left && x != 0; left /= 2, factor *= factor)
         if (left % 2) x = power < 0 ? x / factor : x * factor;
     return x;
 }
