@@ -47,7 +47,10 @@ def parts() -> Iterator[Any]:
         return
     with TemporaryDirectory() as folder:
         built = Path(folder, "parts.so")
-        core.build_files(built, flags=["-O1"])
+        try:
+            core.build_files(built, flags=["-O1"])
+        except FileNotFoundError as error:  # there is no compiler
+            pytest.skip(str(error))
         yield ctypes.CDLL(str(built))
 
 
