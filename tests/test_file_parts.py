@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, byref, c_double, c_int, c_int64, c_size_t, c_void_p
+from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from hpcm.errors import CorruptError, UsageError, WeightsError
 from hpcm.image.picture import pack_alpha, unpack_alpha
 from hpcm.image.planes import Planes
 from hpcm.image.png import chunk, write
+from hpcm.model.config import Config
 from hpcm.model.file import describe
 from hpcm.model.find import ASSETS
 
@@ -583,6 +585,12 @@ def test_configurations_are_refused_as_by_python(parts: Any, change: Callable[..
     assert bool(model.message) == bool(model.status)
 
 
+def test_every_field_of_a_configuration_is_known(parts: Any) -> None:
+    """A field that is new in Config belongs into core/file/config.c, too."""
+    defaults = {field.name: field.default for field in fields(Config) if field.default is not MISSING}
+    assert Model(parts, with_config(lambda config: config.update(defaults | config))).status == 0
+
+
 ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     (0, 1, 2, 8, 16, 64, -1, 8193, 1 << 40, 0.5, 1.0, None, True, "", "psi", "1", [], [1, 2, 4], {})
 )
@@ -593,8 +601,8 @@ ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
 def test_changed_configurations(
     parts: Any, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: Any
 ) -> None:
-    fields = json.loads(split(TINY)[0]["__metadata__"]["config"])
-    name = data.draw(st.sampled_from(sorted(fields)))
+    config = json.loads(split(TINY)[0]["__metadata__"]["config"])
+    name = data.draw(st.sampled_from(sorted(config)))
     if name.startswith("lambda") and value is True:
         return  # Python takes it for 1
     changed = with_config(lambda config: config.update({name: value}))
