@@ -39,7 +39,7 @@ html_theme_options = {"navigation_with_keys": True}
 templates_path: list[str] = []
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # docs/results.md: a part of it begins below its heading
-autodoc_mock_imports = ["ray", "pyarrow", "fsspec"]
+autodoc_mock_imports = ["ray", "pyarrow", "fsspec", "imageio"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -55,7 +55,7 @@ PYTHON = {  # the headings of docs/python.md
     "Models": ("function load", "class Codec", "function models", "class model.file.WeightsFile"),
     "Networks": ("class Config", "class HPCM", "function official.from_official"),
     "Files": ("function format.container.unpack", "function format.container.pack", "class format.fields.Container"),
-    "Pillow": ("module pillow",),
+    "Pillow and imageio": ("module pillow", "module imageio"),
     "Archives": ("function archive.run.compress", "function archive.run.restore", "class archive.dataset.Pictures"),
     "Errors": ("module errors",),
 }

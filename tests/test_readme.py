@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -41,6 +42,7 @@ OTHER_COMMANDS = {
     "python",
     "tar",
 }
+OTHERS_LIBRARIES = {"datasets", "fsspec", "imageio", "webdataset"}  # that examples show, and that needn't be there
 SEPARATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "(", ")"}
 FENCE = re.compile(r"^(?:<!-- not run: ([^\n]*) -->\n)?( *)```(\w*)[^\n]*\n(.*?)^\2```$", re.MULTILINE | re.DOTALL)
 
@@ -71,10 +73,20 @@ def prose(path: Path) -> str:
 def named(*languages: str, documents: list[Path] = DOCUMENTS, run: bool = False) -> list:
     """The blocks of these languages as parameters of a test, which are named by their places; `run`: to be run."""
     found = [block for path in documents for block in blocks(path) if block.language in languages]
-    skipped = {
-        block: [pytest.mark.skip(f"not run: {block.not_run}")] if run and block.not_run else [] for block in found
-    }
-    return [pytest.param(block, id=block.place, marks=skipped[block]) for block in found]
+    return [pytest.param(block, id=block.place, marks=marks_of(block) if run else []) for block in found]
+
+
+def marks_of(block: Block) -> list[pytest.MarkDecorator]:
+    """Of a block that is to be run."""
+    if block.not_run:
+        return [pytest.mark.skip(f"not run: {block.not_run}")]
+    others = OTHERS_LIBRARIES & imported(block) if block.language == PYTHON else set()
+    missing = [name for name in sorted(others) if importlib.util.find_spec(name) is None]
+    if missing:
+        return [pytest.mark.skip(f"not installed: {', '.join(missing)}")]
+    if others:  # webdataset leaves files to the garbage collector
+        return [pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+    return []
 
 
 def commands(block: Block) -> Iterator[list[str]]:
@@ -95,6 +107,14 @@ def commands(block: Block) -> Iterator[list[str]]:
             if command:
                 yield command
             command = ["cat"] if word in (">", ">>", "<", "2>") else []  # what follows is a file
+
+
+def imported(block: Block) -> set[str]:
+    """The packages that a block in Python imports."""
+    nodes = list(ast.walk(ast.parse(block.text, block.place)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
 
 
 def arguments(command: list[str]) -> list[str] | None:
