@@ -111,8 +111,36 @@ def test_a_model_that_is_not_at_hand_is_named(folder):
     with pytest.raises(
         ModelNotFoundError,
         match=r"model 'tiny' of hash \w{16}, .* put its weights file into .*weights or name it with --model PATH$",
-    ):
+    ) as refusal:
         hpcm.decompress(Path(__file__).parent / "golden" / "tiny.hpcm")
+    assert f"it is in none of {', '.join(map(str, weights.folders()))};" in str(refusal.value)
+
+
+def test_a_systems_models_are_found_behind_the_users(folder, build, tiny, monkeypatch):
+    golden, shared = Path(__file__).parent / "golden", [folder.parent / name for name in ("local", "usr")]
+    monkeypatch.setenv("XDG_DATA_DIRS", os.pathsep.join(["relative", *map(str, shared)]))
+    assert weights.folders() == [weights.ASSETS, folder, shared[0] / "hpcm", shared[1] / "hpcm"]
+    for place in weights.folders()[2:]:
+        place.mkdir(parents=True)
+        shutil.copy(golden / "tiny.safetensors", place)
+    assert find("tiny").path.parent == shared[0] / "hpcm"
+    assert hpcm.decompress(golden / "tiny.hpcm").size
+    assert [file.path.parent for file in weights.available()] == [shared[0] / "hpcm"]  # the other one is a copy
+    save(build(tiny), folder / "tiny.safetensors", {}, name="tiny")  # of another hash
+    assert find("tiny").path.parent == folder
+    assert [file.path.parent for file in weights.available()] == [folder, shared[0] / "hpcm"]
+    assert hpcm.decompress(golden / "tiny.hpcm").size
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such folders")
+@pytest.mark.parametrize("given", [None, ""])
+def test_where_a_system_keeps_models_by_default(given, monkeypatch):
+    monkeypatch.delenv("XDG_DATA_DIRS")
+    if given is not None:
+        monkeypatch.setenv("XDG_DATA_DIRS", given)
+    assert weights.system_folders() == [Path("/usr/local/share/hpcm"), Path("/usr/share/hpcm")]
+    monkeypatch.setenv("HPCM_WEIGHTS", "/usr/share/hpcm")  # isn't looked into twice
+    assert weights.folders() == [weights.ASSETS, Path("/usr/share/hpcm"), Path("/usr/local/share/hpcm")]
 
 
 def test_the_model_card_lists_every_released_model():

@@ -5,7 +5,8 @@ one quality level each, which differ in their lambda, form a *family*: `base` st
 `base-0483` (see codec/codec.py). Of those with the same lambda the newest counts.
 
 Models are looked for among the bundled ones, then in the user's weights folder ($HPCM_WEIGHTS, by default
-~/.local/share/hpcm).
+~/.local/share/hpcm), then in those of the system, where the installed C library looks, too: hpcm in each folder of
+$XDG_DATA_DIRS, by default /usr/local/share and /usr/share.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..errors import ModelNotFoundError, UsageError, WeightsError
 from .file import SUFFIX, WeightsFile, describe
 
 ASSETS = Path(__file__).parent / "assets"
+SYSTEM_DATA = ("/usr/local/share", "/usr/share")  # unless $XDG_DATA_DIRS says otherwise
 RUN_WEIGHTS = f"model{SUFFIX}"  # what a training run's folder holds
 
 
@@ -34,13 +36,28 @@ def user_folder() -> Path:
     return data_folder() / "hpcm"
 
 
+def system_folders() -> list[Path]:
+    """Where a system keeps weights files. Relative paths don't count, says freedesktop.org."""
+    shared = os.environ.get("XDG_DATA_DIRS") or os.pathsep.join(SYSTEM_DATA)
+    return [Path(folder) / "hpcm" for folder in shared.split(os.pathsep) if Path(folder).is_absolute()]
+
+
 def folders() -> list[Path]:
     """Where models are looked for, in this order."""
-    return [ASSETS, user_folder()]
+    return list(dict.fromkeys([ASSETS, user_folder(), *system_folders()]))
 
 
 def available() -> Iterator[WeightsFile]:
-    """The installed models, of all folders. Unreadable files are passed over."""
+    """The installed models, of all folders. Unreadable files and copies of models before them are passed over."""
+    by_name: dict[str, list[WeightsFile]] = {}
+    for weights in _everywhere():
+        before = by_name.setdefault(weights.name, [])
+        if all(weights.hash != other.hash for other in before):  # which hashes no model whose name is its own alone
+            before.append(weights)
+            yield weights
+
+
+def _everywhere() -> Iterator[WeightsFile]:
     for folder in folders():
         yield from _in(folder)
 
@@ -162,11 +179,12 @@ def version_of(weights: WeightsFile, base_name: str) -> int:
 
 def find_hash(name: str, short_hash: bytes) -> WeightsFile:
     """The model that a .hpcm file names. Raises ModelNotFoundError, which names it and says where to put it."""
-    likeliest_first = sorted(available(), key=lambda weights: weights.name != name)  # hashing takes time
+    likeliest_first = sorted(_everywhere(), key=lambda weights: weights.name != name)  # hashing takes time
     for weights in likeliest_first:
         if weights.hash == short_hash:
             return weights
     raise ModelNotFoundError(
         f"the file was made with model {name!r} of hash {short_hash.hex()}, which isn't installed: "
+        f"it is in none of {', '.join(map(str, folders()))}; "
         f"put its weights file into {user_folder()} or name it with --model PATH"
     )
