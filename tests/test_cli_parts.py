@@ -17,7 +17,9 @@ from PIL import Image
 
 import hpcm
 from hpcm import cli
+from hpcm.defaults import MIME_TYPE
 from hpcm.format.container import unpack
+from hpcm.format.fields import MAGIC
 
 PHOTO = Path(__file__).parent / "data" / "kodim23.png"
 
@@ -193,7 +195,8 @@ def test_mime_type(at, monkeypatch):
     assert cli.main(["desktop", "--install"]) == 0
     (kind,) = ElementTree.parse(at / "mime" / "packages" / "hpcm.xml").getroot()
     space = "{http://www.freedesktop.org/standards/shared-mime-info}"
-    assert kind.get("type") == "image/x-hpcm"
+    assert kind.get("type") == MIME_TYPE
+    assert kind.find(f"{space}magic/{space}match").get("value") == rf"\x{MAGIC[0]:02x}{MAGIC[1:].decode()}"
     assert kind.find(f"{space}glob").get("pattern") == "*.hpcm"
     if shutil.which("update-mime-database"):
         assert "image/x-hpcm:*.hpcm" in (at / "mime" / "globs2").read_text()

@@ -14,22 +14,12 @@ from pathlib import Path
 
 from ..defaults import MIME_TYPE
 from ..errors import UsageError
-from ..format.fields import MAGIC
 from ..model.find import data_folder
 from ..util import atomic
 from .parsing import Commands, add_command
 
 SYSTEMS = ("linux", "freebsd", "openbsd", "netbsd")  # whose desktops read these files
-MIME_INFO = f"""<?xml version="1.0" encoding="UTF-8"?>
-<mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">
-  <mime-type type="{MIME_TYPE}">
-    <comment>HPCM image</comment>
-    <icon name="image-x-generic"/>
-    <magic priority="60"><match type="string" offset="0" value="\\x{MAGIC[0]:02x}{MAGIC[1:].decode()}"/></magic>
-    <glob pattern="*.hpcm"/>
-  </mime-type>
-</mime-info>
-"""
+MIME_INFO = Path(__file__).with_name("mime.xml")  # plugins/Makefile installs it, too
 THUMBNAILER = f"""[Thumbnailer Entry]
 TryExec={{python}}
 Exec={{quoted}} -m hpcm thumbnail %i %o %s
@@ -52,7 +42,7 @@ def desktop(options: argparse.Namespace) -> None:
         raise UsageError(f"desktops on {sys.platform} know no freedesktop MIME types")
     mime, thumbnailers = data_folder() / "mime", data_folder() / "thumbnailers"
     files = {
-        mime / "packages" / "hpcm.xml": MIME_INFO,
+        mime / "packages" / "hpcm.xml": MIME_INFO.read_text(encoding="utf-8"),
         thumbnailers / "hpcm.thumbnailer": THUMBNAILER.format(python=sys.executable, quoted=quoted(sys.executable)),
     }
     if options.install:
