@@ -329,6 +329,7 @@ def changed(data: bytes, at: int, byte: int) -> bytes:
 
 NANO = (GOLDEN / "nano-1.hpcm").read_bytes()
 CONTAINER = unpack(NANO)
+UNKNOWN = pack(replace(CONTAINER, model="unknown-1", model_hash=bytes(8)))
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,7 @@ CONTAINER = unpack(NANO)
         (NANO + b"0", CORRUPT_IMAGE, "end"),
         (changed(NANO, 4, 3), CORRUPT_IMAGE, "version 3"),
         (pack(replace(CONTAINER, width=1 << 15, height=1 << 14, tile_side=1 << 16)), INSUFFICIENT_MEMORY, "pixels"),
-        (pack(replace(CONTAINER, model="unknown-1")), FAILED, "unknown-1"),
+        (UNKNOWN, FAILED, "unknown-1"),
         (b"no picture", UNKNOWN_TYPE, "Unrecognized"),
     ],
     ids=["damaged", "too long", "newer", "too large", "no model", "no picture"],
@@ -351,7 +352,7 @@ def test_errors(gdk: GdkPixbuf, data: bytes, code: int, message: str) -> None:
 
 def test_the_size_needs_no_weights(gdk: GdkPixbuf, tmp_path: Path) -> None:
     path = tmp_path / "unknown.hpcm"
-    path.write_bytes(pack(replace(CONTAINER, model="unknown-1")))
+    path.write_bytes(UNKNOWN)
     assert gdk.size_of(path) == (CONTAINER.width, CONTAINER.height)
 
 
