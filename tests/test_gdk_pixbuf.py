@@ -21,12 +21,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import installed
 import numpy as np
 import pytest
 from PIL import Image
 
 import hpcm
+import installed
 from hpcm.codec.api import codec_for
 from hpcm.defaults import MIME_TYPE
 from hpcm.format.container import pack, unpack
