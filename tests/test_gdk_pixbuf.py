@@ -385,11 +385,12 @@ def test_the_type(gdk: GdkPixbuf, module: Path) -> None:
 
 
 def test_installed_files(module: Path, prefix: Path, tmp_path: Path) -> None:
-    arguments = [f"OUT={module.parent}", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
+    destination = tmp_path / "a folder"
+    arguments = [f"OUT={module.parent}", f"DESTDIR={destination}", "PREFIX=/usr"]
     run_make("install-gdk-pixbuf", *arguments, prefix=prefix)
-    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    files = {path for path in destination.rglob("*") if path.is_file()}
     folder = Path(str(package("--variable=gdk_pixbuf_moduledir")))
-    assert {f"/{path.relative_to(tmp_path)}" for path in files} == {
+    assert {f"/{path.relative_to(destination)}" for path in files} == {
         str(folder / MODULE),
         "/usr/share/mime/packages/hpcm.xml",
         "/usr/share/thumbnailers/hpcm-gdk-pixbuf.thumbnailer",
