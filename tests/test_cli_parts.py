@@ -172,6 +172,7 @@ def test_desktop(at, monkeypatch, folder):
     """Installed, the thumbnailer is run as the specification says: the Exec line with %i, %o, %s filled in."""
     data = at / folder
     monkeypatch.setenv("XDG_DATA_HOME", str(data))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(at))  # where no thumbnailer is
     monkeypatch.setenv("PYTHONPATH", str(Path(hpcm.__file__).parents[1]))
     assert cli.main(["desktop", "--install"]) == 0
     entry = configparser.RawConfigParser()
@@ -204,8 +205,25 @@ def test_mime_type(at, monkeypatch):
     cli.main(["desktop", "--uninstall"])
 
 
+def test_a_thumbnailer_of_all_users_is_enough(at, monkeypatch, capsys):
+    """The user's own would take its place, and run in no sandbox."""
+    entry = at / "system" / "thumbnailers" / "hpcm-gdk-pixbuf.thumbnailer"
+    entry.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "plugins" / "gdk-pixbuf" / entry.name, entry)
+    monkeypatch.setenv("XDG_DATA_HOME", str(at))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(at / "empty"))
+    assert cli.main(["desktop", "--install"]) == 0
+    assert (at / "thumbnailers" / "hpcm.thumbnailer").exists()
+    monkeypatch.setenv("XDG_DATA_DIRS", str(at / "system"))
+    assert cli.main(["desktop", "--install"]) == 0
+    assert f"{entry} makes thumbnails already\n" in capsys.readouterr().out
+    assert (at / "mime" / "packages" / "hpcm.xml").exists()
+    assert not (at / "thumbnailers" / "hpcm.thumbnailer").exists()
+
+
 def test_a_python_with_a_space_in_its_path(at, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(at))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(at / "system"))
     monkeypatch.setattr(sys, "executable", '/opt/my "own" python')
     assert cli.main(["desktop", "--install"]) == 0
     text = (at / "thumbnailers" / "hpcm.thumbnailer").read_text()

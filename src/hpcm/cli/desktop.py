@@ -6,6 +6,7 @@ Shared MIME-info and thumbnailers as freedesktop.org specifies them; files for o
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -41,15 +42,27 @@ def desktop(options: argparse.Namespace) -> None:
     if not sys.platform.startswith(SYSTEMS):
         raise UsageError(f"desktops on {sys.platform} know no freedesktop MIME types")
     mime, thumbnailers = data_folder() / "mime", data_folder() / "thumbnailers"
+    thumbnailer = thumbnailers / "hpcm.thumbnailer"
     files = {
         mime / "packages" / "hpcm.xml": MIME_INFO.read_text(encoding="utf-8"),
-        thumbnailers / "hpcm.thumbnailer": THUMBNAILER.format(python=sys.executable, quoted=quoted(sys.executable)),
+        thumbnailer: THUMBNAILER.format(python=sys.executable, quoted=quoted(sys.executable)),
     }
+    if options.install and (other := thumbnailer_of_all_users()):
+        # It works in sandboxes too, which don't see this user's files, and ours would take its place.
+        print(f"{other} makes thumbnails already")
+        uninstall({thumbnailer: files.pop(thumbnailer)})
     if options.install:
         install(files)
     else:
         uninstall(files)
     update_types(mime)
+
+
+def thumbnailer_of_all_users() -> Path | None:
+    """A thumbnailer of .hpcm files in the system's folders, such as that of plugins/gdk-pixbuf."""
+    folders = (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")
+    entries = (entry for folder in folders for entry in sorted(Path(folder, "thumbnailers").glob("*.thumbnailer")))
+    return next((entry for entry in entries if MIME_TYPE in entry.read_text("utf-8", "replace")), None)
 
 
 def install(files: Mapping[Path, str]) -> None:
