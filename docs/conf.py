@@ -46,7 +46,7 @@ autodoc_typehints_description_target = "documented"
 
 CONTENTS = {  # of the sidebar
     "Use": "commands python pictures lossless effort archives serving browser ../web/README",
-    "Format": "format format-policy exactness ../SECURITY",
+    "Format": "format format-policy mime exactness ../SECURITY",
     "Models": "../MODEL_CARD released results complexity training scaling",
     "Project": "../CONTRIBUTING core ../CHANGELOG log",
 }
