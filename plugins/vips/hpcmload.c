@@ -100,7 +100,7 @@ static int set_header(VipsForeignLoadHpcm *hpcm, hpcm_file *file, VipsImage *out
     hpcm_request request = requested(hpcm, &info);
     int32_t columns, rows;
     if (hpcm_get_size(file, &request, &columns, &rows) != HPCM_OK) return refuse(hpcm, hpcm_message(file));
-    if (columns > VIPS_MAX_COORD || rows > VIPS_MAX_COORD) return refuse(hpcm, "the picture has too many pixels a side");
+    if (columns > VIPS_MAX_COORD || rows > VIPS_MAX_COORD) return refuse(hpcm, "too many pixels a side");
     VipsBandFormat format = info.bit_depth > 8 ? VIPS_FORMAT_USHORT : VIPS_FORMAT_UCHAR;
     vips_image_init_fields(out, columns, rows, info.channels, format, VIPS_CODING_NONE, interpretation_of(&info), 1, 1);
     if (vips_image_pipelinev(out, VIPS_DEMAND_STYLE_THINSTRIP, NULL)) return -1;
@@ -135,21 +135,20 @@ static int is_stopped(void *image) {
     return vips_image_iskilled(image);
 }
 
-/* All of the source. Less than a whole file is no error where fail_on allows it: *partial is set then. */
+/* All of the source. Where fail_on allows that less than a whole file is there, *partial is set if so. */
 static int read_source(VipsForeignLoadHpcm *hpcm, hpcm_file *file, int *partial) {
     VipsFailOn fail_on = ((VipsForeignLoad *)hpcm)->fail_on;
+    hpcm_info info = HPCM_INFO;
     hpcm_status status = HPCM_OK;
     int more = 1;
     while (more > 0 && status == HPCM_OK) more = give(hpcm, file, &status);
     if (more < 0) return -1;
-    hpcm_info info = HPCM_INFO;
-    if (status == HPCM_OK) status = hpcm_get_info(file, &info);
-    else if (status == HPCM_CORRUPT && fail_on < VIPS_FAIL_ON_ERROR) {
-        warn(hpcm_message(file));
-        status = hpcm_get_info(file, &info);
-    }
-    if (status != HPCM_OK) return refuse(hpcm, hpcm_message(file));
-    *partial = info.parts_there < info.parts && fail_on < VIPS_FAIL_ON_TRUNCATED;
+    int is_damaged = status == HPCM_CORRUPT && fail_on < VIPS_FAIL_ON_ERROR;
+    if (is_damaged) warn(hpcm_message(file));
+    else if (status != HPCM_OK) return refuse(hpcm, hpcm_message(file));
+    if (hpcm_get_info(file, &info) != HPCM_OK) return refuse(hpcm, hpcm_message(file));
+    int is_whole = info.parts_there == info.parts;
+    *partial = !is_whole && (is_damaged || fail_on < VIPS_FAIL_ON_TRUNCATED);
     if (*partial) g_warning("%d of %d parts of the file are there", (int)info.parts_there, (int)info.parts);
     return 0;
 }
