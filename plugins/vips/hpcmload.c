@@ -144,20 +144,20 @@ static int read_source(VipsForeignLoadHpcm *hpcm, hpcm_file *file, int *partial)
     while (more > 0 && status == HPCM_OK) more = give(hpcm, file, &status);
     if (more < 0) return -1;
     int is_damaged = status == HPCM_CORRUPT && fail_on < VIPS_FAIL_ON_ERROR;
-    if (is_damaged) warn(hpcm_message(file));
-    else if (status != HPCM_OK) return refuse(hpcm, hpcm_message(file));
+    if (status != HPCM_OK && !is_damaged) return refuse(hpcm, hpcm_message(file));
     if (hpcm_get_info(file, &info) != HPCM_OK) return refuse(hpcm, hpcm_message(file));
+    if (is_damaged) warn(hpcm_message(file));
+    if (info.parts_there == 0) return refuse(hpcm, "no part of the picture is there");
     int is_whole = info.parts_there == info.parts;
     *partial = !is_whole && (is_damaged || fail_on < VIPS_FAIL_ON_TRUNCATED);
     if (*partial) g_warning("%d of %d parts of the file are there", (int)info.parts_there, (int)info.parts);
     return 0;
 }
 
-/* Pixels into an image that lies in memory. */
+/* Pixels into an image in memory, which is taken only now: a CRC has confirmed the head. */
 static int decode(VipsForeignLoadHpcm *hpcm, hpcm_file *file, VipsImage *image, int partial) {
     hpcm_info info = HPCM_INFO;
     if (hpcm_get_info(file, &info) != HPCM_OK) return refuse(hpcm, hpcm_message(file));
-    if (info.parts_there == 0) return refuse(hpcm, "the file ends before its first part");
     if (vips_image_write_prepare(image)) return -1;
     hpcm_request request = requested(hpcm, &info);
     request.partial = partial;
