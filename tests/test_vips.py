@@ -10,12 +10,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import installed
 import numpy as np
 import pytest
 from PIL import Image
 
 import hpcm
+import installed
 from hpcm.format.container import unpack_head
 from hpcm.format.fields import MAGIC
 from hpcm.format.wire import varint
