@@ -10,7 +10,6 @@
 #include <stdlib.h>
 
 static const char *const KINDS[] = {"GRAYSCALE", "GRAYSCALE_ALPHA", "RGB", "RGB_ALPHA"}; /* by channels */
-static const char *const NO_MEMORY = "there is not enough memory";
 
 /* PAM has the high byte of a sample first. */
 static void put_row(const uint16_t *samples, size_t count, FILE *out) {
@@ -40,7 +39,7 @@ static const char *decode(hpcm_file *file, const char *to) {
     if (hpcm_get_info(file, &info) != HPCM_OK) return hpcm_message(file);
     size_t stride = (size_t)info.width * (size_t)info.channels * (info.bit_depth > 8 ? 2 : 1);
     uint8_t *pixels = calloc((size_t)info.height, stride);
-    if (!pixels) return NO_MEMORY;
+    if (!pixels) return "there is not enough memory";
     const char *wrong = NULL;
     if (hpcm_read(file, NULL, pixels, stride) != HPCM_OK) wrong = hpcm_message(file);
     else if (!write_pam(&info, pixels, stride, to)) wrong = "the picture can't be written";
@@ -55,9 +54,7 @@ int main(int count, char **arguments) {
     }
     hpcm_file *file = NULL;
     hpcm_status status = hpcm_open(arguments[1], NULL, &file);
-    const char *wrong = NO_MEMORY;
-    if (status == HPCM_OK) wrong = decode(file, arguments[2]);
-    else if (file) wrong = hpcm_message(file);
+    const char *wrong = status == HPCM_OK ? decode(file, arguments[2]) : hpcm_message(file);
     if (wrong) fprintf(stderr, "%s: %s\n", arguments[1], wrong);
     hpcm_close(file);
     return wrong != NULL;

@@ -422,19 +422,25 @@ static hpcm_status named(hpcm_file *file, hpcm_status status) {
     return hpcm_say(file->message, status, "libhpcm failed with status %d", (int)status);
 }
 
+/* All that decoding needs. */
+static hpcm_status prepare(hpcm_file *file, const hpcm_tiling *tiling, const wish *w) {
+    HPCM_TRY(check_parts(file, w));
+    HPCM_TRY(check_claims(file, tiling, w));
+    if (file->container.base_parts) HPCM_TRY(need_model(file));
+    if (needs_layer(&file->container.header, w)) HPCM_TRY(need_runtime(file));
+    return need_alpha(file);
+}
+
 hpcm_status hpcm_read(hpcm_file *file, const hpcm_request *request, void *pixels, size_t stride) {
     const hpcm_header *header = &file->container.header;
     wish w = {0};
+    file->message[0] = 0; /* of an earlier call: not every reason has words */
     HPCM_TRY(take_request(file, request, &w));
     int32_t columns = hpcm_divided_up(hpcm_columns(w.area), w.reduction);
     if (!pixels || stride < (size_t)columns * (size_t)w.channels * (w.bit_depth == 8 ? 1 : 2))
         return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "stride is %zu: too little for %d columns", stride, columns);
-    HPCM_TRY(check_parts(file, &w));
     const hpcm_tiling tiling = {header->width, header->height, header->tile_side};
-    HPCM_TRY(check_claims(file, &tiling, &w));
-    if (file->container.base_parts) HPCM_TRY(need_model(file));
-    if (needs_layer(header, &w)) HPCM_TRY(need_runtime(file));
-    HPCM_TRY(need_alpha(file));
-    file->message[0] = 0;
-    return named(file, decode(file, &tiling, &w, pixels, stride));
+    hpcm_status status = prepare(file, &tiling, &w);
+    if (status == HPCM_OK) status = decode(file, &tiling, &w, pixels, stride);
+    return named(file, status);
 }
