@@ -111,11 +111,14 @@ check-slow: $(CORE_READY)
 
 # Python isn't compiled with the sanitizers, so their runtime, which comes with gcc, is loaded before it.
 SANITIZED := build/sanitized/libhpcm.so
+SANITIZED_READER := build/sanitized/reader.so
 check-sanitized: $(CORE_READY)
 	mkdir -p $(dir $(SANITIZED))
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
-	HPCM_TEST_LIBRARY=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
-		$(BIN)/python -m pytest tests/test_core.py tests/test_entropy.py tests/test_residual.py tests/test_dct.py
+	CC=gcc $(BIN)/python core/build.py --sanitize --files $(SANITIZED_READER)
+	HPCM_TEST_LIBRARY=$(SANITIZED) HPCM_TEST_READER=$(SANITIZED_READER) ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD=$$(gcc -print-file-name=libasan.so) $(BIN)/python -m pytest \
+		tests/test_core.py tests/test_entropy.py tests/test_residual.py tests/test_dct.py tests/test_file.py tests/test_file_parts.py
 	CC=gcc $(BIN)/python core/build.py --program core/test/races.c
 	build/races 300
 	CC=gcc $(BIN)/python core/build.py --sanitize thread --program core/test/races.c --output build/sanitized/races
