@@ -45,7 +45,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
 CONTENTS = {  # of the sidebar
-    "Use": "commands python pictures lossless effort archives serving browser ../web/README",
+    "Use": "commands python pictures lossless effort reach archives serving browser ../web/README",
     "Format": "format format-policy mime exactness ../SECURITY",
     "Models": "../MODEL_CARD released results complexity training scaling",
     "Project": "../CONTRIBUTING core ../CHANGELOG log",
