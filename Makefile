@@ -20,6 +20,8 @@
 # make man        the manual page, and completions for shells, into share/
 # make release    source distribution and wheels for all platforms in dist/, inspected and tried; needs Node.js 20 for the
 #                 page, and a C compiler (cc) to try the source distribution
+# make deb        packages for Debian 12 into build/deb; needs that system with dpkg-dev, gcc, libgdk-pixbuf-2.0-dev and
+#                 libvips-dev, and Node.js 20 for the page; PACKAGES="hpcm hpcm-models" builds these alone
 # make bench      the table of rate, quality and speed: make bench KODAK=folder/of/kodak
 # make PYTHON=python3.12 ...   another interpreter (3.10 to 3.14); environments are .venv and .venv-base, `make clean` removes them
 
@@ -39,7 +41,7 @@ WEB_READY := web/node_modules/.ready
 NPM := $(shell command -v npm)
 
 .DEFAULT_GOAL := check
-.PHONY: venv core core-install core-uninstall demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct fuzz-file fuzz-parts page npm man release format bench clean
+.PHONY: venv core core-install core-uninstall demo check check-slow check-sanitized check-emulated check-web check-browsers coverage docs fuzz fuzz-python fuzz-ans fuzz-payload fuzz-model fuzz-residual fuzz-dct fuzz-file fuzz-parts page npm man release deb format bench clean
 
 venv: $(CORE_READY)
 
@@ -150,6 +152,9 @@ man: $(RELEASE_READY)
 
 release: man page
 	$(BIN)/python tools/release.py
+
+deb: man page
+	$(BIN)/python tools/deb.py $(PACKAGES)
 
 docs: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[docs]'

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [README, *sorted({*ROOT.glob("*.md")} - {README}), *PAGES]
-NOT_RUN = 18  # examples of docs/ that need a cluster, a server, hours, or other people's data
+NOT_RUN = 19  # examples of docs/ that need a cluster, a server, hours, or other people's data
 PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
 OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex", "js"}
 OTHER_COMMANDS = {
@@ -36,6 +36,7 @@ OTHER_COMMANDS = {
     "convert",
     "cp",
     "curl",
+    "docker",
     "export",
     "gdk-pixbuf-thumbnailer",
     "gio",
