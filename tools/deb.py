@@ -11,8 +11,6 @@ The same commit and the same wheels give packages of the same bytes: times are t
 as reproducible-builds.org specifies it), files are sorted, and owners and modes aren't the builder's.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import hashlib
@@ -24,8 +22,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from email.utils import format_datetime
 from datetime import datetime, timezone
+from email.utils import format_datetime
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,7 +55,7 @@ THUMBNAILER = """\
 [Thumbnailer Entry]
 TryExec=/usr/bin/hpcm
 Exec=/usr/bin/hpcm thumbnail %i %o %s
-MimeType={mime_type};
+MimeType=image/x-hpcm;
 """
 COMPILE = """\
 #!/bin/sh
@@ -116,7 +114,7 @@ def stage(package: Package, root: Path) -> None:
     package.stage(root)
     write_documents(package, root)
     for name, text in package.scripts.items():
-        write(control / name, text.format(version=debian_version()))
+        write(control / name, text.format(version=version()))
     write(control / "md5sums", "".join(md5sums(root)))
     write(control / "control", control_file(package, root))
     settle(root)
@@ -134,9 +132,7 @@ def pack(root: Path, output: Path) -> None:
 def stage_models(root: Path) -> None:
     for weights in sorted(ASSETS.glob("*.safetensors")):
         copy(weights, root / "usr/share/hpcm" / weights.name)
-    from hpcm.cli.desktop import MIME_INFO
-
-    write(root / "usr/share/mime/packages/hpcm.xml", MIME_INFO)
+    make_plugins("install-mime", root)
     write_gzip(root / "usr/share/doc/hpcm-models/MODEL_CARD.md.gz", (ROOT / "MODEL_CARD.md").read_bytes())
 
 
@@ -179,10 +175,59 @@ def arrange(root: Path, site: Path) -> None:
     for record in [*site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
         record.unlink()  # they tell pip what it may remove, and where it found a wheel
     write(root / "usr/bin/hpcm", LAUNCHER)
-    from hpcm.defaults import MIME_TYPE
-
-    write(share / "thumbnailers/hpcm.thumbnailer", THUMBNAILER.format(mime_type=MIME_TYPE))
+    write(share / "thumbnailers/hpcm.thumbnailer", THUMBNAILER)
     write_gzip(share / "doc/hpcm/CHANGELOG.md.gz", (ROOT / "CHANGELOG.md").read_bytes())
+
+
+def stage_library(root: Path) -> None:
+    take(root, "usr/lib/*/libhpcm.so.*")
+
+
+def stage_development(root: Path) -> None:
+    take(root, "usr/lib/*/libhpcm.so", "usr/lib/*/pkgconfig/hpcm.pc", "usr/include/hpcm/*.h")
+
+
+def take(root: Path, *patterns: str) -> None:
+    """Of what `make core-install` installs, the files of these names."""
+    installed = core_install(root.parent)
+    for path in (path for pattern in patterns for path in installed.glob(pattern)):
+        copy(path, root / path.relative_to(installed))
+
+
+def core_install(work: Path) -> Path:
+    """The folder that the C library is installed into, once for all packages."""
+    installed = work / "installed"
+    if not installed.is_dir():
+        folders = ["--install", "/usr", "--destdir", str(installed), "--libdir", f"lib/{multiarch()}"]
+        # By the compiler of the wheels, so that it is the same wherever it is built.
+        target = f"manylinux_2_{OLDEST_GLIBC}_{MACHINES[architecture()]}"
+        subprocess.run([sys.executable, str(ROOT / "core/build.py"), *folders, "--target", target], check=True)
+        write(installed / "DEBIAN/shlibs", f"libhpcm 0 libhpcm0 (>= {version()})\n")
+    return installed
+
+
+def stage_gdk_pixbuf(root: Path) -> None:
+    make_plugins("install-gdk-pixbuf", root, core_install(root.parent))
+    shutil.rmtree(root / "usr/share/mime")  # hpcm-models has it
+
+
+def stage_vips(root: Path) -> None:
+    make_plugins("install-vips", root, core_install(root.parent))
+
+
+def make_plugins(target: str, root: Path, library: Path | None = None) -> None:
+    """Installs by plugins/Makefile, and compiles with Debian's flags against a library that isn't installed yet."""
+    options = [f"DESTDIR={root}", "PREFIX=/usr", f"OUT={root.parent}/plugins"]
+    environment = dict(os.environ)
+    if library:
+        of_debian = {name: output_of("dpkg-buildflags", "--get", name) for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")}
+        folder = library / "usr/lib" / multiarch()
+        options += [
+            f"CFLAGS={of_debian['CPPFLAGS']} {of_debian['CFLAGS']} -I{library}/usr/include",
+            f"LDFLAGS={of_debian['LDFLAGS']} -s -L{folder}",
+        ]
+        environment["PKG_CONFIG_PATH"] = str(folder / "pkgconfig")
+    subprocess.run(["make", "-s", "-C", str(ROOT / "plugins"), target, *options], env=environment, check=True)
 
 
 PACKAGES = {
@@ -192,7 +237,7 @@ PACKAGES = {
             name="hpcm-models",
             section="graphics",
             title="weights of the learned image codec hpcm",
-            about="The bundled models, which .hpcm files are encoded and decoded with, and the media type of such files.",
+            about="The bundled models, by which .hpcm files are encoded and decoded, and the media type of the files.",
             stage=stage_models,
             everywhere=True,
         ),
@@ -200,11 +245,50 @@ PACKAGES = {
             name="hpcm",
             section="graphics",
             title="learned image codec",
-            about="The command hpcm compresses pictures into .hpcm files, opens and serves them. It carries the packages "
-            "of Python that it needs, because Debian's are older.",
+            about="The command hpcm compresses pictures into .hpcm files, opens and serves them. Packages of Python "
+            "that it needs are inside, because Debian's are older.",
             stage=stage_command,
             depends=("hpcm-models (= {version})", f"python3 (>= {PYTHON})", f"python3 (<< {NEXT_PYTHON})"),
             scripts={"postinst": COMPILE, "prerm": CLEAN},
+        ),
+        Package(
+            name="libhpcm0",
+            section="libs",
+            title="library that reads .hpcm files",
+            about="It decodes pictures of the learned image codec hpcm, to the same pixels on every processor.",
+            stage=stage_library,
+            depends=("hpcm-models (>= {version})",),
+            multi_arch="same",
+            scripts={
+                "shlibs": "libhpcm 0 libhpcm0 (>= {version})\n",
+                "triggers": "activate-noawait ldconfig\n",
+            },
+        ),
+        Package(
+            name="libhpcm-dev",
+            section="libdevel",
+            title="library that reads .hpcm files: headers",
+            about="Headers of libhpcm, and what pkg-config tells of it.",
+            stage=stage_development,
+            depends=("libhpcm0 (= {version})",),
+            multi_arch="same",
+        ),
+        Package(
+            name="libhpcm-gdk-pixbuf",
+            section="libs",
+            title="loader of .hpcm files for gdk-pixbuf",
+            about="Viewers and file managers of GNOME, and other programs that open pictures with gdk-pixbuf, show "
+            ".hpcm files and thumbnails of them.",
+            stage=stage_gdk_pixbuf,
+            multi_arch="same",
+        ),
+        Package(
+            name="libhpcm-vips",
+            section="libs",
+            title="loader of .hpcm files for libvips",
+            about="vips, vipsthumbnail and programs that open pictures with libvips read .hpcm files.",
+            stage=stage_vips,
+            multi_arch="same",
         ),
     )
 }
@@ -214,11 +298,10 @@ PACKAGES = {
 
 
 def control_file(package: Package, root: Path) -> str:
-    version = debian_version()
-    depends = [*(one.format(version=version) for one in package.depends), *libraries(root)]
+    depends = [*(one.format(version=version()) for one in package.depends), *libraries(root)]
     lines = {
         "Package": package.name,
-        "Version": version,
+        "Version": version(),
         "Architecture": "all" if package.everywhere else architecture(),
         "Maintainer": maintainer(),
         "Installed-Size": str(installed_size(root)),
@@ -235,7 +318,7 @@ def write_documents(package: Package, root: Path) -> None:
     """What Debian's policy asks for: the licence, and a changelog, which here is of one line."""
     documents = root / "usr/share/doc" / package.name
     write(documents / "copyright", copyright_file(root))
-    entry = f"hpcm ({debian_version()}) bookworm; urgency=medium\n\n  * CHANGELOG.md says what changed, version by version.\n"
+    entry = f"hpcm ({version()}) bookworm; urgency=medium\n\n  * CHANGELOG.md says what changed, version by version.\n"
     date = format_datetime(datetime.fromtimestamp(epoch(), timezone.utc))
     write_gzip(documents / "changelog.gz", f"{entry}\n -- {maintainer()}  {date}\n".encode())
 
@@ -245,13 +328,13 @@ def copyright_file(root: Path) -> str:
     text = (ROOT / "LICENSE").read_text("utf-8")
     (holder,) = re.findall(r"^Copyright \(c\) (.*)$", text, re.MULTILINE)
     licence = text.partition(holder)[2].strip()
-    comment = "".join(f" {line}\n" for line in carried(root / "usr/lib/hpcm"))
+    lines = "".join(f" {line or '.'}\n" for line in licence.splitlines())
+    others = "".join(f" {line}\n" for line in carried(root / "usr/lib/hpcm"))
     return (
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
         "Upstream-Name: hpcm\n"
-        f"{comment and 'Comment:'}{comment}"
-        f"\nFiles: *\nCopyright: {holder}\nLicense: MIT\n"
-        f"\nLicense: MIT\n{textwrap.indent(licence, ' ', lambda line: True).replace(chr(10) + ' ' + chr(10), chr(10) + ' .' + chr(10))}\n"
+        + (f"Comment:\n{others}" if others else "")
+        + f"\nFiles: *\nCopyright: {holder}\nLicense: MIT\n\nLicense: MIT\n{lines}"
     )
 
 
@@ -279,8 +362,7 @@ def libraries(root: Path) -> list[str]:
         return []
     with TemporaryDirectory() as folder:  # the tool wants to be called in a source package
         write(Path(folder, "debian/control"), "Source: hpcm\n\nPackage: hpcm\nArchitecture: any\n")
-        staged = [f"-S{other}" for other in sorted(root.parent.iterdir()) if (other / "DEBIAN").is_dir()]
-        line = ["dpkg-shlibdeps", "-O", "--warnings=0", *staged, *binaries]
+        line = ["dpkg-shlibdeps", "-O", "--warnings=0", f"-S{root.parent / 'installed'}", *binaries]
         made = subprocess.run(line, cwd=folder, capture_output=True, text=True)
     if made.returncode:
         sys.exit(made.stderr)
@@ -326,11 +408,16 @@ def epoch() -> int:
     return int(output_of("git", "-C", str(ROOT), "log", "-1", "--format=%ct"))
 
 
-def debian_version() -> str:
-    """The package's version. What comes before a release, 1.0rc1, has a tilde in Debian: 1.0~rc1."""
+def version() -> str:
+    """The version of all packages."""
     source = (ROOT / "src/hpcm/__init__.py").read_text("utf-8")
-    (version,) = re.findall(r'^__version__ = "(.+)"', source, re.MULTILINE)
-    return re.sub(r"\.?(a|b|rc|dev)(\d+)", r"~\1\2", version)
+    (found,) = re.findall(r'^__version__ = "(.+)"', source, re.MULTILINE)
+    return debian_version(found)
+
+
+def debian_version(python_version: str) -> str:
+    """What comes before a release, 1.0rc1, has a tilde in Debian, which sorts before everything: 1.0~rc1."""
+    return re.sub(r"\.?(a|b|rc|dev)(\d+)", r"~\1\2", python_version)
 
 
 def maintainer() -> str:
@@ -344,13 +431,18 @@ def architecture() -> str:
     return output_of("dpkg", "--print-architecture")
 
 
+def multiarch() -> str:
+    """The folder of libraries for this processor, in /usr/lib."""
+    return output_of("dpkg-architecture", "-qDEB_HOST_MULTIARCH")
+
+
 def output_of(*line: str) -> str:
     return subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def copy(source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, path)
+    shutil.copyfile(source, path, follow_symlinks=False)
 
 
 def write(path: Path, text: str) -> None:
