@@ -220,11 +220,12 @@ def make_plugins(target: str, root: Path, library: Path | None = None) -> None:
     options = [f"DESTDIR={root}", "PREFIX=/usr", f"OUT={root.parent}/plugins"]
     environment = dict(os.environ)
     if library:
-        of_debian = {name: output_of("dpkg-buildflags", "--get", name) for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")}
+        flags = {name: output_of("dpkg-buildflags", "--get", name) for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")}
         folder = library / "usr/lib" / multiarch()
         options += [
-            f"CFLAGS={of_debian['CPPFLAGS']} {of_debian['CFLAGS']} -I{library}/usr/include",
-            f"LDFLAGS={of_debian['LDFLAGS']} -s -L{folder}",
+            f"CPPFLAGS={flags['CPPFLAGS']} -I{library}/usr/include",
+            f"CFLAGS={flags['CFLAGS']}",
+            f"LDFLAGS={flags['LDFLAGS']} -s -L{folder}",
         ]
         environment["PKG_CONFIG_PATH"] = str(folder / "pkgconfig")
     subprocess.run(["make", "-s", "-C", str(ROOT / "plugins"), target, *options], env=environment, check=True)
