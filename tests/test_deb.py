@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from hpcm.core import library
-from hpcm.defaults import MIME_TYPE
 
 if missing := [tool for tool in ("dpkg-deb", "dpkg-shlibdeps", "make") if not shutil.which(tool)]:
     pytest.skip(f"needs Debian's dpkg-dev and make: there is no {missing[0]}", allow_module_level=True)
@@ -133,10 +132,6 @@ def test_bytes_are_the_same_wherever_it_is_built(name: str, tmp_path: Path, monk
     finally:
         os.umask(usual)
     assert here.read_bytes() == elsewhere.read_bytes()
-
-
-def test_thumbnailer_has_our_type() -> None:
-    assert f"MimeType={MIME_TYPE};" in deb.THUMBNAILER
 
 
 @pytest.mark.parametrize(

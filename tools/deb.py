@@ -37,6 +37,7 @@ NEXT_PYTHON = "3.12"
 GLIBC = 36  # of Debian 12: 2.36
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # Debian's name of a processor: that of wheels
 OLDEST_GLIBC = 17  # which wheels ask for
+SHLIBS = "libhpcm 0 libhpcm0 (>= {version})\n"  # what who links with it depends on
 NO_ADDRESS = "nobody@hpcm.invalid"  # a name that never leads anywhere (RFC 2606), where Debian wants an address
 
 # Isolated from the environment (-I), and from other packages of Python (-S): numpy and Pillow may be there in versions
@@ -50,12 +51,6 @@ from hpcm.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())
-"""
-THUMBNAILER = """\
-[Thumbnailer Entry]
-TryExec=/usr/bin/hpcm
-Exec=/usr/bin/hpcm thumbnail %i %o %s
-MimeType=image/x-hpcm;
 """
 COMPILE = """\
 #!/bin/sh
@@ -104,6 +99,8 @@ def main() -> None:
         for name in names:
             root = Path(folder, name)
             stage(PACKAGES[name], root)
+            for before in OUTPUT.glob(f"{name}_*.deb"):
+                before.unlink()
             pack(root, OUTPUT)
 
 
@@ -175,7 +172,6 @@ def arrange(root: Path, site: Path) -> None:
     for record in [*site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
         record.unlink()  # they tell pip what it may remove, and where it found a wheel
     write(root / "usr/bin/hpcm", LAUNCHER)
-    write(share / "thumbnailers/hpcm.thumbnailer", THUMBNAILER)
     write_gzip(share / "doc/hpcm/CHANGELOG.md.gz", (ROOT / "CHANGELOG.md").read_bytes())
 
 
@@ -202,7 +198,7 @@ def core_install(work: Path) -> Path:
         # By the compiler of the wheels, so that it is the same wherever it is built.
         target = f"manylinux_2_{OLDEST_GLIBC}_{MACHINES[architecture()]}"
         subprocess.run([sys.executable, str(ROOT / "core/build.py"), *folders, "--target", target], check=True)
-        write(installed / "DEBIAN/shlibs", f"libhpcm 0 libhpcm0 (>= {version()})\n")
+        write(installed / "DEBIAN/shlibs", SHLIBS.format(version=version()))
     return installed
 
 
@@ -260,10 +256,7 @@ PACKAGES = {
             stage=stage_library,
             depends=("hpcm-models (>= {version})",),
             multi_arch="same",
-            scripts={
-                "shlibs": "libhpcm 0 libhpcm0 (>= {version})\n",
-                "triggers": "activate-noawait ldconfig\n",
-            },
+            scripts={"shlibs": SHLIBS, "triggers": "activate-noawait ldconfig\n"},
         ),
         Package(
             name="libhpcm-dev",
