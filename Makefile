@@ -114,6 +114,7 @@ check-slow: $(CORE_READY)
 # Python isn't compiled with the sanitizers, so their runtime, which comes with gcc, is loaded before it.
 SANITIZED := build/sanitized/libhpcm.so
 SANITIZED_READER := build/sanitized/reader.so
+RACING := src/hpcm/model/assets $(addprefix tests/golden/,nano-1.hpcm lossless.hpcm quality-90.hpcm progressive.hpcm format.hpcm)
 check-sanitized: $(CORE_READY)
 	mkdir -p $(dir $(SANITIZED))
 	CC=gcc $(BIN)/python core/build.py --sanitize --output $(SANITIZED)
@@ -125,6 +126,10 @@ check-sanitized: $(CORE_READY)
 	build/races 300
 	CC=gcc $(BIN)/python core/build.py --sanitize thread --program core/test/races.c --output build/sanitized/races
 	build/sanitized/races 30
+	CC=gcc $(BIN)/python core/build.py --reader --program core/test/races_file.c
+	build/races_file 100 $(RACING)
+	CC=gcc $(BIN)/python core/build.py --sanitize thread --reader --program core/test/races_file.c --output build/sanitized/races_file
+	build/sanitized/races_file 10 $(RACING)
 
 check-emulated: $(CORE_READY)
 	$(BIN)/pytest -m slow -rs tests/test_emulated.py

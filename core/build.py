@@ -6,8 +6,9 @@
     --sanitize [KIND] with sanitizers, for tests: of addresses and undefined behaviour, or of `thread`
     --program FILE.c  a program of core/test with the library's sources, instead of the library, into build/
     --alone           a program without them, which loads a library
+    --reader          a program with the reader of files (core/file), too
     --fuzz NAME       core/test/fuzz_NAME.c with the sanitizers, and libFuzzer if the compiler has it, into build/
-    --files OUTPUT    the library with the reader of files (core/file), with all functions visible, for tests
+    --files OUTPUT    the library with the reader of files, with all functions visible, for tests
     --install PREFIX  the library that C programs use: libhpcm with the reader of files, its headers, the bundled
                       weights, and what pkg-config tells of it
     --uninstall PREFIX  removes what --install has put there
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--sanitize", nargs="?", choices=SANITIZERS, const="address")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--reader", action="store_true")
     parser.add_argument("--fuzz", choices=FUZZERS + FUZZERS_OF_FILES)
     parser.add_argument("--files", type=Path)
     parser.add_argument("--install", type=Path)
@@ -138,7 +140,8 @@ def main() -> None:
             installation.uninstall(options.destdir)
         elif options.program:
             output = options.output or BUILD / options.program.stem
-            build(output, options.target, program=[options.program], alone=options.alone, flags=flags)
+            program = [options.program]
+            build(output, options.target, program=program, alone=options.alone, files=options.reader, flags=flags)
         else:
             output = options.output or PACKAGE / library_name(options.target or this_platform())
             build(output, options.target, flags=flags)
@@ -184,7 +187,7 @@ def build(
     """Compiles the library for a target, or for this machine, or a program of these files and the library's sources.
 
     alone: a program of these files only, which loads a library where it runs.
-    files: the library has the reader of files, too.
+    files: with the reader of files, too.
     flags: of the compiler and of the linker; `linking`: of the linker alone, which for a library tell its name.
 
     Raises FileNotFoundError without a compiler, CalledProcessError where it fails.

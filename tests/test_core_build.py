@@ -148,3 +148,6 @@ def test_many_threads_get_what_one_gets(kind: str | None, tmp_path: Path) -> Non
         pytest.skip("no compiler has this sanitizer")
     core.build(tmp_path / "races", program=[CORE / "test" / "races.c"], flags=flags)
     subprocess.run([tmp_path / "races", "10"], check=True)
+    core.build(tmp_path / "races_file", files=True, program=[CORE / "test" / "races_file.c"], flags=flags)
+    files = [ROOT / "tests" / "golden" / f"{name}.hpcm" for name in ("nano-1", "lossless", "progressive")]
+    subprocess.run([tmp_path / "races_file", "3", core.WEIGHTS, *files], check=True)

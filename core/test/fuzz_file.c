@@ -1,7 +1,8 @@
 /* Fuzzes the reader of files (core/file/decode.h) with any bytes and any requests; see `make fuzz`. The weights are those
  * of a tiny model (tiny.h).
  *
- * An input is CHOICES bytes that say what is done, and a file. Where the first one is odd, checksums are 0 (blind.h).
+ * An input is CHOICES bytes that say what is done, and a file. Where the first one is odd, checksums are 0 (blind.h); the
+ * last one says whether there is a second thread.
  *
  * Beyond the sanitizers it checks what always holds: bytes say the same in one piece and in many; a box is what the whole
  * picture has there; equal requests give equal pixels, none above the peak; nothing is written beside them; every refusal
@@ -219,7 +220,6 @@ static void fuzz_file(input *in, const uint8_t *bytes, size_t size) {
 static void set_up(void) {
     read_tiny();
     settings.weights = tiny_folder();
-    settings.threads = 1;
     settings.max_pixels = MAX_PIXELS;
     setenv("HPCM_WEIGHTS", "/nonexistent", 1); /* weights are looked for nowhere else */
     setenv("XDG_DATA_DIRS", "/nonexistent", 1);
@@ -234,6 +234,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     take(&in, choices, sizeof choices);
     input chosen = {choices, sizeof choices};
     is_blind = choose(&chosen, 2);
+    settings.threads = choices[CHOICES - 1] % 8 == 7 ? 2 : 1; /* seldom: the model has to be loaded anew */
     uint8_t *file = exactly(in.left);
     if (in.left) memcpy(file, in.bytes, in.left);
     fuzz_file(&chosen, file, in.left);

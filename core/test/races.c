@@ -14,6 +14,7 @@
 
 #include "forge.h"
 #include "input.h"
+#include "sanitized.h"
 
 enum { H = 8, W = 12, PLACE = 16, LEVEL = 0, MOST_M = 16, CALLERS = 4, THREADS = 3, PROCESSES = 3, SECONDS_EACH = 600 };
 enum { ROWS = PLACE * H, COLUMNS = PLACE * W, SAMPLES = ROWS * COLUMNS * 3, MOST_CHECKS = 256 };
@@ -29,20 +30,6 @@ typedef struct {
     size_t residual_sizes[CODERS];
     int32_t steps;
 } tile;
-
-/* A child of fork() has the locks of the sanitizers' runtimes as other threads held them, and waits for ever. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED
-#endif
-#ifdef SANITIZED
-enum { FORKS = 0 };
-#else
-enum { FORKS = 1 };
-#endif
 
 static tile tiles[FORGE_CONFIGS];
 static hpcm_model *models[FORGE_CONFIGS]; /* that all callers share */

@@ -127,7 +127,7 @@ def file_inputs() -> Iterator[bytes]:
     for data in tiny_files():
         for eyes, content in ((SEEING, data), (BLIND, blinded(data)), (BLIND, blinded(data)[: len(data) * 2 // 3])):
             choices = [eyes, 7, 99, *next(requests)]  # allocations, bytes of a piece
-            yield bytes(choices).ljust(CHOICES, b"\xff") + content
+            yield bytes(choices).ljust(CHOICES, b"\xfb") + content
 
 
 # ---- weights and PNGs -----------------------------------------------------------------------------------------------
