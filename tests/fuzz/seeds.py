@@ -96,6 +96,9 @@ def tiny_files() -> Iterator[bytes]:
             image.info = {"icc_profile": b"a profile", "xmp": b"<x/>"}
             for name, progressive in product(names, (False, True)):
                 yield codec.compress(image, progressive=progressive, tile=256, **options[name])
+    for columns, rows in ((4, 530), (530, 4)):  # three tiles: the first is given up before the last
+        image = Image.fromarray(np.resize(picture(), (rows, columns, 3)))
+        yield codec.compress(image, quality=30, progressive=True, tile=256)
     deep = Image.fromarray(np.resize(picture()[..., 0], (12, 20)).astype(np.uint16) * 257)
     yield codec.compress(deep, quality=30)
     yield codec.compress(deep, max_error=300)
