@@ -145,10 +145,10 @@ def main() -> None:
         else:
             output = options.output or PACKAGE / library_name(options.target or this_platform())
             build(output, options.target, flags=flags)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"{error.cmd[0]} failed (status {error.returncode})")
+        sys.exit(f"the compiler failed (status {error.returncode})")
 
 
 def library_name(target: str) -> str:
@@ -308,7 +308,7 @@ class Installation:
             self.names = (f"libhpcm.so.{version}", f"libhpcm.so.{major}", "libhpcm.so")
 
     def install(self, destdir: str = "") -> None:
-        """Compiles the library, and puts everything where it belongs. Raises as `build`.
+        """Compiles the library, and puts everything where it belongs. Raises as `build`, and OSError.
 
         Each file appears as a whole: programs may have the one before it open.
         """
@@ -317,7 +317,9 @@ class Installation:
             library = Path(folder, file)
             self._build(library)
             if shutil.which("nm") and not self.target:
-                subprocess.run([sys.executable, str(CORE / "check_symbols.py"), str(library)], check=True)
+                check = subprocess.run([sys.executable, str(CORE / "check_symbols.py"), str(library)])
+                if check.returncode:
+                    raise ValueError("the library isn't installed: it shows what it shouldn't, or lacks something")
             _put(library.read_bytes(), _within(destdir, self.folder / file))
         for link in links:
             _put_link(file, _within(destdir, self.folder / link))
