@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcm.core import library
+from hpcm.defaults import MIME_TYPE
 
 if missing := [tool for tool in ("dpkg-deb", "dpkg-shlibdeps", "make") if not shutil.which(tool)]:
     pytest.skip(f"needs Debian's dpkg-dev and make: there is no {missing[0]}", allow_module_level=True)
@@ -95,6 +96,34 @@ def test_command(tmp_path: Path) -> None:
     assert [one for one in depends if one.startswith("libc6 ")]  # which the native library is linked with
 
 
+def test_library_and_what_programs_are_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "installed/usr/lib/any-linux-gnu"
+    deb.copy(library.PATH, folder / "libhpcm.so.0.9.1")
+    for link in ("libhpcm.so.0", "libhpcm.so"):
+        (folder / link).symlink_to("libhpcm.so.0.9.1")
+    deb.write(folder / "pkgconfig/hpcm.pc", "")
+    deb.write(tmp_path / "installed/usr/include/hpcm/decode.h", "")
+    deb.write(tmp_path / "installed/usr/share/hpcm/tiny-1.safetensors", "in another package")
+    monkeypatch.setattr(deb, "core_install", lambda work: tmp_path / "installed")
+    names = {}
+    for name in ("libhpcm0", "libhpcm-dev"):
+        (tmp_path / name).mkdir()
+        built = package(name, tmp_path / name)
+        documents = f"usr/share/doc/{name}/"
+        names[name] = {file.partition(" -> ")[0] for file in listing(built) if not file.startswith(documents)}
+        assert field(built, "Multi-Arch") == "same"
+    libraries = "usr/lib/any-linux-gnu/"
+    assert names["libhpcm0"] == {f"{libraries}libhpcm.so.0", f"{libraries}libhpcm.so.0.9.1"}
+    assert names["libhpcm-dev"] == {
+        f"{libraries}libhpcm.so",
+        f"{libraries}pkgconfig/hpcm.pc",
+        "usr/include/hpcm/decode.h",
+    }
+    control = tmp_path / "libhpcm0/libhpcm0/DEBIAN"
+    assert (control / "triggers").read_text() == "activate-noawait ldconfig\n"
+    assert (control / "shlibs").read_text() == f"libhpcm 0 libhpcm0 (>= {deb.version()})\n"
+
+
 def test_models_of_the_command_are_those_of_the_other_package(tmp_path: Path) -> None:
     for name in ("hpcm", "hpcm-models"):
         (tmp_path / name).mkdir()
@@ -132,6 +161,10 @@ def test_bytes_are_the_same_wherever_it_is_built(name: str, tmp_path: Path, monk
     finally:
         os.umask(usual)
     assert here.read_bytes() == elsewhere.read_bytes()
+
+
+def test_thumbnailer_is_of_our_type() -> None:
+    assert f"\nMimeType={MIME_TYPE};\n" in deb.THUMBNAILER
 
 
 @pytest.mark.parametrize(

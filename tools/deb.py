@@ -52,6 +52,13 @@ from hpcm.__main__ import main
 if __name__ == "__main__":
     sys.exit(main())
 """
+# As `hpcm desktop --install` writes it, but for all users, and so that sandboxes that see /usr alone can run it.
+THUMBNAILER = """\
+[Thumbnailer Entry]
+TryExec=/usr/bin/hpcm
+Exec=/usr/bin/hpcm thumbnail %i %o %s
+MimeType=image/x-hpcm;
+"""
 COMPILE = """\
 #!/bin/sh
 set -e
@@ -172,6 +179,7 @@ def arrange(root: Path, site: Path) -> None:
     for record in [*site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
         record.unlink()  # they tell pip what it may remove, and where it found a wheel
     write(root / "usr/bin/hpcm", LAUNCHER)
+    write(share / "thumbnailers/hpcm.thumbnailer", THUMBNAILER)
     write_gzip(share / "doc/hpcm/CHANGELOG.md.gz", (ROOT / "CHANGELOG.md").read_bytes())
 
 
