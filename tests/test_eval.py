@@ -17,23 +17,27 @@ import pytest
 import torch
 from PIL import AvifImagePlugin, Image
 
+import hpcm
 from hpcm import cli
 from hpcm.errors import PictureError, UsageError
 from hpcm.eval import baselines, measure, yuv
+from hpcm.eval.anchors import published
 from hpcm.eval.baselines import BASELINES
 from hpcm.eval.comparison import too_busy
 from hpcm.eval.hpcm_codec import engine_of
 from hpcm.eval.measure import CodecSpec, Task, open_codec
-from hpcm.eval.metrics import EXTRA
+from hpcm.eval.metrics import EXTRA, psnr
 from hpcm.eval.results import CodecResult, Measurement, Point, load
 from hpcm.eval.results import save as save_results
 from hpcm.image.read import read_picture
 from hpcm.model import find as weights
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import save
+from profiles import rgb_profile
 
 KODIM = Path(__file__).parent / "data" / "kodim23.png"
 SIZE = (208, 176)  # of the pictures, width and height: enough for MS-SSIM
+PART = (96, 64)  # of one of them, where that is enough
 QUALITIES = {"jpeg": (10, 30, 60, 90), "webp": (5, 40, 80, 95), "tiny": (1, 30, 70, 100)}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -147,7 +151,183 @@ def test_ssimulacra2_is_a_quality_like_the_others(report, pictures, no_memory):
     assert "<h3>SSIMULACRA 2</h3>" in (report / "more" / "report.html").read_text()
     plain = results(report)
     assert "ssimulacra2" not in plain["codecs"]["jpeg"]["points"][0]
-    assert not plain["bd_rate"]["ssimulacra2"]
+    assert "ssimulacra2" not in plain["bd_rate"]
+
+
+def test_a_picture_that_is_too_small_for_ms_ssim(report, pictures, tmp_path, capsys, no_memory):
+    """It is named and left out of MS-SSIM, in what is printed, in the page and in the JSON; PSNR keeps it."""
+    whole = Image.open(KODIM).convert("RGB")
+    whole.crop((0, 0, 160, 300)).save(tmp_path / "small.png")
+    whole.crop((60, 150, 268, 326)).convert("L").save(tmp_path / "grey.png")
+    shutil.copy(pictures / "a.png", tmp_path)
+    assert evaluated(tmp_path, report, tmp_path / "out", "--model", "--codecs", "jpeg,webp", "--show", "0") == 0
+    printed = capsys.readouterr().out
+    why = (
+        "MS-SSIM is over 2 of 3 pictures, and so are the rates beside it; left out, because each has a side of 160 "
+        "pixels or less: small."
+    )
+    assert "| PSNR at 0.5 bpp | MS-SSIM (2 of 3 pictures) |" in printed
+    assert why in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert why in page
+    assert "<h3>MS-SSIM (2 of 3 pictures)</h3>" in page
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["left_out"]["ms_ssim_db"] == {"small": "has a side of 160 pixels or less"}
+    assert "psnr" not in found["left_out"]
+    for codec in found["codecs"].values():
+        for point in codec["points"]:
+            rows = {row["picture"]: row for row in point["pictures"]}
+            assert rows.keys() == {"a", "grey", "small"}
+            assert "ms_ssim" not in rows["small"]
+            assert point["psnr"] == pytest.approx(np.mean([row["psnr"] for row in rows.values()]))
+            kept = [rows["a"], rows["grey"]]
+            assert point["ms_ssim"] == pytest.approx(np.mean([row["ms_ssim"] for row in kept]))
+            assert point["rates"]["ms_ssim_db"] == pytest.approx(np.mean([row["bpp"] for row in kept]))
+    assert "jpeg" in found["bd_rate"]["ms_ssim_db"]["webp"]
+
+
+def test_a_picture_that_comes_back_exactly(report, tmp_path, no_memory):
+    """A plain surface, of which JPEG loses nothing at a high quality: its PSNR is infinite and no number."""
+    Image.new("RGB", SIZE, (128, 128, 128)).save(tmp_path / "plain.png")
+    for place, name in enumerate("ab"):
+        Image.open(KODIM).convert("RGB").crop((60 * place, 150, 60 * place + 208, 326)).save(tmp_path / f"{name}.png")
+    assert evaluated(tmp_path, report, tmp_path / "out", "--model", "--show", "1") == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["left_out"]["psnr"] == {"plain": "came back exactly, and its PSNR is infinite"}
+    for point in found["codecs"]["jpeg"]["points"]:
+        assert point["psnr"] == pytest.approx(np.mean([row["psnr"] for row in point["pictures"][:2]]))
+        assert point["psnr"] < 50
+
+
+# ---- bytes are those of files ---------------------------------------------------------------------------------------
+
+
+def test_models_take_as_many_bytes_as_the_command_writes(pictures, tmp_path, capsys, no_memory):
+    """Of every model that comes with hpcm, with and without the residual layer, in colour and in grey."""
+    photograph = Image.open(pictures / "a.png").crop((0, 0, *PART))
+    (tmp_path / "in").mkdir()
+    photograph.save(tmp_path / "in" / "colour.png")
+    photograph.convert("L").save(tmp_path / "in" / "grey.png")
+    models, qualities = [info.name for info in hpcm.models()], ("50", "95")
+    words = ["eval", str(tmp_path / "in"), "--model", *models, "--codecs", "", "--qualities", ",".join(qualities)]
+    assert cli.main([*words, "--show", "0", "-o", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]
+    assert found.keys() == set(models)
+    for model in models:
+        for point, quality in zip(found[model]["points"], qualities, strict=True):
+            folder = tmp_path / f"{model}-{quality}"
+            words = ["compress", str(tmp_path / "in"), "-o", str(folder), "--model", model, "--quality", quality]
+            assert cli.main(words) == 0
+            sizes = {path.stem: path.stat().st_size for path in folder.glob("*.hpcm")}
+            assert sizes == {row["picture"]: row["bytes"] for row in point["pictures"]}
+            for row in point["pictures"]:
+                assert row["bpp"] == 8 * row["bytes"] / (PART[0] * PART[1])
+            assert point["bpp"] == pytest.approx(np.mean([8 * size / (PART[0] * PART[1]) for size in sizes.values()]))
+
+
+def test_an_effort_takes_as_many_bytes_as_the_command_writes(report, pictures, tmp_path, capsys, no_memory):
+    words = ["--codecs", "", "--effort", "1", "--show", "0", "--limit", "1", "--qualities", "40"]
+    assert evaluated(pictures, report, report / "efforts", *words) == 0
+    found = json.loads((report / "efforts" / "results.json").read_text())["codecs"]
+    written = tmp_path / "a.hpcm"
+    weights_file = str(report / "tiny.safetensors")
+    words = ["--model", weights_file, "--quality", "40", "--effort", "1", "--threads", "1"]
+    assert cli.main(["compress", str(pictures / "a.png"), "-o", str(written), *words]) == 0
+    assert written.stat().st_size == found["tiny-e1"]["points"][0]["pictures"][0]["bytes"]
+
+
+def test_metadata_is_what_the_command_adds(pictures, tmp_path, capsys):
+    """Rates are of the pixels alone: with metadata the file is larger, without (--strip) it is as measured."""
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    Image.open(pictures / "a.png").save(tmp_path / "a.png", exif=exif, icc_profile=rgb_profile())
+    image = measure.read_image(tmp_path / "a.png")
+    codec, plain = open_codec(CodecSpec("nano", "nano")), Image.open(pictures / "a.png")
+    measured = len(codec.compress(image, 50))
+    for name, setting in (("jpeg", 50), ("webp", 50), ("avif", 50)):
+        other = BASELINES[name]()
+        assert len(other.compress(image, setting)) == len(other.compress(plain, setting))
+    Image.open(pictures / "a.png").save(tmp_path / "a.png", exif=exif)  # the colours need a profile, --strip keeps it
+    sizes = []
+    for more in ([], ["--strip"]):
+        words = ["compress", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.hpcm"), "-f", "--model", "nano"]
+        assert cli.main([*words, *more]) == 0
+        sizes.append((tmp_path / "a.hpcm").stat().st_size)
+    assert sizes[0] > sizes[1] == measured
+
+
+def test_other_codecs_take_as_many_bytes_as_their_files(pictures, tmp_path, capsys, no_memory):
+    """Every codec that is there: the file on the disk has the size, and opens to the PSNR, that were measured."""
+    original = Image.open(pictures / "a.png").crop((0, 0, *PART))
+    (tmp_path / "in").mkdir()
+    original.save(tmp_path / "in" / "a.png")
+    there = {}
+    for name in ("jpeg", "mozjpeg", "webp", "avif", "jxl", "heic", "vvenc"):  # one of each class
+        try:
+            there[name] = open_codec(CodecSpec(name))
+        except UsageError:
+            continue
+    assert {"jpeg", "webp", "avif"} <= there.keys()
+    used = {name: codec.settings[len(codec.settings) // 2] for name, codec in there.items()}
+    words = ["eval", str(tmp_path / "in"), "--model", "--codecs", ",".join(there), "--show", "0"]
+    for name, setting in used.items():
+        words += ["--settings", f"{name}={setting}"]
+    assert cli.main([*words, "-o", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]
+    for name, codec in there.items():
+        file = tmp_path / f"a.{name}"
+        file.write_bytes(codec.compress(original, used[name]))
+        (row,) = found[name]["points"][0]["pictures"]
+        assert file.stat().st_size == row["bytes"], name
+        assert row["bpp"] == 8 * file.stat().st_size / (PART[0] * PART[1])
+        assert psnr(np.asarray(original), np.asarray(codec.decompress(file.read_bytes()))) == row["psnr"]
+
+
+# ---- published curves -----------------------------------------------------------------------------------------------
+
+
+def test_published_curves_are_drawn_and_compared_with(report, pictures, tmp_path, capsys, no_memory):
+    names = [f"kodak/{name}" for name in ("vtm", "bpg", "elic2022", "lalic", "dcae", "mlic", "tcm-large", "vtm-9.1")]
+    words = ["--model", "--show", "0", "--anchors", *names[1:], "--anchor", names[0]]
+    assert evaluated(pictures, report, tmp_path / "out", *words) == 0
+    printed = capsys.readouterr()
+    read = load(tmp_path / "out")
+    assert set(read.published) == set(names)
+    assert read.anchor == "kodak/vtm"
+    change = read.bd_rate["psnr"]["kodak/vtm"]["jpeg"]
+    assert "at equal quality than VTM (Kodak) (published);" in printed.out
+    row = f"| JPEG | {change.percent:+.1f}%"
+    assert row in printed.out
+    assert f"| {change.low:.2f} to {change.high:.2f} dB | {change.overlap:.0%} |" in printed.out
+    assert "hpcm: note: VTM (Kodak) is over other pictures: don't compare" in printed.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h3>Against VTM (Kodak)</h3>" in page
+    for name in names:
+        assert published()[name].source in page
+        assert f"{published()[name].label} (Kodak) (published)" in (tmp_path / "out" / "rd-psnr.svg").read_text()
+    assert {"ms_ssim_db", "ms_ssim_mean_of_db"} <= set(read.metrics)  # VTM has the one, VTM-9.1 the other
+    assert "jpeg" in read.bd_rate["ms_ssim_mean_of_db"]["kodak/vtm-9.1"]
+    assert "kodak/vtm" not in read.bd_rate["ms_ssim_mean_of_db"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--anchors", "vtm"], "the pictures aren't all of a data set with published curves: name the curve's, as in"),
+        (["--anchors", "kodak/vtn"], "there is no published curve kodak/vtn: choose from kodak/vtm"),
+        (["--anchor", "jpg"], "jpg is none of the codecs here, jpeg; there is no published curve jpg"),
+    ],
+)
+def test_curves_that_are_not_there_are_said_first(pictures, tmp_path, capsys, words, message):
+    given = ["eval", str(pictures), "--model", "--codecs", "jpeg", "-o", str(tmp_path / "out"), *words]
+    assert cli.main(given) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_anchor_may_be_a_codec(report, pictures, tmp_path, capsys, no_memory):
+    assert evaluated(pictures, report, tmp_path / "out", "--model", "--show", "0", "--anchor", "webp") == 0
+    assert "at equal quality than WebP;" in capsys.readouterr().out
 
 
 def test_a_missing_metric_is_named(monkeypatch):
@@ -173,7 +353,8 @@ def test_results_say_where_they_are_from(report):
     assert found["versions"]["pillow"] == found["codecs"]["jpeg"]["versions"]["pillow"]
     digest = weights.describe(report / "tiny.safetensors").digest.hex()
     assert found["codecs"]["tiny"]["weights_sha256"] == digest
-    assert (found["is_kodak"], found["published"]) == (False, {})
+    assert "data_set" not in found
+    assert found["published"] == {}
     assert found["timed_with"] == [{"jobs": 2, "threads": 1}]
     assert {codec["threads"] for codec in found["codecs"].values()} == {1}
     assert found["codecs"]["tiny"]["engine"] == "torch"  # it isn't exact

@@ -17,10 +17,11 @@ from PIL import Image
 
 from hpcm.cli.commands import parser
 from hpcm.cli.train import training_options
-from hpcm.eval.bdrate import published
+from hpcm.eval.anchors import published
 from hpcm.eval.comparison import compared
+from hpcm.eval.datasets import DataSet
 from hpcm.eval.machine import Machine
-from hpcm.eval.results import CodecResult, PictureInfo, Point, Results, TimedWith, load, save
+from hpcm.eval.results import CodecResult, Measurement, PictureInfo, Point, Results, TimedWith, load, save
 from hpcm.model.config import NANO
 from hpcm.train.options import config_of, defaults
 
@@ -49,8 +50,11 @@ def script(tmp_path, monkeypatch):
 def report(tmp_path):
     """Made-up results over Kodak's pictures: JPEG, and three models of one rate each."""
 
+    pictures = [PictureInfo(f"kodim{k:02}", 768, 512, str(k)) for k in range(1, 25)]
+
     def point(setting, bpp, psnr):
-        return Point(setting, bpp, psnr, encode_s=0.1, decode_s=0.2, busy=1.0)
+        how = {"encode_s": 0.1, "decode_s": 0.2, "encode_cpu_s": 0.1, "decode_cpu_s": 0.2, "jobs": 1, "ms_ssim": None}
+        return Point.of(setting, [Measurement(p.name, round(bpp * 49152), bpp, psnr, **how) for p in pictures])
 
     how = {"threads": 2, "versions": {"pillow": "13"}}
     jpeg = [point(q, 0.1 * 2**q, 24 + 3 * q) for q in range(5)]
@@ -65,19 +69,22 @@ def report(tmp_path):
         versions={"hpcm": "0.3"},
         options={},
         timed_with=[TimedWith(jobs=1, threads=2)],
-        pictures=[],
-        is_kodak=True,
+        pictures=pictures,
+        data_set=DataSet("kodak", "Kodak", 24, "hashes of the pixels right", right=[p.name for p in pictures]),
         codecs=codecs,
-        published={"vtm": published()["vtm"]},
+        published={"kodak/vtm": published()["kodak/vtm"]},
     )
     save(compared(results), tmp_path)
     return tmp_path
 
 
 def with_points(codec, **changed):
-    """A codec with points that are changed by functions of their values."""
-    points = [replace(p, **{name: change(getattr(p, name)) for name, change in changed.items()}) for p in codec.points]
-    return replace(codec, points=points)
+    """A codec whose measurements are changed by functions of their values."""
+
+    def one(m):
+        return replace(m, **{name: change(getattr(m, name)) for name, change in changed.items()})
+
+    return replace(codec, points=[Point.of(p.setting, [one(m) for m in p.pictures]) for p in codec.points])
 
 
 def test_update_docs(script, report):
@@ -88,7 +95,8 @@ def test_update_docs(script, report):
             "before\n<!-- results -->\n| codec | PSNR at 0.5 bpp | BD-rate by PSNR | encode | decode |"
         )
         assert text.endswith("\n<!-- /results -->\nafter\n")
-        assert "Kodak's 24 pictures. Quality is at 0.5 bits per pixel. BD-rate is how many more or fewer bytes" in text
+        assert "Kodak, 24 of 24 pictures, hashes of the pixels right. Quality is at 0.5 bits per pixel; PSNR" in text
+        assert "BD-rate is how many more or fewer bytes" in text
         assert "2026-01-02, a processor, 2 cores, Python 3.11, hpcm 0.3, commit unknown" in text
         assert "; each codec timed with 2 threads, one picture at a time." in text
     assert "<svg" in (report / "docs" / "results.svg").read_text()
@@ -100,13 +108,19 @@ def test_update_docs(script, report):
         script("tools/update_docs.py", report)
 
 
+def with_others(measurement):
+    """With an MS-SSIM in dB that is half of its PSNR, and a SSIMULACRA 2 that is twice that."""
+    psnr = measurement.psnr
+    return replace(measurement, ms_ssim=1 - 10 ** (-psnr / 20), ssimulacra2=2 * psnr)
+
+
 def test_the_summary_has_each_metric_that_was_measured(script, report):
     """Quality at a rate, then BD-rate against AVIF as Pillow tunes it, where that was measured."""
     results = load(report)
     better = with_points(results.codecs["jpeg"], bpp=lambda bpp: 0.8 * bpp)
     codecs = {"jpeg": results.codecs["jpeg"], "avif": better, "avif-iq": replace(better, label="AVIF of the eye")}
     for name, codec in codecs.items():
-        points = [replace(p, ms_ssim_db=p.psnr / 2, ssimulacra2=2 * p.psnr) for p in codec.points]
+        points = [Point.of(p.setting, [with_others(m) for m in p.pictures]) for p in codec.points]
         codecs[name] = replace(codec, points=points)
     save(compared(replace(results, codecs=codecs)), report)
     script("tools/update_docs.py", report)
@@ -134,20 +148,21 @@ def test_update_docs_of_two_reports(script, report, tmp_path):
     rows = {line[0].strip("| "): line for line in lines}
     assert list(rows)[2:4] == ["JPEG", "hpcm base-0"]
     assert rows["slow JPEG"][2].startswith("-20.0%")
-    save(replace(first, pictures=[PictureInfo("a", 1, 1, "another")]), tmp_path / "first")
+    save(replace(first, pictures=[replace(p, hash="another") for p in first.pictures]), tmp_path / "first")
     with pytest.raises(SystemExit, match="different pictures"):
         script("tools/update_docs.py", tmp_path / "first", report)
 
 
 def test_update_docs_with_times_of_another_report(script, report, tmp_path):
     """Fewer pictures and settings, one at a time: the caption says so. Of another version they aren't taken."""
-    pictures = [PictureInfo(str(k), 1, 1, str(k)) for k in range(24)]
-    results = replace(load(report), pictures=pictures, timed_with=[TimedWith(jobs=2, threads=2)])
+    results = replace(load(report), timed_with=[TimedWith(jobs=2, threads=2)])
     save(results, report)
     codecs = {}
     for name, codec in results.codecs.items():
-        codecs[name] = replace(codec, points=[replace(codec.points[0], encode_s=7.0)], peak_mib=99)
-    quick = replace(results, codecs=codecs, pictures=pictures[:3], timed_with=[TimedWith(jobs=1, threads=2)])
+        codecs[name] = replace(
+            codec, points=[replace(codec.points[0], encode_s=7.0, pictures=codec.points[0].pictures[:3])], peak_mib=99
+        )
+    quick = replace(results, codecs=codecs, pictures=results.pictures[:3], timed_with=[TimedWith(jobs=1, threads=2)])
     save(quick, tmp_path / "quick")
     script("tools/update_docs.py", report, "--times", tmp_path / "quick")
     text = (report / "docs" / "results.md").read_text()

@@ -41,7 +41,7 @@ def main() -> None:
     for report in sys.argv[1:]:
         results = load(Path(report))
         count, qualities = len(results.pictures), results.options["qualities"]
-        pictures = "Kodak's 24 pictures" if results.is_kodak else f"{count} pictures"
+        pictures = "Kodak's 24 pictures" if results.whole_set == "kodak" else f"{count} pictures"
         caption = f"{pictures} at qualities {', '.join(map(str, qualities))}; {conditions(results)}"
         parts.append(f"{markdown(HEADS, rows(results))}\n\n{caption}")
     between_marks(ROOT / "docs" / "effort.md", "\n\n".join(parts))

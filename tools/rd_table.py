@@ -13,7 +13,8 @@ Models whose names begin alike up to the last `-` become one curve.
 import sys
 from pathlib import Path
 
-from hpcm.eval.bdrate import Curve, delta, points_of, published
+from hpcm.eval.anchors import points_of, published
+from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.report import markdown
 from hpcm.eval.results import Results, load
 
@@ -25,8 +26,13 @@ PAPERS = {
     "HPCM-Large": ("-19.19%", "VTM-22.0, README of LIC-HPCM"),
     "HPCM-1B": ("", "arXiv 2508.09075"),
 }
-CURVES = {"HPCM-Base": "hpcm-base-mse", "HPCM-Large": "hpcm-large-mse"}  # published points that are pinned
-MORE = ("elic2022-mse", "cheng2020-attn-mse", "mbt2018-mse", "bpg", "av1")
+CURVES = {
+    "LALIC": "kodak/lalic",
+    "DCAE": "kodak/dcae",
+    "HPCM-Base": "kodak/hpcm-base",
+    "HPCM-Large": "kodak/hpcm-large",
+}  # published points that are pinned
+MORE = ("kodak/elic2022", "kodak/cheng2020-attn", "kodak/mbt2018", "kodak/bpg", "kodak/av1")
 
 
 def families(results: Results) -> dict[str, list[tuple[float, float]]]:
@@ -34,13 +40,13 @@ def families(results: Results) -> dict[str, list[tuple[float, float]]]:
     points: dict[str, list[tuple[float, float]]] = {}
     for name, codec in results.codecs.items():
         family = name.rpartition("-")[0] or name if len(codec.points) == 1 else name
-        points.setdefault(family, []).extend((point.bpp, point.psnr) for point in codec.points)
+        points.setdefault(family, []).extend(codec.curve("psnr") or ())
     return points
 
 
 def main() -> None:
     curves = published()
-    vtm = Curve(points_of(curves["vtm"], "psnr"))
+    vtm = Curve(points_of(curves["kodak/vtm"], "psnr"))
 
     def against_vtm(points: list[tuple[float, float]]) -> str:
         try:
@@ -58,7 +64,7 @@ def main() -> None:
     rows += [[curves[n].label, "", against_vtm(points_of(curves[n], "psnr")), curves[n].source] for n in MORE]
     if len(sys.argv) > 1:
         results = load(Path(sys.argv[1]))
-        if not results.is_kodak:
+        if results.whole_set != "kodak":
             sys.exit(f"{sys.argv[1]} is not an evaluation of Kodak's 24 pictures, and the published curves are")
         rows += [[name, "", against_vtm(points), "measured"] for name, points in families(results).items()]
     print(markdown(["codec", "paper", "from points", "source"], rows))

@@ -70,14 +70,18 @@ def settings(codec: CodecResult) -> str:
 
 def summary(results: Results, times: Results) -> str:
     """The README's table, and what it is about."""
-    note, conditions = tables.summary_note(results), tables.conditions(results, times)
-    return f"{markdown(*tables.summary(results, times))}\n\nKodak's 24 pictures. {note}\n\n{conditions}"
+    parts = [
+        markdown(*tables.summary(results, times)),
+        " ".join(tables.notes(results)),
+        tables.conditions(results, times),
+    ]
+    return "\n\n".join(parts)
 
 
 def details(results: Results, times: Results) -> list[str]:
     """The parts of docs/results.md below the README's table."""
     parts = ["![Rate and PSNR of the codecs](results.svg)"]
-    metrics = tables.measured(results)
+    metrics = results.metrics
     parts.append("### Quality at other rates")
     parts += [markdown(*tables.qualities(results, metric)) for metric in metrics]
     for metric in metrics:
@@ -97,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     results = together(options.reports)
     times = times_for(results, load(options.times)) if options.times else results
-    if not results.is_kodak:
+    if results.whole_set != "kodak":
         sys.exit("this is no evaluation of Kodak's 24 pictures, which the documents speak of")
     table = summary(results, times)
     between_marks(ROOT / "README.md", table)

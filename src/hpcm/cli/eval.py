@@ -48,8 +48,11 @@ def add(commands: Commands) -> None:
     command.add_argument("--lpips", action="store_true", help="also measure LPIPS; needs the package lpips")
     text = "also measure SSIMULACRA 2; a second or more per megapixel"
     command.add_argument("--ssimulacra2", action="store_true", help=text)
-    text = "compare with published curves even if the pictures aren't Kodak's"
-    command.add_argument("--published", action="store_true", help=text)
+    text = "published curves to draw and to compare with, such as vtm or kodak/vtm; without a name, none; by default"
+    text += " the usual ones of Kodak, CLIC or Tecnick if the pictures are those"
+    command.add_argument("--anchors", nargs="*", metavar="NAME", help=text)
+    text = "the codec or published curve that the table's BD-rates are against; by default AVIF or JPEG"
+    command.add_argument("--anchor", metavar="NAME", help=text)
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where models compute, by default cpu")
     text = "what computes the models; auto, the default: the native library (core) if possible, else torch"
     command.add_argument("--engine", choices=ENGINES, default="auto", help=text)
@@ -62,7 +65,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from ..eval import evaluate as eval_
     from ..eval.bdrate import LEAST_OVERLAP
     from ..eval.metrics import EXTRA
-    from ..eval.report import markdown, summary, summary_note
+    from ..eval.report import against, markdown, notes, summary
 
     pictures = eval_.find_pictures(options.pictures)[: options.limit]
     eval_options = eval_.Options(
@@ -77,13 +80,17 @@ def evaluate(options: argparse.Namespace) -> None:
         jobs=options.jobs,
         side_by_side=options.show,
         extra=tuple(name for name in EXTRA if getattr(options, name)),
-        published=True if options.published else None,
+        anchors=options.anchors,
+        anchor=options.anchor,
     )
     folder = Path(options.output)
     with progress() as watcher:
         results = eval_.evaluate(pictures, folder, eval_options, watcher=watcher, prepare=prepare)
     print(markdown(*summary(results)))
-    print(summary_note(results))
+    for text in notes(results):
+        print(text)
+    if results.anchor in results.bd_rate.get("psnr", {}):
+        print(f"\n{markdown(*against(results, 'psnr'))}\n")
     for text in results.warnings:
         say("note", text)
     if partial := len(results.partial):

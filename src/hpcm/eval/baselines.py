@@ -194,7 +194,7 @@ class VVenC:
     def compress(self, image: Image.Image, setting: Setting) -> bytes:
         with TemporaryDirectory() as folder:
             source, target = Path(folder, "a.yuv"), Path(folder, "a.266")
-            source.write_bytes(yuv.from_rgb(np.asarray(image)))
+            source.write_bytes(yuv.from_rgb(np.asarray(image.convert("RGB"))))
             size = f"{image.width}x{image.height}"
             speed = ["-r", "1", "-t", str(self.threads), "--preset", "medium"]
             how = ["-s", size, "-c", "yuv420_10", *speed, "--qpa", "0", "-q", str(setting)]

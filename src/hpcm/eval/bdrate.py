@@ -1,28 +1,21 @@
-"""Bjontegaard's delta rate: how many percent of the rate a codec saves at equal quality, and published curves.
+"""Bjontegaard's delta rate: how many percent of the rate a codec saves at equal quality.
 
 A curve is log10(rate) over quality, interpolated by PCHIP through a codec's points. The delta is the mean difference of
 two curves over the qualities that both have, d, as 10^d - 1; nothing is extrapolated. Points above MAX_BPP are left
 out, as are points that a smaller rate equals or beats.
-
-`anchors.json` holds curves over Kodak's 24 pictures that others published, and some that we measured with a source
-build of a codec, each with its source. Two conventions meet in it: most MS-SSIM are those of the mean over pictures in
-dB, as ours are; HPCM's are the mean of the pictures' dB.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
 
-ANCHORS = Path(__file__).with_name("anchors.json")
 MAX_BPP = 2.6
 FEWEST_POINTS = 4
 LEAST_OVERLAP = 0.75  # of the qualities of the shorter curve
@@ -83,31 +76,6 @@ def delta(anchor: Curve, test: Curve) -> Delta:
         warnings.append(f"only {overlap:.0%} of the qualities are compared, {low:.1f} to {high:.1f}")
     difference = float(test.log_rate.integrate(low, high) - anchor.log_rate.integrate(low, high)) / (high - low)
     return Delta(low, high, overlap, tuple(warnings), percent=100 * (10**difference - 1))
-
-
-@dataclass(frozen=True)
-class PublishedCurve:
-    """Of another codec, over Kodak's 24 pictures."""
-
-    label: str
-    kind: str
-    source: str
-    points: list[tuple[str, float, float, float | None]]  # setting, bits per pixel, PSNR, MS-SSIM in dB
-
-
-def published() -> dict[str, PublishedCurve]:
-    """The curves of anchors.json by name."""
-    read = json.loads(ANCHORS.read_text(encoding="utf-8"))["codecs"]
-    return {name: PublishedCurve(**curve) for name, curve in read.items()}
-
-
-def points_of(curve: PublishedCurve, metric: str) -> list[RatePoint]:
-    """Points of a published curve in terms of "psnr" or "ms_ssim_db"; none if it has no such metric."""
-    columns = {"psnr": 2, "ms_ssim_db": 3}
-    if metric not in columns:
-        return []
-    qualities: list[tuple[float, Any]] = [(point[1], point[columns[metric]]) for point in curve.points]
-    return [(rate, quality) for rate, quality in qualities if quality is not None]
 
 
 def _package() -> Any:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from .bdrate import LEAST_OVERLAP, Curve, Delta, delta, points_of
+from .anchors import points_of, set_of
+from .bdrate import LEAST_OVERLAP, Curve, Delta, delta
+from .columns import dropped_settings, with_means
 from .results import METRICS, CodecResult, Results, busy
 
 BUSY = 1.2  # cores for each thread; more than that is no noise of the clock
@@ -53,10 +55,14 @@ class Curves:
 
 
 def compared(results: Results) -> Results:
-    """The results with the BD-rates of their codecs and published curves, and warnings."""
-    by_metric = [Curves.of(results, metric) for metric in METRICS]
+    """The results with means over the same pictures, BD-rates of codecs and published curves, and warnings."""
+    results = with_means(results)
+    by_metric = [Curves.of(results, metric) for metric in results.metrics]
     bd_rate = {curves.metric: curves.deltas() for curves in by_metric}
-    warnings = [text for curves in by_metric for text in curves.warnings()]
+    warnings = dropped_settings(results)
+    warnings += [text for curves in by_metric for text in curves.warnings()]
+    warnings += [text for curves in by_metric for text in _fewer_pictures(results, curves)]
+    warnings += [f"{results.label_of(name)} is over other pictures: don't compare" for name in elsewhere(results)]
     warnings += [text for codec in results.codecs.values() for text in too_busy(codec)]
     partial = [text for curves in by_metric for text in _partial(curves, bd_rate[curves.metric])]
     return replace(results, bd_rate=bd_rate, warnings=list(dict.fromkeys(warnings)), partial=partial)
@@ -71,6 +77,18 @@ def _partial(curves: Curves, deltas: dict[str, dict[str, Delta]]) -> Iterator[st
             is_measured = anchor in curves.measured or test in curves.measured
             if change.overlap < LEAST_OVERLAP and is_measured:
                 yield f"{curves.metric}, {test} against {anchor}: {change.warnings[-1]}"
+
+
+def elsewhere(results: Results) -> list[str]:
+    """The published curves over other pictures than those that were measured."""
+    return [name for name in results.published if set_of(name) != results.whole_set]
+
+
+def _fewer_pictures(results: Results, curves: Curves) -> Iterator[str]:
+    """A warning where published curves are over pictures that the metric leaves out here."""
+    if curves.published and (without := results.left_out.get(curves.metric)):
+        kept = len(results.pictures) - len(without)
+        yield f"{METRICS[curves.metric].name}: the published curves are over all pictures, the others over {kept}"
 
 
 def too_busy(codec: CodecResult) -> list[str]:

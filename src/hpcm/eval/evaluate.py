@@ -11,9 +11,10 @@ from pathlib import Path
 from ..errors import UsageError
 from ..model.find import find_all
 from . import measure
+from .anchors import chosen, published, whole_name
 from .baselines import BASELINES
-from .bdrate import published
 from .comparison import compared
+from .datasets import DataSet, recognised
 from .machine import commit, machine, versions
 from .measure import CodecSpec, Prepare, Source, Task
 from .protocol import Setting
@@ -22,9 +23,6 @@ from .results import CodecResult, PictureInfo, Point, Results, TimedWith, save
 from .side_by_side import SideBySide, side_by_side
 
 PICTURES = frozenset([".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"])  # that are looked for in folders
-KODAK = {f"kodim{k:02}" for k in range(1, 25)}
-KODAK_PIXELS = 768 * 512
-PUBLISHED = ("vtm", "bpg", "av1", "elic2022-mse", "hpcm-base-mse", "hpcm-large-mse")  # curves that are compared with
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class Options:
     jobs: int = 1  # processes that measure at once
     side_by_side: int = 3  # pictures
     extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2"
-    published: bool | None = None  # compare with published curves; None: if the pictures are Kodak's
+    anchors: Sequence[str] | None = None  # published curves to compare with; None: the usual ones of the data set
+    anchor: str | None = None  # the codec or published curve of the summary's BD-rates; None: the first of ANCHORS
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,19 @@ def evaluate(
     watcher: Watcher | None = None,
     prepare: Prepare | None = None,
 ) -> Results:
-    """Measures what isn't measured yet, writes results.json, report.html and the plots, and returns the results.
+    """Measures what isn't measured yet, writes results.json, pictures.csv, report.html and the plots; the results.
 
     Args:
         pictures: files of pictures without losses.
         prepare: called first in every process.
 
-    Raises HPCMError: UsageError for unknown codecs or missing packages, ModelNotFoundError, WeightsError.
+    Raises HPCMError: UsageError for unknown codecs and curves or missing packages, ModelNotFoundError, WeightsError.
     """
     watcher = watcher or Watcher()
     cache = folder / "cache"
     specs = codec_specs(options)
     sources = _sources(pictures)
+    comparison = _comparison(options, recognised(sources), [spec.name for spec in specs])
     every = [Series(spec, settings_of(spec, options), sources, options.extra) for spec in specs]
     pending = [task for series in every for task in series.tasks() if not measure.is_cached(task, cache)]
     chosen = _evenly(sources, options.side_by_side)
@@ -107,7 +107,7 @@ def evaluate(
     for series in every:
         codecs[series.spec.name] = _codec_result(series, cache)
         watcher.step("peak memory")
-    results = _results(options, sources, codecs)
+    results = _results(options, comparison, sources, codecs)
     shown: list[SideBySide] = []
     for source in chosen:
         shown.append(side_by_side(source, specs, codecs, cache))
@@ -184,6 +184,31 @@ def settings_of(spec: CodecSpec, options: Options) -> tuple[Setting, ...]:
     return tuple(dict.fromkeys(given or own))
 
 
+# ---- what codecs are compared with -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the codecs are compared with, by whole names."""
+
+    data_set: DataSet | None
+    curves: list[str]  # published ones
+    anchor: str | None
+
+
+def _comparison(options: Options, data_set: DataSet | None, codecs: Sequence[str]) -> Comparison:
+    """Raises UsageError for curves that aren't there."""
+    whole_set = data_set.name if data_set and data_set.is_whole else None
+    curves, anchor = chosen(options.anchors, whole_set), options.anchor
+    if anchor is not None and anchor not in codecs:
+        try:
+            anchor = whole_name(anchor, whole_set)
+        except UsageError as error:
+            raise UsageError(f"{options.anchor} is none of the codecs here, {', '.join(codecs)}; {error}") from error
+        curves = list(dict.fromkeys([*curves, anchor]))
+    return Comparison(data_set, curves, anchor)
+
+
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
@@ -206,9 +231,9 @@ def _codec_result(series: Series, cache: Path) -> CodecResult:
     )
 
 
-def _results(options: Options, sources: Sequence[Source], codecs: dict[str, CodecResult]) -> Results:
-    is_kodak = {s.name for s in sources} == KODAK and all(s.width * s.height == KODAK_PIXELS for s in sources)
-    with_published = is_kodak if options.published is None else options.published
+def _results(
+    options: Options, comparison: Comparison, sources: Sequence[Source], codecs: dict[str, CodecResult]
+) -> Results:
     results = Results(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=commit(),
@@ -217,9 +242,10 @@ def _results(options: Options, sources: Sequence[Source], codecs: dict[str, Code
         options={**asdict(options), "models": [Path(model).name for model in options.models]},
         timed_with=_timed_with(codecs.values()),
         pictures=[PictureInfo(s.name, s.width, s.height, s.hash) for s in sources],
-        is_kodak=is_kodak,
+        data_set=comparison.data_set,
         codecs=codecs,
-        published={name: published()[name] for name in PUBLISHED} if with_published else {},
+        anchor=comparison.anchor,
+        published={name: published()[name] for name in comparison.curves},
     )
     return compared(results)
 

@@ -36,7 +36,7 @@ from .metrics import EXTRA, ms_ssim, psnr
 from .protocol import Codec, LearnedCodec, Setting
 from .results import Measurement, to_json
 
-FORMAT = 3  # of a measurement; another one is measured anew
+FORMAT = 4  # of a measurement; another one is measured anew
 Prepare = Callable[[], None]
 Result = TypeVar("Result")
 
@@ -74,6 +74,7 @@ class Source:
     hash: str  # of its size and its pixels as 8-bit RGB
     width: int
     height: int
+    mode: str = "RGB"  # of Pillow: "L" for grey, which codecs may write in fewer bytes
 
     @property
     def name(self) -> str:
@@ -96,6 +97,7 @@ class Task:
             "description": info.description,
             "setting": self.setting,
             "picture": self.source.hash,
+            "mode": self.source.mode,
             "versions": info.versions,
             "threads": info.threads,
         }
@@ -144,14 +146,19 @@ def describe(spec: CodecSpec) -> CodecInfo:
 
 
 def read_source(path: Path) -> Source:
-    pixels = read_pixels(path)
-    height, width = pixels.shape[:2]
-    return Source(path, hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest(), width, height)
+    image = read_image(path)
+    digest = hashlib.sha256(f"{image.width}x{image.height}".encode() + rgb_of(image).tobytes()).hexdigest()
+    return Source(path, digest, image.width, image.height, image.mode)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """A picture as 8-bit RGB, [H, W, 3]. Raises PictureError as read_image does."""
+    return rgb_of(read_image(path))
 
 
 @lru_cache(maxsize=1)
-def read_pixels(path: Path) -> np.ndarray:
-    """A picture as 8-bit RGB, [H, W, 3], read as the codec reads it: upright, and 16-bit grey brought to 8 bits.
+def read_image(path: Path) -> Image.Image:
+    """A picture as codecs get it, in 8 bits: grey ("L") or RGB, read as hpcm reads it: upright, without metadata.
 
     Raises PictureError for what it can't read, and for a picture that is transparent somewhere: what its pixels are
     there is nobody's concern, and not all codecs keep it.
@@ -162,7 +169,9 @@ def read_pixels(path: Path) -> np.ndarray:
             raise PictureError("it is transparent, and only opaque pictures can be compared")
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
-    return rgb_of(to_image(replace(with_depth(picture, 8), alpha=None)))
+    image = to_image(replace(with_depth(picture, 8), alpha=None))
+    pixels = np.asarray(image) if image.mode == "L" else rgb_of(image)
+    return Image.fromarray(pixels)  # `image.info` stays behind: Pillow would write the profile in there to files
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
@@ -195,13 +204,13 @@ def _keep(file: Path, task: Task, row: dict[str, Any]) -> None:
 
 
 def _measured(task: Task, jobs: int) -> Measurement:
-    codec, original = open_codec(task.codec), read_pixels(task.source.path)
-    image = Image.fromarray(original)
+    codec, image = open_codec(task.codec), read_image(task.source.path)
+    original = rgb_of(image)
     data, encode_s, encode_cpu_s = timed(partial(codec.compress, image, task.setting))
     encode_split = codec.encode_split(encode_s) if isinstance(codec, LearnedCodec) else None
     decoded, decode_s, decode_cpu_s = timed(partial(codec.decompress, data))
     decode_split = codec.decode_split(decode_s) if isinstance(codec, LearnedCodec) else None
-    pixels = np.asarray(decoded)
+    pixels = rgb_of(decoded)
     return Measurement(
         picture=task.source.name,
         bytes=len(data),
@@ -244,7 +253,7 @@ def memory(task: Task, cache: Path) -> float:
 
 def _memory(task: Task) -> float:
     codec = open_codec(task.codec)
-    codec.decompress(codec.compress(Image.fromarray(read_pixels(task.source.path)), task.setting))
+    codec.decompress(codec.compress(read_image(task.source.path), task.setting))
     return peak_memory()
 
 

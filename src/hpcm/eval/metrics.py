@@ -1,4 +1,8 @@
-"""How much two pictures differ, for reports. A picture is uint8 [H, W, 3]; `psnr` is that of `hpcm.util.metrics`."""
+"""How much two pictures differ, for reports. A picture is uint8 [H, W, 3].
+
+A metric that can't be computed of two pictures is None, and never a number that stands for something else: means are
+taken over the pictures that have it (columns.py).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,33 @@ from PIL import Image
 
 from ..errors import UsageError
 from ..util import metrics
-from ..util.metrics import EQUAL, PEAK, SMALLEST, psnr
+from ..util.metrics import PEAK, SMALLEST, psnr_of_mse
 
-__all__ = ["EQUAL", "EXTRA", "SMALLEST", "decibels", "lpips", "ms_ssim", "psnr", "ssimulacra2"]
+SSIMULACRA2_SMALLEST = 8  # pixels of a side: of smaller pictures the package says 100, whatever they are
+LPIPS_SMALLEST = 31  # pixels of a side: of less nothing is left after the network's strides
 
 Pixels = NDArray[np.uint8]
+
+
+def psnr(a: Pixels, b: Pixels) -> float | None:
+    """Peak signal-to-noise ratio in dB, over all pixels and channels; None for equal pictures, where it is infinite.
+
+    Raises ValueError for pictures of two sizes.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"a picture of shape {a.shape} came back as {b.shape}")
+    mse = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return psnr_of(mse) if mse else None
+
+
+def psnr_of(mse: float) -> float:
+    """PSNR in dB of a mean squared error of 8-bit values."""
+    return psnr_of_mse(mse, PEAK)
+
+
+def mse_of(decibels: float) -> float:
+    """The mean squared error of 8-bit values that a PSNR in dB stands for."""
+    return float(PEAK**2 / 10 ** (decibels / 10))
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float | None:
@@ -33,29 +59,37 @@ def ms_ssim(a: Pixels, b: Pixels) -> float | None:
 
 
 def decibels(similarity: float) -> float:
-    """MS-SSIM in dB, at most EQUAL."""
-    return min(-10 * math.log10(1 - similarity), EQUAL) if similarity < 1 else EQUAL
+    """MS-SSIM under 1 in dB."""
+    return -10 * math.log10(1 - similarity)
 
 
-def lpips(a: Pixels, b: Pixels) -> float:
-    """Learned perceptual distance (AlexNet's); 0 for equal pictures. Raises UsageError without the package."""
+def lpips(a: Pixels, b: Pixels) -> float | None:
+    """Learned perceptual distance (AlexNet's); 0 for equal pictures, None if a side is under LPIPS_SMALLEST.
+
+    Raises UsageError without the package.
+    """
     import torch
+
+    if min(a.shape[:2]) < LPIPS_SMALLEST:
+        return None
 
     x, y = (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for picture in (a, b))
     with torch.inference_mode():
         return float(_lpips_network()(x, y))
 
 
-def ssimulacra2(a: Pixels, b: Pixels) -> float:
+def ssimulacra2(a: Pixels, b: Pixels) -> float | None:
     """SSIMULACRA 2 of an original and a copy: 100 for equal ones, 90 visually lossless, 50 medium, below 0 very poor.
 
     Fitted to people's ratings of compressed pictures (Sneyers, 2022, in libjxl); no model here is trained for it.
-    Raises UsageError without the package.
+    None if a side is under SSIMULACRA2_SMALLEST. Raises UsageError without the package.
     """
     try:
         from ssimulacra2 import compute_ssimulacra2
     except ImportError as error:
         raise UsageError("SSIMULACRA 2 needs another package: pip install ssimulacra2") from error
+    if min(a.shape[:2]) < SSIMULACRA2_SMALLEST:
+        return None
     files = [io.BytesIO(), io.BytesIO()]  # the package reads files
     for file, picture in zip(files, (a, b), strict=True):
         Image.fromarray(picture).save(file, "PPM")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .bdrate import MAX_BPP, points_of
+from .anchors import points_of
+from .bdrate import MAX_BPP
 from .results import METRICS, Results
 
 MODELS = ("#c8102e", "#e8590c", "#9c36b5", "#5f3dc4")  # colours
 BASELINES = ("#495057", "#1971c2", "#2f9e44", "#f08c00", "#0c8599", "#6741d9", "#845ef7", "#66a80f", "#868e96")
-STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2)), (0, (2, 2)), (0, (8, 3)))  # of published curves
+GREYS = ("#adb5bd", "#495057", "#ced4da")  # of published curves, as the next
+STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2)), (0, (2, 2)), (0, (8, 3)))
 MARGIN = 1.05  # the axis ends so far to the right of the last point
 
 
@@ -41,13 +43,15 @@ def plot(results: Results, metric: str) -> Any | None:
 
 
 def _draw_published(axes: Any, results: Results, metric: str, right: float) -> None:
-    """Thin and grey, up to a rate."""
-    for style, curve in zip(STYLES, results.published.values(), strict=False):
+    """Thin and grey, up to a rate; names are told by dashes and shades."""
+    looks = cycle(product(GREYS, STYLES))
+    for name, (grey, style) in zip(results.published, looks, strict=False):
+        curve = results.published[name]
         points = [point for point in points_of(curve, metric) if point[0] <= right]
         if points:
             rates, qualities = zip(*points, strict=True)
-            label = f"{curve.label} (published)"
-            axes.plot(rates, qualities, linestyle=style, color="#adb5bd", linewidth=1.3, label=label)
+            label = f"{results.label_of(name)} (published)"
+            axes.plot(rates, qualities, linestyle=style, color=grey, linewidth=1.3, label=label)
 
 
 def _draw_measured(axes: Any, results: Results, curves: dict[str, list[tuple[float, float]]]) -> None:

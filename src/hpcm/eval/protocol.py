@@ -39,10 +39,11 @@ class Codec(Protocol):
     def libraries(self) -> Sequence[str]:
         """What its output depends on, as machine.versions() names it."""
 
-    def compress(self, image: Image.Image, setting: Setting) -> bytes: ...
+    def compress(self, image: Image.Image, setting: Setting) -> bytes:
+        """Of a picture in grey or RGB (modes "L" and "RGB"), 8 bits."""
 
     def decompress(self, data: bytes) -> Image.Image:
-        """In RGB."""
+        """In grey or RGB."""
 
 
 @runtime_checkable

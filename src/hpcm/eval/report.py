@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from . import plots
 from .bdrate import FEWEST_POINTS, LEAST_OVERLAP, Curve, Delta, delta
+from .comparison import elsewhere
 from .protocol import TimeSplit
-from .results import METRICS, CodecResult, Measurement, Point, Results, to_json
+from .results import COLUMNS, METRICS, CodecResult, Measurement, Point, Results, to_json
 from .side_by_side import SideBySide
 
 PAGE = "page.html"  # a template of Jinja
 RATES = (0.25, 0.5, 1.0)  # bits per pixel at which tables show a quality
 SUMMARY_RATE = 0.5
-ANCHORS = ("avif-iq", "avif", "jpeg")  # the first one that was measured is what the summary compares with
+ANCHORS = ("avif-iq", "avif", "jpeg")  # unless another was asked for, the summary compares with the first measured one
 STRONGEST = 60  # percent: the BD-rate that has the strongest colour
 
 
@@ -27,14 +28,15 @@ class Table(NamedTuple):
 
 
 def write_report(results: Results, compared: Sequence[SideBySide], folder: Path) -> None:
-    """report.html, and the plots as rd-psnr, rd-ms-ssim and rd-ssimulacra2, .svg and .png."""
+    """report.html, and the plot of each metric, such as rd-psnr.svg and rd-psnr.png."""
     import jinja2
 
     figures = []
-    for metric in METRICS:
+    for metric in results.metrics:
         if (figure := plots.plot(results, metric)) is not None:
             plots.save(figure, folder / f"rd-{metric.removesuffix('_db').replace('_', '-')}")
             figures.append(plots.svg(figure))
+    anchor = anchor_of(results)
     with_bd_rates = [metric for metric, anchors in results.bd_rate.items() if anchors]
     loader = jinja2.PackageLoader(__package__, "")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -42,9 +44,15 @@ def write_report(results: Results, compared: Sequence[SideBySide], folder: Path)
         results=results,
         conditions=conditions(results),
         summary=summary(results),
-        summary_note=summary_note(results),
+        notes=notes(results),
+        anchor=anchor and results.label_of(anchor),
+        against=[against(results, metric) for metric in with_bd_rates if anchor in results.bd_rate[metric]],
+        label_of=results.label_of,
+        elsewhere=elsewhere(results),
         figures=figures,
-        matrices=[(METRICS[metric].name, matrix(results, metric), shades(results, metric)) for metric in with_bd_rates],
+        matrices=[
+            (name_of(results, metric), matrix(results, metric), shades(results, metric)) for metric in with_bd_rates
+        ],
         memory_and_times=memory_and_times(results),
         pictures=per_picture(results),
         points=[(codec.label, all_points(codec)) for codec in results.codecs.values()],
@@ -83,11 +91,33 @@ def timed_with(results: Results) -> str:
     return f"each codec timed with {threads} thread{plural}, {together}"
 
 
+def notes(results: Results) -> list[str]:
+    """What the summary is about, in paragraphs: its pictures, its numbers, and what they leave out."""
+    texts = [results.data_set.sentence()] if results.data_set else []
+    return [*texts, summary_note(results), *left_out(results)]
+
+
+def left_out(results: Results) -> list[str]:
+    """A sentence for each metric that leaves pictures out."""
+    sentences = []
+    for metric, pictures in results.left_out.items():
+        if metric in METRICS and METRICS[metric].only_published and metric not in results.metrics:
+            continue
+        for why in dict.fromkeys(pictures.values()):
+            names = ", ".join(name for name in pictures if pictures[name] == why)
+            kept = len(results.pictures) - len(pictures)
+            sentences.append(
+                f"{COLUMNS[metric].name} is over {kept} of {counted(len(results.pictures), 'picture')}, and so are the "
+                f"rates beside it; left out, because each {why}: {names}."
+            )
+    return sentences
+
+
 def summary_note(results: Results) -> str:
     """What the numbers of the summary are."""
-    text = f"Quality is at {SUMMARY_RATE:g} bits per pixel."
+    text = f"Quality is at {SUMMARY_RATE:g} bits per pixel; PSNR is the mean over the pictures."
     if anchor := anchor_of(results):
-        label = results.codecs[anchor].label
+        label = results.label_of(anchor) + " (published)" * (anchor in results.published)
         text += f" BD-rate is how many more or fewer bytes a codec needs at equal quality than {label};"
         text += f" ! marks fewer than {FEWEST_POINTS} points,"
         text += f" or less than {LEAST_OVERLAP:.0%} of the qualities compared."
@@ -106,19 +136,21 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measured(results: Results) -> list[str]:
-    """The metrics of METRICS of which there are curves."""
-    return [metric for metric in METRICS if any(codec.curve(metric) for codec in results.codecs.values())]
+def name_of(results: Results, metric: str) -> str:
+    """A metric's name in a table; of how many pictures, if not of all."""
+    name, pictures = METRICS[metric].name, len(results.pictures)
+    without = len(results.left_out.get(metric, ()))
+    return f"{name} ({pictures - without} of {counted(pictures, 'picture')})" if without else name
 
 
 def anchor_of(results: Results) -> str | None:
-    """The codec that the summary compares with."""
-    return next((name for name in ANCHORS if name in results.codecs), None)
+    """The codec or published curve that the summary compares with."""
+    return results.anchor or next((name for name in ANCHORS if name in results.codecs), None)
 
 
 def summary(results: Results, times: Results | None = None) -> Table:
     """The table of the README: quality at a rate and BD-rate by each metric, times."""
-    metrics, anchor = measured(results), anchor_of(results)
+    metrics, anchor = results.metrics, anchor_of(results)
     rows = []
     for name, codec in results.codecs.items():
         row = [codec.label, *(quality(codec, SUMMARY_RATE, metric) for metric in metrics)]
@@ -126,10 +158,23 @@ def summary(results: Results, times: Results | None = None) -> Table:
             row += [percent(results, metric, anchor, name) or "-" for metric in metrics]
         timed = (times or results).codecs[name]
         rows.append([*row, f"{timed.median_time('encode_s'):.3f} s", f"{timed.median_time('decode_s'):.3f} s"])
-    heads = ["codec", *_first_with([METRICS[metric].name for metric in metrics], after=f" at {SUMMARY_RATE:g} bpp")]
+    heads = ["codec", *_first_with([name_of(results, metric) for metric in metrics], after=f" at {SUMMARY_RATE:g} bpp")]
     if anchor:
         heads += _first_with([f"by {METRICS[metric].name}" for metric in metrics], before="BD-rate ")
     return Table([*heads, "encode", "decode"], rows)
+
+
+def against(results: Results, metric: str) -> Table:
+    """BD-rates of all others against the summary's anchor, and the qualities that they are over."""
+    anchor, shown = anchor_of(results), METRICS[metric]
+    rows = []
+    for name, change in results.bd_rate[metric][anchor or ""].items():
+        covered = "-"
+        if change.percent is not None:
+            covered = f"{change.low:.{shown.digits}f} to {change.high:.{shown.digits}f}{shown.unit}"
+        label = results.label_of(name) + "\u00a0*" * (name in results.published)
+        rows.append([label, percent(results, metric, anchor or "", name), covered, f"{change.overlap:.0%}"])
+    return Table(["codec", f"BD-rate by {name_of(results, metric)}", "both cover", "of the shorter curve"], rows)
 
 
 def _first_with(heads: list[str], before: str = "", after: str = "") -> list[str]:
@@ -139,7 +184,7 @@ def _first_with(heads: list[str], before: str = "", after: str = "") -> list[str
 
 def qualities(results: Results, metric: str) -> Table:
     """The qualities at RATES."""
-    heads = ["codec", *(f"{METRICS[metric].name} at {rate:g} bpp" for rate in RATES)]
+    heads = ["codec", *(f"{name_of(results, metric)} at {rate:g} bpp" for rate in RATES)]
     rows = [[c.label, *(quality(c, rate, metric) for rate in RATES)] for c in results.codecs.values()]
     return Table(heads, rows)
 
@@ -153,8 +198,7 @@ def quality(codec: CodecResult, rate: float, metric: str) -> str:
 def matrix(results: Results, metric: str) -> Table:
     """BD-rates of the rows' codecs against the columns' anchors; a star marks what is published."""
     names = list(results.bd_rate[metric])
-    labels = {name: f"{curve.label}\u00a0*" for name, curve in results.published.items()}
-    labels |= {name: codec.label for name, codec in results.codecs.items()}
+    labels = {name: results.label_of(name) + "\u00a0*" * (name in results.published) for name in names}
     rows = [[labels[test], *(percent(results, metric, anchor, test) for anchor in names)] for test in names]
     return Table(["against", *(labels[name] for name in names)], rows)
 
@@ -223,7 +267,7 @@ def curve_of_picture(codec: CodecResult, picture: str) -> Curve | None:
     """A codec's PSNR curve on one picture; None with fewer than two points."""
     measured = [one for point in codec.points for one in point.pictures if one.picture == picture]
     try:
-        return Curve([(one.bpp, one.psnr) for one in measured])
+        return Curve([(one.bpp, one.psnr) for one in measured if one.psnr is not None])
     except ValueError:
         return None
 
@@ -256,8 +300,9 @@ def all_points(codec: CodecResult) -> Table:
 
 
 def _numbers(one: Point | Measurement) -> list[str]:
-    ms_ssim = "" if one.ms_ssim is None else f"{one.ms_ssim:.5f}"
-    return [f"{one.bpp:.4f}", f"{one.psnr:.3f}", ms_ssim, milliseconds(one.encode_s), milliseconds(one.decode_s)]
+    psnr = "-" if one.psnr is None else f"{one.psnr:.3f}"
+    ms_ssim = "-" if one.ms_ssim is None else f"{one.ms_ssim:.5f}"
+    return [f"{one.bpp:.4f}", psnr, ms_ssim, milliseconds(one.encode_s), milliseconds(one.decode_s)]
 
 
 # ---- colours ---------------------------------------------------------------------------------------------------------
@@ -281,5 +326,6 @@ def _shade(change: Delta | None) -> Shade | None:
         return None
     strength = min(abs(change.percent), STRONGEST) / STRONGEST * 0.45
     hue = "47,158,68" if change.percent < 0 else "224,49,49"
-    title = "; ".join([f"{change.low:.1f} to {change.high:.1f}", *change.warnings])
+    covered = f"{change.low:.1f} to {change.high:.1f}, {change.overlap:.0%} of the shorter curve"
+    title = "; ".join([covered, *change.warnings])
     return Shade(f"rgba({hue},{strength:.2f})", title)

@@ -2,32 +2,43 @@
 
     Results
       machine      Machine
+      data_set     DataSet that the pictures are of
       codecs       name -> CodecResult
                      points   Point at each setting: means over the pictures
                                 pictures   Measurement of each picture
+      left_out     metric -> picture -> why the metric's means are without it
       published    name -> PublishedCurve
       bd_rate      metric -> anchor -> test -> Delta
 
 results.json has the same names. A value that is None, because it wasn't measured or doesn't apply, is left out there.
+pictures.csv has the Measurement of each picture in a row.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..util import atomic
-from .bdrate import Curve, Delta, PublishedCurve
+from ..util.metrics import SMALLEST
+from .anchors import PublishedCurve, points_of, set_of
+from .bdrate import Curve, Delta
+from .datasets import DataSet
+from .datasets import label_of as set_label
 from .machine import Machine
-from .metrics import decibels
+from .metrics import LPIPS_SMALLEST, SSIMULACRA2_SMALLEST, decibels, mse_of, psnr_of
 from .protocol import Setting, TimeSplit
 
 FILE = "results.json"
+TABLE = "pictures.csv"
+IN_TABLE = ("bytes", "bpp", "psnr", "ms_ssim", "ssimulacra2", "lpips", "encode_s", "decode_s")  # of Measurement
 
 
 class Metric(NamedTuple):
@@ -37,12 +48,16 @@ class Metric(NamedTuple):
     unit: str  # behind a value
     digits: int  # behind the point
     axis: str  # of a plot
+    only_published: bool = False  # shown only beside a published curve that has it
 
 
 METRICS = {  # with BD-rates, a plot and columns in the tables; by the attribute of Point
     "psnr": Metric("PSNR", unit=" dB", digits=2, axis="PSNR in dB, mean over pictures"),
-    "ms_ssim_db": Metric("MS-SSIM", unit=" dB", digits=2, axis="MS-SSIM in dB"),
-    "ssimulacra2": Metric("SSIMULACRA 2", unit="", digits=1, axis="SSIMULACRA 2"),
+    "ms_ssim_db": Metric("MS-SSIM", unit=" dB", digits=2, axis="MS-SSIM in dB, of the mean over pictures"),
+    "ms_ssim_mean_of_db": Metric(
+        "MS-SSIM, mean of dB", unit=" dB", digits=2, axis="MS-SSIM in dB, mean over pictures", only_published=True
+    ),
+    "ssimulacra2": Metric("SSIMULACRA 2", unit="", digits=1, axis="SSIMULACRA 2, mean over pictures"),
 }
 
 
@@ -53,8 +68,8 @@ class Measurement:
     picture: str
     bytes: int
     bpp: float
-    psnr: float  # dB
-    ms_ssim: float | None  # None for pictures that are too small for it
+    psnr: float | None  # dB; None for a picture that came back exactly, whose PSNR is infinite
+    ms_ssim: float | None  # this and the others: None for pictures that are too small for them
     encode_s: float
     decode_s: float
     encode_cpu_s: float  # of all threads together
@@ -67,47 +82,98 @@ class Measurement:
 
     @classmethod
     def from_json(cls, read: dict[str, Any]) -> Measurement:
-        return cls(**{"ms_ssim": None, **read, **_splits(read)})
+        return cls(**{"psnr": None, "ms_ssim": None, **read, **_splits(read)})
+
+
+class Column(NamedTuple):
+    """A value that a codec's points have the mean of."""
+
+    name: str
+    of: Callable[[Measurement], float | None]
+    lacking: str  # why a picture has no value
+
+
+def _ms_ssim_in_db(one: Measurement) -> float | None:
+    return None if one.ms_ssim is None or one.ms_ssim >= 1 else decibels(one.ms_ssim)
+
+
+COLUMNS = {  # by the attribute of Point
+    "psnr": Column("PSNR", lambda one: one.psnr, "came back exactly, and its PSNR is infinite"),
+    "ms_ssim_db": Column("MS-SSIM", lambda one: one.ms_ssim, f"has a side of {SMALLEST} pixels or less"),
+    "ms_ssim_mean_of_db": Column(
+        "MS-SSIM, mean of dB", _ms_ssim_in_db, f"has a side of {SMALLEST} pixels or less, or came back exactly"
+    ),
+    "ssimulacra2": Column(
+        "SSIMULACRA 2", lambda one: one.ssimulacra2, f"has a side of fewer than {SSIMULACRA2_SMALLEST} pixels"
+    ),
+    "lpips": Column("LPIPS", lambda one: one.lpips, f"has a side of fewer than {LPIPS_SMALLEST} pixels"),
+}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One codec at one setting: means of rate and quality over the pictures, medians of the times."""
+    """One codec at one setting: means of rate and quality over the pictures, medians of the times.
+
+    A quality is None where it wasn't measured, and at a setting that its curve is without (see columns.py).
+    """
 
     setting: Setting
     bpp: float
-    psnr: float
     encode_s: float
     decode_s: float
     busy: float  # cores
+    bpp_of_all_pixels: float  # all bits over all pixels: large pictures count for more
+    psnr: float | None = None
+    psnr_of_mean_mse: float | None = None  # of the mean over the pictures: bad pictures count for more
     ms_ssim: float | None = None
     ms_ssim_db: float | None = None  # of the mean over the pictures
     ms_ssim_mean_of_db: float | None = None
     lpips: float | None = None
     ssimulacra2: float | None = None
+    rates: dict[str, float] = field(default_factory=dict)  # bpp over a metric's pictures, where some are left out
     encode_split: TimeSplit | None = None
     decode_split: TimeSplit | None = None
     pictures: list[Measurement] = field(default_factory=list)
 
     @classmethod
-    def of(cls, setting: Setting, pictures: list[Measurement]) -> Point:
-        ms_ssim = _all_or_none(picture.ms_ssim for picture in pictures)
+    def of(
+        cls, setting: Setting, pictures: list[Measurement], left_out: Mapping[str, Collection[str]] | None = None
+    ) -> Point:
+        """Of what was measured.
+
+        Args:
+            left_out: metric -> names of pictures that its mean is without.
+        """
+        means, rates = {}, {}
+        for name, column in COLUMNS.items():
+            without = (left_out or {}).get(name, ())
+            kept = [one for one in pictures if one.picture not in without]
+            means[name] = _mean_or_none(column.of(one) for one in kept)
+            if kept and len(kept) < len(pictures):
+                rates[name] = statistics.mean(one.bpp for one in kept)
+            if name == "psnr":
+                mse = _mean_or_none(None if one.psnr is None else mse_of(one.psnr) for one in kept)
+        ms_ssim = means.pop("ms_ssim_db")
         return cls(
             setting=setting,
             bpp=statistics.mean(_values(pictures, "bpp")),
-            psnr=statistics.mean(_values(pictures, "psnr")),
+            bpp_of_all_pixels=sum(_values(pictures, "bytes")) / sum(one.bytes / one.bpp for one in pictures),
             encode_s=statistics.median(_values(pictures, "encode_s")),
             decode_s=statistics.median(_values(pictures, "decode_s")),
             busy=busy(pictures),
-            ms_ssim=_mean(ms_ssim),
-            ms_ssim_db=None if ms_ssim is None else decibels(statistics.mean(ms_ssim)),
-            ms_ssim_mean_of_db=None if ms_ssim is None else statistics.mean(map(decibels, ms_ssim)),
-            lpips=_mean(_all_or_none(_values(pictures, "lpips"))),
-            ssimulacra2=_mean(_all_or_none(_values(pictures, "ssimulacra2"))),
+            psnr_of_mean_mse=None if mse is None else psnr_of(mse),
+            ms_ssim=ms_ssim,
+            ms_ssim_db=None if ms_ssim is None or ms_ssim >= 1 else decibels(ms_ssim),
+            rates=rates,
             encode_split=_median_split(_values(pictures, "encode_split")),
             decode_split=_median_split(_values(pictures, "decode_split")),
             pictures=pictures,
+            **means,
         )
+
+    def rate(self, metric: str) -> float:
+        """Bits per pixel over the pictures of a metric."""
+        return self.rates.get(metric, self.bpp)
 
     @classmethod
     def from_json(cls, read: dict[str, Any]) -> Point:
@@ -134,11 +200,9 @@ class CodecResult:
         return self.weights_sha256 is not None
 
     def curve(self, metric: str) -> list[tuple[float, float]] | None:
-        """(bits per pixel, quality) of the points; None where the metric wasn't measured everywhere."""
-        qualities = _all_or_none(getattr(point, metric) for point in self.points)
-        if qualities is None:
-            return None
-        return [(point.bpp, quality) for point, quality in zip(self.points, qualities, strict=True)]
+        """(bits per pixel, quality) of the points, over the same pictures; None where the metric wasn't measured."""
+        qualities = [(point.rate(metric), getattr(point, metric)) for point in self.points]
+        return [(rate, quality) for rate, quality in qualities if quality is not None] or None
 
     def quality_at(self, rate: float, metric: str) -> float | None:
         """The quality at a rate in bits per pixel; None where that lies outside the points."""
@@ -188,12 +252,38 @@ class Results:
     options: dict[str, Any]  # as they were given to `evaluate`
     timed_with: list[TimedWith]
     pictures: list[PictureInfo]
-    is_kodak: bool  # all of Kodak's 24 pictures and no others
     codecs: dict[str, CodecResult]
+    data_set: DataSet | None = None  # that the pictures look like
+    anchor: str | None = None  # the codec or published curve that was asked to be compared with
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # metric -> picture -> why
     published: dict[str, PublishedCurve] = field(default_factory=dict)
     bd_rate: dict[str, dict[str, dict[str, Delta]]] = field(default_factory=dict)  # metric -> anchor -> test
     warnings: list[str] = field(default_factory=list)  # about codecs
     partial: list[str] = field(default_factory=list)  # about BD-rates over a part of the qualities only
+
+    @property
+    def whole_set(self) -> str | None:
+        """The name of the data set that these are all pictures of, as listed; None for other pictures."""
+        return self.data_set.name if self.data_set and self.data_set.is_whole else None
+
+    def label_of(self, name: str) -> str:
+        """What a codec or a published curve is called; of another data set than the pictures' with that."""
+        if name in self.codecs:
+            return self.codecs[name].label
+        label, over = self.published[name].label, set_of(name)
+        return label if over == self.whole_set else f"{label} ({set_label(over)})"
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of METRICS that are shown: of which there are curves."""
+        shown = []
+        for name, metric in METRICS.items():
+            curves = self.published.values() if metric.only_published else ()
+            if metric.only_published and not any(points_of(curve, name) for curve in curves):
+                continue
+            if any(codec.curve(name) for codec in self.codecs.values()):
+                shown.append(name)
+        return shown
 
     @classmethod
     def from_json(cls, read: dict[str, Any]) -> Results:
@@ -205,7 +295,9 @@ class Results:
             options=read["options"],
             timed_with=[TimedWith(**how) for how in read["timed_with"]],
             pictures=[PictureInfo(**picture) for picture in read["pictures"]],
-            is_kodak=read["is_kodak"],
+            data_set=DataSet(**read["data_set"]) if "data_set" in read else None,
+            anchor=read.get("anchor"),
+            left_out=read["left_out"],
             codecs={name: CodecResult.from_json(codec) for name, codec in read["codecs"].items()},
             published={name: PublishedCurve(**curve) for name, curve in read["published"].items()},
             bd_rate={
@@ -218,8 +310,26 @@ class Results:
 
 
 def save(results: Results, folder: Path) -> None:
-    """Writes results.json."""
+    """Writes results.json and pictures.csv."""
     atomic.write(folder / FILE, (json.dumps(to_json(results), indent=1) + "\n").encode())
+    atomic.write(folder / TABLE, table(results).encode())
+
+
+def table(results: Results) -> str:
+    """A row for each codec, setting and picture, as CSV; a value that there isn't is empty."""
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["codec", "setting", "picture", "width", "height", *IN_TABLE])
+    sizes = {picture.name: (picture.width, picture.height) for picture in results.pictures}
+    for name, codec in results.codecs.items():
+        for point in codec.points:
+            for one in point.pictures:
+                rows.writerow([name, point.setting, one.picture, *sizes[one.picture], *_row(one)])
+    return file.getvalue()
+
+
+def _row(one: Measurement) -> list[Any]:
+    return [getattr(one, name) for name in IN_TABLE]  # csv writes None as nothing
 
 
 def load(folder: Path) -> Results:
@@ -260,15 +370,11 @@ def _values(pictures: Sequence[Measurement], name: str) -> list[Any]:
     return [getattr(picture, name) for picture in pictures]
 
 
-def _all_or_none(values: Iterable[float | None]) -> list[float] | None:
-    """The values; None where one is missing or there are none."""
+def _mean_or_none(values: Iterable[float | None]) -> float | None:
+    """The mean; None where a value is missing or there are none."""
     every = list(values)
     known = [value for value in every if value is not None]
-    return known if known and len(known) == len(every) else None
-
-
-def _mean(values: Sequence[float] | None) -> float | None:
-    return None if values is None else statistics.mean(values)
+    return statistics.mean(known) if known and len(known) == len(every) else None
 
 
 def _median_split(splits: Iterable[TimeSplit | None]) -> TimeSplit | None:

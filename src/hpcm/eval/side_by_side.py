@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..image.picture import rgb_of
 from ..util import atomic
-from .measure import CodecSpec, Source, Task, open_codec, read_pixels
+from .measure import CodecSpec, Source, Task, open_codec, read_image, read_pixels
 from .metrics import psnr
 from .protocol import Codec, Setting
 from .results import CodecResult, Measurement
@@ -31,7 +32,7 @@ class Version:
     setting: Setting | None = None
     bytes: int | None = None  # of the whole picture, as the next two
     bpp: float | None = None
-    psnr: float | None = None
+    psnr: float | None = None  # None also for a picture that came back exactly
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def side_by_side(source: Source, specs: Sequence[CodecSpec], codecs: dict[str, C
     files.append(_near(last, source, measured.bytes, setting, cache))
     versions = [Version("original", _embedded(original))]
     for spec, (used, data) in zip(specs, files, strict=True):
-        decoded = np.asarray(open_codec(spec).decompress(data))
+        decoded = rgb_of(open_codec(spec).decompress(data))
         versions.append(
             Version(
                 label=codecs[spec.name].label,
@@ -83,7 +84,7 @@ def _near(spec: CodecSpec, source: Source, size: int, exact: Setting | None, cac
     if file.is_file():
         head, _, data = file.read_bytes().partition(b"\n")
         return json.loads(head)["used"], data
-    codec, image = open_codec(spec), Image.fromarray(read_pixels(source.path))
+    codec, image = open_codec(spec), read_image(source.path)
     setting, data = _search(codec, image, size) if exact is None else (exact, codec.compress(image, exact))
     atomic.write(file, json.dumps({**task.identity(), "used": setting}).encode() + b"\n" + data)
     return setting, data
