@@ -6,8 +6,11 @@
     hpcm_codec.py    a model of hpcm, with its time split into parts (timing.py)
     measure.py       one codec at one setting on one picture; cached, in any number of processes
     metrics.py       PSNR, MS-SSIM, SSIMULACRA 2, LPIPS of two pictures
-    results.py       what was measured, as dataclasses; results.json
-    bdrate.py        what two curves differ by, and published curves (anchors.json) to compare with
+    results.py       what was measured, as dataclasses; results.json and pictures.csv
+    columns.py       which pictures and settings each metric's mean is over
+    datasets.py      whether the pictures are those of Kodak, CLIC or Tecnick (datasets.json)
+    bdrate.py        what two curves differ by
+    anchors.py       published curves (anchors.json) to compare with
     comparison.py    BD-rates of all pairs of codecs
     report.py        results -> tables, plots (plots.py), a page (page.html)
     side_by_side.py  pictures at about equal bytes, for the page
