@@ -144,15 +144,14 @@ class Point:
         Args:
             left_out: metric -> names of pictures that its mean is without.
         """
-        means, rates = {}, {}
-        for name, column in COLUMNS.items():
-            without = (left_out or {}).get(name, ())
-            kept = [one for one in pictures if one.picture not in without]
-            means[name] = _mean_or_none(column.of(one) for one in kept)
-            if kept and len(kept) < len(pictures):
-                rates[name] = statistics.mean(one.bpp for one in kept)
-            if name == "psnr":
-                mse = _mean_or_none(None if one.psnr is None else mse_of(one.psnr) for one in kept)
+
+        def kept(metric: str) -> list[Measurement]:
+            without = (left_out or {}).get(metric, ())
+            return [one for one in pictures if one.picture not in without]
+
+        means = {metric: _mean_or_none(map(column.of, kept(metric))) for metric, column in COLUMNS.items()}
+        partial = [metric for metric in COLUMNS if 0 < len(kept(metric)) < len(pictures)]
+        mse = _mean_or_none(None if one.psnr is None else mse_of(one.psnr) for one in kept("psnr"))
         ms_ssim = means.pop("ms_ssim_db")
         return cls(
             setting=setting,
@@ -164,7 +163,7 @@ class Point:
             psnr_of_mean_mse=None if mse is None else psnr_of(mse),
             ms_ssim=ms_ssim,
             ms_ssim_db=None if ms_ssim is None or ms_ssim >= 1 else decibels(ms_ssim),
-            rates=rates,
+            rates={metric: statistics.mean(_values(kept(metric), "bpp")) for metric in partial},
             encode_split=_median_split(_values(pictures, "encode_split")),
             decode_split=_median_split(_values(pictures, "decode_split")),
             pictures=pictures,
@@ -278,10 +277,8 @@ class Results:
         """The metrics of METRICS that are shown: of which there are curves."""
         shown = []
         for name, metric in METRICS.items():
-            curves = self.published.values() if metric.only_published else ()
-            if metric.only_published and not any(points_of(curve, name) for curve in curves):
-                continue
-            if any(codec.curve(name) for codec in self.codecs.values()):
+            is_wanted = not metric.only_published or any(points_of(curve, name) for curve in self.published.values())
+            if is_wanted and any(codec.curve(name) for codec in self.codecs.values()):
                 shown.append(name)
         return shown
 
