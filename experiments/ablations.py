@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcm.eval.evaluate import Options as Evaluation
 from hpcm.eval.evaluate import evaluate, find_pictures
 from hpcm.eval.report import markdown
-from hpcm.model.config import MODELS, NANO, Config
+from hpcm.model.config import NANO, Config
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 from hpcm.util.hardware import keep_pages
@@ -53,8 +53,7 @@ def main() -> None:
     keep_pages()
     names = [name for name in ABLATIONS if name == "reference" or name in (given.only or ABLATIONS)]
     for name in names:
-        MODELS[name] = replace(ABLATIONS[name][0], name=name)  # options name their model
-        options = Options(config=name, crop=CROP, batch=given.batch, evaluate=0)
+        options = Options(replace(ABLATIONS[name][0], name=name), crop=CROP, batch=given.batch, evaluate=0)
         train(options, given.data, given.out / name, steps=given.steps, resume=True)
     models = [str(given.out / name) for name in names]
     evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, side_by_side=0)

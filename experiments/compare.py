@@ -28,7 +28,7 @@ from hpcm.eval.evaluate import find_pictures
 from hpcm.eval.measure import read_pixels
 from hpcm.eval.report import markdown
 from hpcm.model import find as weights
-from hpcm.model.config import LITE, MODELS, NANO, Prior
+from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
 from hpcm.nn.weights import load_model
@@ -93,16 +93,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter(variant: dict[str, Any]) -> None:
-    """Enters NANO with the differences as NAME, with M wherever NANO has its own; or LITE."""
+def configuration(variant: dict[str, Any]) -> Config:
+    """NANO with the differences, with M wherever NANO has its own; or LITE."""
     if variant.get("size") == "lite":
-        MODELS[NAME] = replace(LITE, name=NAME)
-        return
+        return replace(LITE, name=NAME)
     M = variant.get("M", NANO.M)
     sizes = {"analysis": (NANO.analysis[0], (0, M)), "synthesis": ((0, M), NANO.synthesis[1])}
     sizes |= {"hyper_analysis": ((1, M), NANO.hyper_analysis[1])}
     sizes |= {"hyper_synthesis": (NANO.hyper_synthesis[0], (0, 2 * M))}
-    MODELS[NAME] = replace(NANO, **{"name": NAME, **sizes, **variant})
+    return replace(NANO, **{"name": NAME, **sizes, **variant})
 
 
 def measure(model: HPCM, pictures: list[Path]) -> tuple[list[tuple[float, float]], float]:
@@ -132,8 +131,7 @@ def trained(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     folder = given.out / f"{given.steps}-{variant}-seed-{seed}"
     file = folder / "measured.json"
     if not file.exists():
-        enter(model)
-        options = replace(Options(config=NAME, decay=0.5, evaluate=0, seed=seed), **training)
+        options = replace(Options(configuration(model), decay=0.5, evaluate=0, seed=seed), **training)
         steps = round(given.steps * PIXELS / (options.batch * options.crop**2))
         train(options, given.data, folder, steps=steps, resume=True)
         network = load_model(weights.find(folder)).model

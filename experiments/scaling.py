@@ -35,7 +35,7 @@ from scipy.optimize import least_squares
 from hpcm.eval.bench import kmacs
 from hpcm.eval.report import markdown
 from hpcm.model import find as weights
-from hpcm.model.config import LITE, MODELS, NANO, Config, Prior
+from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import load_model
 from hpcm.train.data import middles, scan
@@ -100,9 +100,8 @@ def run_all(given: argparse.Namespace) -> None:
 
 def trained(config: Config, steps: int, given: argparse.Namespace, folder: Path) -> tuple[HPCM, float]:
     """The model after so many steps, and the seconds that they took."""
-    MODELS[config.name] = config  # options name their model
     options = Options(
-        config=config.name,
+        config=config,
         optimizer="muon",
         rate=given.rate,
         warmup=min(Options.warmup, max(steps // 5, 1)),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpcm import cli
-from hpcm.model.config import BASE, NANO
+from hpcm.model.config import BASE, LITE, NANO
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import save
 from hpcm.train import loop, watch
@@ -58,10 +58,10 @@ def test_defaults_depend_on_the_model(asked, tmp_path, tiny):
 
 
 def test_a_resumed_run_keeps_its_options(asked, tmp_path):
-    remember(Options(config="lite", batch=3, rate=1e-4, mix=(3.0, 1.0)), tmp_path)
+    remember(Options(LITE, batch=3, rate=1e-4, mix=(3.0, 1.0)), tmp_path)
     train(f"--resume --data a --out {tmp_path} --steps 9 --rate 5e-5")
     train(f"--resume --data a --out {tmp_path}/none --steps 9")
-    kept = Options(config="lite", batch=3, rate=5e-5, mix=(3.0, 1.0))
+    kept = Options(LITE, batch=3, rate=5e-5, mix=(3.0, 1.0))
     assert [line[0] for line, _ in asked] == [kept, defaults(NANO)]
     (tmp_path / "options.json").write_text("{")
     assert train(f"--resume --data a --out {tmp_path} --steps 9") == 1

@@ -7,23 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import TINY
 from hpcm.errors import UsageError
 from hpcm.model import find as weights
-from hpcm.model.config import MODELS
 from hpcm.train import checkpoint, watch
 from hpcm.train.folder import clear, refusal, tidy
 from hpcm.train.loop import train
-from hpcm.train.options import FILE, Options
+from hpcm.train.options import CONFIG, FILE, Options
 from hpcm.util import atomic
 
-OPTIONS = Options(config="tiny", crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
+OPTIONS = Options(config=TINY, crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 MODEL = weights.RUN_WEIGHTS
 STEPS = "start anew with -f, or choose another --out"
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(tiny, monkeypatch):
-    monkeypatch.setitem(MODELS, "tiny", tiny)
+def _surroundings(monkeypatch):
     monkeypatch.setattr(watch, "LOG_EVERY", 1)
 
 
@@ -95,7 +94,7 @@ def test_weights_without_a_checkpoint_are_not_overwritten(data, run):
     fill(run, ["notes.txt", "checkpoint-best.pt"])
     train(OPTIONS, [data], run, steps=1, say=silent, force=True)
     assert weights.find(run).name == "tiny"
-    kept = {MODEL, watch.LOG, FILE, checkpoint.FILE, "notes.txt", "checkpoint-best.pt"}
+    kept = {MODEL, watch.LOG, FILE, CONFIG, checkpoint.FILE, "notes.txt", "checkpoint-best.pt"}
     assert {path.name for path in run.iterdir()} == kept
     assert [row["step"] for row in watch.read_log(run / watch.LOG)] == [1]
 
@@ -123,7 +122,7 @@ def test_a_run_that_cannot_begin_removes_nothing(data, run, monkeypatch):
     train(OPTIONS, [data], run, steps=1, say=silent)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    wrong = (Options(config="tiny", crop=100), Options(config="tiny", crop=64, tensorboard=True))
+    wrong = (Options(config=TINY, crop=100), Options(config=TINY, crop=64, tensorboard=True))
     for options in wrong:
         with pytest.raises(UsageError):
             train(options, [data], run, steps=1, say=silent, force=True)
@@ -149,6 +148,6 @@ def test_what_is_written_appears_whole(data, run, monkeypatch):
     monkeypatch.setattr(atomic, "replacing", lambda path, *rest: (written.append(path.name), real(path, *rest))[1])
     train(replace(OPTIONS, evaluate=100, held_out=str(data)), [data], run, steps=1, say=silent)
     train(OPTIONS, [data], run, steps=2, say=silent, resume=True)
-    names = {FILE, checkpoint.FILE, weights.RUN_WEIGHTS, watch.LOG, watch.PICTURES, watch.EVALUATIONS}
+    names = {FILE, CONFIG, checkpoint.FILE, weights.RUN_WEIGHTS, watch.LOG, watch.PICTURES, watch.EVALUATIONS}
     assert names == set(written)
     assert not list(run.glob("*.part"))

@@ -1,4 +1,4 @@
-"""`hpcm info`: the header of a .hpcm file, without decoding it."""
+"""`hpcm info`: the header of a .hpcm file, without decoding it, or what a model is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from ..errors import ModelNotFoundError
 from ..format.container import unpack_left
 from ..format.fields import Container
 from ..image.metadata.record import NAMES
+from ..model.file import SUFFIX as WEIGHTS_SUFFIX
 from ..model.file import WeightsFile
-from ..model.find import find_hash
+from ..model.find import find, find_all, find_hash
+from . import models
 from .jobs import Job
 from .messages import attempt, printable
 from .parsing import Commands, add_command
@@ -24,14 +26,34 @@ EXTRAS = {"alpha": "alpha", **NAMES, "comments": "comments"}  # data besides pix
 
 
 def add(commands: Commands) -> None:
-    command = add_command(commands, "info", info, "show the header of a .hpcm file, without decoding it")
-    command.add_argument("file", metavar="FILE", help="a .hpcm file, or - for stdin")
+    text = "show the header of a .hpcm file, without decoding it, or what a model is"
+    command = add_command(commands, "info", info, text)
+    text = "a .hpcm file, - for stdin, or a model: its weights file, training run or name"
+    command.add_argument("file", metavar="FILE|MODEL", help=text)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def info(options: argparse.Namespace) -> bool:
+    if is_model(options.file):
+        return attempt(lambda: show_model(options.file, options.json), options.file)
     job = Job(None if is_standard_input(options.file) else Path(options.file), None)
     return attempt(lambda: show(job, options.json), job.name)
+
+
+def is_model(text: str) -> bool:
+    """Whether a run or a weights file is meant, or an installed model, where there is no file of this name."""
+    path = Path(text)
+    if path.is_dir() or path.suffix == WEIGHTS_SUFFIX:
+        return True
+    try:
+        return not is_standard_input(text) and not path.exists() and bool(find_all(text))
+    except ModelNotFoundError:
+        return False
+
+
+def show_model(text: str, as_json: bool) -> None:
+    model = models.describe(find(Path(text) if Path(text).exists() else text))
+    print(json.dumps(model, indent=2) if as_json else "\n".join(map(printable, models.model_lines(model))))
 
 
 def show(job: Job, as_json: bool) -> None:

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..model.config import Config
 from ..model.file import WeightsFile
 from ..model.find import alias_of, available, default, family_of, find_all, user_folder
+from ..model.variants import described
 from ..util.hardware import keep_pages
 from .messages import attempt, say
 from .parsing import Commands, add_command
@@ -37,11 +39,11 @@ def models(options: argparse.Namespace) -> bool | None:
         return get(options)
     if options.source or options.photos or options.force:
         options.usage_error("--from, --photos and -f go with --get NAME")
-    described = [describe(weights) for weights in available()]
+    installed = [describe(weights) for weights in available()]
     if options.json:
-        print(json.dumps(described, indent=2))
-    elif described:
-        print("\n".join(lines(described)))
+        print(json.dumps(installed, indent=2))
+    elif installed:
+        print("\n".join(lines(installed)))
     else:
         print(f"no models are installed; put weights files into {user_folder()}")
     return None
@@ -59,17 +61,26 @@ def describe(weights: WeightsFile) -> dict[str, Any]:
         "levels": weights.config.get("levels"),
         "lambda": weights.lmbda,
         "M": weights.config.get("M"),
+        "config": config_in_words(weights),
         "exact": bool(weights.config.get("carrier")),
         "provenance": weights.provenance,
         "path": str(weights.path),
     }
 
 
-def lines(described: Sequence[dict[str, Any]]) -> list[str]:
+def config_in_words(weights: WeightsFile) -> str:
+    """A named configuration, and what differs from it: nano with steps=2,3,12."""
+    try:
+        return described(Config.from_dict(weights.config))
+    except (TypeError, ValueError):
+        return "a configuration that this hpcm doesn't know"
+
+
+def lines(models: Sequence[dict[str, Any]]) -> list[str]:
     """The families and the models for a reader."""
-    families = dict.fromkeys(model["family"] for model in described if model["family"])
+    families = dict.fromkeys(model["family"] for model in models if model["family"])
     result = [family_line(name) for name in families]
-    for model in described:
+    for model in models:
         result += model_lines(model)
     return result
 
@@ -89,6 +100,7 @@ def model_lines(model: dict[str, Any]) -> list[str]:
     result = [
         f"{title}  {model['path']}",
         f"  hash {model['hash']}, {levels}, {model['M']} latent channels",
+        f"  configuration: {model['config']}",
         f"  {EXACT[model['exact']]}",
     ]
     if model["provenance"]:

@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..defaults import DEVICES, LOSSES
-from ..model.config import MODELS
+from ..defaults import DEVICES, LOSSES, PUBLISHED_LAMBDAS
+from ..errors import UsageError
+from ..model.config import MODELS, NANO
+from ..model.variants import changed, configuration
 from ..util.hardware import keep_pages
 from . import types
 from .parsing import Commands, add_command
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     command = add_command(commands, "train", train, "train a model on photographs")
     command.set_defaults(usage_error=command.error)
-    text = "architecture; by default nano, or that of --init or of the run"
-    command.add_argument("--config", choices=list(MODELS), help=text)
+    text = f"configuration of the network: {', '.join(MODELS)}, or a JSON file of its fields; by default nano, or that "
+    text += "of --init or of the run"
+    command.add_argument("--config", metavar="NAME|FILE.json", help=text)
+    text = "change fields of the configuration: steps=2,3,12 fusion=none prior_coarse.before=2 name=mine"
+    command.add_argument("--set", nargs="+", action="extend", dest="changes", metavar="FIELD=VALUE", help=text)
     text = "folders, tar archives or files of photographs; may be repeated, then each is a source for --mix"
     command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
     text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
@@ -44,7 +49,9 @@ def _learning(group: Any) -> None:
     text = "start from a model: its name, weights file or run (fine-tuning)"
     group.add_argument("--init", metavar="NAME|PATH", help=text)
     group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
-    text = "weight of the distortion, for models of one quality level (the others draw it)"
+    mse, ms_ssim = (PUBLISHED_LAMBDAS[loss] for loss in ("mse", "ms-ssim"))
+    text = "weight of the distortion, for models of one quality level (the others draw it); published are "
+    text += f"{mse[0]} to {mse[-1]} for mse (of 255^2 * MSE) and mixed, {ms_ssim[0]} to {ms_ssim[-1]} for ms-ssim"
     group.add_argument("--lambda", dest="lmbda", type=types.positive, metavar="X", help=text)
     text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
     group.add_argument("--balance", type=types.not_negative, metavar="X", help=text)
@@ -119,12 +126,40 @@ def train(options: argparse.Namespace) -> None:
 
 
 def training_options(options: argparse.Namespace) -> Options:
-    """The options that are given, and for the others those of the run that is resumed, or the model's defaults."""
-    from ..train.options import Options, config_at, defaults, remembered
+    """The options that are given, and for the others those of the run that is resumed, or the model's defaults.
 
-    given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Options)}
-    given = {name: tuple(value) if name == "mix" else value for name, value in given.items() if value is not None}
+    Raises UsageError for options that contradict one another or the run.
+    """
+    from ..train.options import Options, config_at, defaults, refuse_another, remembered
+
+    names = [field.name for field in fields(Options) if field.name != "config"]
+    given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if "mix" in given:
+        given["mix"] = tuple(given["mix"])
     before = remembered(Path(options.out)) if options.resume else None
-    if before is None and "init" in given:
-        before = defaults(config_at(given["init"]), fine_tuning=True)
-    return replace(before or defaults(MODELS[given.get("config", Options.config)]), **given)
+    if before is not None:
+        config = before.config
+    else:
+        config = config_at(given["init"]) if "init" in given else NANO
+    wanted = changed(configuration(options.config) if options.config else config, options.changes or ())
+    if before is not None:
+        refuse_another(wanted, config)
+    result = replace(before or defaults(wanted, fine_tuning="init" in given), **given)
+    _refuse_ignored(given, result, before)
+    return result
+
+
+def _refuse_ignored(given: dict[str, Any], options: Options, before: Options | None) -> None:
+    """Raises UsageError for options on the command line that would have no effect."""
+    ignored = (
+        ("decay", options.schedule != "decay", f"the schedule {options.schedule} has none"),
+        ("balance", options.config.levels == 1, f"{options.config.name} has one quality level"),
+        (
+            "init",
+            before is not None and before.init != options.init,
+            "the run that is resumed has weights already",
+        ),
+    )
+    for name, without_effect, why in ignored:
+        if name in given and without_effect:
+            raise UsageError(f"--{name} has no effect, as {why}: leave it out")

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..format.fields import MAX_LEVEL, MODEL_NAME, TILE_SIDES
+from ..format.fields import MAX_LEVEL, MODEL_NAME, MODEL_NAME_IN_WORDS, TILE_SIDES
 
 MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW, MAX_HEADS = 8192, 64, 4, 16, 64  # of what a weights file may ask for
 MAX_PER_PIXEL = 512  # numbers inside a block for each pixel; the 1B model has 192
@@ -110,7 +110,7 @@ class Config:
         for field in ("hierarchy", "context_net", "refine"):
             self._expect(field, isinstance(getattr(self, field), bool), "true or false")
         self._expect("transforms", self.transforms == "float" or bool(self.carrier), "float, as the model isn't exact")
-        self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME.pattern)
+        self._expect("name", isinstance(self.name, str) and bool(MODEL_NAME.fullmatch(self.name)), MODEL_NAME_IN_WORDS)
 
     def _check_sizes(self) -> None:
         """Counts and widths, whose bounds keep a forged file from asking for a network that takes hours to build."""
@@ -135,7 +135,8 @@ class Config:
     def _check_schedule(self) -> None:
         most = max(map(max, STEPS))
         scheduled = _three(self.steps, 1, most) and all(n in may for n, may in zip(self.steps, STEPS, strict=True))
-        self._expect("steps", scheduled, f"one of each of {STEPS}")
+        allowed = (f"one of {', '.join(map(str, may))} on scale {scale}" for scale, may in enumerate(STEPS, 1))
+        self._expect("steps", scheduled, ", ".join(allowed))
 
     def _check_rates(self) -> None:
         self._expect("levels", self.levels <= MAX_LEVELS, f"1 to {MAX_LEVELS}")

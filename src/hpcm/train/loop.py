@@ -121,6 +121,7 @@ def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
 def _begin(options: Options, data: Sequence[Source], state: State | None, team: Team) -> tuple[Run, list[np.ndarray]]:
     """The run, from its checkpoint if there is one, and the pictures for evaluation."""
     config = config_of(options, checkpoint.config_in(state) if state else None)
+    options = replace(options, config=config, lmbda=config.lambda_min if config.levels == 1 else None)
     (memory,) = team.agree(options.memory or max(round(MEMORY_SHARE * available_memory() / GIGABYTE, 3), LEAST_MEMORY))
     photographs = Photographs(
         data, options.crop, mix=options.mix, seed=options.seed, memory=memory * GIGABYTE, device=team.device

@@ -6,26 +6,35 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from ..defaults import LOSSES
+from ..defaults import LOSSES, PUBLISHED_LAMBDAS
 from ..errors import UsageError, WeightsError
-from ..model.config import MODELS, MS_SSIM_WEIGHT, Config
+from ..model.config import MS_SSIM_WEIGHT, NANO, Config
 from ..model.find import find
+from ..model.variants import described, read, same_network, trainable
 from ..util import atomic
 from ..util.metrics import SMALLEST
 from .grow import can_grow
 
-FILE = "options.json"  # in a run's folder
+FILE, CONFIG = "options.json", "model.json"  # in a run's folder; the second for --config of other runs
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("decay", "cosine", "published")
+# Of each loss with lambda: how it is written, and the lambdas that are taken; others are those of another loss.
+FORMULAS = {
+    "mse": "lambda * 255^2 * MSE + bits per pixel",
+    "ms-ssim": "lambda * (1 - MS-SSIM) + bits per pixel",
+    "mixed": "lambda * (0.25 * 255^2 * MSE + 0.75 * 1280 * (1 - MS-SSIM)) + bits per pixel",
+}
+LAMBDAS = {"mse": (1e-4, 1.0), "ms-ssim": (1e-4 * MS_SSIM_WEIGHT, MS_SSIM_WEIGHT), "mixed": (1e-4, 1.0)}
 
 
 @dataclass(frozen=True)
 class Options:
     """How a run trains. A field that isn't given is as it stands here; `defaults` has the values that suit a model."""
 
-    config: str = "nano"
+    config: Config = NANO
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
     loss: str = "mse"  # or another of LOSSES
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
@@ -59,41 +68,69 @@ class Options:
 def defaults(config: Config, *, fine_tuning: bool = False) -> Options:
     """The published values for models of one quality level, for the others those that did best (docs/log.md)."""
     if config.levels == 1:
-        return Options(config=config.name, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
-    ours = Options(config=config.name, balance=0.5)
+        return Options(config=config, crop=256, batch=32, rate=1e-4, warmup=1, schedule="published")
+    ours = Options(config=config, balance=0.5)
     return replace(ours, rate=5e-4) if fine_tuning else replace(ours, optimizer="muon", rate=2e-3)
 
 
 def config_at(name_or_path: str) -> Config:
-    """The configuration of a weights file. Raises ModelNotFoundError, WeightsError."""
+    """The configuration of a weights file, as it is trained further.
+
+    Raises ModelNotFoundError, WeightsError.
+    """
     file = find(name_or_path)
     try:
-        return Config.from_dict(file.config)
+        return trainable(Config.from_dict(file.config))
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{file.path} has a configuration that this hpcm doesn't know: {error}") from error
 
 
 def config_of(options: Options, before: Config | None = None) -> Config:
-    """The model that is trained: of the run that goes on, `before`, or what the options name.
+    """The model that is trained: that of the options, or of the run that goes on, `before`, which must be the same.
+
+    A model of one quality level has the lambda of the options, or by default its configuration's.
 
     Raises UsageError where the options don't fit it.
     """
-    config = before or _chosen(options)
-    if options.config != config.name:
-        source = "the run" if before else options.init or "hpcm.model.config.MODELS"
-        raise UsageError(f"{source} has a model of config {config.name}: leave out --config {options.config}")
+    config = options.config
+    if before is not None:
+        refuse_another(config, before)
+        config = before
+    elif options.init is not None:
+        _refuse_to_start(options.init, config)
     _check(options, config)
-    # Training takes plain floating point; `hpcm exact` comes after it.
-    config = replace(config, carrier="", transforms="float")
     if config.levels > 1:
         return config
-    return replace(config, lambda_min=options.lmbda or _own_lambda(config, options.loss))
+    lmbda = options.lmbda or _own_lambda(config, options.loss)
+    _check_lambda(lmbda, options.loss)
+    return replace(config, lambda_min=lmbda)
+
+
+def refuse_another(config: Config, before: Config) -> None:
+    """Raises UsageError unless a run of `before` can go on as one of `config`."""
+    if same_network(config, before) and config.name == before.name:
+        return
+    this, other = (f"{one.name} ({described(one)})" for one in (before, config))
+    raise UsageError(f"the run trains {this}, not {other}: leave out --config and --set, or choose another --out")
+
+
+def _refuse_to_start(init: str, config: Config) -> None:
+    """Raises UsageError unless a model can start as the one called `init`."""
+    given = config_at(init)
+    if not same_network(given, config) and not can_grow(given, config):
+        raise UsageError(
+            f"{init} is {described(given)}, and {described(config)} can't start as that: leave out --config and --set"
+        )
 
 
 def _check(options: Options, config: Config) -> None:
     """Raises UsageError for values that aren't allowed, or not for this model."""
     needs_levels = f"{config.name} has {config.levels} quality levels and draws its lambda: leave out --lambda"
     wrong = (
+        (
+            config != trainable(config),
+            f"carrier is {config.carrier}: models are trained in floating point; `hpcm exact` comes after training",
+        ),
         (options.optimizer not in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}"),
         (options.loss not in LOSSES, f"loss is one of {', '.join(LOSSES)}"),
         (options.schedule not in SCHEDULES, f"schedule is one of {', '.join(SCHEDULES)}"),
@@ -116,24 +153,21 @@ def _check(options: Options, config: Config) -> None:
             raise UsageError(message)
 
 
-def _chosen(options: Options) -> Config:
-    """The model to start with: that of `init`, a larger one that can start as that one, or a named one."""
-    wanted = MODELS.get(options.config)
-    if options.init:
-        given = config_at(options.init)
-        grows = wanted is not None and wanted.name != given.name and can_grow(given, wanted)
-        return wanted if wanted is not None and grows else given
-    if wanted is None:
-        raise UsageError(f"there is no config {options.config}; there are {', '.join(MODELS)}")
-    return wanted
-
-
 def _own_lambda(config: Config, loss: str) -> float:
-    """A single-level model's lambda in units of the loss; a lambda of 1 or more is taken for one of MS-SSIM."""
-    lmbda = config.lambda_min
-    if (lmbda >= 1) == (loss == "ms-ssim"):
-        return lmbda
-    return lmbda * MS_SSIM_WEIGHT if loss == "ms-ssim" else lmbda / MS_SSIM_WEIGHT
+    """The lambda of a configuration in units of the loss. Under 1 it is taken for one of MSE."""
+    is_of_mse = config.lambda_min < 1
+    return config.lambda_min * MS_SSIM_WEIGHT if loss == "ms-ssim" and is_of_mse else config.lambda_min
+
+
+def _check_lambda(lmbda: float, loss: str) -> None:
+    """Raises UsageError for a lambda that must be meant for another loss."""
+    least, most = LAMBDAS[loss]
+    if not least <= lmbda <= most:
+        published = ", ".join(map(str, PUBLISHED_LAMBDAS["ms-ssim" if loss == "ms-ssim" else "mse"]))
+        raise UsageError(
+            f"lambda is {lmbda:g}: the loss {loss} is {FORMULAS[loss]}, with lambda from {least:g} to {most:g}; "
+            f"give --lambda X (published: {published})"
+        )
 
 
 def learning_rate(options: Options, step: int, progress: float) -> float:
@@ -153,17 +187,23 @@ def learning_rate(options: Options, step: int, progress: float) -> float:
 
 
 def remember(options: Options, folder: Path) -> None:
-    """Writes the options into a run's folder, for people and for --resume."""
-    atomic.write(folder / FILE, (json.dumps(asdict(options), indent=2) + "\n").encode())
+    """Writes options and configuration into a run's folder, for people and for --resume."""
+    saved = asdict(options)
+    _write(folder / CONFIG, saved.pop("config"))
+    _write(folder / FILE, saved)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    atomic.write(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def remembered(folder: Path) -> Options | None:
     """The options that a run was last trained with; None if it has none. Raises UsageError."""
     try:
         saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        names = {field.name for field in fields(Options)}
+        names = {field.name for field in fields(Options)} - {"config"}
         known = {name: value for name, value in saved.items() if name in names}
-        return Options(**known | {"mix": tuple(known.get("mix", ()))})
+        return Options(read(folder / CONFIG), **known | {"mix": tuple(known.get("mix", ()))})
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:

@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from ..errors import TrainingError, UsageError
 from ..model import find as weights
 from ..model.config import Config
+from ..model.variants import same_network
 from ..nn.exact.make_exact import make_floating
 from ..nn.hpcm import HPCM
 from ..nn.layers import DWConvRB, PConvRB
@@ -47,7 +48,7 @@ MAX_SKIPPED = 50  # non-finite steps in a row after which a run stops
 LEVELS, NOISE, START = 3, 4, 5  # purposes of random numbers, as in archive/dataset.py
 # Options that the weights file holds as its provenance:
 PROVENANCE = (
-    *("config", "loss", "balance", "mix", "crop"),
+    *("loss", "balance", "mix", "crop"),
     *("batch", "accumulate", "optimizer", "rate", "schedule", "average", "seed"),
 )
 
@@ -106,7 +107,7 @@ class Run:
         """Fills the model from a weights file and returns what that is. Raises UsageError."""
         loaded, _, file = load_model(weights.find(name))
         before = make_floating(loaded)
-        if before.config.name != self.config.name:
+        if not same_network(before.config, self.config):
             grow(before, model, self._start_crops())
         elif missing := model.load_state_dict(before.state_dict(), strict=False).missing_keys:
             raise UsageError(f"{name} lacks {', '.join(missing[:3])}: it can't be trained further")

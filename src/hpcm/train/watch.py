@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from ..model.config import MODELS
+from ..model.variants import described
 from ..util import atomic
 from ..util.metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
 from .evaluation import Row, png
-from .options import learning_rate
+from .options import FORMULAS, learning_rate
 from .run import Run
 
 LOG_EVERY = 100  # steps
@@ -69,6 +71,10 @@ class Watch:
         sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
+        if run.config.name not in MODELS:
+            self.say(f"{run.config.name} is {described(run.config)}")
+        lmbda = f", lambda {run.config.lambda_min:g}" if run.config.levels == 1 else ""
+        self.say(f"loss: {FORMULAS[run.options.loss]}{lmbda}")
 
     # ---- after each step --------------------------------------------------------------------------------------------
 
