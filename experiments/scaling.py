@@ -38,7 +38,8 @@ from hpcm.model import find as weights
 from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import load_model
-from hpcm.train.data import middles, scan
+from hpcm.train.data import middles
+from hpcm.train.index import scan
 from hpcm.train.loop import train
 from hpcm.train.options import Options
 
@@ -83,7 +84,7 @@ SIZES = (NANO, sized("small", 192, 224, 96, 2, Prior(1, 1)), LITE, sized("large"
 
 
 def run_all(given: argparse.Namespace) -> None:
-    held_out = middles(scan([given.held_out], 1)[0])
+    held_out, _ = middles(scan([given.held_out], 1).entries)
     settings = {"batch": given.batch, "crop": given.crop}
     done = {(row["name"], row["steps"]) for row in rows(given.run) if row | settings == row}
     for config, steps in product(SIZES, given.steps):

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from hpcm import cli
-from hpcm.cli import folders
 from hpcm.defaults import PICTURE_SUFFIXES, SUFFIX
+from hpcm.util import folders
 
 ROOT = Path(__file__).parents[1]
 DENIED = os.strerror(13)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 
 import hpcm
 from conftest import TINY, TINY_BASE
-from hpcm.errors import TrainingError, UsageError, WeightsError
+from hpcm.errors import PictureError, TrainingError, UsageError, WeightsError
 from hpcm.model import find as weights
 from hpcm.model.config import NANO
 from hpcm.nn import estimating
@@ -34,7 +35,7 @@ from hpcm.nn.weights import load_model, save
 from hpcm.train import checkpoint, device, run, watch
 from hpcm.train.data import Photographs
 from hpcm.train.loop import train
-from hpcm.train.options import Options, config_of, defaults, learning_rate, remembered
+from hpcm.train.options import FORMULAS, Options, config_at, config_of, defaults, learning_rate, remembered
 from hpcm.train.team import join
 
 OPTIONS = Options(config=TINY, crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
@@ -206,21 +207,61 @@ def test_a_run_is_not_overwritten_or_mixed_up(data, tmp_path):
 # ---- steps ----------------------------------------------------------------------------------------------------------
 
 
+def failing(monkeypatch, fails):
+    """Makes the loss infinite where `fails` says so of the number of the call."""
+    real, calls = run.rate_distortion, count(1)
+
+    def rate_distortion(*args):
+        loss = real(*args)
+        return loss._replace(total=loss.total / 0) if fails(next(calls)) else loss
+
+    monkeypatch.setattr(run, "rate_distortion", rate_distortion)
+
+
 def test_non_finite_steps_change_nothing(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "MAX_SKIPPED", 7)
     sound = train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
     before = parameters(tmp_path / "run")
-    real = run.rate_distortion
-    monkeypatch.setattr(run, "rate_distortion", lambda *args: real(*args)._replace(total=real(*args).total / 0))
-    with pytest.raises(TrainingError, match="8 steps in a row had a gradient that isn't finite"):
-        train(OPTIONS, [data], tmp_path / "run", steps=100, say=silent, resume=True)
-    train(OPTIONS, [data], tmp_path / "run", steps=3, say=silent, resume=True)
+    with monkeypatch.context() as patch:
+        failing(patch, lambda call: call == 1)
+        train(OPTIONS, [data], tmp_path / "run", steps=3, say=silent, resume=True)
     after = parameters(tmp_path / "run")
     assert checkpoint.read(tmp_path / "run")["position"]["skipped"] == 1
     for name in after:
         if not name.startswith("average."):  # it goes on to approach the weights
             assert torch.equal(after[name], before[name]), name
     assert int(sound.skipped) == 0
+
+
+def test_it_stops_after_so_many_non_finite_steps(data, tmp_path, monkeypatch):
+    """Whatever is due meanwhile, the checkpoint from before stays, and the run goes on from it."""
+    monkeypatch.setattr(run, "MAX_SKIPPED", 17)
+    train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in (checkpoint.FILE, weights.RUN_WEIGHTS)}
+    said = []
+    with monkeypatch.context() as patch:
+        failing(patch, lambda _: True)
+        advice = "resume with a lower --rate, from the checkpoint of step 2"
+        with pytest.raises(TrainingError, match=f"17 steps in a row had a gradient that isn't finite: {advice}"):
+            train(replace(OPTIONS, save=1e-9), [data], tmp_path / "run", steps=100, say=said.append, resume=True)
+        with pytest.raises(TrainingError, match=f"the gradient isn't finite after step 5: {advice}"):
+            train(OPTIONS, [data], tmp_path / "run", steps=5, say=silent, resume=True)
+        with pytest.raises(TrainingError, match="isn't finite after step 3: begin again with a lower --rate"):
+            train(OPTIONS, [data], tmp_path / "new", steps=3, say=silent)
+    assert "the gradient isn't finite after step 3, which is not saved" in said
+    assert before == {name: (tmp_path / "run" / name).read_bytes() for name in before}
+    assert not (tmp_path / "new" / weights.RUN_WEIGHTS).exists()
+    assert train(OPTIONS, [data], tmp_path / "run", steps=4, say=silent, resume=True).step == 4
+
+
+def test_weights_that_explode_are_not_saved(data, tmp_path):
+    """A learning rate that is far too high breaks the weights in a step whose gradient is finite."""
+    train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent)
+    options = replace(OPTIONS, rate=1e20, clip=1e30, save=1e-9)
+    with pytest.raises(TrainingError, match="resume with a lower --rate, from the checkpoint of step 1"):
+        train(options, [data], tmp_path / "run", steps=3, say=silent, resume=True)
+    model = load_model(weights.find(tmp_path / "run")).model
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    assert train(OPTIONS, [data], tmp_path / "run", steps=3, say=silent, resume=True).step == 3
 
 
 def test_a_loss_that_is_not_a_number_is_skipped_and_not_logged(data, tmp_path):
@@ -231,6 +272,48 @@ def test_a_loss_that_is_not_a_number_is_skipped_and_not_logged(data, tmp_path):
     begun.learn(1e-5)
     assert int(begun.skipped) == 1
     assert torch.isfinite(begun.totals).all()
+
+
+def test_a_short_run_logs_its_last_steps(data, tmp_path, monkeypatch):
+    """The line goes when the run goes on."""
+    monkeypatch.setattr(watch, "LOG_EVERY", 100)
+    said = []
+    train(OPTIONS, [data], tmp_path / "run", steps=2, say=said.append)
+    (row,) = watch.read_log(tmp_path / "run" / watch.LOG)
+    assert (row["step"], row["end"]) == (2, True)
+    assert any(line.startswith(f"step 2  loss {row['loss']:.4f}") for line in said)
+    for steps in (2, 1):
+        train(OPTIONS, [data], tmp_path / "run", steps=steps, say=said.append, resume=True)
+        assert said[-1] == "no step was taken: the run is at step 2"
+        assert losses(tmp_path / "run") == [(2, row["loss"], row["bpp"], row["mse"])]
+    train(OPTIONS, [data], tmp_path / "run", steps=3, say=silent, resume=True)
+    assert [row["step"] for row in watch.read_log(tmp_path / "run" / watch.LOG)] == [3]
+
+
+def test_held_out_pictures_are_others(data, tmp_path):
+    """What is in the data is refused, also behind links; what has no pictures is, too."""
+    some = tmp_path / "some"
+    some.mkdir()
+    shutil.copy(data / "03.png", some / "copy.png")
+    (some / "link.png").symlink_to(data / "05.png")
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "list.txt").write_text(str(data / "05.png"))
+    (tmp_path / "empty").mkdir()
+    for held_out, count in ((data, "20 of 20"), (tmp_path / "link", "20 of 20"), (some, "1 of 2")):
+        with pytest.raises(UsageError, match=f"{count} pictures of --held-out are in --data, too, such as"):
+            train(replace(OPTIONS, held_out=str(held_out)), [data], tmp_path / "run", steps=1, say=silent)
+    with pytest.raises(UsageError, match="1 of 1 pictures of --held-out are in --data"):
+        train(replace(OPTIONS, held_out=str(data / "05.png")), [tmp_path / "list.txt"], tmp_path / "run", steps=1)
+    with pytest.raises(PictureError, match="no picture of at least 1 x 1 pixels found; skipped 0 files"):
+        train(replace(OPTIONS, held_out=str(tmp_path / "empty")), [data], tmp_path / "run", steps=1, say=silent)
+    assert not (tmp_path / "run").exists()
+    (some / "link.png").unlink()
+    (some / "wrong.png").write_text("no picture")
+    said = []
+    train(replace(OPTIONS, held_out=str(some)), [data], tmp_path / "run", steps=1, say=said.append)
+    path = tmp_path / "run" / watch.SKIPPED
+    assert said[0] == f"20 pictures (0.00 GB), 1 held out, 1 files skipped ({path} says why)"
+    assert watch.read_log(path) == [{"file": str(some / "wrong.png"), "why": "it is no picture that Pillow can read"}]
 
 
 def test_a_measured_precision_stays(data, tmp_path, monkeypatch):
@@ -495,12 +578,44 @@ def test_models_that_are_not_known(data, init, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "given", "expected"), [("mse", None, 0.013), ("mse", 0.05, 0.05), ("ms-ssim", None, 16.64)]
+    ("loss", "given", "expected"),
+    [("mse", None, 0.013), ("mse", 0.05, 0.05), ("ms-ssim", None, 16.64), ("mixed", None, 0.013)],
 )
 def test_the_lambda_of_a_single_level(tiny_base, loss, given, expected):
     config = config_of(Options(tiny_base, crop=256, loss=loss, lmbda=given))
     assert config.lambda_min == pytest.approx(expected, rel=1e-3)
     assert replace(config, lambda_min=tiny_base.lambda_min) == tiny_base
+
+
+@pytest.mark.parametrize(
+    ("loss", "own", "given"),
+    [("mse", 0.013, 3000.0), ("mse", 16.64, None), ("mixed", 0.013, 2.4), ("ms-ssim", 0.013, 0.025)],
+)
+def test_a_lambda_of_another_loss_is_refused(tiny_base, loss, own, given):
+    options = Options(replace(tiny_base, lambda_min=own), crop=256, loss=loss, lmbda=given)
+    with pytest.raises(UsageError, match=rf"lambda is {given or own:g}: the loss {loss} is lambda \* .*published: "):
+        config_of(options)
+
+
+def test_the_lambda_of_a_run_stays(data, tmp_path):
+    """It is told, remembered, and that of what is tuned from it."""
+    config = replace(TINY_BASE, windows=(1, 2, 2))
+    said = []
+    run_options = replace(OPTIONS, config=config, lmbda=0.04)
+    train(run_options, [data], tmp_path / "run", steps=1, say=said.append)
+    assert f"loss: {FORMULAS['mse']}, lambda 0.04" in said
+    kept = remembered(tmp_path / "run")
+    assert kept.lmbda == kept.config.lambda_min == 0.04
+    assert train(kept, [data], tmp_path / "run", steps=2, say=silent, resume=True).config.lambda_min == 0.04
+    tuned = replace(OPTIONS, config=config_at(tmp_path / "run"), init=str(tmp_path / "run"))
+    assert train(tuned, [data], tmp_path / "tuned", steps=1, say=silent).config.lambda_min == 0.04
+    with pytest.raises(UsageError, match=r"lambda is 0\.04: the loss ms-ssim"):
+        train(replace(kept, loss="ms-ssim", crop=192), [data], tmp_path / "run", steps=3, say=silent, resume=True)
+
+
+def test_an_exact_configuration_is_not_trained(tiny):
+    with pytest.raises(UsageError, match="carrier is float32: models are trained in floating point"):
+        config_of(Options(replace(tiny, carrier="float32")))
 
 
 # ---- fine-tuning ----------------------------------------------------------------------------------------------------

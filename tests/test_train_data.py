@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from PIL import Image
 
 from hpcm.errors import PictureError, UsageError
-from hpcm.train import data
-from hpcm.train.data import Photographs, middles, scan
+from hpcm.train import data, index
+from hpcm.train.data import Photographs, middles
+from hpcm.train.index import scan
 
+needs_links = pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
 SIZES = [(80 + 3 * k, 70 + 2 * k) for k in range(24)]  # width, height
 
 
@@ -43,39 +46,116 @@ def folder(tmp_path_factory):
     return folder
 
 
+def reasons(index):
+    """What was skipped and why, by the names of files."""
+    return {file.replace(os.sep, "/").rpartition("/")[2]: why for file, why in index.skipped}
+
+
 def test_scan(folder):
-    entries, skipped = scan([folder], 64)
-    assert skipped == 3
-    expected = sorted([*SIZES, SIZES[0]])
-    assert sorted((entry.width, entry.height) for entry in entries) == expected
-    assert scan([folder / "00.png", folder / "x.tar"], 64)[0][0] == (
-        folder / "00.png",
-        0,
-        (folder / "00.png").stat().st_size,
-        70,
-        80,
-        0,
-    )
+    found = scan([folder], 64)
+    assert sorted((entry.width, entry.height) for entry in found.entries) == sorted([*SIZES, SIZES[0]])
+    assert reasons(found) == {
+        "small.png": "200 x 63 pixels: smaller than 64 x 64",
+        "wrong.jpg": "it is no picture that Pillow can read",
+        "x.tar: 90.png": "it is no picture that Pillow can read",
+    }
+    assert found.others == {".txt": 2}
+    size = (folder / "00.png").stat().st_size
+    first, second = scan([folder / "00.png", folder / "x.tar"], 64).entries[:2]
+    assert first == (folder / "00.png", 0, size, 70, 80, 0, "")
+    assert (second.source, second.member, second.name) == (1, "12.png", f"{folder / 'x.tar'}: 12.png")
 
 
-def test_bad_files_are_counted(folder):
+def test_bad_files_are_named(folder):
     photographs = Photographs([folder], 64)
     assert len(photographs.pool(0).starts) == len(SIZES)
-    assert photographs.skipped == 4  # one was found when it was decoded
-    with pytest.raises(PictureError, match=r"no picture of at least 999 x 999 pixels found; skipped 28 files"):
+    assert len(photographs.skipped) == 4  # one was found when it was decoded
+    assert photographs.skipped[-1].file.endswith("x.tar: 91.png")
+    assert "truncated" in photographs.skipped[-1].why
+    message = (
+        r"no picture of at least 999 x 999 pixels found; skipped 28 files: .*00\.png: 80 x 70 pixels: smaller than "
+    )
+    message += r"999 x 999; .*; \.\.\.; no pictures by their names: 2 \.txt$"
+    with pytest.raises(PictureError, match=message):
         Photographs([folder], 999)
     with pytest.raises(FileNotFoundError):
         Photographs([folder / "nothing"], 64)
+
+
+@needs_links
+def test_links_are_followed(tmp_path):
+    """Each real file counts once, a loop ends, and a link that leads nowhere is named."""
+    for name in ("real/deep", "elsewhere", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    for k, name in enumerate(("real/a.png", "real/deep/b.png", "elsewhere/c.png", "data/d.png")):
+        (tmp_path / name).write_bytes(png((80, 70 + k), k))
+    links = {
+        "data/folder": "real",
+        "data/again": "real/deep",
+        "data/picture.png": "elsewhere/c.png",
+        "data/twice.png": "elsewhere/c.png",
+        "data/loop": "data",
+        "data/none.png": "nowhere",
+        "only-links": "data",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    os.link(tmp_path / "data" / "d.png", tmp_path / "data" / "hard.png")
+    found = scan([tmp_path / "data"], 64)
+    assert sorted(entry.height for entry in found.entries) == [70, 71, 72, 73]
+    assert reasons(found) == {
+        "hard.png": f"it is the same file as {tmp_path / 'data' / 'd.png'}",
+        "twice.png": f"it is the same file as {tmp_path / 'data' / 'picture.png'}",
+        "none.png": f"it is a link to {tmp_path / 'nowhere'}, which doesn't exist",
+    }
+    assert len(scan([tmp_path / "only-links"], 64).entries) == 4
+    assert len(scan([[tmp_path / "data", tmp_path / "real"]], 64).entries) == 4
+    assert len(scan([tmp_path / "data", tmp_path / "real"], 64).entries) == 6  # two sources, which may have shares
+
+
+def test_lists_of_files(folder, tmp_path):
+    (tmp_path / "mine.png").write_bytes(png((90, 90), 0))
+    (tmp_path / "größe.jpg").write_bytes(png((91, 91), 0))
+    lines = ["mine.png", "", "größe.jpg", str(folder / "00.png"), str(folder / "more"), str(folder / "x.tar")]
+    lines += ["missing.png", "list.txt", "packed.zip"]
+    (tmp_path / "packed.zip").write_bytes(b"PK")
+    for encoding, end in (("utf-8", "\n"), ("utf-8-sig", "\r\n")):
+        (tmp_path / "list.txt").write_bytes(end.join(lines).encode(encoding))
+        found = scan([tmp_path / "list.txt"], 64)
+        assert len(found.entries) == 3 + 6 + 13
+        assert [entry.width for entry in found.entries[:2]] == [90, 91]
+        assert reasons(found) == {
+            "missing.png": os.strerror(2),
+            "list.txt": "it is no picture that Pillow can read",
+            "packed.zip": index.UNPACK,
+            "x.tar: 90.png": "it is no picture that Pillow can read",
+        }
+    (tmp_path / "list.txt").write_bytes(b"gr\xf6\xdfe.jpg\n")
+    with pytest.raises(UsageError, match=r"list\.txt is no list of files, a path a line in UTF-8"):
+        scan([tmp_path / "list.txt"], 64)
+
+
+@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.TGZ", "photos.tar.xz", "photos.zip", "photos.tar.zst"])
+def test_compressed_archives(tmp_path, name):
+    """A named one is refused; in a folder, beside what was unpacked from it, it is skipped."""
+    (tmp_path / name).write_bytes(b"compressed")
+    (tmp_path / "a.png").write_bytes(png((80, 70), 0))
+    with pytest.raises(UsageError, match=f"{name} is compressed.*: unpack it"):
+        scan([tmp_path / name], 64)
+    found = scan([tmp_path], 64)
+    assert len(found.entries) == 1
+    assert reasons(found) == {name: index.UNPACK}
 
 
 def test_a_truncated_archive_gives_what_it_has(folder, tmp_path):
     (tmp_path / "half.tar").write_bytes((folder / "x.tar").read_bytes()[:250_000])
     photographs = Photographs([tmp_path / "half.tar"], 64)
     assert 2 < len(photographs.pool(0).starts) < 12
+    assert any(file.startswith(str(tmp_path / "half.tar")) for file, _ in photographs.skipped)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 1000, gzip.compress(b"nonsense")])
-def test_what_is_no_archive_is_counted(folder, content):
+def test_what_is_no_archive_is_named(folder, content):
     (folder / "broken.tar").write_bytes(content)
     (folder / "a folder.png").mkdir()
     try:
@@ -83,7 +163,10 @@ def test_what_is_no_archive_is_counted(folder, content):
     finally:
         (folder / "broken.tar").unlink()
         (folder / "a folder.png").rmdir()
-    assert (len(photographs.entries), photographs.skipped) == (len(SIZES) + 1, 4)
+    assert len(photographs.entries) == len(SIZES) + 1
+    skipped = {file.rpartition(os.sep)[2]: why for file, why in photographs.skipped}
+    assert len(skipped) == 4
+    assert skipped["broken.tar"] == "it is no tar archive, or a compressed one"
 
 
 def test_16_bit_grey(tmp_path):
@@ -205,21 +288,21 @@ def test_held_out_pictures_are_not_trained_on(folder):
     assert 4 <= len(taken) <= 5  # one of the files is damaged
     assert len(photographs.entries) == len(before) - 5
     assert Photographs([folder], 64).hold_out(7) == []  # too few to spare
-    assert [picture.shape[0] for picture in middles(before[:2])] == [entry.height for entry in before[:2]]
+    assert [picture.shape[0] for picture in middles(before[:2])[0]] == [entry.height for entry in before[:2]]
 
 
 def test_middles_are_of_moderate_size(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(png((100, 70), 0))
     monkeypatch.setattr(data, "LARGEST_HELD_OUT", 50)
-    entries, _ = scan([tmp_path], 1)
-    assert np.array_equal(middles(entries)[0], entries[0].decode()[10:60, 25:75])
+    entries = scan([tmp_path], 1).entries
+    assert np.array_equal(middles(entries)[0][0], entries[0].decode()[10:60, 25:75])
 
 
 def test_a_picture_that_becomes_another(tmp_path, monkeypatch):
     """It is refused before it is decoded: memory was reckoned with what the scan has read."""
     (tmp_path / "a.png").write_bytes(png((80, 70), 0))
-    (entry,), _ = scan([tmp_path], 64)
+    (entry,) = scan([tmp_path], 64).entries
     (tmp_path / "a.png").write_bytes(png((8000, 70), 0)[: entry.length])
-    monkeypatch.setattr(data, "rgb_of", lambda image: pytest.fail("it is decoded"))
+    monkeypatch.setattr(index, "rgb_of", lambda image: pytest.fail("it is decoded"))
     with pytest.raises(PictureError, match="isn't what its header says"):
         entry.decode()

@@ -1,5 +1,6 @@
 """A run's folder: nothing in it is overwritten unasked, and what a killed process left is cleared away."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -146,8 +147,20 @@ def test_what_is_written_appears_whole(data, run, monkeypatch):
     """All that a run replaces goes through atomic.replacing; the logs are appended to."""
     written, real = [], atomic.replacing
     monkeypatch.setattr(atomic, "replacing", lambda path, *rest: (written.append(path.name), real(path, *rest))[1])
-    train(replace(OPTIONS, evaluate=100, held_out=str(data)), [data], run, steps=1, say=silent)
+    (data / "wrong.png").write_text("no picture")
+    held_out = data.with_name("held-out")
+    shutil.copytree(data, held_out)
+    train(replace(OPTIONS, evaluate=100, held_out=str(held_out)), [data], run, steps=1, say=silent)
     train(OPTIONS, [data], run, steps=2, say=silent, resume=True)
-    names = {FILE, CONFIG, checkpoint.FILE, weights.RUN_WEIGHTS, watch.LOG, watch.PICTURES, watch.EVALUATIONS}
+    names = {
+        FILE,
+        CONFIG,
+        checkpoint.FILE,
+        weights.RUN_WEIGHTS,
+        watch.LOG,
+        watch.PICTURES,
+        watch.EVALUATIONS,
+        watch.SKIPPED,
+    }
     assert names == set(written)
     assert not list(run.glob("*.part"))

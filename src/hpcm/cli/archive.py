@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..archive.names import KINDS
 from ..defaults import DEFAULT_MODEL
 from ..errors import UsageError
+from ..util.folders import describe
 from . import types
-from .folders import describe
 from .messages import say
 from .options import EFFORTS, add_appearance, add_target, appearance, target
 from .parsing import Commands, add_command

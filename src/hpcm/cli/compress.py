@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
+from ..util.folders import describe
 from . import types
 from .batch import OnProgress, load, run_jobs, save
-from .folders import describe
 from .jobs import Job, Work, plan
 from .messages import note_printer, say
 from .options import EFFORTS, add_appearance, add_files, add_target, appearance, engine_options, target

@@ -28,7 +28,7 @@ from ..defaults import PICTURE_SUFFIXES, SUFFIX
 from ..errors import UsageError
 from ..format.container import LONGEST_START, is_hpcm, no_hpcm
 from ..util.atomic import refuse_existing
-from .folders import contents
+from ..util.folders import contents
 from .outputs import write
 from .streams import STREAM, is_standard_input, is_standard_output
 

@@ -27,7 +27,10 @@ def add(commands: Commands) -> None:
     command.add_argument("--config", metavar="NAME|FILE.json", help=text)
     text = "change fields of the configuration: steps=2,3,12 fusion=none prior_coarse.before=2 name=mine"
     command.add_argument("--set", nargs="+", action="extend", dest="changes", metavar="FIELD=VALUE", help=text)
-    text = "folders, tar archives or files of photographs; may be repeated, then each is a source for --mix"
+    text = (
+        "folders, tar archives or files of photographs, or lists of them (.txt, a path a line, relative to the list); "
+    )
+    text += "may be repeated, then each is a source for --mix"
     command.add_argument("--data", nargs="+", action="append", metavar="DIR|TAR", help=text)
     text = "folder for checkpoint, log and weights; `hpcm compress --model RUN` uses them"
     command.add_argument("--out", metavar="RUN", help=text)
@@ -95,7 +98,9 @@ def _place(group: Any) -> None:
 
 
 def _files(group: Any) -> None:
-    text = "pictures for evaluation; by default up to 16 of the data, which are then not trained on"
+    text = (
+        "pictures for evaluation that aren't in --data; by default up to 16 of the data, which aren't trained on then"
+    )
     group.add_argument("--held-out", metavar="DIR", help=text)
     text = "minutes between evaluations on real files, by default 60; 0: never"
     group.add_argument("--evaluate", type=types.not_negative, metavar="MINUTES", help=text)
@@ -121,7 +126,7 @@ def train(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     budget = {"minutes": options.minutes, "steps": options.steps}
     wanted = training_options(options)
-    data = options.data if wanted.mix else [path for paths in options.data for path in paths]
+    data = options.data if wanted.mix else [[path for paths in options.data for path in paths]]
     run(wanted, data, options.out, **budget, resume=options.resume, force=options.force)
 
 

@@ -11,105 +11,20 @@ step lie are functions of the seed and the number of the step, so a resumed run 
 
 from __future__ import annotations
 
-import io
 import math
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from itertools import chain
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import PictureError, UsageError
-from ..image.picture import rgb_of
+from .index import Entry, Skipped, Source, reason, scan
 from .pool import Draw, Pool
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
 LARGEST_HELD_OUT = 512  # pixels, side of the pictures that are kept for evaluation
-Source = str | Path | Sequence[str | Path]  # one source of pictures may be in several places
 SHUFFLE, CROPS = 1, 2  # seed numpy's generators beside the run's seed: each purpose has numbers of its own
-
-
-class Entry(NamedTuple):
-    """A picture: its file, where in the file (of an archive) it begins and its length, rows, columns, its source."""
-
-    path: Path
-    offset: int
-    length: int
-    height: int
-    width: int
-    source: int = 0
-
-    def decode(self) -> np.ndarray:
-        """uint8 [height, width, 3]. A damaged file may raise anything: Pillow has many parsers."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            image = Image.open(io.BytesIO(file.read(self.length)))
-        self._check(image.size)  # memory was reckoned with the sides that `scan` has read
-        picture = rgb_of(image)
-        self._check((picture.shape[1], picture.shape[0]))
-        return picture
-
-    def _check(self, size: tuple[int, int]) -> None:
-        if size != (self.width, self.height):
-            raise PictureError(f"{self.path} isn't what its header says")
-
-
-def _files(source: Path) -> Iterator[tuple[Path, int, int, BinaryIO]]:
-    """(path, offset, length, open file) of every picture in a folder (searched recursively), an archive or a file."""
-    if source.is_dir():
-        named = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES or p.suffix == ".tar")
-        for path in filter(Path.is_file, named):
-            yield from _files(path)
-    elif source.suffix == ".tar" and _is_archive(source):
-        with tarfile.open(source, "r:") as archive:
-            for member in sorted(_pictures_in(archive), key=lambda m: m.name):
-                yield source, member.offset_data, member.size, cast(BinaryIO, archive.extractfile(member))
-    else:
-        with source.open("rb") as file:
-            yield source, 0, source.stat().st_size, file
-
-
-def _pictures_in(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    """The pictures of an archive by their names; of a truncated archive, those that are there."""
-    pictures = []
-    with suppress(tarfile.TarError):
-        for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                pictures.append(member)
-    return pictures
-
-
-def _is_archive(path: Path) -> bool:
-    """Whether a tar archive can be read at its beginning."""
-    try:
-        tarfile.open(path, "r:").close()
-    except tarfile.TarError:
-        return False
-    return True
-
-
-def scan(sources: Iterable[Source], smallest: int) -> tuple[list[Entry], int]:
-    """The pictures whose sides are at least `smallest`, from their headers alone, and the number of other files."""
-    entries, skipped = [], 0
-    for number, source in enumerate(sources):
-        paths = [source] if isinstance(source, str | Path) else source
-        for path, offset, length, file in chain.from_iterable(_files(Path(path)) for path in paths):
-            try:
-                width, height = Image.open(file).size
-            except Exception:  # see Entry.decode
-                width = height = 0
-            if min(width, height) < smallest:
-                skipped += 1
-            else:
-                entries.append(Entry(path, offset, length, height, width, number))
-    return entries, skipped
 
 
 class Photographs:
@@ -120,7 +35,8 @@ class Photographs:
         memory: bytes for decoded pictures; by default there is no bound.
         device: where crops are wanted. The pictures go there too if they fit.
 
-    `skipped` counts the files that are no pictures, damaged or too small. Raises PictureError when nothing is left, or
+    `skipped` names the files that are no pictures, damaged or too small, and `others` counts those whose names say that
+    they are no pictures. Raises PictureError when nothing is left, or
     nothing of a source that has a share, and UsageError for a mix that doesn't fit the sources.
     """
 
@@ -134,16 +50,16 @@ class Photographs:
         memory: float = math.inf,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
-        self.entries, self.unusable = scan(sources, smallest)
+        index = scan(sources, smallest)
+        self.entries, self.unusable, self.others = index.entries, index.skipped, index.others
+        self.files = index.identities()
         self.smallest, self.mix, self.seed, self.device = smallest, mix, seed, device
         self.memory = memory
-        self.bad: set[Entry] = set()  # turned out damaged when they were decoded
+        self.bad: dict[Entry, Skipped] = {}  # turned out damaged when they were decoded
         self.pools: dict[int, Future[Pool]] = {}  # by chapter
         self.loader = ThreadPoolExecutor(1, "chapters")
         if not self.entries:
-            raise PictureError(
-                f"no picture of at least {smallest} x {smallest} pixels found; skipped {self.unusable} files"
-            )
+            raise index.without_pictures(smallest)
         if mix and len(mix) != len(sources):
             raise UsageError(f"--mix has {len(mix)} shares, but there are {len(sources)} sources of pictures")
         present = {entry.source for entry in self.entries}
@@ -151,8 +67,8 @@ class Photographs:
             raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found in {', '.join(empty)}")
 
     @property
-    def skipped(self) -> int:
-        return self.unusable + len(self.bad)
+    def skipped(self) -> list[Skipped]:
+        return [*self.unusable, *list(self.bad.values())]
 
     @property
     def bytes(self) -> int:
@@ -171,7 +87,9 @@ class Photographs:
         places = np.unique(np.linspace(0, len(self.entries) - 1, count).astype(int))
         if len(self.entries) < 4 * len(places):
             return []
-        return middles([self.entries.pop(place) for place in places[::-1]])
+        pictures, skipped = middles([self.entries.pop(place) for place in places[::-1]])
+        self.unusable += skipped
+        return pictures
 
     # ---- chapters ---------------------------------------------------------------------------------------------------
 
@@ -188,7 +106,7 @@ class Photographs:
     def _load(self, chapter: int, chapters: int) -> Pool:
         entries = self._part(*divmod(chapter, chapters), chapters) if chapters > 1 else self.entries
         pool, bad = Pool.decode(entries, self.mix)
-        self.bad.update(bad)
+        self.bad.update({entry: Skipped(entry.name, reason(error)) for entry, error in bad if entry not in self.bad})
         return pool.near(self.device)
 
     def _part(self, epoch: int, part: int, parts: int) -> list[Entry]:
@@ -214,13 +132,16 @@ class Photographs:
         self.loader.shutdown(cancel_futures=True)
 
 
-def middles(entries: Iterable[Entry]) -> list[np.ndarray]:
-    """The middles of pictures, at most LARGEST_HELD_OUT a side, uint8 [h, w, 3]; damaged ones are left out."""
-    taken = []
+def middles(entries: Iterable[Entry]) -> tuple[list[np.ndarray], list[Skipped]]:
+    """The middles of pictures, at most LARGEST_HELD_OUT a side, uint8 [h, w, 3]; and those that are damaged."""
+    taken, skipped = [], []
     for entry in entries:
-        with suppress(Exception):  # see Entry.decode
+        try:
             picture = entry.decode()
-            height, width = (min(side, LARGEST_HELD_OUT) for side in picture.shape[:2])
-            top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-            taken.append(picture[top : top + height, left : left + width].copy())
-    return taken
+        except Exception as error:  # see Entry.decode
+            skipped.append(Skipped(entry.name, reason(error)))
+            continue
+        height, width = (min(side, LARGEST_HELD_OUT) for side in picture.shape[:2])
+        top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+        taken.append(picture[top : top + height, left : left + width].copy())
+    return taken, skipped

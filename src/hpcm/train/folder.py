@@ -11,8 +11,22 @@ from ..util import atomic
 from . import checkpoint, options, watch
 
 # Beside the checkpoint. They are removed in this order, so that what is left of a killed process is recognised:
-WRITTEN = (weights.RUN_WEIGHTS, watch.PICTURES, watch.LOG, watch.EVALUATIONS, options.CONFIG, options.FILE)
-BEGUN = {watch.LOG, watch.EVALUATIONS, options.CONFIG, options.FILE}  # what a run has before its first checkpoint
+WRITTEN = (
+    weights.RUN_WEIGHTS,
+    watch.PICTURES,
+    watch.LOG,
+    watch.EVALUATIONS,
+    watch.SKIPPED,
+    options.CONFIG,
+    options.FILE,
+)
+BEGUN = {
+    watch.LOG,
+    watch.EVALUATIONS,
+    watch.SKIPPED,
+    options.CONFIG,
+    options.FILE,
+}  # what a run has before its first checkpoint
 TEMPORARY = re.compile(re.escape(atomic.TEMPORARY) + r"(.+\.\d+\.)?[a-z0-9_]{8}")  # as atomic and tempfile name folders
 
 

@@ -31,9 +31,10 @@ from ..errors import HPCMError, UsageError
 from ..util.hardware import available_memory
 from . import checkpoint
 from .checkpoint import State
-from .data import Photographs, Source, middles, scan
+from .data import Photographs, middles
 from .evaluation import evaluate
 from .folder import clear, refusal, tidy
+from .index import Source, scan
 from .options import Options, config_of, learning_rate, remember
 from .run import Run
 from .team import Team, join
@@ -76,10 +77,12 @@ def train(
             watch.introduce(held_out=len(held_out), resume=resume)
             with closing(run.photographs):
                 stop = _learn(run, clock, watch, folder, held_out, signals)
-            run.save(folder)
-            if options.evaluate and not stop:
+                kept = _save(run, watch, folder)
+            if options.evaluate and kept and not stop:
                 _evaluate(run, watch, folder, held_out)
             watch.conclude()
+    if not (kept or stop):
+        raise run.broken(f"the gradient isn't finite after step {run.step}")
     if stop:
         raise KeyboardInterrupt(stop)  # the signal: the command line makes its exit code of it
     return run
@@ -100,13 +103,21 @@ def _learn(
         run.learn(learning_rate(run.options, run.step, progress))
         run.seconds = before + clock.seconds
         watch.step(progress)
-        if run.step % CHECK_EVERY == 0:
+        if run.failing or run.step % CHECK_EVERY == 0:
             run.check()
         save, test = team.agree(clock.due("save"), clock.due("evaluate"))
-        if save or test:
-            run.save(folder)
-        if test:
+        if (save or test) and _save(run, watch, folder) and test:
             _evaluate(run, watch, folder, held_out)
+
+
+def _save(run: Run, watch: Watch, folder: Path) -> bool:
+    """Writes weights and checkpoint and returns True, unless the weights are broken: then those from before stay."""
+    (sound,) = run.team.agree(run.is_sound())
+    if sound:
+        run.save(folder)
+    else:
+        watch.say(f"the gradient isn't finite after step {run.step}, which is not saved")
+    return bool(sound)
 
 
 def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
@@ -128,11 +139,30 @@ def _begin(options: Options, data: Sequence[Source], state: State | None, team: 
     )
     if photographs.chapters > 1:  # which depend on it, and so do the crops
         options = replace(options, memory=memory)
-    if options.held_out is None:
-        held_out = photographs.hold_out(min(HELD_OUT, int(HELD_OUT_SHARE * len(photographs.entries))))
-    else:
-        held_out = middles(scan([options.held_out], 1)[0])
+    held_out = _held_out(options, photographs)  # before the run, which may read pictures to start from
     return Run(options, config, photographs, team, state), held_out
+
+
+def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:
+    """The pictures for evaluation: some of the data, which are then not trained on, or those of a folder.
+
+    Raises PictureError where that has none, and UsageError where some of them are trained on.
+    """
+    if options.held_out is None:
+        return photographs.hold_out(min(HELD_OUT, int(HELD_OUT_SHARE * len(photographs.entries))))
+    index = scan([options.held_out], 1)
+    both = [entry for (_, identity), entry in index.places.items() if identity in photographs.files]
+    if both:
+        raise UsageError(
+            f"{len(both)} of {len(index.entries)} pictures of --held-out are in --data, too, such as {both[0].name}: "
+            f"what was trained on tells nothing about other pictures"
+        )
+    pictures, damaged = middles(index.entries)
+    index.skipped += damaged
+    photographs.unusable += index.skipped
+    if not pictures:
+        raise index.without_pictures(1)
+    return pictures
 
 
 def _prepare(folder: Path, run: Run) -> None:

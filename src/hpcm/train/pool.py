@@ -78,8 +78,10 @@ class Pool:
     chances: np.ndarray
 
     @classmethod
-    def decode(cls, entries: Sequence[Picture], mix: Sequence[float] = ()) -> tuple[Pool, list[Picture]]:
-        """Decodes pictures, with as many threads as torch uses; also returns those that can't be decoded.
+    def decode(
+        cls, entries: Sequence[Picture], mix: Sequence[float] = ()
+    ) -> tuple[Pool, list[tuple[Picture, Exception]]]:
+        """Decodes pictures, with as many threads as torch uses; also returns those that can't be decoded, and why.
 
         Args:
             mix: the share of crops of each source; by default that of its area. Within a source every pixel is as
@@ -92,18 +94,19 @@ class Pool:
         starts = ends - heights * widths
         pixels = torch.empty(int(ends[-1]), 3, dtype=torch.uint8)
 
-        def fill(k: int) -> bool:
+        def fill(k: int) -> Exception | None:
             try:
                 pixels[starts[k] : ends[k]] = torch.from_numpy(entries[k].decode()).reshape(-1, 3)
-            except Exception:  # Pillow has many parsers, and a damaged file may raise anything in them
-                return False
-            return True
+            except Exception as error:  # Pillow has many parsers, and a damaged file may raise anything in them
+                return error
+            return None
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            sound = np.array(list(threads.map(fill, range(len(entries)))), bool)
+            errors = list(threads.map(fill, range(len(entries))))
+        sound = np.array([error is None for error in errors], bool)
         if not sound.any():
             raise PictureError(f"none of {len(entries)} pictures can be decoded")
-        bad = [entry for entry, fine in zip(entries, sound, strict=True) if not fine]
+        bad = [(entry, error) for entry, error in zip(entries, errors, strict=True) if error is not None]
         sources = np.array([entry.source for entry in entries])[sound]
         areas = (heights * widths)[sound].astype(float)
         for source, share in enumerate(mix):

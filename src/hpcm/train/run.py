@@ -73,6 +73,8 @@ class Run:
         self.seconds = 0.0
         self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
+        self.failing = False  # whether steps were skipped when `check` last looked
+        self.saved: int | None = None  # step of the checkpoint, if there is one
         self.rate = torch.zeros((), device=team.device)  # a tensor, so that a CUDA graph reads each step's
 
         # Each of these needs what the ones before it have made.
@@ -199,14 +201,16 @@ class Run:
 
     def update(self) -> None:
         """The optimizer's step; a gradient that isn't finite changes nothing."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        if self.sharded:
-            norm = norm.full_tensor()  # type: ignore[attr-defined]
-        bad = (~torch.isfinite(norm)).float()
+        bad = (~torch.isfinite(self._clip())).float()
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # read by fused optimizers, as torch.amp.GradScaler sets it
         self.optimizer.step()
         self.skipped += bad
         self.in_a_row.add_(bad).mul_(bad)
+
+    def _clip(self) -> Tensor:
+        """Clips the gradient and returns its norm from before."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        return norm.full_tensor() if self.sharded else norm  # type: ignore[attr-defined]
 
     def advance(self) -> None:
         """Counts a step, and takes its weights into the moving average, which soon forgets the first ones.
@@ -220,11 +224,27 @@ class Run:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), share)
 
     def check(self) -> None:
-        """Raises TrainingError when too many steps in a row were skipped."""
-        if self.in_a_row > MAX_SKIPPED:
-            raise TrainingError(
-                f"{int(self.in_a_row)} steps in a row had a gradient that isn't finite: resume with a lower --rate"
-            )
+        """Looks whether steps are skipped; raises TrainingError when too many in a row were."""
+        self.failing = int(self.in_a_row) > 0
+        if self.in_a_row >= MAX_SKIPPED:
+            raise self.broken(f"{int(self.in_a_row)} steps in a row had a gradient that isn't finite")
+
+    def broken(self, what: str) -> TrainingError:
+        """The error that ends a run, and from where it can go on."""
+        if self.saved is None:
+            return TrainingError(f"{what}: begin again with a lower --rate")
+        return TrainingError(f"{what}: resume with a lower --rate, from the checkpoint of step {self.saved}")
+
+    def is_sound(self) -> bool:
+        """Whether the weights are worth keeping: the gradient that the next step would begin with is finite.
+
+        The gradients of the last step are lost. All processes of a team must ask.
+        """
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()  # in place: a CUDA graph has its address
+        self.loss(*self.batch(*self.draw(), 0)).total.backward()
+        return bool(torch.isfinite(self._clip()))
 
     def _apart(self, part: int) -> AbstractContextManager[None]:
         """Processes exchange gradients only after the last batch of a step."""
@@ -267,12 +287,14 @@ class Run:
         self.origin = state["origin"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
+        self.saved = self.step
         self.skipped += position["skipped"]
         self.in_a_row += position["in_a_row"]
         self.totals += position["totals"].to(self.totals)
 
     def save(self, folder: Path) -> None:
         """The first process writes the checkpoint and the averaged weights, each at once or not at all."""
+        self.saved = self.step
         if not (self.team.first or self.sharded):
             return
         state = self.state()

@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..model.config import MODELS
 from ..model.variants import described
 from ..util import atomic
+from ..util.folders import describe as describe_kinds
 from ..util.metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
 from .evaluation import Row, png
@@ -24,7 +25,9 @@ from .options import FORMULAS, learning_rate
 from .run import Run
 
 LOG_EVERY = 100  # steps
+END = "end"  # marks the line of the log that a run ended with between two others
 LOG, EVALUATIONS, PICTURES, CURVES = "log.jsonl", "evaluations.jsonl", "pictures.png", "curves.png"
+SKIPPED = "skipped.jsonl"
 BOARD = "tensorboard"  # a folder
 REFRESH = 1.0  # seconds, of the live line
 EVALUATIONS_SHOWN = 4  # the last ones, among the curves
@@ -40,8 +43,10 @@ class Watch:
         self.begin = self.last_time = self.refreshed = time.monotonic()
         self.first_step = self.last_step = run.step
         self.evaluated = -1  # step of the last evaluation
+        self.known_skipped = 0  # files, when the user was last told of them
         self.first_crop = run.crops
         self.start: float | None = None  # progress at the first step
+        self.progress = 1.0  # before the last step
         self.board: Any = _board(folder, run.step) if run.options.tensorboard and self.first else None
 
     def __enter__(self) -> Watch:
@@ -67,7 +72,9 @@ class Watch:
                 _forget(self.folder / name, run.step)
         count = len(photographs.entries)
         size = f"{photographs.bytes / 1e9:.2f} GB" + (f", in {photographs.chapters} parts" * (photographs.chapters > 1))
-        self.say(f"{count} pictures ({size}), {held_out} held out, {photographs.skipped} files skipped")
+        self.say(f"{count} pictures ({size}), {held_out} held out, {self._skipped()}")
+        if photographs.others:
+            self.say(f"no pictures by their names: {describe_kinds(photographs.others)}")
         sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
@@ -76,10 +83,22 @@ class Watch:
         lmbda = f", lambda {run.config.lambda_min:g}" if run.config.levels == 1 else ""
         self.say(f"loss: {FORMULAS[run.options.loss]}{lmbda}")
 
+    def _skipped(self) -> str:
+        """Writes which files were skipped and why, and says how many; some turn out damaged only in training."""
+        skipped = self.run.photographs.skipped
+        path = self.folder / SKIPPED
+        if self.first and skipped:
+            atomic.write(path, "".join(json.dumps(one._asdict()) + "\n" for one in skipped).encode())
+        elif self.first:
+            path.unlink(missing_ok=True)
+        self.known_skipped = len(skipped)
+        return f"{len(skipped)} files skipped" + f" ({path} says why)" * bool(skipped)
+
     # ---- after each step --------------------------------------------------------------------------------------------
 
     def step(self, progress: float) -> None:
         """To be called after each step; `progress` is what it was before it."""
+        self.progress = progress
         self.start = progress if self.start is None else self.start
         now = time.monotonic()
         if self.run.step % LOG_EVERY == 0:
@@ -110,14 +129,21 @@ class Watch:
         run.totals.zero_()
         if not self.first:
             return
-        row = {"step": run.step, "seconds": round(run.seconds, 1), **means, "progress": progress}
-        row |= {"rate": learning_rate(run.options, run.step, progress), "skipped": int(run.skipped)}
-        row["steps_per_second"] = round((run.step - self.last_step) / max(now - self.last_time, 1e-9), 3)
+        row = self._row(means, progress, now)
         _append(self.folder / LOG, row)
         self.say(self._line(means, progress, now))
+        if len(run.photographs.skipped) > self.known_skipped:
+            self.say(self._skipped())
         self.last_time, self.last_step = now, run.step
         for name in ("loss", "bpp", "psnr", "rate") if self.board else ():
             self.board.add_scalar(name, row[name], run.step)
+
+    def _row(self, means: dict[str, float], progress: float, now: float) -> dict[str, float]:
+        """A line of the log."""
+        run = self.run
+        row = {"step": run.step, "seconds": round(run.seconds, 1), **means, "progress": progress}
+        row |= {"rate": learning_rate(run.options, run.step, progress), "skipped": int(run.skipped)}
+        return row | {"steps_per_second": round((run.step - self.last_step) / max(now - self.last_time, 1e-9), 3)}
 
     # ---- now and then -----------------------------------------------------------------------------------------------
 
@@ -140,11 +166,21 @@ class Watch:
         self.last_time += seconds
 
     def conclude(self) -> None:
-        """Says how fast it was, as a share of what the device can multiply."""
-        run, seconds = self.run, time.monotonic() - self.begin
-        crops = (run.crops - self.first_crop) / seconds
-        if not self.first or run.step == self.first_step:
+        """Logs the last steps, and says how fast they were, as a share of what the device can multiply."""
+        run, now = self.run, time.monotonic()
+        if not self.first:
             return
+        if run.step % LOG_EVERY:
+            # When the run goes on, this line is dropped and `totals` are still there: as if it hadn't been interrupted.
+            means = self._means()
+            _append(self.folder / LOG, self._row(means, self.progress, now) | {END: True})
+            self.say(self._line(means, self.progress, now))
+        if len(run.photographs.skipped) > self.known_skipped:
+            self.say(self._skipped())
+        if run.step == self.first_step:
+            self.say(f"no step was taken: the run is at step {run.step}")
+            return
+        crops = (run.crops - self.first_crop) / (now - self.begin)
         peak = matrix_peak(run.team.device, run.bf16) * run.team.size
         needed = crops * flops_per_crop(run.config, run.options.crop)
         share = f"{needed / 1e9:.0f} GFLOP/s, {100 * needed / peak:.0f}% of what its matrix products reach"
@@ -196,9 +232,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _forget(path: Path, step: int) -> None:
-    """Drops the rows of a log that came after a step."""
+    """Drops the rows of a log that came after a step, and that of an end."""
     if path.exists():
-        rows = [row for row in read_log(path) if row["step"] <= step]
+        rows = [row for row in read_log(path) if row["step"] <= step and END not in row]
         atomic.write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
@@ -210,7 +246,9 @@ def plot(folder: Path) -> Path:
         raise UsageError("--plot needs a package: pip install matplotlib") from error
     rows, evaluations = read_log(folder / LOG), read_log(folder / EVALUATIONS)
     if not rows:
-        raise UsageError(f"{folder} has no {LOG}, or nothing in it yet: a line is written every {LOG_EVERY} steps")
+        raise UsageError(
+            f"{folder} has no {LOG}, or nothing in it yet: a line is written every {LOG_EVERY} steps and at the end"
+        )
     figure = Figure(figsize=(12, 8), layout="constrained")
     *of_training, of_evaluation = figure.subplots(2, 2).ravel()
     _plot_training(of_training, rows)
