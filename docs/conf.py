@@ -47,7 +47,7 @@ autodoc_typehints_description_target = "documented"
 CONTENTS = {  # of the sidebar
     "Use": "commands python pictures lossless effort reach archives serving browser ../web/README",
     "Format": "format format-policy mime exactness ../SECURITY",
-    "Models": "../MODEL_CARD released results complexity training scaling",
+    "Models": "../MODEL_CARD released results complexity training research scaling",
     "Project": "../CONTRIBUTING core ../CHANGELOG log",
 }
 PYTHON = {  # the headings of docs/python.md

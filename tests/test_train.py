@@ -299,8 +299,8 @@ def test_held_out_pictures_are_others(data, tmp_path):
     (tmp_path / "link").symlink_to(data)
     (tmp_path / "list.txt").write_text(str(data / "05.png"))
     (tmp_path / "empty").mkdir()
-    for held_out, count in ((data, "20 of 20"), (tmp_path / "link", "20 of 20"), (some, "1 of 2")):
-        with pytest.raises(UsageError, match=f"{count} pictures of --held-out are in --data, too, such as"):
+    for held_out, share in ((data, "20 of 20"), (tmp_path / "link", "20 of 20"), (some, "1 of 2")):
+        with pytest.raises(UsageError, match=f"{share} pictures of --held-out are in --data, too, such as"):
             train(replace(OPTIONS, held_out=str(held_out)), [data], tmp_path / "run", steps=1, say=silent)
     with pytest.raises(UsageError, match="1 of 1 pictures of --held-out are in --data"):
         train(replace(OPTIONS, held_out=str(data / "05.png")), [tmp_path / "list.txt"], tmp_path / "run", steps=1)
@@ -609,6 +609,12 @@ def test_the_lambda_of_a_run_stays(data, tmp_path):
     assert train(kept, [data], tmp_path / "run", steps=2, say=silent, resume=True).config.lambda_min == 0.04
     tuned = replace(OPTIONS, config=config_at(tmp_path / "run"), init=str(tmp_path / "run"))
     assert train(tuned, [data], tmp_path / "tuned", steps=1, say=silent).config.lambda_min == 0.04
+    with Image.open(data / "00.png") as picture:
+        (tmp_path / "large").mkdir()
+        picture.resize((300, 260)).save(tmp_path / "large" / "0.png")
+    mixed = replace(tuned, loss="mixed", crop=192)
+    train(mixed, [tmp_path / "large"], tmp_path / "mixed", steps=1, say=said.append)
+    assert f"{mixed.init} was trained with --loss mse" in said
     with pytest.raises(UsageError, match=r"lambda is 0\.04: the loss ms-ssim"):
         train(replace(kept, loss="ms-ssim", crop=192), [data], tmp_path / "run", steps=3, say=silent, resume=True)
 

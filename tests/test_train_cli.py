@@ -126,7 +126,8 @@ def test_an_ablation_from_training_to_files(capsys, tmp_path, monkeypatch, tiny)
     assert cli.main(["exact", "./runs/mine", "photos/0.png", "-o", "weights/mine.safetensors"]) == 0
     assert cli.main(["compress", "photos/1.png", "--model", "mine", "--quality", "50"]) == 0
     assert cli.main(["decompress", "photos/1.hpcm", "-o", "back.png"]) == 0
-    assert Image.open("back.png").size == (100, 90)
+    with Image.open("back.png") as back:
+        assert back.size == (100, 90)
     for model in ("runs/mine", "mine", "weights/mine.safetensors"):
         capsys.readouterr()
         assert cli.main(["info", model]) == 0

@@ -8,6 +8,8 @@ ours. An ablation is one `replace()`:
     without progress    = replace(BASE, fusion="none")              the context stays that of the hyper prior
     fewer, more steps   = replace(BASE, steps=(2, 3, 3)), (2, 3, 12), (4, 3, 6)
     without hierarchy   = replace(BASE, hierarchy=False)            the same order, every step at full resolution
+
+variants.py reads such changes from the command line and from files.
 """
 
 from __future__ import annotations

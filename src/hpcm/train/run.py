@@ -77,6 +77,8 @@ class Run:
         self.saved: int | None = None  # step of the checkpoint, if there is one
         self.rate = torch.zeros((), device=team.device)  # a tensor, so that a CUDA graph reads each step's
 
+        self.loss_before: str | None = None  # what the model of --init was trained for
+
         # Each of these needs what the ones before it have made.
         self.model, self.origin = self._first_model()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -113,6 +115,7 @@ class Run:
             grow(before, model, self._start_crops())
         elif missing := model.load_state_dict(before.state_dict(), strict=False).missing_keys:
             raise UsageError(f"{name} lacks {', '.join(missing[:3])}: it can't be trained further")
+        self.loss_before = file.provenance.get("loss")
         return f"{file.name} {file.hash.hex()}"
 
     def _start_crops(self) -> Tensor:

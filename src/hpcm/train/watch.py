@@ -82,6 +82,8 @@ class Watch:
             self.say(f"{run.config.name} is {described(run.config)}")
         lmbda = f", lambda {run.config.lambda_min:g}" if run.config.levels == 1 else ""
         self.say(f"loss: {FORMULAS[run.options.loss]}{lmbda}")
+        if run.loss_before not in (None, run.options.loss):
+            self.say(f"{run.options.init} was trained with --loss {run.loss_before}")
 
     def _skipped(self) -> str:
         """Writes which files were skipped and why, and says how many; some turn out damaged only in training."""
@@ -174,7 +176,7 @@ class Watch:
             # When the run goes on, this line is dropped and `totals` are still there: as if it hadn't been interrupted.
             means = self._means()
             _append(self.folder / LOG, self._row(means, self.progress, now) | {END: True})
-            self.say(self._line(means, self.progress, now))
+            self.say(self._line(means, 1.0, now))
         if len(run.photographs.skipped) > self.known_skipped:
             self.say(self._skipped())
         if run.step == self.first_step:
