@@ -1,17 +1,24 @@
 """The paper's ablation table at a small scale: each trained alike at NANO's widths, BD-rate beside the published one.
 
-    python experiments/ablations.py PICTURES --data DIR... --steps N [--out FOLDER] [--only NAME...]
+    python experiments/ablations.py PICTURES --data DIR... --steps N [--seeds N] [--out FOLDER] [--only NAME...]
 
 PICTURES is what is evaluated on (Kodak's folder, say), DIR what is trained on. The reference is NANO with Base's window
 attention and 1x1 convolutions between scales; an ablation is one `replace` of it, as of Base in the paper. All see the
 same number of crops of 256 x 256, which attention needs. A few thousand steps rank the larger effects at best: the
-paper's models took two million. Runs resume, so that the command may be stopped and given again.
+paper's models took two million.
+
+Every ablation is trained once for each seed, and compared with the reference of the same seed: both see the same crops
+in the same order. The table has the mean of the seeds' BD-rates and its standard error; a mean within two of them of
+zero is "no conclusion". Runs resume, so that the command may be stopped and given again.
 """
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 
+from hpcm.eval.bench import kmacs
 from hpcm.eval.evaluate import Options as Evaluation
 from hpcm.eval.evaluate import evaluate, find_pictures
 from hpcm.eval.report import markdown
@@ -40,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("pictures", nargs="+", help="pictures or folders to evaluate on")
     parser.add_argument("--data", nargs="+", required=True, help="folders or archives to train on")
     parser.add_argument("--steps", type=int, required=True, help="of each training run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each ablation (default: 3)")
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
     parser.add_argument(
         "--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations"
@@ -52,18 +60,46 @@ def main() -> None:
     given = arguments()
     keep_pages()
     names = [name for name in ABLATIONS if name == "reference" or name in (given.only or ABLATIONS)]
+    changes: dict[str, list[float]] = {name: [] for name in names}  # of each seed; BD-rates in per cent
+    for seed in range(given.seeds):
+        for name, percent in changes_of(seed, names, given).items():
+            changes[name].append(percent)
+        print(table(changes, given.steps), flush=True)
+
+
+def changes_of(seed: int, names: list[str], given: argparse.Namespace) -> dict[str, float]:
+    """Trains all models with one seed. Gives their BD-rates against the reference, where the curves overlap."""
+    folder = given.out / f"seed-{seed}"
     for name in names:
-        options = Options(replace(ABLATIONS[name][0], name=name), crop=CROP, batch=given.batch, evaluate=0)
-        train(options, given.data, given.out / name, steps=given.steps, resume=True)
-    models = [str(given.out / name) for name in names]
+        config = replace(ABLATIONS[name][0], name=name)
+        options = Options(config, crop=CROP, batch=given.batch, evaluate=0, seed=seed)
+        train(options, given.data, folder / name, steps=given.steps, resume=True)
+    models = [str(folder / name) for name in names]
     evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, side_by_side=0)
-    results = evaluate(find_pictures(given.pictures), given.out / "report", evaluation)
-    changes = results.bd_rate["psnr"].get("reference", {})
+    results = evaluate(find_pictures(given.pictures), folder / "report", evaluation)
+    found = results.bd_rate["psnr"].get("reference", {})
+    return {name: found[name].percent for name in names if name in found}
+
+
+def table(changes: dict[str, list[float]], steps: int) -> str:
+    """A row for each ablation, from the BD-rates of its seeds."""
+    seeds = max(map(len, changes.values()))
+    heads = ["ablation", "kMACs/px", f"BD-rate after {steps} steps, {seeds} seeds", "", "published"]
     rows = []
-    for name in names:
-        percent = changes[name].percent if name in changes else None
-        rows.append([name, "-" if percent is None else f"{percent:+.2f}%", ABLATIONS[name][1]])
-    print(markdown(["ablation", f"BD-rate after {given.steps} steps", "published"], rows))
+    for name, percents in changes.items():
+        config, published = ABLATIONS[name]
+        cost = f"{sum(kmacs(config).values()):.2f}"
+        rows.append([name, cost, *summary(percents), published] if name != "reference" else [name, cost, "", "", "0"])
+    return markdown(heads, rows)
+
+
+def summary(percents: list[float]) -> tuple[str, str]:
+    """The mean and its standard error, and what follows from them."""
+    if len(percents) < 2:
+        return (f"{percents[0]:+.2f}%" if percents else "-", "no conclusion")
+    middle, error = mean(percents), stdev(percents) / math.sqrt(len(percents))
+    verdict = "no conclusion" if abs(middle) <= 2 * error else "more bits" if middle > 0 else "fewer bits"
+    return f"{middle:+.2f} ± {error:.2f}%", verdict
 
 
 if __name__ == "__main__":

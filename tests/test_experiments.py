@@ -312,3 +312,18 @@ def test_the_commands_of_the_reproduction_parse(tmp_path, size):
         defaults_of_nano = defaults(NANO)
         for name in ("optimizer", "rate", "warmup", "schedule", "clip", "balance", "average"):
             assert getattr(options, name) == getattr(defaults_of_nano, name), name
+
+
+@pytest.mark.parametrize(
+    ("percents", "says"),
+    [
+        ([2.0, 2.4, 2.2], ("+2.20 ± 0.12%", "more bits")),
+        ([-2.0, -2.4, -2.2], ("-2.20 ± 0.12%", "fewer bits")),
+        ([1.0, -1.0, 0.3], ("+0.10 ± 0.59%", "no conclusion")),
+        ([2.0], ("+2.00%", "no conclusion")),
+        ([], ("-", "no conclusion")),
+    ],
+)
+def test_ablations_within_two_standard_errors_are_no_conclusion(percents, says):
+    module = runpy.run_path(str(ROOT / "experiments" / "ablations.py"))
+    assert module["summary"](percents) == says
