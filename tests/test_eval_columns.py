@@ -5,9 +5,11 @@ import io
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 
+from hpcm.eval.anchors import published
 from hpcm.eval.comparison import compared
 from hpcm.eval.machine import Machine
 from hpcm.eval.report import left_out, summary
@@ -140,6 +142,13 @@ def test_a_metric_that_was_not_asked_for_leaves_nothing_out(metric):
     assert list(some.left_out[metric]) == ["b"]
     of_one = results(lambda codec, setting, picture: {metric: 50.0} if codec == "jpeg" else {})
     assert metric not in of_one.left_out  # the other codec is from a report without it
+
+
+def test_published_curves_over_more_pictures_are_told():
+    found = results(lambda codec, setting, picture: {"ms_ssim": None} if picture == "c" else {})
+    warned = compared(replace(found, published={"kodak/vtm": published()["kodak/vtm"]})).warnings
+    assert "MS-SSIM: the published curves are over all pictures, the others over 3" in warned
+    assert not any(text.startswith("PSNR: the published") for text in warned)
 
 
 def test_rates_of_large_pictures():
