@@ -122,6 +122,7 @@ static inline void hpcm_call_once(hpcm_once *once, void (*run)(void)) {
 #else
 
 #include <pthread.h>
+#include <signal.h>
 
 typedef pthread_mutex_t hpcm_mutex;
 typedef pthread_cond_t hpcm_condition;
@@ -172,9 +173,19 @@ static inline void hpcm_call_once(hpcm_once *once, void (*run)(void)) {
     pthread_once(once, run);
 }
 
-/* Whether it was started. */
+/* Whether it was started. A program's signals are handled by its own threads: a handler may expect to run in one of those.
+ * Only what a thread's own fault raises isn't kept from it. */
 static inline int hpcm_thread_start(hpcm_thread *thread, hpcm_thread_result (*run)(void *), void *argument) {
-    return pthread_create(thread, 0, run, argument) == 0;
+    sigset_t kept, before;
+    sigfillset(&kept);
+    sigdelset(&kept, SIGSEGV);
+    sigdelset(&kept, SIGBUS);
+    sigdelset(&kept, SIGFPE);
+    sigdelset(&kept, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &kept, &before); /* which the thread begins with */
+    int is_started = pthread_create(thread, 0, run, argument) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, 0);
+    return is_started;
 }
 
 static inline void hpcm_thread_join(hpcm_thread thread) {
