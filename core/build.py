@@ -357,7 +357,8 @@ class Installation:
             # The node has the number of the soname: a program says which it was linked with.
             node = f"HPCM_{soname.rpartition('.')[2]}"
             shown.write_text(f"{node} {{ global: {'; '.join(symbols)}; local: *; }};\n")
-            told = ["-soname", soname, f"--version-script={shown}"]
+            # Threads of the library may still sleep when a program gives it up (dlclose): its code has to stay.
+            told = ["-soname", soname, f"--version-script={shown}", "-z", "nodelete"]
         flags = [f'-DHPCM_DATA_FOLDER="{self.weights}"']
         linking = [word for option in told for word in ("-Xlinker", option)]  # unlike -Wl it takes paths with commas
         build(library, self.target, files=True, flags=flags, linking=linking)

@@ -194,6 +194,17 @@ def test_folders_that_the_files_cannot_name(name: str) -> None:
         core.Installation(Path("/opt", name))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells what a process has loaded")
+def test_the_library_stays_when_it_is_given_up(file: Path) -> None:
+    """Its threads may still sleep in it."""
+    program = f"""
+import _ctypes, ctypes
+_ctypes.dlclose(ctypes.CDLL({str(file)!r})._handle)
+print({str(file)!r} in open("/proc/self/maps").read())
+"""
+    assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout == b"True\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs make and the system's compiler")
 def test_a_fresh_checkout_is_installed_without_an_environment(tmp_path: Path) -> None:
