@@ -204,6 +204,16 @@ def run_make(*arguments: str, prefix: Path) -> None:
     subprocess.run(["make", "-s", "-C", str(PLUGINS), *arguments], check=True, env=environment)
 
 
+def test_the_library_may_lie_in_a_folder_with_spaces(prefix: Path, tmp_path: Path) -> None:
+    folder, description = tmp_path / "for me", tmp_path / "lib" / "pkgconfig" / "hpcm.pc"
+    folder.symlink_to(prefix)
+    description.parent.mkdir(parents=True)
+    original = (prefix / "lib" / "pkgconfig" / "hpcm.pc").read_text("utf-8")
+    description.write_text(original.replace(str(prefix), str(folder)), "utf-8")
+    run_make("gdk-pixbuf", f"OUT={tmp_path}", prefix=tmp_path)
+    assert (tmp_path / "libpixbufloader-hpcm.so").exists()
+
+
 # ---- pixels ----------------------------------------------------------------------------------------------------------
 
 
