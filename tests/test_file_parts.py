@@ -184,6 +184,8 @@ STREAM = zlib.compress(ROWS)
         (png((3, 4), 8, STREAM, interlaced=2), "isn't grey of 8 bits"),
         (png((3, 4), 8, STREAM, more=b"\0\0\0\1tEXta\0\0\0\0"), "a chunk of the alpha plane is damaged"),
         (png((3, 4), 8, STREAM)[:33], "no samples"),
+        (png((3, 4), 8, STREAM, more=chunk(b"IEND", b"")), "no samples"),
+        (png((3, 4), 8, STREAM, more=png((3, 4), 8, STREAM)[8:33]), "no samples"),  # two headers
         (png((3, 4), 8, zlib.compress(b"\5" + ROWS[1:])), "filter of number 5"),
         (png((3, 4), 8, zlib.compress(ROWS[:-1])), "cut short or damaged"),
         (png((3, 4), 8, zlib.compress(ROWS[:-5])), "cut short or damaged"),  # Pillow fills it up with zeros

@@ -89,6 +89,8 @@ static hpcm_status skip_others(reader *r) {
             r->at = begin;
             return HPCM_OK;
         }
+        if (!memcmp(next.kind, "IHDR", KIND) || !memcmp(next.kind, "IEND", KIND))
+            return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane has no samples behind its header");
         if (!is_whole(r, &next)) return hpcm_say(r->message, HPCM_CORRUPT, "a chunk of the alpha plane is damaged");
     }
 }
