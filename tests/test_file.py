@@ -3,6 +3,9 @@
 import ctypes
 import json
 import random
+import re
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -480,3 +483,31 @@ def test_several_files_at_once() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_any_number_of_threads() -> None:
+    """As libvips has more than are used."""
+    path = GOLDEN / "nano-1.hpcm"
+    with File.open(path, weights=ASSETS) as one, File.open(path, weights=ASSETS, threads=1000) as many:
+        assert many.status == "OK"
+        assert np.array_equal(one.read(), many.read())
+    with File.open(path, threads=-1) as none:
+        assert none.status == "BAD_ARGUMENT"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells which signals a thread handles")
+def test_threads_handle_no_signals_of_the_program() -> None:
+    """Else a handler might run in one of them, which the program knows nothing of."""
+
+    def threads() -> set[Path]:
+        return set(Path("/proc/self/task").iterdir())
+
+    before = threads()
+    with File.open(GOLDEN / "nano-1.hpcm", weights=ASSETS, threads=5) as file:
+        file.read()  # no other test has a model with so many
+        started = threads() - before
+        assert len(started) == 4
+        for thread in started:
+            (blocked,) = re.findall(r"^SigBlk:\s*(\w+)", (thread / "status").read_text(), re.MULTILINE)
+            for number in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD):
+                assert int(blocked, 16) >> number - 1 & 1

@@ -316,6 +316,7 @@ hpcm_status hpcm_container_append(hpcm_container *container, const uint8_t *byte
     container->received += size;
     if (container->status != HPCM_OK || size == 0) return container->status;
     container->status = keep(container, bytes, size);
+    if (container->status != HPCM_OK) container->message[0] = 0; /* it may say what is still missing */
     if (container->status != HPCM_OK || container->size < container->required) return container->status;
     hpcm_wire wire = {.bytes = container->bytes, .size = container->size, .at = container->at, .message = container->message};
     read_more(&wire, container);

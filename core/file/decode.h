@@ -52,7 +52,7 @@ typedef struct hpcm_file hpcm_file;
 typedef struct {
     size_t size;
     const char *weights; /* a folder that is looked into first, or a weights file; may be null */
-    int32_t threads;     /* that compute; 0: one for each core */
+    int32_t threads;     /* that compute, of which 256 are used at most; 0: one for each core */
     uint64_t max_pixels; /* of what is decoded; files that claim more are refused. 0: 2^28 */
 } hpcm_settings;
 #define HPCM_SETTINGS {sizeof(hpcm_settings), 0, 0, 0}
@@ -106,7 +106,8 @@ typedef struct {
 HPCM_API hpcm_status hpcm_get_info(hpcm_file *file, hpcm_info *info);
 
 /* The data of a chunk by its type (docs/format.md): 'I' the ICC profile, 'E' EXIF ("Exif\0\0" and TIFF, without
- * orientation), 'x' XMP, 'c' cICP, ... Null, and *size 0, if the file has none or its head isn't there. The file's. */
+ * orientation), 'x' XMP, 'c' cICP, ... Null, and *size 0, if the file has none or its head isn't there. It is
+ * the file's, until hpcm_append or hpcm_close is called. */
 HPCM_API const uint8_t *hpcm_get_metadata(const hpcm_file *file, char type, size_t *size);
 
 /* What hpcm_read is asked for. */

@@ -63,10 +63,9 @@ static hpcm_status set_up(hpcm_file *file, const hpcm_settings *settings) {
     hpcm_settings taken = HPCM_SETTINGS;
     if (!take_struct(&taken, sizeof taken, settings))
         return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "hpcm_settings.size isn't set: begin with HPCM_SETTINGS");
-    if (taken.threads < 0 || taken.threads > MAX_THREADS)
-        return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "threads is %d: it must be 0 to %d", taken.threads, MAX_THREADS);
-    file->threads = taken.threads ? taken.threads : hpcm_cores();
-    if (file->threads > MAX_THREADS) file->threads = MAX_THREADS;
+    if (taken.threads < 0)
+        return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "threads is %d: it must be 0 or more", taken.threads);
+    file->threads = hpcm_least(taken.threads ? taken.threads : hpcm_cores(), MAX_THREADS);
     file->max_pixels = taken.max_pixels ? taken.max_pixels : MAX_DECODED;
     if (!taken.weights) return HPCM_OK;
     size_t length = strlen(taken.weights) + 1;
@@ -312,7 +311,8 @@ static hpcm_status need_alpha(hpcm_file *file) {
     const hpcm_range *chunk = hpcm_chunk_of(&file->container, 'A');
     size_t bytes = header->bit_depth == 8 ? 1 : 2;
     if (file->alpha || !chunk) return HPCM_OK;
-    void *plane = malloc((size_t)header->width * (size_t)header->height * bytes);
+    uint64_t size = (uint64_t)header->width * (uint64_t)header->height * bytes; /* max_pixels may allow more than fits */
+    void *plane = size < SIZE_MAX ? malloc((size_t)size) : 0;
     if (!plane) return hpcm_say(file->message, HPCM_NO_MEMORY, "no memory for the alpha plane");
     hpcm_status status = hpcm_read_png(file->container.bytes + chunk->begin, chunk->size, header->width, header->height,
                                        header->bit_depth, plane, file->message);
@@ -437,7 +437,8 @@ hpcm_status hpcm_read(hpcm_file *file, const hpcm_request *request, void *pixels
     file->message[0] = 0; /* of an earlier call: not every reason has words */
     HPCM_TRY(take_request(file, request, &w));
     int32_t columns = hpcm_divided_up(hpcm_columns(w.area), w.reduction);
-    if (!pixels || stride < (size_t)columns * (size_t)w.channels * (w.bit_depth == 8 ? 1 : 2))
+    if (!pixels) return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "there is no place for pixels: it is null");
+    if (stride < (size_t)columns * (size_t)w.channels * (w.bit_depth == 8 ? 1 : 2))
         return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "stride is %zu: too little for %d columns", stride, columns);
     const hpcm_tiling tiling = {header->width, header->height, header->tile_side};
     hpcm_status status = prepare(file, &tiling, &w);
