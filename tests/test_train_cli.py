@@ -93,6 +93,7 @@ def test_configurations_arrive(asked, tmp_path):
         ("--schedule cosine --decay 0.5", "--decay has no effect, as the schedule cosine has none: leave it out"),
         ("--config base --decay 0.5", "--decay has no effect, as the schedule published has none"),
         ("--config base --balance 0.5", "--balance has no effect, as base has one quality level"),
+        ("--held-out b --evaluate 0", "--held-out has no effect, as nothing is evaluated with --evaluate 0"),
         ("--resume --init lite", "--init has no effect, as the run that is resumed has weights already"),
         ("--resume --set steps=2,3,12", "the run trains nano (nano), not nano-steps-2.3.12 (nano with steps=2,3,12)"),
         ("--resume --config lite", "the run trains nano (nano), not lite (lite): leave out --config and --set"),

@@ -159,12 +159,9 @@ def _refuse_ignored(given: dict[str, Any], options: Options, before: Options | N
     ignored = (
         ("decay", options.schedule != "decay", f"the schedule {options.schedule} has none"),
         ("balance", options.config.levels == 1, f"{options.config.name} has one quality level"),
-        (
-            "init",
-            before is not None and before.init != options.init,
-            "the run that is resumed has weights already",
-        ),
+        ("held_out", options.evaluate == 0, "nothing is evaluated with --evaluate 0"),
+        ("init", before is not None and before.init != options.init, "the run that is resumed has weights already"),
     )
     for name, without_effect, why in ignored:
         if name in given and without_effect:
-            raise UsageError(f"--{name} has no effect, as {why}: leave it out")
+            raise UsageError(f"--{name.replace('_', '-')} has no effect, as {why}: leave it out")

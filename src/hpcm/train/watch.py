@@ -78,6 +78,8 @@ class Watch:
         sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
         self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
+        if run.options.fsdp and not run.sharded:
+            self.say("--fsdp has no effect on a single process")
         if run.config.name not in MODELS:
             self.say(f"{run.config.name} is {described(run.config)}")
         lmbda = f", lambda {run.config.lambda_min:g}" if run.config.levels == 1 else ""
