@@ -58,8 +58,14 @@ def available() -> Iterator[WeightsFile]:
 
 
 def _everywhere() -> Iterator[WeightsFile]:
+    """The models of all folders, each file once: a package's bundled ones may be links to the system's."""
+    seen: set[Path] = set()
     for folder in folders():
-        yield from _in(folder)
+        for weights in _in(folder):
+            real = weights.path.resolve()
+            if real not in seen:
+                seen.add(real)
+                yield weights
 
 
 def _in(folder: Path) -> Iterator[WeightsFile]:
