@@ -25,6 +25,11 @@ enum {
     MAX_TILE_SIDE = 4096,  /* pixels; a tile is decoded at once, so its size bounds the memory */
     MAX_THREADS = 256
 };
+#ifdef _WIN32
+#define READING "rb"
+#else
+#define READING "rbe" /* programs that are started meanwhile don't inherit the file */
+#endif
 static const uint64_t MAX_DECODED = 1 << 28; /* pixels, unless the settings say otherwise */
 static const uint64_t MAX_NARROW = 1 << 22;  /* pixels that a picture may have with its padding, whatever the settings say */
 
@@ -115,7 +120,7 @@ static hpcm_status read_all(hpcm_file *file, FILE *from) {
 
 hpcm_status hpcm_open(const char *path, const hpcm_settings *settings, hpcm_file **file) {
     HPCM_TRY(hpcm_open_stream(settings, file));
-    FILE *from = fopen(path, "rb");
+    FILE *from = fopen(path, READING);
     if (!from) return hpcm_say((*file)->message, HPCM_UNREADABLE, "the file can't be opened: %s", strerror(errno));
     hpcm_status status = read_all(*file, from);
     fclose(from);
@@ -274,8 +279,8 @@ static hpcm_status check_claims(hpcm_file *file, const hpcm_tiling *tiling, cons
     uint64_t columns = (uint64_t)hpcm_columns(reach), rows = (uint64_t)hpcm_rows(reach);
     uint64_t padded = (columns < HPCM_MULTIPLE ? HPCM_MULTIPLE : columns) * (rows < HPCM_MULTIPLE ? HPCM_MULTIPLE : rows);
     if (columns * rows > file->max_pixels || (padded > file->max_pixels && padded > MAX_NARROW))
-        return hpcm_say(file->message, HPCM_TOO_LARGE, "the file claims %d x %d pixels, over %llu: allow more if you trust it", header->width,
-                        header->height, (unsigned long long)file->max_pixels);
+        return hpcm_say(file->message, HPCM_TOO_LARGE, "the file claims %d x %d pixels, over %llu: allow more if you trust it",
+                        hpcm_columns(reach), hpcm_rows(reach), (unsigned long long)file->max_pixels);
     if (header->tile_side > MAX_TILE_SIDE)
         return hpcm_say(file->message, HPCM_BAD_FORMAT, "the file has tiles of %d pixels, this libhpcm reads %d", header->tile_side,
                         MAX_TILE_SIDE);
