@@ -619,6 +619,13 @@ def test_the_lambda_of_a_run_stays(data, tmp_path):
         train(replace(kept, loss="ms-ssim", crop=192), [data], tmp_path / "run", steps=3, say=silent, resume=True)
 
 
+def test_the_name_of_a_released_model_is_refused(tiny):
+    with pytest.raises(
+        UsageError, match="lite-1 is a released model, which never changes: name yours with --set name="
+    ):
+        config_of(Options(replace(tiny, name="lite-1")))
+
+
 def test_an_exact_configuration_is_not_trained(tiny):
     with pytest.raises(UsageError, match="carrier is float32: models are trained in floating point"):
         config_of(Options(replace(tiny, carrier="float32")))

@@ -11,7 +11,7 @@ from typing import Any
 from ..defaults import LOSSES, PUBLISHED_LAMBDAS
 from ..errors import UsageError, WeightsError
 from ..model.config import MS_SSIM_WEIGHT, NANO, Config
-from ..model.find import find
+from ..model.find import find, released
 from ..model.variants import described, read, same_network, trainable
 from ..util import atomic
 from ..util.metrics import SMALLEST
@@ -130,6 +130,10 @@ def _check(options: Options, config: Config) -> None:
         (
             config != trainable(config),
             f"carrier is {config.carrier}: models are trained in floating point; `hpcm exact` comes after training",
+        ),
+        (
+            released(config.name),
+            f"{config.name} is a released model, which never changes: name yours with --set name=mine",
         ),
         (options.optimizer not in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}"),
         (options.loss not in LOSSES, f"loss is one of {', '.join(LOSSES)}"),
