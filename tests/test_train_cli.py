@@ -40,7 +40,7 @@ def test_options_arrive(asked):
     assert (data, folder, rest) == (
         [["a", "b.tar"]],
         "c",
-        {"minutes": 2.0, "steps": None, "resume": False, "force": False},
+        {"minutes": 2.0, "steps": None, "resume": False, "force": False, "own_loss": None},
     )
     train("--data a b --data c --mix 0.85 0.15 --out d --steps 2")
     (options, data, _), _ = asked[-1]

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..defaults import DEVICES, LOSSES, PUBLISHED_LAMBDAS
+from ..defaults import DEVICES, PUBLISHED_LAMBDAS
 from ..errors import UsageError
 from ..model.config import MODELS, NANO
 from ..model.variants import changed, configuration
@@ -51,10 +51,20 @@ def add(commands: Commands) -> None:
 def _learning(group: Any) -> None:
     text = "start from a model: its name, weights file or run (fine-tuning)"
     group.add_argument("--init", metavar="NAME|PATH", help=text)
-    group.add_argument("--loss", choices=LOSSES, help="the distortion, by default mse")
+    text = "the distortion: mse (default), ms-ssim, mixed, or your own function, FILE.py:FUNCTION or MODULE:FUNCTION"
+    group.add_argument("--loss", type=types.loss, metavar="LOSS", help=text)
+    parts = group.add_mutually_exclusive_group()
+    text = (
+        "with --init, train only these parts: analysis, synthesis, hyper_analysis, hyper_synthesis, context, encoder, "
+    )
+    text += "entropy_model, or modules by name, such as g_s"
+    parts.add_argument("--train", nargs="+", metavar="PART", help=text)
+    text = "with --init, train all but these parts"
+    parts.add_argument("--freeze", nargs="+", metavar="PART", help=text)
     mse, ms_ssim = (PUBLISHED_LAMBDAS[loss] for loss in ("mse", "ms-ssim"))
     text = "weight of the distortion, for models of one quality level (the others draw it); published are "
-    text += f"{mse[0]} to {mse[-1]} for mse (of 255^2 * MSE) and mixed, {ms_ssim[0]} to {ms_ssim[-1]} for ms-ssim"
+    text += f"{mse[0]} to {mse[-1]} for mse (of 255^2 * MSE) and mixed, {ms_ssim[0]} to {ms_ssim[-1]} for ms-ssim; "
+    text += "your own loss needs it"
     group.add_argument("--lambda", dest="lmbda", type=types.positive, metavar="X", help=text)
     text = "multiply the loss of a quality level by lambda^-X; 0.5, the default, gives all levels about equal shares"
     group.add_argument("--balance", type=types.not_negative, metavar="X", help=text)
@@ -120,6 +130,7 @@ def train(options: argparse.Namespace) -> None:
     keep_pages()
     import torch
 
+    from ..train import own_loss
     from ..train.loop import train as run
 
     if options.threads is not None:
@@ -127,7 +138,8 @@ def train(options: argparse.Namespace) -> None:
     budget = {"minutes": options.minutes, "steps": options.steps}
     wanted = training_options(options)
     data = options.data if wanted.mix else [[path for paths in options.data for path in paths]]
-    run(wanted, data, options.out, **budget, resume=options.resume, force=options.force)
+    own = own_loss.load(options.loss) if options.loss and own_loss.is_own(options.loss) else None
+    run(wanted, data, options.out, **budget, resume=options.resume, force=options.force, own_loss=own)
 
 
 def training_options(options: argparse.Namespace) -> Options:
@@ -139,8 +151,7 @@ def training_options(options: argparse.Namespace) -> Options:
 
     names = [field.name for field in fields(Options) if field.name != "config"]
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if "mix" in given:
-        given["mix"] = tuple(given["mix"])
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     before = remembered(Path(options.out)) if options.resume else None
     if before is not None:
         config = before.config

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 
-from ..defaults import MAX_QUALITY, MAX_TILE_SIDE
+from ..defaults import LOSSES, MAX_QUALITY, MAX_TILE_SIDE
 from ..format.fields import TILE_SIDES
 
 TILES = tuple(side for side in TILE_SIDES if side <= MAX_TILE_SIDE)
@@ -49,6 +49,15 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not within 0 to 1")
     return value
+
+
+def loss(text: str) -> str:
+    """One of LOSSES, or where a function is: FILE.py:FUNCTION or MODULE:FUNCTION."""
+    place, _, function = text.rpartition(":")
+    if text not in LOSSES and not (place and function.isidentifier()):
+        own = "FILE.py:FUNCTION or MODULE:FUNCTION"
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LOSSES)}, and no {own}")
+    return text
 
 
 def settings(text: str) -> tuple[float | int, ...]:

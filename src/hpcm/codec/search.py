@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from ..core.coded import Latent
-from ..errors import WeightsError
+from ..defaults import LOSSES
+from ..errors import UsageError, WeightsError
 from ..format.fields import Box
 from ..model.config import LATENT_STRIDE
 from ..model.find import find
@@ -120,12 +121,19 @@ def device_of(job: Encoding) -> torch.device:
 
 
 @lru_cache(maxsize=2)
-def _floating(path: Path, digest: bytes) -> HPCM:
-    """The weights of a file, for gradients, in the version of a digest. Raises WeightsError for another one."""
+def _in_torch(path: Path, digest: bytes) -> HPCM:
+    """The model of a weights file, in the version of a digest. Raises WeightsError for another one."""
     model, _, weights = load_model(find(path))
     if weights.digest != digest:
         raise WeightsError(f"{path} was written anew since the model was loaded: load it again")
-    return make_floating(model)
+    return model
+
+
+def model_of(job: Encoding) -> HPCM:
+    """The picture's model in torch, where `device_of` says; raises as `_in_torch`."""
+    if isinstance(job.engine, TorchEngine):
+        return job.engine.model
+    return _in_torch(job.weights.path, job.weights.digest)
 
 
 class _Window:
@@ -176,13 +184,14 @@ class _Refiner:
 
     def __init__(self, job: Encoding, level: int, search: Search) -> None:
         self.job, self.level, self.search = job, level, search
-        file, engine = job.weights, job.engine
-        own = engine.model if isinstance(engine, TorchEngine) else None
-        self.model = _floating(file.path, file.digest) if own is None else make_floating(own)
+        self.model = make_floating(model_of(job))  # for gradients
         self.device = device_of(job)
         self.levels = torch.tensor([level], device=self.device)
         self.gain_y, self.gain_z = (self.model.gains_of(latent, self.levels)[0] for latent in "yz")
         self.loss = str(job.weights.provenance.get("loss", "mse"))
+        if self.loss not in LOSSES:
+            trained = f"{job.weights.name} was trained for {self.loss}, which isn't in its file"
+            raise UsageError(f"{trained}: effort searches for {', '.join(LOSSES)}")
         self.weight = float(self.model.config.weight_of(level, self.loss))
         self.decoded: dict[Box, Tensor] = {}  # y_hat of tiles as it is at the moment
 

@@ -69,7 +69,7 @@ def scatter(state: State, model: nn.Module) -> State:
         return distribute_tensor(value, parameter.device_mesh, parameter.placements) if value.ndim else value
 
     names, optimizer = dict(model.named_parameters()), state["optimizer"]
-    parameters = list(names.values())
+    parameters = [parameter for parameter in names.values() if parameter.requires_grad]  # as the optimizer has them
     moments = {k: {name: part(v, parameters[k]) for name, v in of.items()} for k, of in optimizer["state"].items()}
     models = {key: {name: part(v, names[name]) for name, v in state[key].items()} for key in ("model", "average")}
     return {**state, **models, "optimizer": {**optimizer, "state": moments}}

@@ -36,6 +36,7 @@ from .evaluation import evaluate
 from .folder import clear, refusal, tidy
 from .index import Source, scan
 from .options import Options, config_of, learning_rate, remember
+from .own_loss import OwnLoss, is_own
 from .run import Run
 from .team import Team, join
 from .watch import Watch
@@ -57,6 +58,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     say: Callable[[str], None] | None = None,
+    own_loss: OwnLoss | None = None,
 ) -> Run:
     """Trains until the budget (minutes of this call, or steps in all) is used up; see the module's docstring.
 
@@ -65,12 +67,22 @@ def train(
 
     With `resume`, goes on from the folder's checkpoint if there is one; the model is then the checkpoint's. Otherwise
     starts anew, with `force` in the place of a run that is there. Without `say`, progress is a live line on a terminal
-    and printed lines elsewhere. Raises UsageError for a folder that holds files of a run and isn't to go on, and
-    KeyboardInterrupt after saving when the process is asked to stop.
+    and printed lines elsewhere. `own_loss` takes the place of `options.loss`; a run that was trained with one needs it
+    again, since no code is loaded from a folder.
+
+    Raises UsageError for a folder that holds files of a run and isn't to go on, and KeyboardInterrupt after saving when
+    the process is asked to stop.
     """
     folder = Path(folder)
+    if own_loss is not None:
+        options = replace(options, loss=own_loss.name)
+    elif is_own(options.loss):
+        raise UsageError(
+            f"the loss {options.loss} is code of your own, which isn't loaded from a run's folder: give it again, "
+            f"--loss {options.loss}"
+        )
     with join(options.device) as team, interruptions() as signals:
-        run, held_out = _begin(options, data, _state(folder, resume, force, team), team)
+        run, held_out = _begin(options, data, _state(folder, resume, force, team), team, own_loss)
         clock = Clock(options, minutes, steps)
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
@@ -129,7 +141,9 @@ def _state(folder: Path, resume: bool, force: bool, team: Team) -> State | None:
     return checkpoint.read(folder) if resume and checkpoint.exists(folder) else None
 
 
-def _begin(options: Options, data: Sequence[Source], state: State | None, team: Team) -> tuple[Run, list[np.ndarray]]:
+def _begin(
+    options: Options, data: Sequence[Source], state: State | None, team: Team, own_loss: OwnLoss | None
+) -> tuple[Run, list[np.ndarray]]:
     """The run, from its checkpoint if there is one, and the pictures for evaluation."""
     config = config_of(options, checkpoint.config_in(state) if state else None)
     options = replace(options, config=config, lmbda=config.lambda_min if config.levels == 1 else None)
@@ -140,7 +154,7 @@ def _begin(options: Options, data: Sequence[Source], state: State | None, team: 
     if photographs.chapters > 1:  # which depend on it, and so do the crops
         options = replace(options, memory=memory)
     held_out = _held_out(options, photographs)  # before the run, which may read pictures to start from
-    return Run(options, config, photographs, team, state), held_out
+    return Run(options, config, photographs, team, state, own_loss), held_out
 
 
 def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """The rate-distortion loss (paper, section 4.1): lambda * distortion + bits per pixel.
 
-The distortion is 255^2 * MSE, 1 - MS-SSIM, or a mean of both (hpcm.nn.distortion).
+The distortion is 255^2 * MSE, 1 - MS-SSIM, a mean of both (hpcm.nn.distortion), or one's own (own_loss.py).
 Shapes: pictures [B, 3, H, W] in 0..1; lambda, level and importance of each picture [B].
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..model.config import Config
 from ..nn.distortion import distortion
+from .own_loss import OwnLoss
 
 
 class Loss(NamedTuple):
@@ -38,12 +39,13 @@ def rate_distortion(
     x_hat: Tensor,
     likelihoods: dict[str, Tensor],
     weight: Tensor,
-    loss: str = "mse",
+    loss: str | OwnLoss = "mse",
     importance: Tensor | None = None,
 ) -> Loss:
     """x, x_hat [B, 3, H, W]; likelihoods of y and z; weight [B], the lambda of each picture; importance [B] or 1."""
     pixels = x.shape[2] * x.shape[3]
     bpp = sum((-torch.log2(p).sum((1, 2, 3)) for p in likelihoods.values()), torch.zeros_like(weight)) / pixels
     mse = (x_hat - x).square().mean((1, 2, 3))
-    total = weight * distortion(x, x_hat, loss, mse) + bpp
+    distorted = loss(x, x_hat) if isinstance(loss, OwnLoss) else distortion(x, x_hat, loss, mse)
+    total = weight * distorted + bpp
     return Loss((total if importance is None else importance * total).mean(), bpp.mean(), mse.mean())

@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, rate: float | Tensor, dtype: torch.dtype = torch.float32) -> None:
         transposed = matrices_of(model)
         self.dtype = dtype
-        parameters = list(model.parameters())
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         matrices = [p for p in parameters if id(p) in transposed]
         others = [p for p in parameters if id(p) not in transposed]
         self.transposed = [transposed[id(p)] for p in matrices]

@@ -16,6 +16,7 @@ from ..model.variants import described, read, same_network, trainable
 from ..util import atomic
 from ..util.metrics import SMALLEST
 from .grow import can_grow
+from .own_loss import is_own
 
 FILE, CONFIG = "options.json", "model.json"  # in a run's folder; the second for --config of other runs
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
@@ -27,6 +28,7 @@ FORMULAS = {
     "ms-ssim": "lambda * (1 - MS-SSIM) + bits per pixel",
     "mixed": "lambda * (0.25 * 255^2 * MSE + 0.75 * 1280 * (1 - MS-SSIM)) + bits per pixel",
 }
+OWN_FORMULA = "lambda * {} + bits per pixel"
 LAMBDAS = {"mse": (1e-4, 1.0), "ms-ssim": (1e-4 * MS_SSIM_WEIGHT, MS_SSIM_WEIGHT), "mixed": (1e-4, 1.0)}
 
 
@@ -36,7 +38,9 @@ class Options:
 
     config: Config = NANO
     init: str | None = None  # weights to start from: a model's name, a weights file or a run
-    loss: str = "mse"  # or another of LOSSES
+    loss: str = "mse"  # or another of LOSSES, or the name of one's own: own_loss.py
+    train: tuple[str, ...] = ()  # parts.py: the parts that are trained; by default all
+    freeze: tuple[str, ...] = ()  # or the parts that aren't
     lmbda: float | None = None  # weight of the distortion; only for models of one quality level
     balance: float = 0.0  # a level's loss is multiplied by lambda^-balance; only for models of several levels
     crop: int = 128
@@ -101,6 +105,10 @@ def config_of(options: Options, before: Config | None = None) -> Config:
     _check(options, config)
     if config.levels > 1:
         return config
+    if is_own(options.loss):
+        if options.lmbda is None:
+            raise UsageError(f"the loss {options.loss} has a unit of its own: give --lambda X, its weight")
+        return replace(config, lambda_min=options.lmbda)
     lmbda = options.lmbda or _own_lambda(config, options.loss)
     _check_lambda(lmbda, options.loss)
     return replace(config, lambda_min=lmbda)
@@ -136,14 +144,14 @@ def _check(options: Options, config: Config) -> None:
             f"{config.name} is a released model, which never changes: name yours with --set name=mine",
         ),
         (options.optimizer not in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}"),
-        (options.loss not in LOSSES, f"loss is one of {', '.join(LOSSES)}"),
+        (options.loss not in LOSSES and not is_own(options.loss), f"loss is one of {', '.join(LOSSES)}, or your own"),
         (options.schedule not in SCHEDULES, f"schedule is one of {', '.join(SCHEDULES)}"),
         (
             options.crop % config.multiple != 0,
             f"crops of {options.crop} pixels: {config.name} needs a multiple of {config.multiple}",
         ),
         (
-            options.loss != "mse" and options.crop <= SMALLEST,
+            options.loss in ("ms-ssim", "mixed") and options.crop <= SMALLEST,
             f"MS-SSIM needs crops of more than {SMALLEST} pixels: try --crop 192 or 256",
         ),
         (
@@ -151,6 +159,10 @@ def _check(options: Options, config: Config) -> None:
             f"downscale is {options.downscale}: the smallest factor, over 0 and at most 1",
         ),
         (config.levels > 1 and options.lmbda is not None, needs_levels),
+        (
+            bool(options.train or options.freeze) and options.init is None,
+            "--train and --freeze need --init: no part of a new model has learned anything",
+        ),
     )
     for refused, message in wrong:
         if refused:
@@ -206,8 +218,9 @@ def remembered(folder: Path) -> Options | None:
     try:
         saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
         names = {field.name for field in fields(Options)} - {"config"}
-        known = {name: value for name, value in saved.items() if name in names}
-        return Options(read(folder / CONFIG), **known | {"mix": tuple(known.get("mix", ()))})
+        known: dict[str, Any] = {name: value for name, value in saved.items() if name in names}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return Options(read(folder / CONFIG), **known)
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:

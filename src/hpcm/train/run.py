@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from ..errors import TrainingError, UsageError
 from ..model import find as weights
 from ..model.config import Config
+from ..model.file import SYNTHESIS_OF
 from ..model.variants import same_network
 from ..nn.exact.make_exact import make_floating
 from ..nn.hpcm import HPCM
@@ -39,6 +40,8 @@ from .grow import grow
 from .loss import Loss, importances, rate_distortion
 from .muon import Muon
 from .options import Options
+from .own_loss import OwnLoss
+from .parts import train_only, trained
 from .pool import Draw
 from .start import pca_start
 from .team import Team
@@ -60,7 +63,13 @@ class Run:
     """
 
     def __init__(
-        self, options: Options, config: Config, photographs: Photographs, team: Team, state: State | None = None
+        self,
+        options: Options,
+        config: Config,
+        photographs: Photographs,
+        team: Team,
+        state: State | None = None,
+        own_loss: OwnLoss | None = None,
     ) -> None:
         _check(options, team)
         self.config, self.photographs, self.team = config, photographs, team
@@ -76,11 +85,16 @@ class Run:
         self.failing = False  # whether steps were skipped when `check` last looked
         self.saved: int | None = None  # step of the checkpoint, if there is one
         self.rate = torch.zeros((), device=team.device)  # a tensor, so that a CUDA graph reads each step's
+        self.distortion: str | OwnLoss = own_loss or options.loss
+        if own_loss is not None:
+            own_loss.prepare(options.crop, team.device, config.levels)
 
         self.loss_before: str | None = None  # what the model of --init was trained for
 
         # Each of these needs what the ones before it have made.
+        self.synthesis_of = ""  # see model/file.py; counts where the synthesis alone is trained
         self.model, self.origin = self._first_model()
+        train_only(self.model, options.train, options.freeze)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self._place()
         self.optimizer = self._optimizer()
@@ -111,12 +125,16 @@ class Run:
         """Fills the model from a weights file and returns what that is. Raises UsageError."""
         loaded, _, file = load_model(weights.find(name))
         before = make_floating(loaded)
-        if not same_network(before.config, self.config):
+        is_same = same_network(before.config, self.config)
+        if not is_same:
             grow(before, model, self._start_crops())
         elif missing := model.load_state_dict(before.state_dict(), strict=False).missing_keys:
             raise UsageError(f"{name} lacks {', '.join(missing[:3])}: it can't be trained further")
+        origin = f"{file.name} {file.hash.hex()}"
+        if is_same:
+            self.synthesis_of = str(file.provenance.get(SYNTHESIS_OF, origin))
         self.loss_before = file.provenance.get("loss")
-        return f"{file.name} {file.hash.hex()}"
+        return origin
 
     def _start_crops(self) -> Tensor:
         rng = np.random.default_rng((self.options.seed, START))
@@ -133,7 +151,8 @@ class Run:
     def _optimizer(self) -> torch.optim.Optimizer:
         if self.options.optimizer == "adam":
             on_gpu = self.team.device.type == "cuda"  # there a graph may hold it ("capturable")
-            return torch.optim.Adam(self.model.parameters(), self.rate, fused=True, capturable=on_gpu)
+            parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            return torch.optim.Adam(parameters, self.rate, fused=True, capturable=on_gpu)
         return Muon(self.model, self.rate, torch.bfloat16 if self.bf16 else torch.float32)
 
     def _adapt_blocks(self) -> None:
@@ -149,7 +168,13 @@ class Run:
         x = torch.full((self.options.batch, 3, side, side), math.nan, device=self.team.device)
         level = torch.zeros(self.options.batch, device=self.team.device)
         skipped, in_a_row = self.skipped.clone(), self.in_a_row.clone()
-        graph = StepGraph(self.compute_plainly, (x.contiguous(memory_format=torch.channels_last), level))
+        try:
+            graph = StepGraph(self.compute_plainly, (x.contiguous(memory_format=torch.channels_last), level))
+        except RuntimeError as error:
+            if isinstance(self.distortion, str):
+                raise
+            why = str(error).partition("\n")[0]
+            raise UsageError(f"--graph can't record a step with --loss {self.distortion.name}: {why}") from error
         self.skipped.copy_(skipped)
         self.in_a_row.copy_(in_a_row)
         return graph
@@ -200,7 +225,7 @@ class Run:
             out: dict[str, Any] = self.network(x, level)
         weight = self.config.weight_of(level, self.options.loss)
         importance = importances(self.config, level, self.options.balance)
-        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.options.loss, importance)
+        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, self.distortion, importance)
 
     def update(self) -> None:
         """The optimizer's step; a gradient that isn't finite changes nothing."""
@@ -262,6 +287,8 @@ class Run:
         state = {
             "config": self.config.to_dict(),
             "origin": self.origin,
+            "synthesis_of": self.synthesis_of,
+            "trained": trained(self.model),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -277,6 +304,8 @@ class Run:
         return fsdp.gather(state, self.team) if self.sharded else state
 
     def _restore(self, state: State) -> None:
+        if state["trained"] != trained(self.model):
+            raise UsageError("the run trains other parts of the model: leave out --train and --freeze")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
@@ -287,7 +316,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)  # the rate's tensor, and what suits this device rather than that of the checkpoint
-        self.origin = state["origin"]
+        self.origin, self.synthesis_of = state["origin"], state["synthesis_of"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
         self.saved = self.step
@@ -306,8 +335,11 @@ class Run:
         checkpoint.write(state, folder)
         provenance = {name: getattr(self.options, name) for name in PROVENANCE}
         provenance |= {"steps": self.step, "crops": self.crops, "seconds": round(self.seconds)}
+        provenance |= {name: value for name in ("train", "freeze") if (value := getattr(self.options, name))}
         if self.origin:
             provenance["init"] = self.origin
+        if self.synthesis_of and all(name.startswith("g_s.") for name in trained(self.model)):
+            provenance[SYNTHESIS_OF] = self.synthesis_of
         average = fsdp.model_of(self.config, state["average"]) if self.sharded else self.average
         save(average, folder / weights.RUN_WEIGHTS, provenance)
 

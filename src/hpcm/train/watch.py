@@ -21,7 +21,7 @@ from ..util.folders import describe as describe_kinds
 from ..util.metrics import psnr_of_mse
 from .device import flops_per_crop, matrix_peak
 from .evaluation import Row, png
-from .options import FORMULAS, learning_rate
+from .options import FORMULAS, OWN_FORMULA, learning_rate
 from .run import Run
 
 LOG_EVERY = 100  # steps
@@ -77,14 +77,18 @@ class Watch:
             self.say(f"no pictures by their names: {describe_kinds(photographs.others)}")
         sharing = " that share its state" * run.sharded
         processes = f"{run.team.size} processes{sharing}, each on " if run.team.size > 1 else ""
-        self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}")
+        every = [(parameter.numel(), parameter.requires_grad) for parameter in run.model.parameters()]
+        count, learning = sum(number for number, _ in every), sum(number for number, is_trained in every if is_trained)
+        part = f"; {learning:,} of {count:,} parameters are trained" if learning < count else ""
+        self.say(f"{run.config.name} on {processes}{run.team.device.type}; {run.precision}{part}")
         if run.options.fsdp and not run.sharded:
             self.say("--fsdp has no effect on a single process")
         if run.config.name not in MODELS:
             self.say(f"{run.config.name} is {described(run.config)}")
         lmbda = f", lambda {run.config.lambda_min:g}" if run.config.levels == 1 else ""
-        self.say(f"loss: {FORMULAS[run.options.loss]}{lmbda}")
-        if run.loss_before not in (None, run.options.loss):
+        loss = run.options.loss
+        self.say(f"loss: {FORMULAS.get(loss, OWN_FORMULA.format(loss))}{lmbda}")
+        if run.loss_before not in (None, loss):
             self.say(f"{run.options.init} was trained with --loss {run.loss_before}")
 
     def _skipped(self) -> str:
