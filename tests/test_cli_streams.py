@@ -164,7 +164,7 @@ LINES = {  # what takes long in it, and the command
     "decompress": ["hpcm.codec.codec:Codec:decompress_picture", "decompress", "b.hpcm"],
     "fsync": ["os:fsync", "decompress", "b.hpcm"],  # half a file is there
     "import": ["hpcm.convert.official:import_checkpoint", "import", "a.pth", "--arch", "base", "-o", "new.safetensors"],
-    "exact": ["hpcm.convert.calibrate:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
+    "exact": ["hpcm.convert.models:exact_of", "exact", "nano", "a.png", "-o", "new.safetensors", "--name", "new"],
     "get": ["hpcm.convert.install:make", "models", "--get", "base-0130", "--from", "base-0130.pth.tar"],
 }
 

@@ -14,9 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec.api import compress, decompress, decompress_array, load, preview
+    from .codec.api import compress, decompress, decompress_array, latents, load, preview
     from .codec.codec import Codec
     from .convert import official
+    from .convert.models import load_model, save_exact, save_model
     from .errors import HPCMError
     from .model.config import Config
     from .model.file import WeightsFile
@@ -30,6 +31,10 @@ __all__ = [
     "preview",
     "load",
     "models",
+    "latents",
+    "load_model",
+    "save_model",
+    "save_exact",
     "Codec",
     "HPCM",
     "Config",
@@ -39,7 +44,8 @@ __all__ = [
 ]
 
 _MODULES = {  # public name: the module that it is found in
-    **dict.fromkeys(["compress", "decompress", "decompress_array", "preview", "load"], "codec.api"),
+    **dict.fromkeys(["compress", "decompress", "decompress_array", "preview", "latents", "load"], "codec.api"),
+    **dict.fromkeys(["load_model", "save_model", "save_exact"], "convert.models"),
     "Codec": "codec.codec",
     "HPCM": "nn.hpcm",
     "Config": "model.config",

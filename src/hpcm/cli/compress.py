@@ -6,6 +6,7 @@ import argparse
 import math
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
@@ -19,6 +20,9 @@ from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..codec.codec import Codec
 
 SKIP_REASON = "in a folder, only files with the usual suffixes of pictures are compressed"
@@ -35,6 +39,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
     text = "0 (default) to 9: search for a smaller file, which takes minutes at 9; needs PyTorch"
     command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
+    text = "a grey picture, whose white parts keep their quality, and for whose dark ones fewer bytes are spent; it is "
+    text += "scaled to the picture's size; needs PyTorch"
+    command.add_argument("--quality-map", metavar="MAP", help=text)
     text = "lite (default, for how pictures look), lite-mse (for PSNR), nano (fast), or another model, file or run"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
 
@@ -57,7 +64,7 @@ def compressor(options: argparse.Namespace, on_progress: OnProgress | None = Non
 
     lift_pillows_bounds()
     codec = load(options.model, engine_options(options))
-    if options.effort and options.threads and find_spec("torch"):
+    if (options.effort or options.quality_map) and options.threads and find_spec("torch"):
         import torch
 
         torch.set_num_threads(options.threads)
@@ -71,6 +78,21 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
     picture = read_picture(data, **appearance(options))
-    compressed = codec.compress(picture, **how, on_note=on_note)
+    quality_map = None if options.quality_map is None else map_of(options.quality_map, picture.size)
+    compressed = codec.compress(picture, **how, quality_map=quality_map, on_note=on_note)
     bpp = 8 * len(compressed) / math.prod(picture.size)
     save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
+
+
+def map_of(path: str, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The quality map of a picture of (height, width) from a grey picture file. Raises OSError, PictureError."""
+    import numpy as np
+    from PIL import Image
+
+    from ..image.picture import to_image
+    from ..image.read import read_picture
+    from ..model.config import LATENT_STRIDE
+
+    rows, columns = (-(-side // LATENT_STRIDE) for side in size)
+    grey = to_image(read_picture(Path(path).read_bytes())).convert("L")
+    return np.asarray(grey.resize((columns, rows), Image.Resampling.BOX), np.float32) / np.float32(255)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..format.fields import MODEL_NAME
-from ..model.file import SUFFIX
+from ..model.config import Config
+from ..model.file import SUFFIX, describe
 from ..model.find import find, released
 from ..util.atomic import replacing
 from .messages import printable
@@ -23,6 +24,9 @@ def add(commands: Commands) -> None:
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
     text = "number format of the sums; by default float32, or split for wide models and models with attention"
     command.add_argument("--carrier", choices=("float32", "split", "float64"), help=text)
+    text = "the exact model that MODEL has trained the synthesis of, whose files it then decodes, too; by default the "
+    text += "one that a run with `--train synthesis` began with"
+    command.add_argument("--synthesis-of", metavar="NAME|PATH", help=text)
     text = "new name of the model, which .hpcm files state; by default unchanged"
     command.add_argument("--name", help=text)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="FILE.safetensors")
@@ -32,7 +36,7 @@ def add(commands: Commands) -> None:
 def exact(options: argparse.Namespace) -> None:
     refuse_misnamed(Path(options.output), SUFFIX)
     from ..codec.engine import unsuited
-    from ..convert.calibrate import batches_of, exact_of, save_exact
+    from ..convert.models import exact_origin, write_exact
     from ..nn.weights import load_model
 
     if options.name and not MODEL_NAME.fullmatch(options.name):
@@ -41,10 +45,10 @@ def exact(options: argparse.Namespace) -> None:
     name = options.name or weights.name
     if released(name):
         raise UsageError(f"{name} is a released model, which never changes: name yours with --name mine-1")
-    batches = batches_of(model, options.pictures)
+    origin = find(options.synthesis_of) if options.synthesis_of else exact_origin(weights)
     with replacing(Path(options.output), options.force) as temporary:
-        exact = exact_of(model, batches, options.carrier)
-        save_exact(exact, temporary, weights.provenance, len(options.pictures), name)
-    why = unsuited(exact.config)
+        write_exact(model, temporary, options.pictures, name, options.carrier, weights.provenance, origin)
+    why = unsuited(Config.from_dict(describe(Path(options.output)).config))
     engine = f"torch, because {why}" if why else "core"
+    engine += f"; it reads the files of {origin.name}" if origin else ""
     print(printable(f"{options.model} -> {options.output}  (engine on the CPU: {engine})"))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -23,6 +23,9 @@ from ..image.read import File, Source, bytes_of
 from ..model.file import WeightsFile, describe
 from ..model.find import find_all, find_hash
 from .codec import Codec
+
+if TYPE_CHECKING:
+    from .latents import FileLatents
 
 _loading = threading.Lock()  # lru_cache alone lets every thread load that asks before the first is done
 
@@ -75,13 +78,31 @@ def preview(data: File, *, model: str | Path | None = None, **how: Any) -> Image
     return _named(container, model).preview(container, **how)
 
 
+def latents(data: File, *, model: str | Path | None = None, device: str = "cpu") -> FileLatents:
+    """The latents of a .hpcm file, with what they were decoded from and their bits; it needs torch.
+
+    Args:
+        data, model: as for `decompress`.
+        device: one of torch's.
+
+    Raises as `Codec.decompress`, and UsageError for a file without a lossy picture, or without torch.
+    """
+    container = unpack(bytes_of(data))
+    codec = _named(container, model, device, "torch")
+    from .latents import latents_of  # which imports torch
+
+    return latents_of(codec, container)
+
+
 def codec_for(container: Container, device: str = "cpu", *, engine: str = "auto", threads: int | None = None) -> Codec:
     """The codec of the model that a .hpcm file names, loaded once per process. Raises ModelNotFoundError."""
     return _kept([find_hash(container.model, container.model_hash)], device, engine, threads)
 
 
-def _named(container: Container, model: str | Path | None) -> Codec:
-    return codec_for(container) if model is None else _kept(find_all(model))
+def _named(container: Container, model: str | Path | None, device: str = "cpu", engine: str = "auto") -> Codec:
+    if model is None:
+        return codec_for(container, device, engine=engine)
+    return _kept(find_all(model), device, engine)
 
 
 def _kept(

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..defaults import (
@@ -47,7 +49,7 @@ from ..format.fields import BIT_DEPTHS, PASSES, TILE_SIDES, Box, Container
 from ..image.picture import Picture, adjusted, to_image
 from ..image.planes import Samples, rescaled
 from ..image.read import File, Source, bytes_of, picture_of
-from ..model.config import Config
+from ..model.config import LATENT_STRIDE, Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
@@ -55,7 +57,7 @@ from ..util.parallel import side_by_side
 from . import lossless as without_loss
 from . import nested
 from .decoder import decode, needs_residual
-from .encoder import Encoding, Refine
+from .encoder import Encoding, Latents, Refine
 from .engine import Check, Engine, LoadedEngine, load_engine
 from .quality import checked, residual_of, share_of
 from .residual import has_exact_pixels
@@ -156,6 +158,7 @@ class Codec:
         tile: int = TILE_SIDE,
         progressive: bool | None = None,
         effort: int = 0,
+        quality_map: NDArray[Any] | None = None,
         lossless: bool = False,
         max_error: int | None = None,
         bit_depth: int | None = None,
@@ -182,6 +185,9 @@ class Codec:
                 a tile; by default if that is little.
             effort: 0 to 9 for a search of so many steps after the smallest file (codec/search.py); it needs PyTorch.
                 With lossless or max_error it is for the lossy picture of a quality that is given.
+            quality_map: [H / 16, W / 16], rounded up, in 0..1: how much the quality of each 16 x 16 pixels matters. 1
+                is as without a map; where it is less, fewer bytes are spent (codec/quality_map.py). It needs PyTorch
+                and a quality up to BASE_QUALITY.
             lossless: every sample comes back as it is, a gain map's too. The file is decoded and compared before it is
                 returned.
             max_error: no sample comes back off by more, which is checked, too; 0 is lossless, and it is less than half
@@ -201,9 +207,12 @@ class Codec:
         check_appearance(strip, icc)
         if tile not in TILE_SIDES or tile > MAX_TILE_SIDE:
             raise UsageError(f"tile is {tile}: it must be a power of two, {TILE_SIDES[0]} to {MAX_TILE_SIDE}")
-        refine = _refine(effort, on_progress, check)
         on_note = on_note or log_note
         picture = picture_of(image, bit_depth, strip=strip, icc=icc)
+        importance = None if quality_map is None else checked_map(quality_map, picture.size)
+        if importance is not None and (max_error is not None or (quality or 0) > BASE_QUALITY):
+            raise UsageError(f"a quality map is for lossy pictures of a quality up to {BASE_QUALITY}")
+        refine = _refine(effort, importance, on_progress, check)
         if max_error is not None:
             without_loss.check_source(picture, max_error)
         for note in picture.notes:
@@ -226,7 +235,8 @@ class Codec:
             return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine, self.threads, check)
 
         height, width = picture.size
-        levels = [level for level in self._levels if level.residual is None or self._on_cpu is self]
+        with_layers = self._on_cpu is self and importance is None
+        levels = [level for level in self._levels if level.residual is None or with_layers]
         trials = Trials(height * width, levels, encoding, refine is not None, on_note)
         if max_error is not None:
             job = encoding(level.model)
@@ -368,7 +378,12 @@ class Codec:
         factor = 1 if draft is None else reduction(size, draft)
         _note_parts(container, box, factor, scale, on_note)
         codec = self._on_cpu if needs_residual(container, factor, scale) else self
-        loaded = codec._model_of(container)
+        loaded = codec.model_of(container)
+        if needs_residual(container, factor, scale) and loaded.weights.hash != container.model_hash:
+            raise MismatchError(
+                f"the file's residual layer is beside pixels of {container.model}, which {loaded.weights.name} doesn't "
+                "make: the lossy picture opens (--preview 3)"
+            )
         max_pixels = self.max_pixels if max_pixels is None else max_pixels
         check_claims(container, loaded.engine.config, box, max_pixels)
         picture = decode(_stoppable(loaded, check), container, box, factor, scale, self.threads, check)
@@ -377,17 +392,17 @@ class Codec:
 
     def _decode_nested(self, max_pixels: int, container: Container) -> Image.Image:
         """The picture of a gain map's own file, by whichever model it was made with."""
-        if any(model.hash == container.model_hash for model in self.models):
+        if any(model.reads(container.model_hash) for model in self.models):
             return self.decompress(container, max_pixels=max_pixels)
         from .api import codec_for  # which makes codecs
 
         return codec_for(container).decompress(container, max_pixels=max_pixels)
 
-    def _model_of(self, container: Container) -> LoadedEngine:
-        """The model that a file was made with. Raises MismatchError."""
+    def model_of(self, container: Container) -> LoadedEngine:
+        """The model that a file was made with, or one whose synthesis alone differs. Raises MismatchError."""
         by_name = sorted(enumerate(self.models), key=lambda model: model[1].name != container.model)
         for index, weights in by_name:  # the one of that name first: hashing takes time
-            if weights.hash == container.model_hash:
+            if weights.reads(container.model_hash):
                 return self.loaded(index)
         made_with = f"the file was made with model {container.model!r} of hash {container.model_hash.hex()}"
         if len(self.models) == 1:
@@ -414,14 +429,44 @@ def _stoppable(loaded: LoadedEngine, check: Check | None) -> LoadedEngine:
     return loaded if check is None else loaded._replace(engine=loaded.engine.stoppable(check))
 
 
-def _refine(effort: int, on_progress: Callable[[float], None] | None, check: Check | None) -> Refine | None:
-    """The search of an effort. Raises UsageError."""
+def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A quality map of a picture of (height, width) as float32. Raises UsageError."""
+    values = np.asarray(quality_map, np.float32)
+    rows, columns = (-(-side // LATENT_STRIDE) for side in size)
+    if values.shape != (rows, columns):
+        shape = f"[{rows}, {columns}], a number for each {LATENT_STRIDE} x {LATENT_STRIDE} pixels"
+        raise UsageError(f"the quality map has the shape {list(values.shape)}: it must be {shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise UsageError("the quality map has numbers outside 0 to 1")
+    return values
+
+
+def _refine(
+    effort: int,
+    quality_map: NDArray[np.float32] | None,
+    on_progress: Callable[[float], None] | None,
+    check: Check | None,
+) -> Refine | None:
+    """The search of an effort, and the rounding by a quality map. Raises UsageError."""
     if effort not in range(MAX_EFFORT + 1):
         raise UsageError(f"effort is {effort}: it must be 0 (quick) to {MAX_EFFORT} (small files)")
-    if not effort:
+    if not effort and quality_map is None:
         return None
     if not find_spec("torch"):
-        raise UsageError(f"effort {effort} needs PyTorch: pip install 'hpcm-codec[torch]'")
+        what = f"effort {effort}" if effort else "a quality map"
+        raise UsageError(f"{what} needs PyTorch: pip install 'hpcm-codec[torch]'")
+    search = _search(effort, on_progress, check) if effort else None
+    if quality_map is None:
+        return search
+    from .quality_map import rounded
+
+    def refine(job: Encoding, level: int) -> Mapping[Box, Latents]:
+        return rounded(job if search is None else job.with_latents(search(job, level)), level, quality_map, check)
+
+    return refine
+
+
+def _search(effort: int, on_progress: Callable[[float], None] | None, check: Check | None) -> Refine:
     from .search import refined
 
     def between(share: float) -> None:

@@ -110,15 +110,15 @@ class TileDecoder:
 
         Tiles are asked for row by row: what is kept of one is dropped when those that border on it have been decoded.
         """
-        parts, own = self._parts(box), self.tiling.cells(box)
+        parts, own = self.parts(box), self.tiling.cells(box)
         if not parts:
             return self._mean(extent(own), latents_inside(box))
         around = self.tiling.widened(own, self.margin)
         if len(parts) < self.container.passes and around != own:
             return self._filled(own, around)
-        with _decodable(box):
-            decoded = self.engine.decode(*self._coded(parts), extent(own), self.container.level, latents_inside(box))
-        self._check(parts, decoded.checksum, box)
+        with decodable(box):
+            decoded = self.engine.decode(*self.coded(parts), extent(own), self.container.level, latents_inside(box))
+        self.check(parts, decoded.checksum, box)
         if len(parts) == self.container.passes and decoded.words_left:
             left = f"{decoded.words_left} words of 4 bytes are left"
             raise CorruptError(f"entropy-coded data go on after the last symbol: {left}")
@@ -130,7 +130,7 @@ class TileDecoder:
             self._means[size, inside] = self.engine.decode(b"", 0, size, self.container.level, inside).y_hat
         return self._means[size, inside]
 
-    def _parts(self, box: Box) -> Tile:
+    def parts(self, box: Box) -> Tile:
         """The parts of a tile that are to be decoded."""
         side = self.container.tile_side
         columns = -(-self.container.width // side)
@@ -156,20 +156,20 @@ class TileDecoder:
 
     def _known(self, box: Box) -> list[Latent]:
         """What the parts of a tile tell, as `Engine.decode_known` gives it; nothing of a tile without parts."""
-        parts = self._parts(box)
+        parts = self.parts(box)
         if parts and box not in self._kept:
             size, inside = extent(self.tiling.cells(box)), latents_inside(box)
-            with _decodable(box):
-                known, checksum = self.engine.decode_known(*self._coded(parts), size, self.container.level, inside)
-            self._check(parts, checksum, box)
+            with decodable(box):
+                known, checksum = self.engine.decode_known(*self.coded(parts), size, self.container.level, inside)
+            self.check(parts, checksum, box)
             self._kept[box] = known
         return self._kept.get(box, [])
 
-    def _coded(self, parts: Tile) -> tuple[bytes, int]:
+    def coded(self, parts: Tile) -> tuple[bytes, int]:
         """The bytes of a tile's parts, and how many steps they hold."""
         return b"".join(part.payload for part in parts), self._ends[len(parts) - 1]
 
-    def _check(self, parts: Tile, checksum: int, box: Box) -> None:
+    def check(self, parts: Tile, checksum: int, box: Box) -> None:
         """Raises MismatchError where the symbols of a tile's parts have another checksum than was written."""
         whole = len(parts) == self.container.passes
         if checksum & (0xFFFFFFFF if whole else 0xFFFF) != parts[-1].checksum:
@@ -177,7 +177,7 @@ class TileDecoder:
 
 
 @contextmanager
-def _decodable(box: Box) -> Iterator[None]:
+def decodable(box: Box) -> Iterator[None]:
     """The payload's CRC is right: if it can't be decoded, it was asked for other symbols than those encoded."""
     try:
         yield

@@ -151,10 +151,12 @@ class Encoding:
 
     def refined(self, level: int) -> Encoding:
         """The same picture with latents that are refined for a level; without `refine` as it is."""
-        if self.refine is None:
-            return self
+        return self if self.refine is None else self.with_latents(self.refine(self, level))
+
+    def with_latents(self, latents: Mapping[Box, Latents]) -> Encoding:
+        """The same picture with these latents of its tiles."""
         job = copy(self)
-        job.refine, job._latents, job._base_of = None, self.refine(self, level), None
+        job.refine, job._latents, job._base_of = None, latents, None
         return job
 
     def _head(self) -> Container:

@@ -43,9 +43,14 @@ def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
     return batches
 
 
-def exact_of(model: HPCM, batches: Batches, carrier: str | None = None) -> HPCM:
-    """A trained model made exact, with the sums that suit it unless others are named. Raises WeightsError."""
-    return make_exact(model, batches, carrier or carrier_for(model.config))
+def exact_of(model: HPCM, batches: Batches, carrier: str | None = None, symbols_of: HPCM | None = None) -> HPCM:
+    """A trained model made exact, with the sums that suit it unless others are named; as `make_exact`.
+
+    Raises WeightsError.
+    """
+    if symbols_of is not None:
+        carrier = symbols_of.config.carrier
+    return make_exact(model, batches, carrier or carrier_for(model.config), symbols_of)
 
 
 def save_exact(exact: HPCM, output: Path, provenance: dict[str, Any], photos: int, name: str) -> None:

@@ -25,6 +25,7 @@ from ..format.fields import MODEL_HASH_BYTES, MODEL_NAME
 FORMAT = "1"
 SUFFIX = ".safetensors"
 MAX_HEADER = 16 << 20  # bytes of a safetensors header
+SYNTHESIS_OF = "synthesis of"  # in the provenance: name and hash of the model that all but g_s is of, to the bit
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class WeightsFile:
     def hash(self) -> bytes:
         """The 8 bytes that name the model in a .hpcm file."""
         return self.digest[:MODEL_HASH_BYTES]
+
+    def reads(self, short_hash: bytes) -> bool:
+        """Whether it decodes the files of the model with this hash: its own, or one whose synthesis alone differs.
+
+        What a weights file claims is checked where it matters: by the checksums of a .hpcm file's symbols.
+        """
+        if self.hash == short_hash:
+            return True
+        name_and_hash = str(self.provenance.get(SYNTHESIS_OF, ""))
+        return bool(self.config.get("carrier")) and name_and_hash.rpartition(" ")[2] == short_hash.hex()
 
     @property
     def lmbda(self) -> float | None:

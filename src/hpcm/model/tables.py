@@ -33,6 +33,7 @@ TOTAL = 1 << 16  # sum of a table's frequencies
 MAX_TABLES = 256  # an index is a uint8
 MAX_RADIUS = TOTAL // 2 - 1  # 2 * radius + 2 frequencies >= 1 must fit into TOTAL
 MAX_SCALE = 4096.0  # keeps the radius (about 5.3 scales) below MAX_RADIUS
+LENGTH_BITS = 5  # of an escape: how many digits its distance has
 REACH = 12.0  # scales; beyond it the distribution holds less than 1e-18
 DEFAULT_SCALES = np.geomspace(0.12, 64.0, 60).astype(np.float32)
 
@@ -57,6 +58,17 @@ class Tables:
         Any shape in, the same shape out. Only comparisons, so equal scales give equal tables everywhere.
         """
         return np.searchsorted(self.scales[:-1], scale, side="left").astype(np.uint8)
+
+    def bits(self, symbols: ArrayLike, scale: ArrayLike) -> NDArray[np.float64]:
+        """What the entropy coder takes for each symbol (core/ans.c), in bits; the two shapes are alike."""
+        symbols, index = np.asarray(symbols, np.int64), self.index(scale).astype(np.int64)
+        begins = np.cumsum(2 * self.radius + 2) - (2 * self.radius + 2)
+        radius = self.radius[index]
+        beyond = np.abs(symbols) - radius
+        code = np.where(beyond > 0, 2 * radius + 1, symbols + radius)
+        result = math.log2(TOTAL) - np.log2(self.frequencies[begins[index] + code])
+        excess = 2 * beyond + (symbols < 0)  # of escapes: its length and its digits after the first
+        return np.where(beyond > 0, result + LENGTH_BITS + np.floor(np.log2(np.maximum(excess, 2))), result)
 
     def split(self) -> list[NDArray[np.int32]]:
         """The frequencies of each table: T arrays of 2 * radius + 2 entries, escape last."""

@@ -95,6 +95,43 @@ class Replaying:
         return places.decoded(torch.from_numpy(values).to(means), means)
 
 
+class Collected:
+    """Numbers for every place of a latent, collected step by step on the lattices of the scales.
+
+    `values` are then tensors [B, C, h, w] of the finest lattice that was begun.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        """`plan`: of y; the hyper latent, of one step, has none."""
+        self.plan = plan
+        self.scale = 0
+        self.values: list[Tensor] = []
+
+    def add(self, step: Step, mask: Tensor, *values: Tensor) -> None:
+        """Takes each of `values` at the step's places, which `mask` tells."""
+        before = self.values or [torch.zeros_like(value) for value in values]
+        if step.scale != self.scale and self.plan is not None:
+            finer = [torch.zeros_like(value) for value in values]
+            pairs = zip(before, finer, strict=True)
+            before = [self.plan.scatter(coarse, fill, step.scale) for coarse, fill in pairs]
+        self.scale = step.scale
+        self.values = [torch.where(mask, new, old) for new, old in zip(values, before, strict=True)]
+
+
+class Observing:
+    """Gives what another driver does, and collects symbols, means and scales of every place."""
+
+    def __init__(self, drive: Driver, places: Sequence[Places], plan: Plan | None = None) -> None:
+        self.drive, self.places = drive, places
+        self.collected = Collected(plan)
+
+    def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
+        latent = self.drive(step, means, scales)
+        symbols = (latent - means).round()
+        self.collected.add(step, self.places[step.index].mask, symbols, means, scales)
+        return latent
+
+
 class Keeping:
     """Keeps what another driver gives: on the lattice of each scale, and not a number where nothing was coded yet."""
 

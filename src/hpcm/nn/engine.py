@@ -7,7 +7,7 @@ so that neither way copies on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +18,19 @@ from ..core.ans import SymbolDecoder, SymbolEncoder, checksum
 from ..core.coded import Decoded, Encoded, Latent
 from ..model.order import pass_ends
 from ..model.tables import Tables
-from .drivers import Checking, Driver, Filling, Keeping, Pop, Recording, Replaying, StepSymbols
+from .drivers import Checking, Driver, Filling, Keeping, Observing, Pop, Recording, Replaying, StepSymbols
 from .hpcm import HPCM, hyper_size, undisturbed
 
 Size = tuple[int, int]  # rows and columns
+
+
+class Observed(NamedTuple):
+    """What was decoded of a latent, float32 [h, w, C]; symbols, means and scales in units of the quantisation step."""
+
+    decoded: Latent
+    symbols: Latent
+    means: Latent
+    scales: Latent
 
 
 class TorchEngine:
@@ -123,6 +132,22 @@ class TorchEngine:
         with undisturbed(self.model.device):
             places = self.model.places(size, inside)
             return array_of(self._code(Replaying(pop, places.hyper), Replaying(pop, places.latent), size, level))
+
+    def observe(
+        self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None
+    ) -> tuple[Observed, Observed, int]:
+        """z and y with what they were decoded from, and the checksum of the symbols; as for `decode`."""
+        source = _Source(self.tables, payload, steps)
+        with undisturbed(self.model.device):
+            places, inverse_z = self.model.places(size, inside), self.model.gains_of("z", self._levels(level))[1]
+            see_z = Observing(Replaying(source.pop, places.hyper), places.hyper)
+            see_y = Observing(Replaying(source.pop, places.latent), places.latent, self.model.plan(size))
+            y_hat = self._code(see_z, see_y, size, level)
+            symbols, means, _ = see_z.collected.values
+            z_hat = (symbols + means) * inverse_z
+            z = Observed(*map(array_of, (z_hat, *see_z.collected.values)))
+            y = Observed(*map(array_of, (y_hat, *see_y.collected.values)))
+        return z, y, source.checksum
 
     def _code(self, drive_z: Driver, drive_y: Driver, size: Size, level: int, steps: int | None = None) -> Tensor:
         drive_z, drive_y = Checking(drive_z, self.check), Checking(drive_y, self.check)

@@ -97,7 +97,9 @@ def make_floating(model: HPCM) -> HPCM:
 
 
 @torch.no_grad()
-def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: str = "float32") -> HPCM:
+def make_exact(
+    model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: str = "float32", symbols_of: HPCM | None = None
+) -> HPCM:
     """Quantises a trained model after training.
 
     Args:
@@ -105,6 +107,8 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
         batches: pictures x [B, 3, H, W] and levels [B] to calibrate on.
         carrier: "float32" or "split" (weights of 8 bits, inputs as fine as the bound allows), or "float64" (16 and 20
             bits). With "float32" the transforms become exact, too.
+        symbols_of: an exact model of the same carrier, whose numbers are taken for all but the synthesis: both models
+            then make the same symbols of a picture, and decode the same y_hat.
 
     Raises WeightsError for attention with a whole float32 carrier.
     """
@@ -126,6 +130,9 @@ def make_exact(model: HPCM, batches: Iterable[tuple[Tensor, Tensor]], carrier: s
                 largest = max(float(calibration.inputs[f"{name}.{key}>"].largest.max()), TINY)
                 power = ATTENTION_BITS - np.ceil(np.log2(largest))
                 getattr(module, f"{key}_scale").fill_(2.0 ** min(power, MAX_ATTENTION_POWER))
+    if symbols_of is not None:
+        kept = {name: value for name, value in symbols_of.state_dict().items() if not name.startswith("g_s.")}
+        exact.load_state_dict(kept, strict=False)
     check(stored_numbers(exact), geometries_of(exact), exact.config)
     return exact.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
