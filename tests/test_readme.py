@@ -25,7 +25,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [README, *sorted({*ROOT.glob("*.md")} - {README}), *PAGES]
 IN_ORDER = ROOT / "docs" / "research.md"  # test_research_doc.py runs its examples, each after those before it
 RUN_ALONE = [path for path in PAGES if path != IN_ORDER]
-NOT_RUN = 21  # examples of docs/ that need a cluster, a server, hours, or other people's data
+NOT_RUN = 23  # examples of docs/ that need a cluster, a server, hours, or other people's data
 PYTHON, SHELL, SESSION = "python", "sh", "console"  # of fenced blocks; in a session, commands stand behind "$ "
 OTHER_BLOCKS = {"", "text", "json", "diff", "toml", "make", "html", "bibtex", "js"}
 OTHER_COMMANDS = {
