@@ -703,15 +703,21 @@ def test_exact_gives_a_name(run, at, material, capsys):
 
 def test_import(run, at, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(official, "import_checkpoint", lambda *line: asked.append(line) or line[2].write_bytes(b"new"))
+
+    def written(path, arch, output, lmbda, ema):
+        asked.append((path, arch, output.name, lmbda, ema))
+        output.write_bytes(b"new")
+
+    monkeypatch.setattr(official, "import_checkpoint", written)
     assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 0
-    ((source, arch, written, lmbda),) = asked
-    assert (source, arch, written.name, lmbda) == (Path("a.pth"), "base", "mine.safetensors", None)
-    assert capsys.readouterr() == ("a.pth -> mine.safetensors\n", "")
+    assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors", "-f", "--ema", "--lambda", "0.025") == 0
+    assert asked[0] == (Path("a.pth"), "base", "mine.safetensors", None, False)
+    assert asked[1] == (Path("a.pth"), "base", "mine.safetensors", 0.025, True)
+    assert capsys.readouterr() == ("a.pth -> mine.safetensors\n" * 2, "")
     assert run("import", "a.pth", "--arch", "base", "-o", "mine.safetensors") == 1
     assert capsys.readouterr().err == "hpcm: error: mine.safetensors exists; -f overwrites it\n"
 
-    def fail(path, arch, output, lmbda):
+    def fail(path, arch, output, lmbda, ema):
         output.write_bytes(b"half")
         raise WeightsError("it's no checkpoint")
 

@@ -65,7 +65,7 @@ CALLS = {  # function: its arguments by place, some by name, and the type of its
     "Codec.preview": (["self", "data"], ["box", "draft", "max_pixels"], Image.Image),
     "HPCM.__init__": (["self", "config"], [], None),
     "HPCM.forward": (["self", "x", "level"], [], dict[str, torch.Tensor | dict[str, torch.Tensor]]),
-    "official.from_official": (["state_dict", "arch"], [], hpcm.HPCM),
+    "official.from_official": (["checkpoint", "arch"], [], hpcm.HPCM),
 }
 
 

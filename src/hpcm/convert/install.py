@@ -68,7 +68,7 @@ def make(one: Published, checkpoint: Path, photos: Sequence[Path], output: Path,
     """A checkpoint as an exact model in a file that names its origin. Raises WeightsError, PictureError, OSError."""
     with checkpoint.open("rb") as file:
         digest = sha256(file).hex()
-    model = read(checkpoint, one.arch, one.name, one.lmbda)
+    model, _ = read(checkpoint, one.arch, one.name, one.lmbda)
     batches = batches_of(model, photos)
     exact = exact_of(model, batches)
     before, after = rate(model, batches), rate(exact, batches)

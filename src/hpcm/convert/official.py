@@ -7,20 +7,19 @@ their shapes, except for the step gains (theirs [1, W, 1, 1], ours [1, W]). Thre
 - The lists of adaptors are indexed with i - 1 from i = 0, so the first step on a scale uses the *last* adaptor:
   scale 2 takes 2, 0, 1 and scale 3 takes 5, 0, 1, 2, 3, 4. The gains are in the order of the steps.
 - The released models are trained with misplaced hyper parameters on scale 2: `Config.hyper_placement`.
-- A checkpoint also holds buffers of its entropy coder, which we don't use, and may have names with `module.` in front.
+- A checkpoint also holds buffers of its entropy coder, which we don't use. Where in it the parameters lie, and what
+  wrappers have made of their names, see state_dicts.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from zipfile import ZipFile, is_zipfile
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from ..defaults import ARCHITECTURES
 from ..errors import UsageError, WeightsError
@@ -29,9 +28,11 @@ from ..model.config import MODELS, Config, Stages
 from ..nn.hpcm import HPCM
 from ..nn.layers import PConvRB
 from ..nn.weights import save
+from ..util.notes import OnNote, ignore_note, log_note
+from .state_dicts import Parameters, parameters_in
+from .unpickle import unpickled
 
 ARCHS = {name: replace(MODELS[name], hyper_placement="released", likelihood="cdf") for name in ARCHITECTURES}
-PREFIX = "module."  # of names in checkpoints of distributed training
 IGNORED = re.compile(r"scale_table|quantized_cdf_.*|cdf_length_.*|offset_.*|entropy_estimation\..*")
 SHOWN = 3  # names in a message
 
@@ -40,69 +41,152 @@ SHOWN = 3  # names in a message
 ADAPTORS = (("s1", 0), *(("s2", i) for i in (2, 0, 1)), *(("s3", i) for i in (5, 0, 1, 2, 3, 4)))
 PRIORS = ("y_spatial_prior_s1_s2", "y_spatial_prior_s3")
 
+Shapes = dict[str, tuple[int, ...]]  # by the authors' names
 Rule = tuple[str, Callable[[re.Match[str]], str]]  # pattern of our name -> theirs
 
 
-def from_official(state_dict: Mapping[str, Tensor], arch: str) -> HPCM:
+class Imported(NamedTuple):
+    """A model, and where in the checkpoint its weights were: the keys, with points between."""
+
+    model: HPCM
+    where: str
+
+
+def from_official(checkpoint: Mapping[str, Any], arch: str, *, ema: bool = False, on_note: OnNote = log_note) -> HPCM:
     """The authors' parameters as a model of ours, float32, in evaluation mode.
 
     Args:
-        state_dict: their names -> tensors, with or without `module.` in front and buffers of the entropy coder.
+        checkpoint: their names -> tensors, or dictionaries that hold them under any keys. Names may have what wrappers
+            add (`module.`, `_orig_mod.`) and the name of a training module in front.
         arch: base, large, 1b or base-phi.
+        ema: take averaged weights, where the checkpoint holds such beside others.
+        on_note: is called with a line if there was a choice.
 
-    Raises WeightsError for unknown or missing names and wrong shapes, UsageError for an unknown `arch`.
+    Raises WeightsError for unknown or missing names, wrong shapes, and several sets of weights that all fit, UsageError
+    for an unknown `arch`.
     """
+    return _imported(checkpoint, arch, ema, on_note).model
+
+
+def _imported(checkpoint: Any, arch: str, ema: bool, on_note: OnNote) -> Imported:
     if arch not in ARCHS:
         raise UsageError(f"no architecture {arch!r}: the authors' are {', '.join(ARCHS)}")
     with torch.device("meta"):
         model = HPCM(ARCHS[arch])
-    theirs = {name.removeprefix(PREFIX): value for name, value in state_dict.items()}
-    theirs = {name: value for name, value in theirs.items() if not IGNORED.fullmatch(name)}
     names = official_names(model)
-    _complain("has no", set(names.values()) - theirs.keys(), arch)
-    _complain("has unknown", theirs.keys() - set(names.values()), arch)
     shapes = {ours: tuple(value.shape) for ours, value in model.state_dict().items()}
-    wrong = set()
-    for ours, their in names.items():
-        shape, expected = tuple(theirs[their].shape), _their_shape(ours, shapes[ours])
-        if shape != expected:
-            wrong.add(f"{their} of shape {list(shape)} instead of {list(expected)}")
-    _complain("has", wrong, arch)
-    tensors = {ours: theirs[their].detach().float().reshape(shapes[ours]) for ours, their in names.items()}
+    expected = {their: _their_shape(ours, shapes[ours]) for ours, their in names.items()}
+    chosen = _chosen(parameters_in(checkpoint, expected), expected, arch, ema, on_note)
+    tensors = {ours: chosen.tensors[their].detach().float().reshape(shapes[ours]) for ours, their in names.items()}
     model.load_state_dict(tensors, assign=True)
-    return model.eval()
+    return Imported(model.eval(), chosen.where)
 
 
-def import_checkpoint(path: Path, arch: str, output: Path, lmbda: float | None = None) -> None:
-    """Reads an authors' checkpoint (.pth.tar, .pth, .pt) and writes a weights file of ours.
+def _chosen(sets: list[Parameters], expected: Shapes, arch: str, ema: bool, on_note: OnNote) -> Parameters:
+    """The set of weights that is meant: of those that fit, the averaged ones if `ema`, else the others.
 
-    The model is named after the output file, so that .hpcm files name it. For `lmbda` and errors see `read`.
+    Raises WeightsError where none fits, no averaged one does, or several do that differ.
+    """
+    fitting = [one for one in sets if _misfit(one, expected) is None]
+    if not fitting:
+        closest = sets[0] if sets else Parameters("", averaged=False)
+        raise WeightsError(f"the checkpoint is no {arch}: {_misfit(closest, expected)}")
+    wanted = [one for one in fitting if one.averaged == ema]
+    if ema and not wanted:
+        reasons = [f"; {one.where}: {_misfit(one, expected)}" for one in sets if one.averaged]
+        raise WeightsError(f"it holds no averaged weights that fit, only {_listed(fitting)}{''.join(reasons)}")
+    wanted = wanted or fitting
+    first, *others = wanted
+    if different := [one for one in others if not one.same_as(first)]:
+        raise WeightsError(
+            f"several sets of weights in it fit: {_listed([first, *different])}; save one of them alone, as in "
+            "torch.save(torch.load(FILE, weights_only=True)[KEY], NEW)"
+        )
+    if left := [one for one in fitting if one not in wanted]:
+        kind = "others that aren't averaged" if ema else "averaged weights, which --ema takes"
+        on_note(f"the weights are those of {_listed([first])}; {_listed(left)}: {kind}")
+    elif first.averaged and not ema:
+        on_note(f"the weights are those of {_listed([first])}, averaged ones: there are no others")
+    return first
+
+
+def _listed(sets: list[Parameters]) -> str:
+    return ", ".join(one.where or "the checkpoint itself" for one in sets)
+
+
+def _misfit(found: Parameters, expected: Shapes) -> str | None:
+    """Why these aren't the parameters that are expected, with the first few names; None if they are."""
+    tensors = {name: value for name, value in found.tensors.items() if not IGNORED.fullmatch(name)}
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = {
+        f"{name} of shape {list(shapes[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in shapes and shapes[name] != shape
+    }
+    reasons = {
+        "it has no": expected.keys() - shapes.keys(),
+        "it has unknown": shapes.keys() - expected.keys(),
+        "it has twice": set(found.twice),
+        "it has": wrong,
+    }
+    return next((f"{what} {_first(names)}" for what, names in reasons.items() if names), None)
+
+
+def _first(names: Set[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(sorted(names)[:SHOWN])}{more}"
+
+
+def import_checkpoint(
+    path: Path, arch: str, output: Path, lmbda: float | None = None, *, ema: bool = False, on_note: OnNote = log_note
+) -> None:
+    """Reads a checkpoint with the authors' names (.pth.tar, .pth, .pt, .safetensors) and writes a weights file of ours.
+
+    The model is named after the output file, so that .hpcm files name it. For the rest and errors see `read`.
     """
     if not MODEL_NAME.fullmatch(output.stem):
         raise UsageError(
             f"the weights file's name is the model's: {output.stem!r} must be up to 32 of a-z, 0-9, '.', '_' and '-', "
             "starting with a letter or a digit"
         )
-    model = read(path, arch, output.stem, lmbda)
-    save(model, output, {"source": path.name, "arch": arch, "by": "the authors of HPCM"}, half=False)
+    model, where = read(path, arch, output.stem, lmbda, ema=ema, on_note=on_note)
+    provenance = {"source": path.name, "arch": arch, "by": "the authors of HPCM"}
+    save(model, output, provenance | ({"weights": where} if where else {}), half=False)
 
 
-def read(path: Path, arch: str, name: str, lmbda: float | None = None) -> HPCM:
-    """An authors' checkpoint as a model of a name, in floating point. Raises WeightsError, UsageError.
+def read(
+    path: Path, arch: str, name: str, lmbda: float | None = None, *, ema: bool = False, on_note: OnNote = log_note
+) -> Imported:
+    """A checkpoint as a model of a name, in floating point. Raises WeightsError, UsageError.
 
     Args:
         lmbda: what it was trained with, in units of its loss; no checkpoint holds it.
+        ema, on_note: as for `from_official`.
     """
-    checkpoint = _read(path)
+    checkpoint = unpickled(path)
     try:
-        model = from_official(checkpoint, arch)
+        model, where = _imported(checkpoint, arch, ema, on_note)
     except WeightsError as error:
-        fitting = [f"; it is a {other}" for other in ARCHS if other != arch and _fits(checkpoint, other)]
-        raise WeightsError(f"{path}: {error}{''.join(fitting)}") from None
+        raise WeightsError(f"{path}: {error}{_hint(checkpoint, arch)}") from None
     if damaged := [name for name, value in model.state_dict().items() if not bool(value.isfinite().all())]:
         raise WeightsError(f"{path} is damaged: {len(damaged)} parameters, {damaged[0]} among them, aren't finite")
     model.config = replace(model.config, name=name, lambda_min=lmbda or model.config.lambda_min)
-    return model
+    return Imported(model, where)
+
+
+def _hint(checkpoint: Any, arch: str) -> str:
+    """What a checkpoint is that isn't of an architecture."""
+    for other in ARCHS:
+        if other != arch and _fits(checkpoint, other):
+            return f"; it is a {other}"
+    with torch.device("meta"):
+        ours = HPCM(ARCHS[arch]).state_dict()
+    if any(ours.keys() <= one.tensors.keys() for one in parameters_in(checkpoint, ours)):
+        return (
+            "; its names are those of hpcm's own networks: hpcm.nn.hpcm.HPCM(config).load_state_dict takes them, and "
+            "hpcm.nn.weights.save writes the model"
+        )
+    return ""
 
 
 def official_names(model: HPCM) -> dict[str, str]:
@@ -167,60 +251,8 @@ def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape, 1, 1) if name.startswith("gains.") else shape
 
 
-def _complain(what: str, names: set[str], arch: str) -> None:
-    """Raises WeightsError with the first few names, if there are any."""
-    if names:
-        first = ", ".join(sorted(names)[:SHOWN])
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise WeightsError(f"the checkpoint is no {arch}: it {what} {first}{more}")
-
-
-def _fits(checkpoint: Mapping[str, Tensor], arch: str) -> bool:
+def _fits(checkpoint: Any, arch: str) -> bool:
     try:
-        return bool(from_official(checkpoint, arch))
+        return bool(_imported(checkpoint, arch, False, ignore_note).model)
     except WeightsError:
         return False
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's tensors by name. Raises WeightsError."""
-    content = _unpickled(path)
-    for key in ("state_dict", "model"):  # behind which training scripts put them, beside the optimizer's
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no state dict: parameter names and tensors are expected")
-    return content
-
-
-def _unpickled(path: Path) -> Any:
-    """What torch saved. Code in it is never run: only tensors and plain containers are unpickled."""
-    try:
-        _refuse_web_page(path)
-        zipped = is_zipfile(path)  # as torch writes since 1.6
-        if zipped:
-            _check_crcs(path)
-        # Memory is mapped where that is possible: the 1B models' 4 GB needn't be copied.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
-    except WeightsError:
-        raise
-    except Exception as error:  # torch.load raises whatever a damaged or hostile file makes it stumble over
-        raise WeightsError(f"{path} is damaged, or holds more than tensors, which is never loaded") from error
-
-
-def _refuse_web_page(path: Path) -> None:
-    """Drive shows a page before large files, which some save as the file."""
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    if start.startswith(b"<"):
-        raise WeightsError(f"{path} is a web page instead of a checkpoint: open its link in a browser")
-
-
-def _check_crcs(path: Path) -> None:
-    """Of all records of a zip archive: torch.load checks none."""
-    with ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise WeightsError(f"{path} is damaged: {damaged} in it has a wrong CRC")
