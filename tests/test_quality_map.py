@@ -123,7 +123,7 @@ def test_from_a_picture(tmp_path, monkeypatch):
     Image.fromarray(white_left).save("map.png")
     line = "compress a.png b.png --model nano --quiet -o"
     assert cli.main([*line.split(), "plain/"]) == 0
-    assert cli.main([*line.split(), "mapped/", "--quality-map", "map.png"]) == 0
+    assert cli.main([*line.split(), "mapped/", "--roi", "map.png"]) == 0
     for name in ("a", "b"):
         assert Path(f"mapped/{name}.hpcm").stat().st_size < 0.96 * Path(f"plain/{name}.hpcm").stat().st_size
     wanted = half(photo(), 0)

@@ -39,9 +39,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
     text = "0 (default) to 9: search for a smaller file, which takes minutes at 9; needs PyTorch"
     command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
-    text = "a grey picture, whose white parts keep their quality, and for whose dark ones fewer bytes are spent; it is "
-    text += "scaled to the picture's size; needs PyTorch"
-    command.add_argument("--quality-map", metavar="MAP", help=text)
+    text = "regions of interest: a grey picture, whose white parts keep their quality and whose dark ones take fewer bytes; "
+    text += "it is scaled to the picture's size; needs PyTorch"
+    command.add_argument("--roi", metavar="MAP", help=text)
     text = "lite (default, for how pictures look), lite-mse (for PSNR), nano (fast), or another model, file or run"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)
 
@@ -64,7 +64,7 @@ def compressor(options: argparse.Namespace, on_progress: OnProgress | None = Non
 
     lift_pillows_bounds()
     codec = load(options.model, engine_options(options))
-    if (options.effort or options.quality_map) and options.threads and find_spec("torch"):
+    if (options.effort or options.roi) and options.threads and find_spec("torch"):
         import torch
 
         torch.set_num_threads(options.threads)
@@ -78,8 +78,9 @@ def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argpar
 
     data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
     picture = read_picture(data, **appearance(options))
-    quality_map = None if options.quality_map is None else map_of(options.quality_map, picture.size)
-    compressed = codec.compress(picture, **how, quality_map=quality_map, on_note=on_note)
+    if options.roi is not None:
+        how = {**how, "quality_map": map_of(options.roi, picture.size)}
+    compressed = codec.compress(picture, **how, on_note=on_note)
     bpp = 8 * len(compressed) / math.prod(picture.size)
     save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
 
