@@ -216,8 +216,9 @@ def test_cpu_and_gpu():
 @pytest.fixture
 def small(build, tiny, tiny_base):
     """A floating-point model of a kind, and pictures to calibrate on."""
-    batches = [(photograph("kodim23", (0, 0, 256, 256)), torch.tensor([10.0]))]
-    return lambda kind: (build({"nano": tiny, "base": tiny_base}[kind]), batches)
+    x = photograph("kodim23", (0, 0, 256, 256))
+    levels = {"nano": 10.0, "base": 0.0}
+    return lambda kind: (build({"nano": tiny, "base": tiny_base}[kind]), [(x, torch.tensor([levels[kind]]))])
 
 
 @pytest.mark.parametrize(

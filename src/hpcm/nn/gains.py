@@ -26,8 +26,14 @@ class Gain(nn.Module):
         return between(self.knots, level, self.levels)
 
 
+def widened(x: Tensor) -> Tensor:
+    """x as float32, or as float64 if it is: sixteen bits are too few for latents and the rate."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def between(knots: Tensor, level: Tensor, levels: int) -> Tensor:
-    """The factors at `level`; with one level they are the one set of knots."""
+    """The factors at `level`, not in 16 bits; with one level they are the one set of knots."""
+    knots = widened(knots)
     if levels == 1:
         return knots[:, :, None, None]
     place = level.to(knots.dtype) * ((KNOTS - 1) / (levels - 1))
@@ -48,5 +54,5 @@ def pair(gain: Gain, inverse: Gain, level: Tensor, interpolation: str) -> tuple[
     """
     factor = gain(level)
     if interpolation == "paired":
-        return factor, between(inverse.knots * gain.knots, level, gain.levels) / factor
+        return factor, between(widened(inverse.knots) * widened(gain.knots), level, gain.levels) / factor
     return factor, inverse(level)

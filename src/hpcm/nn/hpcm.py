@@ -8,6 +8,9 @@ a bitstream, `Estimating` (in training) adds up bits. So learning, encoding and 
 Shapes: x [B, 3, H, W] in 0..1 with H, W multiples of `config.multiple`; y [B, M, H/16, W/16]; z [B, N, H/64, W/64];
 hyper, context, psi [B, 2M, ...] (scales first, then means); level [B].
 
+Types: the networks compute in the type of the weights, or in autocast's; latents, context, rate and x_hat are float32
+also where that is a 16-bit type, and float64 where the weights are.
+
 Units: with several quality levels the networks see y in the same units at every level. Only for rounding it is
 multiplied by the level's gain; the rounded values are multiplied by a learned inverse of the gain right away.
 """
@@ -30,7 +33,8 @@ from .drivers import Driver, Places, hyper_places, latent_places
 from .estimating import Estimating
 from .exact import grid
 from .exact.torch_switches import arithmetic
-from .gains import Gain, pair
+from .gains import Gain, pair, widened
+from .inputs import check_pictures, levels_of
 from .schedule import Plan, plan_for
 from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
 
@@ -92,28 +96,30 @@ class HPCM(nn.Module):
     def device(self) -> torch.device:
         return self.z_means.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.z_means.dtype
+
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, level: Tensor | None = None) -> dict[str, Tensor | dict[str, Tensor]]:
+    def forward(self, x: Tensor, level: Tensor | float | None = None) -> dict[str, Tensor | dict[str, Tensor]]:
         """Reconstruction and likelihoods, in CompressAI's convention.
 
         Args:
-            x: [B, 3, H, W] in 0..1; H and W multiples of `config.multiple`, else ValueError.
-            level: [B] in 0..levels-1; by default the middle one. Training draws it per picture.
+            x: [B, 3, H, W] in 0..1, of the weights' type; H and W multiples of `config.multiple`.
+            level: a number in 0..levels-1, or a tensor [B] of them; by default the middle one. Training draws it per
+                picture, between whole levels too.
 
         Returns {"x_hat": [B, 3, H, W], not clamped, "likelihoods": {"y": [B, M, H/16, W/16], "z": [B, N, H/64, W/64]}}.
-        In training mode the rate is that of y plus uniform noise, in evaluation mode that of the rounded y.
+        In training mode the rate is that of y plus uniform noise, in evaluation mode that of the rounded y. Raises
+        ValueError.
         """
-        multiple = self.config.multiple
-        if x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ValueError(
-                f"a picture of {x.shape[2]} x {x.shape[3]}: {self.config.name} needs multiples of {multiple}"
-            )
-        if level is None:
-            level = torch.full((x.shape[0],), (self.config.levels - 1) // 2, device=x.device)
+        check_pictures(x, self.z_means, self.config)
+        level = levels_of(level, x, self.config.levels)
         y = self.analyse(x)
         z = self.gains_of("z", level)[0] * self.hyper_analyse(y)
-        size = (y.shape[2], y.shape[3])
+        size = size_of(y)
         places, plan = self.places(size), self.plan(size)
         estimate_z = Estimating([z], places.hyper)
         estimate_y = Estimating(plan.pyramid(self.gains_of("y", level)[0] * y), places.latent, plan)
@@ -126,38 +132,38 @@ class HPCM(nn.Module):
     # ---- the networks -----------------------------------------------------------------------------------------------
 
     def analyse(self, x: Tensor) -> Tensor:
-        """g_a: x [B, 3, 16h, 16w] in 0..1 -> y [B, M, h, w], float32."""
-        return self.g_a(x).float()
+        """g_a: x [B, 3, 16h, 16w] in 0..1 -> y [B, M, h, w]."""
+        return widened(self.g_a(x))
 
     def hyper_analyse(self, y: Tensor) -> Tensor:
-        """h_a: y [B, M, h, w] -> z [B, N, h/4, w/4], float32."""
-        return self.h_a(y).float()
+        """h_a: y [B, M, h, w] -> z [B, N, h/4, w/4]."""
+        return widened(self.h_a(y.to(self.dtype)))
 
     def hyper_synthesise(self, z_hat: Tensor) -> Tensor:
-        """h_s: z_hat [B, N, h/4, w/4] -> hyper [B, 2M, h, w], float32."""
-        return self.h_s(z_hat).float()
+        """h_s: z_hat [B, N, h/4, w/4] -> hyper [B, 2M, h, w]."""
+        return widened(self.h_s(z_hat.to(self.dtype)))
 
     def parameters_of(self, step: Step, context: Tensor, y_hat: Tensor, level: Tensor) -> Tensor:
         """psi [B, 2M, ...] of a step after the first, from the context and what is decoded so far."""
         later = step.index - 1
-        adapted = self.adaptors[later](torch.cat((context, y_hat), 1))
+        adapted = self.adaptors[later](torch.cat((context, y_hat), 1).to(self.dtype))
         prior = self.priors[-1 if step.scale == 2 else 0]  # scale 3, which may have one of its own
-        psi: Tensor = prior(adapted, self.gains[later](level)).float()
+        psi = widened(prior(adapted, self.gains[later](level).to(self.dtype)))
         return context + psi if self.config.refine else psi
 
     def between_scales(self, scale: int, context: Tensor) -> Tensor:
         """The context that was brought to the scale of index 1 or 2, on its way into the next step."""
-        return self.context_nets[scale - 1](context).float()
+        return widened(self.context_nets[scale - 1](context.to(self.dtype)))
 
     def fuse(self, step: Step, psi: Tensor, context: Tensor) -> Tensor:
         """The context of the next step (the paper's progressive context fusion)."""
         if self.config.fusion == "attention":
-            return self.fusions[step.scale](psi, context).float()
+            return widened(self.fusions[step.scale](psi.to(self.dtype), context.to(self.dtype)))
         return psi if self.config.fusion == "psi" else context
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
-        """g_s: y_hat [B, M, h, w] -> x_hat [B, 3, 16h, 16w], float32, not clamped."""
-        return self.g_s(y_hat).float()
+        """g_s: y_hat [B, M, h, w] -> x_hat [B, 3, 16h, 16w], not clamped."""
+        return widened(self.g_s(y_hat.to(self.dtype)))
 
     def gains_of(self, latent: str, level: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """The gain of "y" or "z" at `level`, and its learned inverse, [B, C, 1, 1] each."""
@@ -189,7 +195,7 @@ class HPCM(nn.Module):
         """Codes z of `size` in one step and gives the hyper parameters, [B, 2M, h, w]."""
         gain, inverse = self.gains_of("z", level)
         shape = (level.shape[0], self.config.N, *size)
-        means, scales = ((values * gain).expand(shape) for values in (self.z_means, self.z_scales))
+        means, scales = ((widened(values) * gain).expand(shape) for values in (self.z_means, self.z_scales))
         with self._exactly():
             return self.hyper_synthesise(drive(HYPER_STEP, means, scales) * inverse)
 
@@ -203,7 +209,7 @@ class HPCM(nn.Module):
             steps: how many are gone through, by default all. After fewer, y_hat is on the lattice of the last one.
         """
         with self._exactly():
-            return self._code_latent(self.plan((hyper.shape[2], hyper.shape[3])), hyper, drive, level, steps)
+            return self._code_latent(self.plan(size_of(hyper)), hyper, drive, level, steps)
 
     def _code_latent(self, plan: Plan, hyper: Tensor, drive: Driver, level: Tensor, steps: int | None) -> Tensor:
         M = self.config.M
@@ -227,6 +233,11 @@ class HPCM(nn.Module):
     def _exactly(self) -> contextlib.AbstractContextManager[None]:
         """What has to hold while parameters are computed, so that their bits are the same everywhere."""
         return arithmetic(self.device) if self.config.carrier else contextlib.nullcontext()
+
+
+def size_of(latent: Tensor) -> tuple[int, int]:
+    """Rows and columns of a latent. While torch.jit.trace runs, sizes are tensors, by which no plan is found again."""
+    return int(latent.shape[2]), int(latent.shape[3])
 
 
 def hyper_size(size: tuple[int, int]) -> tuple[int, int]:

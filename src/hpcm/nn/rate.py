@@ -42,7 +42,8 @@ class _LowerBound(torch.autograd.Function):
 
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
-    return _LowerBound.apply(x, bound)
+    # Without a gradient it is a plain operation: TorchScript can't save a function with a gradient of its own.
+    return _LowerBound.apply(x, bound) if x.requires_grad else x.clamp(min=bound)
 
 
 @lru_cache
@@ -81,20 +82,34 @@ def _interpolation_on_gpus() -> Callable[[Tensor, Tensor, int], Tensor]:
     return tail_kernel.interpolate if alike else interpolate
 
 
+def _tail(t: Tensor, splines: Tensor) -> Tensor:
+    on_gpu = t.is_cuda and t.dtype == torch.float32
+    compute = _interpolation_on_gpus() if on_gpu else interpolate
+    return compute(t, splines, CELLS_PER_UNIT)
+
+
 class _Tail(torch.autograd.Function):
-    """Q(t) for t >= 0."""
+    """Q(t) for t >= 0.
+
+    The splines are an argument, though they follow from t: torch.jit.trace can't record a function twice that takes the
+    same tensor from elsewhere ("unordered_map::at").
+    """
 
     @staticmethod
-    def forward(ctx: Any, t: Tensor) -> Tensor:
+    def forward(ctx: Any, t: Tensor, splines: Tensor) -> Tensor:
         ctx.save_for_backward(t)
-        on_gpu = t.is_cuda and t.dtype == torch.float32
-        compute = _interpolation_on_gpus() if on_gpu else interpolate
-        return compute(t, _tail_splines(t.device, t.dtype), CELLS_PER_UNIT)
+        return _tail(t, splines)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (t,) = ctx.saved_tensors
-        return grads[0] * (-DENSITY) * torch.exp(-t * t.sqrt())
+        return grads[0] * (-DENSITY) * torch.exp(-t * t.sqrt()), None
+
+
+def tail(t: Tensor) -> Tensor:
+    """Q(t) for t >= 0."""
+    splines = _tail_splines(t.device, t.dtype)
+    return _Tail.apply(t, splines) if t.requires_grad else _tail(t, splines)  # as for lower_bound
 
 
 def likelihood(residual: Tensor, scales: Tensor) -> Tensor:
@@ -106,7 +121,7 @@ def likelihood(residual: Tensor, scales: Tensor) -> Tensor:
     distance = residual.abs()
     far = (distance + 0.5) / scales
     near = (distance - 0.5) / scales
-    tails: Tensor = _Tail.apply(torch.stack((near.abs(), far)))
+    tails = tail(torch.stack((near.abs(), far)))
     inner = torch.where(near < 0, 1 - tails[0], tails[0])
     return lower_bound(inner - tails[1], LIKELIHOOD_MIN)
 
