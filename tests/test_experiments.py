@@ -204,7 +204,7 @@ def test_efforts(script, report, monkeypatch):
 def test_complexity(script, capsys):
     script("experiments/complexity.py")
     out = capsys.readouterr().out
-    assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.56 | 918.57 | 63% |" in out
+    assert "| HPCM-Base | 68.505 | 68.505 | 911.84 | 918.57 | 918.57 | 63% |" in out
     assert "| NANO (ours) | 1.999 |" in out
 
 
