@@ -163,7 +163,7 @@ def test_alone_and_in_a_batch(exact, recorded):
         plan = exact.plan(SIZE)
         drive = Estimating(plan.pyramid(latents), latent_places(plan, None), plan)
         hyper = exact.hyper_decode(lambda step, means, scales: z, (4, 6), level)
-        return exact.code_latent(hyper, drive, level), drive.scales
+        return exact.code_latent(hyper, drive, level), drive.collected.values[1]
 
     with torch.inference_mode():
         together = parameters(ys, z_hat)

@@ -183,8 +183,8 @@ def _hint(checkpoint: Any, arch: str) -> str:
         ours = HPCM(ARCHS[arch]).state_dict()
     if any(ours.keys() <= one.tensors.keys() for one in parameters_in(checkpoint, ours)):
         return (
-            "; its names are those of hpcm's own networks: hpcm.nn.hpcm.HPCM(config).load_state_dict takes them, and "
-            "hpcm.nn.weights.save writes the model"
+            "; its names are those of hpcm's own networks: hpcm.HPCM(config).load_state_dict takes them, and "
+            "hpcm.save_model writes the model"
         )
     return ""
 

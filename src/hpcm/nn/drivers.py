@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..model.order import Step
+from .kept import kept
 from .schedule import PLANS, Plan
 
 Driver = Callable[[Step, Tensor, Tensor], Tensor]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
@@ -175,8 +176,7 @@ def inside_mask(size: tuple[int, int], inside: tuple[int, int], device: torch.de
     return mask
 
 
-@lru_cache(maxsize=PLANS)
-@torch.inference_mode(False)  # as for plans
+@kept(PLANS)
 def latent_places(plan: Plan, inside: tuple[int, int] | None) -> list[Places]:
     """The places of every step; `inside`: rows and columns of y that touch the picture (all of them if None)."""
     if inside is None or inside == plan.sizes[-1]:
@@ -187,8 +187,7 @@ def latent_places(plan: Plan, inside: tuple[int, int] | None) -> list[Places]:
     return [Places(mask, touching[step.scale]) for step, mask in zip(plan.steps, plan.masks, strict=True)]
 
 
-@lru_cache(maxsize=PLANS)
-@torch.inference_mode(False)
+@kept(PLANS)
 def hyper_places(
     channels: int, size: tuple[int, int], inside: tuple[int, int] | None, device: torch.device
 ) -> list[Places]:

@@ -18,12 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .kept import kept
+
 BETA = 1.5
 DENSITY = BETA / (2 * math.gamma(1 / BETA))  # of the standard distribution at zero
 SCALE_MIN = 0.12  # scales are bounded below
 LIKELIHOOD_MIN = 1e-9  # 30 bits
 TAIL_END = 9.0  # Q(9) = 3e-13
 CELLS_PER_UNIT = 128
+TAILS = 16  # devices and types whose splines are kept
 
 
 class _LowerBound(torch.autograd.Function):
@@ -46,7 +49,7 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
     return _LowerBound.apply(x, bound) if x.requires_grad else x.clamp(min=bound)
 
 
-@lru_cache
+@kept(TAILS)
 def _tail_splines(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Coefficients [cells, 4] of the cubics that interpolate Q on cells of 1 / CELLS_PER_UNIT."""
     t = torch.arange(int(TAIL_END * CELLS_PER_UNIT) + 1, dtype=torch.float64) / CELLS_PER_UNIT

@@ -10,8 +10,6 @@ Shapes: y [B, M, h, w]; lattice of a scale [B, M, h / stride, w / stride]; masks
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from ..model.config import GROUPS, Config
 from ..model.order import PHASES, SUBPHASES, steps_of, table
+from .kept import kept
 
 PLANS = 8  # sizes of latents whose plans are kept: one of a large tile takes tens of megabytes
 
@@ -129,8 +128,7 @@ def _released_sources(coded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return sources
 
 
-@lru_cache(maxsize=PLANS)
-@torch.inference_mode(False)  # whoever comes first: what is cached must be of use to training, too
+@kept(PLANS)
 def plan_for(config: Config, height: int, width: int, device: torch.device) -> Plan:
     """The plan for latents of height x width, computed once per size and device."""
     return Plan(config, height, width, device)
