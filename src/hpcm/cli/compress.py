@@ -39,8 +39,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--progressive", action=argparse.BooleanOptionalAction, help=text)
     text = "0 (default) to 9: search for a smaller file, which takes minutes at 9; needs PyTorch"
     command.add_argument("--effort", type=int, choices=EFFORTS, default=0, metavar="E", help=text)
-    text = "regions of interest: a grey picture, scaled to the picture's size, whose white parts keep their quality and "
-    text += "whose dark ones take fewer bytes; needs PyTorch"
+    text = "regions of interest: a grey picture, scaled to the picture's size, whose white parts keep their quality "
+    text += "and whose dark ones take fewer bytes; needs PyTorch"
     command.add_argument("--roi", metavar="MAP", help=text)
     text = "lite (default, for how pictures look), lite-mse (for PSNR), nano (fast), or another model, file or run"
     command.add_argument("--model", metavar="NAME|PATH", default=DEFAULT_MODEL, help=text)

@@ -24,12 +24,21 @@ class Estimating:
         self.collected.add(step, mask, means, scales)
         return (round_through(self.pyramid[step.scale] - means) + means) * mask
 
+    @property
+    def means(self) -> Tensor:
+        """Of all places that were coded, [B, C, h, w]."""
+        return self.collected.values[0]
+
+    @property
+    def scales(self) -> Tensor:
+        """Of all places that were coded, [B, C, h, w]."""
+        return self.collected.values[1]
+
     def likelihoods(self, noise: bool, formula: str) -> Tensor:
         """The likelihoods of all places, [B, C, h, w]: with uniform noise for training, else of the rounded latent.
 
         `formula`: `Config.likelihood`.
         """
-        means, scales = self.collected.values
-        residual = self.pyramid[-1] - means
+        residual = self.pyramid[-1] - self.means
         residual = uniform_noise(residual) if noise else residual.round()
-        return (likelihood_by_cdf if formula == "cdf" else likelihood)(residual, scales)
+        return (likelihood_by_cdf if formula == "cdf" else likelihood)(residual, self.scales)
