@@ -10,11 +10,10 @@ same with data of any size, averages of the weights, checkpoints and several GPU
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 import hpcm
+from hpcm.eval.measure import read_pixels
 
 CROP, BATCH, RATE = 128, 4, 1e-4
 
@@ -36,8 +35,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--model", default="nano", help="that it begins with")
     options = parser.parse_args()
-    arrays = [np.array(Image.open(path).convert("RGB")) for path in options.pictures]
-    pictures = [torch.from_numpy(array).permute(2, 0, 1).float() / 255 for array in arrays]
+    arrays = [read_pixels(path) for path in options.pictures]
+    pictures = [torch.tensor(array).permute(2, 0, 1).float() / 255 for array in arrays]
     random = torch.Generator().manual_seed(0)
     options.output.mkdir(parents=True, exist_ok=True)
 

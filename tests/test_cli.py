@@ -384,7 +384,7 @@ NO_FILE, IS_FOLDER = os.strerror(2), os.strerror(21)
         ),
         ("decompress foreign.hpcm", r"foreign.hpcm: the file was made with model 'tiny' of hash .* --model PATH"),
         ("info none.hpcm", f"none.hpcm: {NO_FILE}"),
-        ("info empty", f"empty: {IS_FOLDER}"),
+        ("info empty", r"empty: no model at empty/model\.safetensors: there is no such file"),
         ("info note.txt", "note.txt: no .hpcm file: it begins with b'no p', and .*"),
         ("import none.pth --arch base -o a.safetensors", "none.pth.*"),
     ],
@@ -653,6 +653,12 @@ def test_info_on_what_else_a_file_holds(run, at, capsys):
     assert lines[2:4] == ["  picture  200 x 136 pixels, grey, 8 bits", f"  extras   {sizes}"]
 
 
+TINY_IN_WORDS = (
+    "nano with M=16 N=8 analysis=[[1,16],[0,16]] synthesis=[[0,16],[1,16]] "
+    "hyper_analysis=[[1,16],[0,8]] hyper_synthesis=[[1,8],[0,32]] prior_width=16"
+)
+
+
 def test_models(run, material, capsys, monkeypatch):
     monkeypatch.setattr(weights, "DEFAULT_MODEL", "tiny")
     assert run("models") == 0
@@ -660,6 +666,7 @@ def test_models(run, material, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines() == [
         f"tiny  (default)  {path}",
         f"  hash {short}, 64 quality levels, 16 latent channels",
+        f"  configuration: {TINY_IN_WORDS}",
         "  exact: files decode everywhere",
         "  steps 7, crops 56",
     ]
@@ -678,6 +685,7 @@ def test_models(run, material, capsys, monkeypatch):
         "lambda": None,
         "provenance": provenance,
     }
+    assert told.pop("config") == TINY_IN_WORDS
     assert told == {**expected, "path": str(path)}
     monkeypatch.setenv("HPCM_WEIGHTS", str(material / "none"))
     assert run("models") == 0
