@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -43,6 +44,28 @@ def test_a_file_there_and_back(put):
         assert hpcm.decompress(file).tobytes() == hpcm.decompress(data).tobytes()
     with fsspec.open(url) as file:
         assert np.array_equal(hpcm.decompress_array(file), hpcm.decompress_array(data))
+
+
+def test_urls(put):
+    """Wherever a path is taken; each is opened by itself."""
+    data = hpcm.compress(PHOTO, model="nano")
+    assert hpcm.compress(put(PHOTO.read_bytes()), model="nano") == data
+    url = put(data)
+    assert hpcm.decompress(url).tobytes() == hpcm.decompress(data).tobytes()
+    assert hpcm.preview(url).tobytes() == hpcm.preview(data).tobytes()
+    assert hpcm.load("nano").decompress(url).tobytes() == hpcm.decompress(data).tobytes()
+
+
+@pytest.mark.parametrize("url", ["nothing://here", "memory://nowhere/photo.hpcm"])
+def test_urls_that_lead_nowhere(url):
+    with pytest.raises((hpcm.HPCMError, FileNotFoundError), match=r"nothing|nowhere"):
+        hpcm.decompress(url)
+
+
+def test_without_fsspec(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(hpcm.HPCMError, match=r"memory://a/b\.hpcm can't be opened: .*fsspec"):
+        hpcm.decompress("memory://a/b.hpcm")
 
 
 def test_the_beginning_of_a_file(put):

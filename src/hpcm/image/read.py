@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from ..errors import PictureError, TooLargeError
+from ..errors import PictureError, TooLargeError, UsageError
 from ..format.container import LONGEST_START, is_hpcm, picture_kind
 from ..format.fields import MAX_ENCODED, check_size
 from ..util.notes import OnNote
@@ -22,7 +22,7 @@ from .picture import Picture, adjusted, from_image, picture_of_planes, taken_apa
 from .planes import peak_of, split
 from .samples import READERS
 
-File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path
+File = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]  # a string is a path, or a URL of fsspec's
 Source = Picture | Image.Image | NDArray[Any] | File
 
 
@@ -36,15 +36,28 @@ def lift_pillows_bounds() -> None:
 
 
 def bytes_of(source: File) -> bytes:
-    """The bytes of a file, or what an open file still has. Raises OSError, TypeError."""
+    """The bytes of a file, or what an open file still has. Raises OSError, TypeError, and UsageError for a URL."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
+    if isinstance(source, str) and "://" in source:
+        return _behind_url(source)
     if isinstance(source, (str, os.PathLike)):
         return Path(source).read_bytes()
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
         raise TypeError(f"expected bytes, a path or a file open for reading bytes, not {type(source).__name__}")
     return data
+
+
+def _behind_url(url: str) -> bytes:
+    """The bytes of a file that fsspec opens. Raises OSError, UsageError."""
+    try:
+        import fsspec
+
+        with fsspec.open(url, "rb") as file:
+            return bytes(file.read())
+    except (ImportError, ValueError) as error:  # fsspec or what it needs for this URL is missing; it knows no such URLs
+        raise UsageError(f"{url} can't be opened: {error}") from error
 
 
 def picture_of(
