@@ -60,7 +60,7 @@ static int more(void *user, const uint8_t **data, size_t *size) {
     return 1;
 }
 
-static hpcm_status read_header(reader *r, int32_t columns, int32_t rows, int bits, int *is_interlaced) {
+static hpcm_status read_header(reader *r, int32_t columns, int32_t rows, int bits) {
     static const uint8_t signature[SIGNATURE] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     chunk header;
     if (r->size < SIGNATURE || memcmp(r->data, signature, SIGNATURE))
@@ -73,9 +73,8 @@ static hpcm_status read_header(reader *r, int32_t columns, int32_t rows, int bit
         return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane is %u x %u, not %d x %d", (unsigned)width,
                         (unsigned)height, (int)columns, (int)rows);
     const uint8_t *kind = header.data + 8; /* bits, colours, compression, filters, interlacing */
-    if (kind[0] != bits || kind[1] || kind[2] || kind[3] || kind[4] > 1)
-        return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane isn't grey of %d bits", bits);
-    *is_interlaced = kind[4];
+    if (kind[0] != bits || kind[1] || kind[2] || kind[3] || kind[4])
+        return hpcm_say(r->message, HPCM_CORRUPT, "the alpha plane isn't grey of %d bits, without interlacing", bits);
     return HPCM_OK;
 }
 
@@ -115,11 +114,6 @@ static int undo_filter(int filter, uint8_t *row, const uint8_t *above, size_t si
     return 1;
 }
 
-/* Samples of the plane, each `across` and `down` further than the one before: all, or what a pass of interlacing has. */
-typedef struct {
-    int32_t left, top, across, down;
-} lattice;
-
 typedef struct {
     hpcm_inflate *stream;
     int32_t columns, rows; /* of the plane */
@@ -131,10 +125,10 @@ typedef struct {
 } decoding;
 
 /* 0 where a sample is above the peak. */
-static int write_row(const decoding *d, const lattice *l, int32_t y, int32_t count) {
+static int write_row(const decoding *d, int32_t y) {
     const uint8_t *from = d->row + 1;
-    size_t to = (size_t)y * (size_t)d->columns + (size_t)l->left;
-    for (int32_t i = 0; i < count; i++, to += (size_t)l->across, from += d->step) {
+    size_t to = (size_t)y * (size_t)d->columns;
+    for (int32_t i = 0; i < d->columns; i++, to++, from += d->step) {
         uint32_t value = d->step == 1 ? *from : (uint32_t)from[0] << 8 | from[1];
         if (value > d->peak) return 0;
         if (d->step == 1) ((uint8_t *)d->plane)[to] = (uint8_t)value;
@@ -143,33 +137,21 @@ static int write_row(const decoding *d, const lattice *l, int32_t y, int32_t cou
     return 1;
 }
 
-static hpcm_status read_rows(decoding *d, const lattice *l) {
-    if (l->left >= d->columns || l->top >= d->rows) return HPCM_OK; /* a pass without samples has no rows */
-    int32_t count = (d->columns - l->left + l->across - 1) / l->across;
-    size_t size = (size_t)count * d->step;
+static hpcm_status read_rows(decoding *d) {
+    size_t size = (size_t)d->columns * d->step;
     memset(d->above, 0, 1 + size);
-    for (int32_t y = l->top; y < d->rows; y += l->down) {
+    for (int32_t y = 0; y < d->rows; y++) {
         if (!hpcm_inflate_read(d->stream, d->row, 1 + size))
             return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane is cut short or damaged");
         if (!undo_filter(d->row[0], d->row + 1, d->above + 1, size, d->step))
             return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane has a filter of number %d", d->row[0]);
-        if (!write_row(d, l, y, count))
+        if (!write_row(d, y))
             return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane has a value above %u", (unsigned)d->peak);
         uint8_t *read = d->row;
         d->row = d->above;
         d->above = read;
     }
-    return HPCM_OK;
-}
-
-static hpcm_status read_samples(decoding *d, int is_interlaced) {
-    static const lattice all = {0, 0, 1, 1};
-    static const lattice passes[7] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
-                                      {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
-    hpcm_status status = HPCM_OK;
-    if (!is_interlaced) status = read_rows(d, &all);
-    for (int i = 0; is_interlaced && i < 7 && status == HPCM_OK; i++) status = read_rows(d, &passes[i]);
-    if (status != HPCM_OK || hpcm_inflate_end(d->stream)) return status;
+    if (hpcm_inflate_end(d->stream)) return HPCM_OK;
     return hpcm_say(d->message, HPCM_CORRUPT, "the alpha plane doesn't end where it should");
 }
 
@@ -177,9 +159,8 @@ hpcm_status hpcm_read_png(const uint8_t *data, size_t size, int32_t columns, int
                           char *message) {
     reader r = {data, size, 0, message};
     size_t step = bit_depth == 8 ? 1 : 2;
-    int is_interlaced = 0;
     message[0] = 0;
-    hpcm_status status = read_header(&r, columns, rows, (int)(8 * step), &is_interlaced);
+    hpcm_status status = read_header(&r, columns, rows, (int)(8 * step));
     if (status == HPCM_OK) status = skip_others(&r);
     if (status != HPCM_OK) return status;
     size_t row = 1 + (size_t)columns * step;
@@ -188,7 +169,7 @@ hpcm_status hpcm_read_png(const uint8_t *data, size_t size, int32_t columns, int
     if (kept && stream) {
         hpcm_inflate_begin(stream, more, &r);
         decoding d = {stream, columns, rows, step, (1u << bit_depth) - 1, kept, kept + row, plane, message};
-        status = read_samples(&d, is_interlaced);
+        status = read_rows(&d);
     } else {
         status = hpcm_say(message, HPCM_NO_MEMORY, "no memory for rows of the alpha plane");
     }

@@ -39,9 +39,9 @@ Chunks. Those that the flags announce, in the order of their flags:
     type   data
     "I"    ICC profile: up to 2^24 bytes
     "E"    EXIF: up to 2^24 bytes
-    "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG of grey samples, of 8 bits if the bit
-           depth is 8, else of 16 bits, of which the values are 0 to 2^depth - 1. The raw plane has a byte or two for
-           each sample
+    "A"    alpha plane: up to twice its raw plane and 1,024 bytes more. A PNG of grey samples, not interlaced, of 8
+           bits if the bit depth is 8, else of 16 bits, of which the values are 0 to 2^depth - 1. The raw plane has a
+           byte or two for each sample
     "R"    residual layer: 2 to 4 bytes, kind and number
 
 Residual layer. What the decoded picture lacks: each tile has one more part, its last, which is coded beside samples of

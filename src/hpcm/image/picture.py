@@ -34,8 +34,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import CorruptError, PictureError
-from ..format.fields import Container, check_size
+from ..format.fields import Container, check_size, sample_bytes
 from ..util.notes import OnNote, SampleLoss, ignore_note
+from . import png
 from .colours import planes_to_srgb, to_srgb
 from .hdr import GainMap, fitted, read_gain_map, turned
 from .metadata.gain_map import INFO_KEY
@@ -343,6 +344,8 @@ def unpack_alpha(data: bytes, size: tuple[int, int], bit_depth: int) -> Samples:
             found = f"{image.width} x {image.height} {image.mode}"
             raise CorruptError(f"the alpha plane is {found}, not {size[1]} x {size[0]} {mode}")
         alpha = np.asarray(image)
+        if image.info.get("interlace") or not png.holds_all_rows(data, size, sample_bytes(bit_depth)):
+            raise CorruptError("the alpha plane isn't a PNG of all its rows, without interlacing")
     except (CorruptError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data

@@ -1,4 +1,7 @@
-"""PNG files of 16-bit samples, which Pillow writes of grey alone (PNG specification, third edition)."""
+"""PNG files beyond Pillow: 16-bit samples, of which it writes grey alone, and whether all rows are there.
+
+Source: PNG specification, third edition.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,39 @@ from .planes import Planes, with_depth
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey with alpha, RGB, RGB with alpha
 SAMPLE_BYTES = 2
 LEVEL = 3  # of zlib, as for 8 bits (image/write.py)
+PIECE = 1 << 20  # bytes that are decompressed at once
 ROWS = 64  # that are filtered and compressed at once
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     """Length, type, data and CRC."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def holds_all_rows(data: bytes, size: tuple[int, int], sample_bytes: int) -> bool:
+    """Whether a grey PNG of (height, width), not interlaced, has one header and its rows, no more. Raises zlib.error.
+
+    Pillow fills missing rows up with zeros, and takes the last of several headers.
+    """
+    height, width = size
+    chunks = list(_chunks(data))
+    if [kind for kind, _ in chunks].count(b"IHDR") != 1:
+        return False
+    packed = b"".join(body for kind, body in chunks if kind == b"IDAT")
+    left, unpacker = height * (1 + width * sample_bytes), zlib.decompressobj()
+    while packed and left >= 0 and not unpacker.eof:
+        left -= len(unpacker.decompress(packed, PIECE))
+        packed = unpacker.unconsumed_tail
+    return left == 0 and unpacker.eof
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Types and data."""
+    at = len(PNG_SIGNATURE)
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
 
 
 def write(planes: Planes, chunks: bytes, out: IO[bytes]) -> None:
