@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "container.h"
+
 enum {
     MAX_WIDTH = 8192,
     MAX_BLOCKS = 64,
@@ -12,7 +14,6 @@ enum {
     MAX_STEPS = 12,
     MAX_LEVELS = 64,
     MAX_PER_PIXEL = 512, /* numbers inside a block for each pixel */
-    MAX_NAME = 32,
     LATENT_STRIDE = 16
 };
 static const char *const TRANSFORMS[4] = {"analysis", "synthesis", "hyper_analysis", "hyper_synthesis"};
@@ -31,16 +32,6 @@ static void refuse(reader *r, const char *format, ...) {
     vsnprintf(r->message, HPCM_MESSAGE, format, arguments);
     va_end(arguments);
     r->status = HPCM_BAD_MODEL;
-}
-
-int hpcm_is_model_name(const char *name, size_t size) {
-    static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789", others[] = "._-";
-    if (size < 1 || size > MAX_NAME) return 0;
-    for (size_t i = 0; i < size; i++) {
-        int fits = name[i] && (strchr(first, name[i]) || (i && strchr(others, name[i])));
-        if (!fits) return 0;
-    }
-    return 1;
 }
 
 /* ---- kinds of fields -------------------------------------------------------------------------------------------------- */

@@ -5,9 +5,6 @@
 #include "../hpcm.h"
 #include "json.h"
 
-/* 1 to 32 of a-z 0-9 ._- and no ._- in front: what a .hpcm file can call a model, and safe in a path. */
-int hpcm_is_model_name(const char *name, size_t size);
-
 /* HPCM_BAD_MODEL where a field is missing, unknown, of another type or out of its bounds, and where the library can't
  * compute such a network: the message of HPCM_MESSAGE bytes says which and why. hpcm_model_create checks what remains:
  * how fields fit together. */

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "../checksum.h"
+#include "decode.h"
+#include "depth.h"
 #include "wire.h"
 
 enum {
@@ -27,17 +29,16 @@ enum { GREY = 1, PROGRESSIVE = 2, ICC = 4, EXIF = 8, ALPHA = 16, ANCILLARY = 32,
 enum { QUALITY_MAP = 128 }; /* reserved */
 
 static const uint64_t MAX_PIXELS = (uint64_t)1 << 32;
-static const uint8_t MAGIC[4] = {0x89, 'H', 'P', 'C'};
 
 /* ---- head ------------------------------------------------------------------------------------------------------------- */
 
 static void read_magic(hpcm_wire *wire) {
-    size_t there = wire->size < sizeof MAGIC ? wire->size : sizeof MAGIC;
-    if (memcmp(wire->bytes, MAGIC, there)) {
+    size_t there = wire->size < HPCM_SIGNATURE_BYTES ? wire->size : HPCM_SIGNATURE_BYTES;
+    if (memcmp(wire->bytes, HPCM_MAGIC, there)) {
         hpcm_refuse(wire, HPCM_BAD_FORMAT, "no .hpcm file: it begins with other bytes than 89 48 50 43");
         return;
     }
-    hpcm_take_bytes(wire, sizeof MAGIC, "magic");
+    hpcm_take_bytes(wire, HPCM_SIGNATURE_BYTES, "magic");
 }
 
 static uint64_t read_flags(hpcm_wire *wire) {
@@ -62,7 +63,7 @@ static int is_digit(char letter) {
     return letter >= '0' && letter <= '9';
 }
 
-static int is_name(const char *name, size_t length) {
+int hpcm_is_model_name(const char *name, size_t length) {
     for (size_t i = 0; i < length; i++) {
         int is_sign = name[i] == '.' || name[i] == '_' || name[i] == '-';
         if (!is_small(name[i]) && !is_digit(name[i]) && !(is_sign && i > 0)) return 0;
@@ -74,7 +75,7 @@ static void read_name(hpcm_wire *wire, hpcm_header *header) {
     size_t length = hpcm_take_byte(wire, "length of the model name");
     const char *name = (const char *)hpcm_take_bytes(wire, length, "model name");
     if (!name) return;
-    if (!is_name(name, length)) {
+    if (!hpcm_is_model_name(name, length)) {
         hpcm_refuse(wire, HPCM_BAD_FORMAT, "the model's name isn't 1 to 32 of a-z 0-9 ._- and no ._- in front");
         return;
     }
@@ -127,8 +128,7 @@ static void read_chunk(hpcm_wire *wire, hpcm_header *header, char type, uint64_t
 }
 
 static uint64_t alpha_limit(const hpcm_header *header) {
-    uint64_t sample_bytes = header->bit_depth == 8 ? 1 : 2;
-    return 2 * sample_bytes * (uint64_t)header->width * (uint64_t)header->height + ALPHA_SLACK;
+    return 2 * hpcm_sample_bytes(header->bit_depth) * (uint64_t)header->width * (uint64_t)header->height + ALPHA_SLACK;
 }
 
 /* What the chunk that was read last says of the residual layer. */
@@ -213,10 +213,9 @@ static uint64_t all_crcs(const hpcm_container *container) {
 
 static void begin_table(hpcm_container *container) {
     const hpcm_header *header = &container->header;
-    int32_t across = (header->width + header->tile_side - 1) / header->tile_side;
-    int32_t down = (header->height + header->tile_side - 1) / header->tile_side;
+    const hpcm_tiling tiling = {header->width, header->height, header->tile_side};
     int is_beside_grey = header->has_residual && header->residual == HPCM_BESIDE_GREY;
-    container->tiles = across * down;
+    container->tiles = hpcm_tiles_across(&tiling) * hpcm_tiles_down(&tiling);
     container->base_parts = is_beside_grey ? 0 : header->passes;
     container->parts = container->base_parts + header->has_residual;
     container->table_size = (size_t)container->tiles * (size_t)container->parts;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "../status.h"
+#include "geometry.h"
 
 enum {
     HPCM_PASSES = 3,                 /* of progressive files */
@@ -15,6 +16,11 @@ enum {
 };
 
 typedef enum { HPCM_SAMPLES, HPCM_BESIDE_GREY, HPCM_COEFFICIENTS } hpcm_residual;
+
+#define HPCM_MAGIC "\x89HPC" /* the first HPCM_SIGNATURE_BYTES of decode.h */
+
+/* 1 to 32 of a-z 0-9 ._- and no ._- in front: what a file can call a model, and safe in a path. */
+int hpcm_is_model_name(const char *name, size_t length);
 
 /* Where something lies in the file. */
 typedef struct {
@@ -33,6 +39,16 @@ typedef struct {
     char chunk_types[HPCM_MAX_CHUNKS];
     hpcm_range chunks[HPCM_MAX_CHUNKS];
 } hpcm_header;
+
+/* Without alpha. */
+static inline int32_t hpcm_colours(const hpcm_header *header) {
+    return header->is_grey ? 1 : 3;
+}
+
+/* Of the colours, in a box of pixels. */
+static inline size_t hpcm_samples_in(const hpcm_header *header, hpcm_box box) {
+    return (size_t)hpcm_rows(box) * (size_t)hpcm_columns(box) * (size_t)hpcm_colours(header);
+}
 
 typedef struct {
     hpcm_range payload;

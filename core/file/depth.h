@@ -9,6 +9,11 @@ static inline uint32_t hpcm_peak(int32_t bit_depth) {
     return (1u << bit_depth) - 1;
 }
 
+/* Of a sample in memory. */
+static inline size_t hpcm_sample_bytes(int32_t bit_depth) {
+    return bit_depth == 8 ? 1 : 2;
+}
+
 /* A sample of another depth: black and white stay, the rest is rounded to the nearest. */
 static inline uint32_t hpcm_rescaled(uint32_t sample, int32_t bit_depth, int32_t wanted) {
     uint32_t peak = hpcm_peak(bit_depth);

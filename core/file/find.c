@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "../threading.h"
-#include "config.h"
+#include "container.h"
 #include "digest.h"
 #include "weights.h"
 

@@ -89,6 +89,20 @@ static hpcm_status checked(const hpcm_latents *latents, const tile *t, hpcm_stat
     return HPCM_OK;
 }
 
+/* ---- boxes ------------------------------------------------------------------------------------------------------------ */
+
+void hpcm_copy_box(const float *from, hpcm_box from_box, float *to, hpcm_box to_box, int32_t stride, int32_t channels) {
+    hpcm_box common = hpcm_overlap(from_box, to_box);
+    if (hpcm_rows(common) <= 0 || hpcm_columns(common) <= 0) return;
+    hpcm_box source = hpcm_relative(common, from_box), target = hpcm_relative(common, to_box);
+    size_t bytes = (size_t)(hpcm_columns(common) / stride) * (size_t)channels * sizeof(float);
+    ptrdiff_t from_row = (ptrdiff_t)(hpcm_columns(from_box) / stride) * channels;
+    ptrdiff_t to_row = (ptrdiff_t)(hpcm_columns(to_box) / stride) * channels;
+    from += source.top / stride * from_row + (ptrdiff_t)(source.left / stride) * channels;
+    to += target.top / stride * to_row + (ptrdiff_t)(target.left / stride) * channels;
+    for (int32_t row = 0; row < hpcm_rows(common) / stride; row++) memcpy(to + row * to_row, from + row * from_row, bytes);
+}
+
 /* ---- known latents ---------------------------------------------------------------------------------------------------- */
 
 static void free_known(hpcm_known *known) {
@@ -164,18 +178,6 @@ static void forget(hpcm_latents *latents, int32_t row) {
     }
 }
 
-/* Copies what `from` has of a box to `to`; both are maps of `channels` numbers of a box in latents, one for each stride. */
-static void copy_box(const float *from, hpcm_box from_box, float *to, hpcm_box to_box, int32_t stride, int32_t channels) {
-    hpcm_box common = hpcm_overlap(from_box, to_box);
-    hpcm_box source = hpcm_relative(common, from_box), target = hpcm_relative(common, to_box);
-    size_t bytes = (size_t)(hpcm_columns(common) / stride) * (size_t)channels * sizeof(float);
-    ptrdiff_t from_row = (ptrdiff_t)(hpcm_columns(from_box) / stride) * channels;
-    ptrdiff_t to_row = (ptrdiff_t)(hpcm_columns(to_box) / stride) * channels;
-    from += source.top / stride * from_row + (ptrdiff_t)(source.left / stride) * channels;
-    to += target.top / stride * to_row + (ptrdiff_t)(target.left / stride) * channels;
-    for (int32_t row = 0; row < hpcm_rows(common) / stride; row++) memcpy(to + row * to_row, from + row * from_row, bytes);
-}
-
 /* Puts what is known of the tiles that `around` touches into `whole`. */
 static hpcm_status gather(hpcm_latents *latents, hpcm_box around, hpcm_known *whole) {
     hpcm_box tiles = hpcm_touched(&latents->tiling, hpcm_pixels_of(around));
@@ -186,7 +188,7 @@ static hpcm_status gather(hpcm_latents *latents, hpcm_box around, hpcm_known *wh
             if (!t.count) continue;
             HPCM_TRY(known_of(latents, &t, &known));
             for (int i = 0; i < LATTICES; i++)
-                copy_box(known->lattices[i], t.cells, whole->lattices[i], around, stride_of(latents, i), channels_of(latents, i));
+                hpcm_copy_box(known->lattices[i], t.cells, whole->lattices[i], around, stride_of(latents, i), channels_of(latents, i));
         }
     return HPCM_OK;
 }
@@ -203,7 +205,7 @@ static hpcm_status fill(hpcm_latents *latents, const tile *t, hpcm_box around, f
     if (status == HPCM_OK)
         status = hpcm_fill(latents->model, whole->lattices[0], (const float *const *)whole->lattices + 1, h, w,
                            latents->container->header.level, filled, latents->check, latents->user);
-    if (status == HPCM_OK) copy_box(filled, around, y_hat, t->cells, 1, channels);
+    if (status == HPCM_OK) hpcm_copy_box(filled, around, y_hat, t->cells, 1, channels);
     free_known(whole);
     free(filled);
     return status;

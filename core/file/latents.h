@@ -22,6 +22,9 @@ typedef struct {
 
 void hpcm_latents_free(hpcm_latents *latents);
 
+/* Copies what two maps of latents have in common. Each has `channels` numbers for `stride` x `stride` latents of a box. */
+void hpcm_copy_box(const float *from, hpcm_box from_box, float *to, hpcm_box to_box, int32_t stride, int32_t channels);
+
 /* y_hat [h][w][M] of a tile, padded (hpcm_cells). Tiles are asked for row by row. */
 hpcm_status hpcm_latents_of(hpcm_latents *latents, int32_t row, int32_t column, float *y_hat);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../checksum.h"
+#include "depth.h"
 #include "message.h"
 
 enum { RESULT_BYTES = 4 }; /* of a part, behind its coder's: the CRC-32 of the samples with the layer */
@@ -31,7 +32,7 @@ static int check_stopped(void *context) {
 
 static hpcm_status decode(const hpcm_header *header, const uint8_t *payload, size_t size, hpcm_box box, const void *base,
                           void *samples, checker *c) {
-    int32_t rows = hpcm_rows(box), columns = hpcm_columns(box), channels = header->is_grey ? 1 : 3;
+    int32_t rows = hpcm_rows(box), columns = hpcm_columns(box), channels = hpcm_colours(header);
     int32_t number = header->residual_number;
     if (header->residual == HPCM_COEFFICIENTS)
         return hpcm_dct_decode(payload, size, base, rows, columns, channels, header->bit_depth, number, samples, check_stopped, c);
@@ -57,8 +58,7 @@ static hpcm_status corrupt(hpcm_piece *piece) {
 static hpcm_status refine(const hpcm_container *container, hpcm_piece *piece, checker *c) {
     const hpcm_header *header = &container->header;
     const hpcm_part *part = &container->table[(size_t)(piece->index + 1) * (size_t)container->parts - 1];
-    size_t sample_bytes = header->bit_depth == 8 ? 1 : 2, channels = header->is_grey ? 1 : 3;
-    size_t bytes = (size_t)hpcm_rows(piece->box) * (size_t)hpcm_columns(piece->box) * channels * sample_bytes;
+    size_t bytes = hpcm_samples_in(header, piece->box) * hpcm_sample_bytes(header->bit_depth);
     if (hpcm_parts_of(container, piece->index) < container->parts) return HPCM_OK;
     if (hpcm_crc32(piece->samples, bytes, 0) != part->checksum)
         return mismatch(piece, "the decoded picture isn't the one that the residual was made for");

@@ -61,9 +61,9 @@ static void draw_pixel(const hpcm_canvas *canvas, const plane *colour, const pla
 
 void hpcm_draw(const hpcm_canvas *canvas, hpcm_box piece, const void *samples, hpcm_box samples_box) {
     const hpcm_header *header = canvas->header;
-    int bytes = header->bit_depth == 8 ? 1 : 2;
+    int bytes = (int)hpcm_sample_bytes(header->bit_depth);
     int32_t n = canvas->reduction;
-    plane colour = {samples, samples_box, header->is_grey ? 1 : 3, bytes};
+    plane colour = {samples, samples_box, hpcm_colours(header), bytes};
     plane alpha = {canvas->alpha, {0, 0, header->width, header->height}, 1, bytes};
     for (int32_t top = piece.top; top < piece.bottom; top += n) {
         uint8_t *row = canvas->pixels + (size_t)((top - canvas->area.top) / n) * canvas->stride;

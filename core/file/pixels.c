@@ -1,7 +1,6 @@
 #include "pixels.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "../model.h"
 #include "depth.h"
@@ -47,17 +46,6 @@ static hpcm_box cells_of_row(const hpcm_synthesis *synthesis, int32_t row) {
     return (hpcm_box){first.left, first.top, last.right, first.bottom};
 }
 
-/* Copies the part of y_hat that two boxes in latents have in common. */
-static void copy_latents(const float *from, hpcm_box from_box, float *to, hpcm_box to_box, int32_t channels) {
-    hpcm_box common = hpcm_overlap(from_box, to_box);
-    for (int32_t row = common.top; row < common.bottom; row++) {
-        ptrdiff_t source = (ptrdiff_t)(row - from_box.top) * hpcm_columns(from_box) + (common.left - from_box.left);
-        ptrdiff_t target = (ptrdiff_t)(row - to_box.top) * hpcm_columns(to_box) + (common.left - to_box.left);
-        memcpy(to + target * channels, from + source * channels,
-               (size_t)hpcm_columns(common) * (size_t)channels * sizeof *to);
-    }
-}
-
 static size_t floats_in(const hpcm_synthesis *synthesis, hpcm_box cells) {
     return (size_t)hpcm_rows(cells) * (size_t)hpcm_columns(cells) * (size_t)synthesis->latents.model->config.M;
 }
@@ -74,7 +62,7 @@ static hpcm_status decode_row(hpcm_synthesis *synthesis) {
         float *y_hat = malloc(floats_in(synthesis, own) * sizeof *y_hat);
         if (!y_hat) return no_memory(synthesis);
         hpcm_status status = hpcm_latents_of(&synthesis->latents, synthesis->needed.top + row, column, y_hat);
-        if (status == HPCM_OK) copy_latents(y_hat, own, joined, all, channels);
+        if (status == HPCM_OK) hpcm_copy_box(y_hat, own, joined, all, 1, channels);
         free(y_hat);
         if (status != HPCM_OK) return status;
     }
@@ -97,21 +85,20 @@ static hpcm_status reach(hpcm_synthesis *synthesis, hpcm_box outer) {
 hpcm_status hpcm_synthesise_piece(hpcm_synthesis *synthesis, hpcm_box piece, void *samples) {
     const hpcm_latents *latents = &synthesis->latents;
     const hpcm_header *header = &latents->container->header;
-    int32_t channels = header->is_grey ? 1 : 3, sample_bytes = header->bit_depth == 8 ? 1 : 2;
+    int32_t channels = hpcm_colours(header), sample_bytes = (int32_t)hpcm_sample_bytes(header->bit_depth);
     hpcm_box outer = hpcm_widened(&latents->tiling, hpcm_cells_of(piece), synthesis->halo);
     HPCM_TRY(reach(synthesis, outer));
     float *y_hat = malloc(floats_in(synthesis, outer) * sizeof *y_hat);
     if (!y_hat) return no_memory(synthesis);
     for (int32_t row = 0; row < synthesis->row_count; row++)
         if (synthesis->rows[row])
-            copy_latents(synthesis->rows[row], cells_of_row(synthesis, row), y_hat, outer, latents->model->config.M);
+            hpcm_copy_box(synthesis->rows[row], cells_of_row(synthesis, row), y_hat, outer, 1, latents->model->config.M);
     hpcm_box inside = hpcm_relative(piece, hpcm_pixels_of(outer));
     const int32_t box[4] = {inside.left, inside.top, inside.right, inside.bottom};
     hpcm_status status = hpcm_synthesise(latents->model, y_hat, hpcm_rows(outer), hpcm_columns(outer), box, sample_bytes,
                                          channels, samples, latents->check, latents->user);
     free(y_hat);
     if (status != HPCM_OK) return status;
-    size_t count = (size_t)hpcm_rows(piece) * (size_t)hpcm_columns(piece) * (size_t)channels;
-    if (sample_bytes == 2) hpcm_rescale(samples, count, 16, header->bit_depth);
+    if (sample_bytes == 2) hpcm_rescale(samples, hpcm_samples_in(header, piece), 16, header->bit_depth);
     return HPCM_OK;
 }

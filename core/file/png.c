@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../checksum.h"
+#include "depth.h"
 #include "inflate.h"
 #include "message.h"
 
@@ -158,7 +159,7 @@ static hpcm_status read_rows(decoding *d) {
 hpcm_status hpcm_read_png(const uint8_t *data, size_t size, int32_t columns, int32_t rows, int32_t bit_depth, void *plane,
                           char *message) {
     reader r = {data, size, 0, message};
-    size_t step = bit_depth == 8 ? 1 : 2;
+    size_t step = hpcm_sample_bytes(bit_depth);
     message[0] = 0;
     hpcm_status status = read_header(&r, columns, rows, (int)(8 * step));
     if (status == HPCM_OK) status = skip_others(&r);

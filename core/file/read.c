@@ -47,7 +47,7 @@ struct hpcm_file {
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
 
 int hpcm_is_file(const void *start, size_t size) {
-    return size >= HPCM_SIGNATURE_BYTES && !memcmp(start, "\x89HPC", HPCM_SIGNATURE_BYTES);
+    return size >= HPCM_SIGNATURE_BYTES && !memcmp(start, HPCM_MAGIC, HPCM_SIGNATURE_BYTES);
 }
 
 const char *hpcm_version(void) {
@@ -173,7 +173,7 @@ hpcm_status hpcm_get_info(hpcm_file *file, hpcm_info *info) {
     if (!container->has_head) return no_head(file);
     made.width = header->width;
     made.height = header->height;
-    made.channels = (header->is_grey ? 1 : 3) + has_alpha(file);
+    made.channels = hpcm_colours(header) + has_alpha(file);
     made.bit_depth = header->bit_depth;
     made.is_progressive = header->passes > 1;
     made.loss = (int32_t)loss_of(header);
@@ -245,7 +245,7 @@ static hpcm_status take_request(hpcm_file *file, const hpcm_request *request, wi
     *w = (wish){{r.left, r.top, r.right, r.bottom}, is_box, r.reduction, r.scale, r.partial, r.bit_depth, r.channels, r.check, r.user};
     if (!is_box) w->area = (hpcm_box){0, 0, header->width, header->height};
     if (!w->bit_depth) w->bit_depth = header->bit_depth;
-    if (!w->channels) w->channels = (header->is_grey ? 1 : 3) + has_alpha(file);
+    if (!w->channels) w->channels = hpcm_colours(header) + has_alpha(file);
     return HPCM_OK;
 }
 
@@ -314,9 +314,8 @@ static hpcm_status need_runtime(hpcm_file *file) {
 static hpcm_status need_alpha(hpcm_file *file) {
     const hpcm_header *header = &file->container.header;
     const hpcm_range *chunk = hpcm_chunk_of(&file->container, 'A');
-    size_t bytes = header->bit_depth == 8 ? 1 : 2;
     if (file->alpha || !chunk) return HPCM_OK;
-    uint64_t size = (uint64_t)header->width * (uint64_t)header->height * bytes; /* max_pixels may allow more than fits */
+    uint64_t size = (uint64_t)header->width * (uint64_t)header->height * hpcm_sample_bytes(header->bit_depth); /* max_pixels may allow more than fits */
     void *plane = size < SIZE_MAX ? malloc((size_t)size) : 0;
     if (!plane) return hpcm_say(file->message, HPCM_NO_MEMORY, "no memory for the alpha plane");
     hpcm_status status = hpcm_read_png(file->container.bytes + chunk->begin, chunk->size, header->width, header->height,
@@ -338,12 +337,11 @@ typedef struct {
 } work;
 
 static void *new_samples(const hpcm_header *header, hpcm_box box) {
-    size_t count = (size_t)hpcm_rows(box) * (size_t)hpcm_columns(box) * (header->is_grey ? 1 : 3);
-    return malloc(count * (header->bit_depth == 8 ? 1 : 2));
+    return malloc(hpcm_samples_in(header, box) * hpcm_sample_bytes(header->bit_depth));
 }
 
 static void make_grey(const hpcm_header *header, hpcm_box box, void *samples) {
-    size_t count = (size_t)hpcm_rows(box) * (size_t)hpcm_columns(box) * (header->is_grey ? 1 : 3);
+    size_t count = hpcm_samples_in(header, box);
     uint32_t grey = 1u << (header->bit_depth - 1);
     for (size_t i = 0; i < count; i++) {
         if (header->bit_depth == 8) ((uint8_t *)samples)[i] = (uint8_t)grey;
@@ -443,7 +441,7 @@ hpcm_status hpcm_read(hpcm_file *file, const hpcm_request *request, void *pixels
     HPCM_TRY(take_request(file, request, &w));
     int32_t columns = hpcm_divided_up(hpcm_columns(w.area), w.reduction);
     if (!pixels) return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "there is no place for pixels: it is null");
-    if (stride < (size_t)columns * (size_t)w.channels * (w.bit_depth == 8 ? 1 : 2))
+    if (stride < (size_t)columns * (size_t)w.channels * hpcm_sample_bytes(w.bit_depth))
         return hpcm_say(file->message, HPCM_BAD_ARGUMENT, "stride is %zu: too little for %d columns", stride, columns);
     const hpcm_tiling tiling = {header->width, header->height, header->tile_side};
     hpcm_status status = prepare(file, &tiling, &w);

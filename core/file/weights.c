@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "container.h"
 #include "json.h"
 #include "message.h"
 
