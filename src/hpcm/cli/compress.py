@@ -90,10 +90,10 @@ def map_of(path: str, size: tuple[int, int]) -> NDArray[np.float32]:
     import numpy as np
     from PIL import Image
 
+    from ..codec.tiles import latents_of_size
     from ..image.picture import to_image
     from ..image.read import read_picture
-    from ..model.config import LATENT_STRIDE
 
-    rows, columns = (-(-side // LATENT_STRIDE) for side in size)
+    rows, columns = latents_of_size(size)
     grey = to_image(read_picture(Path(path).read_bytes())).convert("L")
     return np.asarray(grey.resize((columns, rows), Image.Resampling.BOX), np.float32) / np.float32(255)

@@ -6,7 +6,6 @@ Shared MIME-info and thumbnailers as freedesktop.org specifies them; files for o
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from ..defaults import MIME_TYPE
 from ..errors import UsageError
-from ..model.find import data_folder
+from ..model.find import data_folder, shared_data_folders
 from ..util import atomic
 from .parsing import Commands, add_command
 
@@ -60,8 +59,8 @@ def desktop(options: argparse.Namespace) -> None:
 
 def thumbnailer_of_all_users() -> Path | None:
     """A thumbnailer of .hpcm files in the system's folders, such as that of plugins/gdk-pixbuf."""
-    folders = (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")
-    entries = (entry for folder in folders for entry in sorted(Path(folder, "thumbnailers").glob("*.thumbnailer")))
+    folders = [folder / "thumbnailers" for folder in shared_data_folders()]
+    entries = (entry for folder in folders for entry in sorted(folder.glob("*.thumbnailer")))
     return next((entry for entry in entries if MIME_TYPE in entry.read_text("utf-8", "replace")), None)
 
 

@@ -62,7 +62,7 @@ from .engine import Check, Engine, LoadedEngine, load_engine
 from .quality import checked, residual_of, share_of
 from .residual import has_exact_pixels
 from .targets import Level, Trials
-from .tiles import Tiling, extent, overlap
+from .tiles import Tiling, extent, latents_of_size, overlap
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
 MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
@@ -432,7 +432,7 @@ def _stoppable(loaded: LoadedEngine, check: Check | None) -> LoadedEngine:
 def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
     """A quality map of a picture of (height, width) as float32. Raises UsageError."""
     values = np.asarray(quality_map, np.float32)
-    rows, columns = (-(-side // LATENT_STRIDE) for side in size)
+    rows, columns = latents_of_size(size)
     if values.shape != (rows, columns):
         shape = f"[{rows}, {columns}], a number for each {LATENT_STRIDE} x {LATENT_STRIDE} pixels"
         raise UsageError(f"the quality map has the shape {list(values.shape)}: it must be {shape}")

@@ -25,7 +25,7 @@ from ..model.tables import Tables
 from ..nn.engine import Observed, TorchEngine
 from .codec import Codec, check_claims
 from .decoder import TileDecoder, decodable
-from .tiles import Tiling, extent, latents_inside
+from .tiles import Tiling, extent, latents_inside, latents_of_size
 
 
 class CodedLatent(NamedTuple):
@@ -86,7 +86,7 @@ def latents_of(codec: Codec, container: Container) -> FileLatents:
     check_claims(container, config, None, codec.max_pixels)
     tiling = Tiling(config, (container.height, container.width), container.tile_side)
     tiles = TileDecoder(engine, container, tiling)
-    rows, columns = (-(-side // LATENT_STRIDE) for side in tiling.size)
+    rows, columns = latents_of_size(tiling.size)
     y = _empty(config.M, rows, columns)
     z = _empty(config.N, -(-rows // LATENTS_PER_Z), -(-columns // LATENTS_PER_Z))
     for box in tiling:

@@ -90,7 +90,12 @@ def pixels_of(cells: Box) -> Box:
 
 def latents_inside(tile: Box) -> tuple[int, int]:
     """Rows and columns of latents that touch the tile's pixels."""
-    height, width = extent(tile)
+    return latents_of_size(extent(tile))
+
+
+def latents_of_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of latents that touch (height, width) pixels."""
+    height, width = size
     return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
 
 

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from .metadata.scan import PNG_SIGNATURE
+from .metadata.scan import PNG_SIGNATURE, png_chunks
 from .planes import Planes, with_depth
 
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey with alpha, RGB, RGB with alpha
@@ -34,24 +34,15 @@ def holds_all_rows(data: bytes, size: tuple[int, int], sample_bytes: int) -> boo
     Pillow fills missing rows up with zeros, and takes the last of several headers.
     """
     height, width = size
-    chunks = list(_chunks(data))
-    if [kind for kind, _ in chunks].count(b"IHDR") != 1:
+    chunks = list(png_chunks(data))
+    if [kind for kind, _, _ in chunks].count(b"IHDR") != 1:
         return False
-    packed = b"".join(body for kind, body in chunks if kind == b"IDAT")
+    packed = b"".join(data[begin:end] for kind, begin, end in chunks if kind == b"IDAT")
     left, unpacker = height * (1 + width * sample_bytes), zlib.decompressobj()
     while packed and left >= 0 and not unpacker.eof:
         left -= len(unpacker.decompress(packed, PIECE))
         packed = unpacker.unconsumed_tail
     return left == 0 and unpacker.eof
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and data."""
-    at = len(PNG_SIGNATURE)
-    while at + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        at += 12 + length
 
 
 def write(planes: Planes, chunks: bytes, out: IO[bytes]) -> None:

@@ -36,10 +36,15 @@ def user_folder() -> Path:
     return data_folder() / "hpcm"
 
 
-def system_folders() -> list[Path]:
-    """Where a system keeps weights files. Relative paths don't count, says freedesktop.org."""
+def shared_data_folders() -> list[Path]:
+    """The system's data folders, as freedesktop.org specifies them: relative paths don't count."""
     shared = os.environ.get("XDG_DATA_DIRS") or os.pathsep.join(SYSTEM_DATA)
-    return [Path(folder) / "hpcm" for folder in shared.split(os.pathsep) if Path(folder).is_absolute()]
+    return [Path(folder) for folder in shared.split(os.pathsep) if Path(folder).is_absolute()]
+
+
+def system_folders() -> list[Path]:
+    """Where a system keeps weights files."""
+    return [folder / "hpcm" for folder in shared_data_folders()]
 
 
 def folders() -> list[Path]:

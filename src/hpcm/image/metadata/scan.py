@@ -87,13 +87,21 @@ def pieces(data: bytes, format: str | None = None) -> list[Piece] | None:
 # ---- PNG ------------------------------------------------------------------------------------------------------------
 
 
-def png(data: bytes) -> Iterator[Piece]:
-    at, kind = len(PNG_SIGNATURE), b""
-    text_budget = MAX_METADATA  # bytes for all texts together: few bytes inflate to many
-    while at + 8 <= len(data) and kind != b"IEND":
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The type of each chunk, and where its data begin and end, which may be behind the end of a file that was cut."""
+    at = len(PNG_SIGNATURE)
+    while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + size] if kind not in PNG_STRUCTURE else b""
+        yield kind, at + 8, at + 8 + size
         at += 12 + size  # length, type, data, CRC
+
+
+def png(data: bytes) -> Iterator[Piece]:
+    behind = len(PNG_SIGNATURE)
+    text_budget = MAX_METADATA  # bytes for all texts together: few bytes inflate to many
+    for kind, begin, end in png_chunks(data):
+        body = data[begin:end] if kind not in PNG_STRUCTURE else b""
+        behind = end + 4  # its CRC
         if kind in PNG_TEXTS:
             for piece in png_text(kind, body, text_budget):
                 text_budget -= len(piece.data)
@@ -102,7 +110,9 @@ def png(data: bytes) -> Iterator[Piece]:
             yield png_profile(body)
         elif kind not in PNG_STRUCTURE and not (kind == b"sBIT" and _tells_depth(body, data[PNG_DEPTH])):
             yield Piece(PNG_NAMES.get(kind, f"PNG chunk {printable(kind)}"), body)
-    yield from trailing_pieces(data[at:])
+        if kind == b"IEND":
+            break
+    yield from trailing_pieces(data[behind:])
 
 
 def _tells_depth(sbit: bytes, bit_depth: int) -> bool:
@@ -112,14 +122,11 @@ def _tells_depth(sbit: bytes, bit_depth: int) -> bool:
 
 def significant_bits(data: bytes) -> bytes:
     """The chunk sBIT of a PNG, a number of bits for each channel; empty if it has none."""
-    at = len(PNG_SIGNATURE)
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
+    for kind, begin, end in png_chunks(data):
         if kind == b"sBIT":
-            return data[at + 8 : at + 8 + size]
+            return data[begin:end]
         if kind == b"IDAT":
             break
-        at += 12 + size
     return b""
 
 
