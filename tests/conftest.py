@@ -96,6 +96,15 @@ def no_unexpected_notes(request: pytest.FixtureRequest) -> Iterator[None]:
     log.setLevel(logging.NOTSET)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in torch don't depend on the machine's number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Config:
     """NANO's structure: several levels, psi as the context, one parameter network."""

@@ -12,6 +12,8 @@ import ctypes
 import hashlib
 import os
 import runpy
+import shutil
+import subprocess
 import sys
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_int32, c_size_t, c_uint8, c_uint64, c_void_p
 from functools import cache
@@ -61,6 +63,15 @@ def _fingerprint() -> str:
     for weights in core.WEIGHTS.iterdir():  # large, and they never change
         digest.update(f"{weights.name} {weights.stat().st_size}".encode())
     return digest.hexdigest()
+
+
+@cache
+def pkg_config(package: str, *options: str) -> str | None:
+    """What pkg-config says of a package; None if it isn't there."""
+    if not shutil.which("pkg-config"):
+        return None
+    done = subprocess.run(["pkg-config", *options, package], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 @cache

@@ -1,9 +1,11 @@
-"""Picture files made byte by byte, with any segment, chunk, box or tag in them. For tests of metadata."""
+"""Picture files made byte by byte, with any segment, chunk, box or tag in them, for tests of metadata; and pictures to
+train on."""
 
 import io
 import struct
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,15 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 Tag = tuple[int, int, bytes]  # tag, type, value
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """The folder, with small pictures of some structure to train on: 00.png, 01.png, ..."""
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 10, 3), dtype=np.uint8))
+        coarse.resize((100 + k, 90), Image.Resampling.BICUBIC).save(folder / f"{k:02}.png")
+    return folder
 
 
 def encoded(format: str, **options) -> bytes:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,7 @@ PHOTO = ROOT / "tests" / "data" / "kodim23.png"
 MODULE = "libpixbufloader-hpcm.so"
 PATIENCE = 0.1  # seconds before the loader shows a part, as in io-hpcm.c
 CORRUPT_IMAGE, INSUFFICIENT_MEMORY, UNKNOWN_TYPE, FAILED = 0, 1, 3, 5  # GdkPixbufError
-
-
-def package(*options: str) -> str | None:
-    """What pkg-config says of gdk-pixbuf; None if it isn't there."""
-    if not shutil.which("pkg-config"):
-        return None
-    done = subprocess.run(["pkg-config", *options, "gdk-pixbuf-2.0"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
-
+package = partial(installed.pkg_config, "gdk-pixbuf-2.0")
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="modules of other systems have other names"),

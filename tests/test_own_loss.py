@@ -19,6 +19,7 @@ from hpcm.train.loop import train
 from hpcm.train.loss import rate_distortion
 from hpcm.train.options import Options
 from hpcm.train.own_loss import OwnLoss, load
+from pictures import photographs
 
 OPTIONS = Options(config=TINY, crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 MINE = """
@@ -52,25 +53,16 @@ net = Net()
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(tiny, monkeypatch, tmp_path):
+def _surroundings(tiny, monkeypatch, tmp_path, one_thread):
     monkeypatch.setitem(MODELS, "tiny", tiny)
     monkeypatch.setattr(watch, "LOG_EVERY", 1)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for k in range(4):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 10, 3), dtype=np.uint8))
-        coarse.resize((100 + k, 90), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
-    return folder
+    return photographs(tmp_path_factory.mktemp("photographs"), 4)
 
 
 def silent(_):

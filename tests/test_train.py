@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -37,29 +36,21 @@ from hpcm.train.data import Photographs
 from hpcm.train.loop import train
 from hpcm.train.options import FORMULAS, Options, config_at, config_of, defaults, learning_rate, remembered
 from hpcm.train.team import join
+from pictures import photographs
 
 OPTIONS = Options(config=TINY, crop=64, batch=2, warmup=2, precision="float32", evaluate=0)
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch):
-    """Every step is logged, and sums don't depend on the machine's number of cores."""
+def _surroundings(monkeypatch, one_thread):
+    """Every step is logged."""
     monkeypatch.setattr(watch, "LOG_EVERY", 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """A folder of 20 small pictures with some structure."""
-    folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for k in range(20):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 10, 3), dtype=np.uint8))
-        coarse.resize((100 + k, 90), Image.Resampling.BICUBIC).save(folder / f"{k:02}.png")
-    return folder
+    return photographs(tmp_path_factory.mktemp("photographs"), 20)
 
 
 @pytest.fixture

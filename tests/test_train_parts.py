@@ -30,14 +30,10 @@ OPTIONS = Options(config=TINY, crop=64, batch=2, warmup=1, rate=1e-3, precision=
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(tiny, monkeypatch, tmp_path):
+def _surroundings(tiny, monkeypatch, tmp_path, one_thread):
     monkeypatch.setitem(MODELS, "tiny", tiny)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HPCM_WEIGHTS", str(tmp_path / "models"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def photograph(side=192) -> Image.Image:

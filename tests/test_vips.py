@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 PHOTO = ROOT / "tests" / "data" / "kodim23.png"
 BUNDLED = sorted(set(GOLDEN.glob("*.hpcm")) - set(GOLDEN.glob("tiny*")))
-
-
-@cache
-def package(*options: str) -> str | None:
-    """What pkg-config says of libvips; None if it isn't there."""
-    if not shutil.which("pkg-config"):
-        return None
-    done = subprocess.run(["pkg-config", *options, "vips"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
-
+package = partial(installed.pkg_config, "vips")
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="modules of other systems have other names"),
