@@ -1,6 +1,6 @@
 """The paper's ablation table at a small scale: each trained alike at NANO's widths, BD-rate beside the published one.
 
-    python experiments/ablations.py PICTURES --data DIR... --steps N [--seeds N] [--out FOLDER] [--only NAME...]
+    python experiments/ablations.py PICTURES --data DIR... --steps N [--seeds N] [--jobs N] [--out FOLDER]
 
 PICTURES is what is evaluated on (Kodak's folder, say), DIR what is trained on. The reference is NANO with Base's window
 attention and 1x1 convolutions between scales; an ablation is one `replace` of it, as of Base in the paper. All see the
@@ -10,13 +10,20 @@ paper's models took two million.
 Every ablation is trained once for each seed, and compared with the reference of the same seed: both see the same crops
 in the same order. The table has the mean of the seeds' BD-rates and its standard error; a mean within two of them of
 zero is "no conclusion". Runs resume, so that the command may be stopped and given again.
+
+On a CPU, two runs of one thread each train more steps a second than one run of two threads: --jobs is the number of
+runs at a time.
 """
 
 import argparse
 import math
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
+
+import torch
 
 from hpcm.eval.bench import kmacs
 from hpcm.eval.evaluate import Options as Evaluation
@@ -50,35 +57,48 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each ablation (default: 3)")
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
     parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="train N runs at a time, each with one thread (default: 1)"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations"
     )
-    parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), help="besides the reference")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
     keep_pages()
-    names = [name for name in ABLATIONS if name == "reference" or name in (given.only or ABLATIONS)]
-    changes: dict[str, list[float]] = {name: [] for name in names}  # of each seed; BD-rates in per cent
+    runs = [(seed, name) for seed in range(given.seeds) for name in ABLATIONS]
+    if given.jobs > 1:
+        spawning = get_context("spawn")  # torch's threads don't survive a fork
+        with ProcessPoolExecutor(given.jobs, spawning, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(train_one, runs, [given] * len(runs)))
+    else:
+        for run in runs:
+            train_one(run, given)
+    changes: dict[str, list[float]] = {name: [] for name in ABLATIONS}  # of each seed; BD-rates in per cent
     for seed in range(given.seeds):
-        for name, percent in changes_of(seed, names, given).items():
+        for name, percent in changes_of(seed, given).items():
             changes[name].append(percent)
         print(table(changes, given.steps), flush=True)
 
 
-def changes_of(seed: int, names: list[str], given: argparse.Namespace) -> dict[str, float]:
-    """Trains all models with one seed. Gives their BD-rates against the reference, where the curves overlap."""
+def train_one(run: tuple[int, str], given: argparse.Namespace) -> None:
+    """Trains one ablation with one seed, or goes on with it."""
+    seed, name = run
+    config = replace(ABLATIONS[name][0], name=name)
+    options = Options(config, crop=CROP, batch=given.batch, evaluate=0, seed=seed)
+    train(options, given.data, given.out / f"seed-{seed}" / name, steps=given.steps, resume=True)
+
+
+def changes_of(seed: int, given: argparse.Namespace) -> dict[str, float]:
+    """The BD-rates of the models of one seed against its reference, where the curves overlap."""
     folder = given.out / f"seed-{seed}"
-    for name in names:
-        config = replace(ABLATIONS[name][0], name=name)
-        options = Options(config, crop=CROP, batch=given.batch, evaluate=0, seed=seed)
-        train(options, given.data, folder / name, steps=given.steps, resume=True)
-    models = [str(folder / name) for name in names]
+    models = [str(folder / name) for name in ABLATIONS]
     evaluation = Evaluation(models=models, codecs=(), qualities=QUALITIES, side_by_side=0)
     results = evaluate(find_pictures(given.pictures), folder / "report", evaluation)
     found = results.bd_rate["psnr"].get("reference", {})
-    return {name: found[name].percent for name in names if name in found}
+    return {name: found[name].percent for name in ABLATIONS if name in found}
 
 
 def table(changes: dict[str, list[float]], steps: int) -> str:

@@ -19,6 +19,7 @@ OTHERS = {  # of other people, besides those that pyproject.toml asks for
     "atheris",
     "compressai",
     "einops",
+    "fsspec",
     "lpips",
     "moto",
     "timm",
