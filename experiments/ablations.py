@@ -12,7 +12,7 @@ in the same order. The table has the mean of the seeds' BD-rates and its standar
 zero is "no conclusion". Runs resume, so that the command may be stopped and given again.
 
 On a CPU, two runs of one thread each train more steps a second than one run of two threads: --jobs is the number of
-runs at a time.
+runs at a time. A seed is evaluated while the next one is trained.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from hpcm.eval.report import markdown
 from hpcm.model.config import NANO, Config
 from hpcm.train.loop import train
 from hpcm.train.options import Options
-from hpcm.util.hardware import keep_pages
+from hpcm.util.hardware import end_with_parent, keep_pages
 
 REFERENCE = replace(NANO, name="reference", fusion="attention", context_net=True)
 # Name: (configuration, the paper's BD-rate against Base; arXiv 2507.19125)
@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each ablation (default: 3)")
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="train N runs at a time, each with one thread (default: 1)"
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the cores (default: 1)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("experiments/out/ablations"), help="default: experiments/out/ablations"
@@ -68,24 +68,25 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     keep_pages()
-    runs = [(seed, name) for seed in range(given.seeds) for name in ABLATIONS]
-    if given.jobs > 1:
-        spawning = get_context("spawn")  # torch's threads don't survive a fork
-        with ProcessPoolExecutor(given.jobs, spawning, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(train_one, runs, [given] * len(runs)))
-    else:
-        for run in runs:
-            train_one(run, given)
+    torch.set_num_threads(max(1, torch.get_num_threads() // given.jobs))
     changes: dict[str, list[float]] = {name: [] for name in ABLATIONS}  # of each seed; BD-rates in per cent
-    for seed in range(given.seeds):
-        for name, percent in changes_of(seed, given).items():
-            changes[name].append(percent)
-        print(table(changes, given.steps), flush=True)
+    spawning = get_context("spawn")  # torch's threads don't survive a fork
+    with ProcessPoolExecutor(given.jobs, spawning, initializer=end_with_parent) as pool:
+        runs = [
+            [pool.submit(train_one, name, seed, torch.get_num_threads(), given) for name in ABLATIONS]
+            for seed in range(given.seeds)
+        ]
+        for seed, trained in enumerate(runs):
+            for run in trained:
+                run.result()
+            for name, percent in changes_of(seed, given).items():
+                changes[name].append(percent)
+            print(table(changes, given.steps), flush=True)
 
 
-def train_one(run: tuple[int, str], given: argparse.Namespace) -> None:
+def train_one(name: str, seed: int, threads: int, given: argparse.Namespace) -> None:
     """Trains one ablation with one seed, or goes on with it."""
-    seed, name = run
+    torch.set_num_threads(threads)
     config = replace(ABLATIONS[name][0], name=name)
     options = Options(config, crop=CROP, batch=given.batch, evaluate=0, seed=seed)
     train(options, given.data, given.out / f"seed-{seed}" / name, steps=given.steps, resume=True)
