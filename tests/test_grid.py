@@ -15,8 +15,9 @@ import hpcm
 from hpcm.errors import WeightsError
 from hpcm.model.file import describe
 from hpcm.model.tables import make_tables
+from hpcm.nn.arrays import array_of
 from hpcm.nn.drivers import latent_places
-from hpcm.nn.engine import TorchEngine, array_of
+from hpcm.nn.engine import TorchEngine
 from hpcm.nn.estimating import Estimating
 from hpcm.nn.exact import bound, grid
 from hpcm.nn.exact.make_exact import ENTROPY_PATH, TRANSFORM, Inputs, calibrate, make_exact, make_floating, quantise
@@ -176,7 +177,7 @@ CHILD = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 import hpcm, test_grid
-from hpcm.nn.drivers import StepSymbols
+from hpcm.nn.engine import StepSymbols
 data = np.load({data!r})
 symbols = [StepSymbols(data[f"arr_{{i}}"], None) for i in range(len(data.files))]
 print(test_grid.replay(hpcm.load(engine="torch").engine.model, symbols))

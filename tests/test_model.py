@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, MODELS, NANO, Config, receptive_halo
 from hpcm.model.tables import make_tables
-from hpcm.nn.engine import TorchEngine, array_of
+from hpcm.nn.arrays import array_of
+from hpcm.nn.engine import TorchEngine
 from hpcm.nn.gains import KNOTS, Gain, pair
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits, likelihood

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ..format.fields import Box
 from ..model.order import Step
+from ..nn.arrays import array_of, tensor_of
 from ..nn.drivers import Observing, Places, Recording
-from ..nn.engine import array_of, tensor_of
 from ..nn.hpcm import HPCM, undisturbed
 from ..nn.rate import likelihood
 from .encoder import Encoding, Latents

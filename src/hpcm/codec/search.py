@@ -32,9 +32,10 @@ from ..format.fields import Box
 from ..model.config import LATENT_STRIDE
 from ..model.find import find
 from ..model.order import Step
+from ..nn.arrays import array_of, picture_tensor, tensor_of
 from ..nn.distortion import distortion
 from ..nn.drivers import Places
-from ..nn.engine import TorchEngine, array_of, picture_tensor, tensor_of
+from ..nn.engine import TorchEngine
 from ..nn.exact.make_exact import make_floating
 from ..nn.hpcm import HPCM, undisturbed
 from ..nn.rate import bits, likelihood

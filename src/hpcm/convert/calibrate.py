@@ -14,7 +14,7 @@ from ..codec.tiles import extent
 from ..errors import PictureError
 from ..image.read import read_picture
 from ..model.file import describe
-from ..nn.engine import picture_tensor
+from ..nn.arrays import picture_tensor
 from ..nn.exact.make_exact import carrier_for, make_exact
 from ..nn.hpcm import HPCM
 from ..nn.rate import bits

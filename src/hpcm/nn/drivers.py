@@ -7,8 +7,8 @@ one step.
 
 A *place* here is a single number of a latent: a row, a column and a channel.
 
-Shapes: means, scales and the result [1, C, h, w] on the lattice of the step's scale; the symbols of a step are one
-vector in the order row, column, channel of that lattice. Latents are in units of their quantisation step.
+Shapes: means, scales and the result [B, C, h, w] on the lattice of the step's scale; the symbols of a step are [B, n],
+in the order row, column, channel of that lattice. Latents are in units of their quantisation step.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,14 +27,7 @@ from .schedule import PLANS, Plan
 Driver = Callable[[Step, Tensor, Tensor], Tensor]  # (step, means, scales) -> y_hat at that step's places, 0 elsewhere
 
 
-class StepSymbols(NamedTuple):
-    """The symbols of one step, int32 [n], and the scales they are coded with, float32 [n]."""
-
-    values: np.ndarray
-    scales: np.ndarray
-
-
-Pop = Callable[[np.ndarray], np.ndarray]  # scales float32 [n] -> symbols int32 [n], from a bitstream
+Ask = Callable[[Tensor], Tensor]  # scales [B, n] -> symbols of an integer type [B, n], from a bitstream
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,50 +41,58 @@ class Places:
     def index(self) -> Tensor:
         """Positions of the coded places in the raveled [h, w, C] array, int64 [n]: the order of the symbols."""
         coded = self.mask if self.inside is None else self.mask & self.inside
-        return _raveled(coded).nonzero()[:, 0]
+        return _raveled(coded)[0].nonzero()[:, 0]
+
+    @property
+    def count(self) -> int:
+        """How many are coded."""
+        return len(self.index)
 
     def pick(self, x: Tensor) -> Tensor:
-        """The values of x [1, C, h, w] at the coded places, [n]."""
-        return _raveled(x).index_select(0, self.index)
+        """The values of x [B, C, h, w] at the coded places, [B, n]."""
+        return _raveled(x).index_select(1, self.index)
 
     def decoded(self, values: Tensor, means: Tensor) -> Tensor:
-        """symbol + mean at the step's places; where a place isn't coded the symbol is 0, so that it takes its mean."""
-        _, channels, height, width = means.shape
-        latent = means.new_zeros(means.numel())
-        latent[self.index] = values
-        latent = latent.reshape(1, height, width, channels).permute(0, 3, 1, 2)
+        """symbol + mean at the step's places; where a place isn't coded the symbol is 0, so that it takes its mean.
+
+        Args:
+            values: the symbols, [B, n].
+        """
+        batch, channels, height, width = means.shape
+        latent = means.new_zeros(batch, height * width * channels)
+        latent[:, self.index] = values.to(means.dtype)
+        latent = latent.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         return (latent + means) * self.mask
 
 
 def _raveled(x: Tensor) -> Tensor:
-    """[1, C, h, w] -> [h * w * C]; no copy of a tensor that is channels-last."""
-    return x.permute(0, 2, 3, 1).reshape(-1)
+    """[B, C, h, w] -> [B, h * w * C]; no copy of a tensor that is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 class Recording:
-    """Rounds a latent and keeps the symbols, step by step."""
+    """Rounds a latent and keeps, step by step, the symbols, int32 [B, n], and the scales they are coded with."""
 
     def __init__(self, pyramid: Sequence[Tensor], places: Sequence[Places]) -> None:
         self.pyramid, self.places = pyramid, places
-        self.symbols: list[StepSymbols] = []
+        self.steps: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places, y = self.places[step.index], self.pyramid[step.scale]
         values = (places.pick(y) - places.pick(means)).round()
-        self.symbols.append(StepSymbols(values.int().cpu().numpy(), places.pick(scales).cpu().numpy()))
+        self.steps.append((values.int(), places.pick(scales)))
         return places.decoded(values, means)
 
 
 class Replaying:
     """Takes the symbols from a bitstream."""
 
-    def __init__(self, pop: Pop, places: Sequence[Places]) -> None:
-        self.pop, self.places = pop, places
+    def __init__(self, ask: Ask, places: Sequence[Places]) -> None:
+        self.ask, self.places = ask, places
 
     def __call__(self, step: Step, means: Tensor, scales: Tensor) -> Tensor:
         places = self.places[step.index]
-        values = self.pop(places.pick(scales).cpu().numpy())
-        return places.decoded(torch.from_numpy(values).to(means), means)
+        return places.decoded(self.ask(places.pick(scales)), means)
 
 
 class Collected:

@@ -1,12 +1,15 @@
 """The engine in torch: any model on any device, behind the boundary that codec/engine.py describes.
 
-Shapes: outside numpy's arrays, channels last and without a batch; inside tensors [1, C, h, w], in channels-last memory,
-so that neither way copies on the CPU.
+Outside are numpy's arrays, of one tile. Inside are tensors [B, ...]: on the CPU B is 1, on another device the calls of
+several threads become one batch (nn/batches.py), and CUDA devices replay graphs (nn/graphs.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +19,27 @@ from torch import Tensor
 
 from ..core.ans import SymbolDecoder, SymbolEncoder, checksum
 from ..core.coded import Decoded, Encoded, Latent
+from ..model.config import LATENT_STRIDE
 from ..model.order import pass_ends
 from ..model.tables import Tables
-from .drivers import Checking, Driver, Filling, Keeping, Observing, Pop, Recording, Replaying, StepSymbols
-from .hpcm import HPCM, hyper_size, undisturbed
+from .arrays import array_of, first_channels, last_channels, pictures, stacked, tensor_of, whole_numbers
+from .batches import Batches, OneByOne
+from .drivers import Checking, Filling, Keeping, Observing, Recording, Replaying
+from .graphs import Answer, Ask, Function, Runner
+from .hpcm import HPCM, AllPlaces, hyper_size, undisturbed
 
 Size = tuple[int, int]  # rows and columns
+Check = Callable[[], None]  # raises to end the work
+Pop = Callable[[NDArray[np.float32]], NDArray[np.int32]]  # scales [n] -> symbols [n], from a bitstream
+
+AT_ONCE = 8  # tiles in a batch, on a GPU
+
+
+class StepSymbols(NamedTuple):
+    """The symbols of one step, int32 [n], and the scales they are coded with, float32 [n]."""
+
+    values: NDArray[np.int32]
+    scales: NDArray[np.float32]
 
 
 class Observed(NamedTuple):
@@ -33,67 +51,133 @@ class Observed(NamedTuple):
     scales: Latent
 
 
+class _Shared(NamedTuple):
+    """What all engines of a model share."""
+
+    run: Runner
+    batches: Batches
+    threads: ThreadPoolExecutor  # of the entropy decoders of a batch
+
+
 class TorchEngine:
     """Computes a model's transforms and codes its latents; see `codec.engine.Engine` for the methods.
 
     Args:
         model: in evaluation mode.
-        check: is called before each network runs; what it raises ends the work.
+        check: is called before each network runs, where a GPU replays graphs before each answer of the entropy decoder;
+            what it raises ends the work.
+        at_once: tiles in a batch; by default AT_ONCE, but 1 on the CPU, where more aren't faster, and for a model that
+            isn't exact, whose sums depend on what else is in the batch.
     """
 
-    def __init__(self, model: HPCM, tables: Tables, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, model: HPCM, tables: Tables, check: Check = lambda: None, at_once: int | None = None) -> None:
         self.model, self.tables, self.check = model, tables, check
         self.config = model.config
+        on_cpu = model.device.type == "cpu"
+        self.at_once = at_once or (AT_ONCE if model.config.carrier and not on_cpu else 1)
+        batches = OneByOne() if on_cpu and self.at_once == 1 else Batches(self.at_once)
+        self._shared = _Shared(Runner(model.device), batches, ThreadPoolExecutor(self.at_once))
+        self._boundaries = torch.from_numpy(tables.scales[:-1].copy()).to(model.device)
 
-    def stoppable(self, check: Callable[[], None]) -> TorchEngine:
-        return TorchEngine(self.model, self.tables, check)
+    def stoppable(self, check: Check) -> TorchEngine:
+        engine = TorchEngine(self.model, self.tables, check, self.at_once)
+        engine._shared = self._shared
+        return engine
 
     # ---- pictures and latents ---------------------------------------------------------------------------------------
 
     def analyse(self, pixels: NDArray[Any], peak: int, size: Size) -> Latent:
         self.check()
-        with undisturbed(self.model.device):
-            return array_of(self.model.analyse(picture_tensor(pixels, peak, size, self.model.device)))
+        key = ("analyse", peak, size)
+
+        def function(_: Ask, inputs: Sequence[Tensor]) -> list[Tensor]:
+            return [last_channels(self.model.analyse(pictures(inputs[0], peak, size)))]
+
+        def work(given: Sequence[NDArray[Any]]) -> Iterable[Latent]:
+            latents = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
+            (y,) = self._run(key, function, [given], latents)
+            return y
+
+        return self._shared.batches((*key, pixels.shape, pixels.dtype), pixels, work)
 
     def synthesise(
         self, y_hat: Latent, bit_depth: int, grey: bool, crop: tuple[int, int, int, int]
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
         self.check()
         left, top, right, bottom = crop
-        with undisturbed(self.model.device):
-            x_hat = self.model.synthesise(self._tensor(y_hat))[0, :, top:bottom, left:right]
-            values = whole_numbers(x_hat, bit_depth, grey).int().cpu().numpy()
-        return values.astype(np.uint8) if bit_depth == 8 else values.astype(np.uint16)
+        key = ("synthesise", bit_depth, grey, crop)
+
+        def function(_: Ask, inputs: Sequence[Tensor]) -> list[Tensor]:
+            x_hat = self.model.synthesise(first_channels(inputs[0]))
+            return [whole_numbers(x_hat[..., top:bottom, left:right], bit_depth, grey)]
+
+        def work(given: Sequence[Latent]) -> Iterable[NDArray[Any]]:
+            (values,) = self._run(key, function, [given], y_hat.shape[:2])
+            return values
+
+        values: NDArray[Any] = self._shared.batches((*key, y_hat.shape), y_hat, work)
+        return values if bit_depth == 8 else values.astype(np.uint16)
 
     # ---- latents and bytes ------------------------------------------------------------------------------------------
 
     def encode(self, y: Latent, level: int, inside: Size | None = None, z: Latent | None = None) -> Encoded:
-        symbols, y_hat = self.record(y, level, inside, z)
-        encoder, total = SymbolEncoder(self.tables), 0
-        ends, checksums = pass_ends(self.config), []
-        for step, (values, scales) in enumerate(symbols, 1):
-            encoder.push(values, self.tables.index(scales))
-            total = checksum(values, total)
-            if step in ends:
+        self.check()
+        size = (y.shape[0], y.shape[1])
+        key = ("encode", size, inside)
+
+        def function(_: Ask, inputs: Sequence[Tensor]) -> list[Tensor]:
+            levels, *latents = inputs
+            steps, y_hat = self._record(levels, size, inside, *map(first_channels, latents))
+            symbols, scales = (torch.cat(values, 1) for values in zip(*steps, strict=True))
+            return [symbols, self._indexes(scales), last_channels(y_hat)]
+
+        def work(given: Sequence[Sequence[NDArray[Any]]]) -> Iterable[tuple[NDArray[Any], ...]]:
+            return zip(*self._run(key, function, list(zip(*given, strict=True)), size), strict=True)
+
+        given = (_whole(level), y) if z is None else (_whole(level), y, z)
+        symbols, indexes, y_hat = self._shared.batches((*key, len(given)), given, work)
+        return Encoded(*self._coded(symbols, indexes, self.model.places(size, inside)), y_hat)
+
+    def _coded(
+        self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8], places: AllPlaces
+    ) -> tuple[list[bytes], list[int]]:
+        """The parts of the symbols of all steps, and their checksums up to the end of each part."""
+        encoder, total, checksums = SymbolEncoder(self.tables), 0, []
+        part_ends, begin = pass_ends(self.config), 0
+        for step, end in enumerate(accumulate(each.count for each in (*places.hyper, *places.latent)), 1):
+            encoder.push(symbols[begin:end], indexes[begin:end])
+            total, begin = checksum(symbols[begin:end], total), end
+            if step in part_ends:
                 checksums.append(total)
-                if step != ends[-1]:
+                if step != part_ends[-1]:
                     encoder.cut()
-        return Encoded(encoder.finish(), checksums, y_hat)
+        return encoder.finish(), checksums
 
     def decode(self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None) -> Decoded:
-        source = _Source(self.tables, payload, steps)
-        y_hat = self.replay(source.pop, size, level, inside)
-        return Decoded(y_hat, source.checksum, source.decoder.words_left)
+        key = ("decode", size, inside)
+
+        def function(ask: Ask, inputs: Sequence[Tensor]) -> list[Tensor]:
+            (levels,) = inputs
+            return [last_channels(self._replay(lambda scales: ask(self._indexes(scales)), levels, size, inside))]
+
+        def work(given: Sequence[tuple[NDArray[Any], _Payload]]) -> list[Decoded]:
+            levels, payloads = zip(*given, strict=True)
+            sources = [_Source(self.tables, payload) for payload in payloads]
+            (y_hats,) = self._run(key, function, [levels], size, partial(self._answer, sources))
+            found = zip(y_hats, sources, strict=True)
+            return [Decoded(y_hat, source.checksum, source.decoder.words_left) for y_hat, source in found]
+
+        return self._shared.batches(key, (_whole(level), _Payload(payload, steps, self.check)), work)
 
     def decode_known(
         self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None
     ) -> tuple[list[Latent], int]:
-        source = _Source(self.tables, payload, steps)
+        source = _Source(self.tables, _Payload(payload, steps, self.check))
         with undisturbed(self.model.device):
-            places = self.model.places(size, inside)
-            known_z = Keeping(Replaying(source.pop, places.hyper), places.hyper)
-            known_y = Keeping(Replaying(source.pop, places.latent), places.latent)
-            self._code(known_z, known_y, size, level, steps - 1)  # without the hyper latent's step
+            places, ask = self.model.places(size, inside), self._asking(source)
+            known_z = Keeping(Replaying(ask, places.hyper), places.hyper)
+            known_y = Keeping(Replaying(ask, places.latent), places.latent)
+            self.model.code(known_z, known_y, size, self._levels(level), steps - 1)  # without the hyper latent's step
             known = [*known_z.latents.values(), *known_y.latents.values()]
             return list(map(array_of, known)), source.checksum
 
@@ -104,11 +188,12 @@ class TorchEngine:
 
     def fill(self, known: Sequence[Latent], level: int) -> Latent:
         with undisturbed(self.model.device):
-            z, *scales = map(self._tensor, known)
+            z, *scales = (tensor_of(latent, self.model.device) for latent in known)
             size = (scales[-1].shape[2], scales[-1].shape[3])
             places = self.model.places(size)
-            fill_z, fill_y = Filling({0: z}, places.hyper), Filling(dict(enumerate(scales)), places.latent)
-            return array_of(self._code(fill_z, fill_y, size, level))
+            fill_z = Checking(Filling({0: z}, places.hyper), self.check)
+            fill_y = Checking(Filling(dict(enumerate(scales)), places.latent), self.check)
+            return array_of(self.model.code(fill_z, fill_y, size, self._levels(level)))
 
     # ---- latents and symbols ----------------------------------------------------------------------------------------
 
@@ -118,87 +203,122 @@ class TorchEngine:
         """The symbols of a latent, in the order in which the decoder asks for them, and y_hat; as for `encode`."""
         self.check()
         with undisturbed(self.model.device):
-            model, levels, latent = self.model, self._levels(level), self._tensor(y)
-            hyper = model.hyper_analyse(latent) if z is None else self._tensor(z)
-            size = (latent.shape[2], latent.shape[3])
-            places, plan = model.places(size, inside), model.plan(size)
-            record_z = Recording([model.gains_of("z", levels)[0] * hyper], places.hyper)
-            record_y = Recording(plan.pyramid(model.gains_of("y", levels)[0] * latent), places.latent)
-            y_hat = self._code(record_z, record_y, size, level)
-            return record_z.symbols + record_y.symbols, array_of(y_hat)
+            latents = [tensor_of(latent, self.model.device) for latent in (y, z) if latent is not None]
+            steps, y_hat = self._record(self._levels(level), (y.shape[0], y.shape[1]), inside, *latents)
+            return [StepSymbols(*(values[0].cpu().numpy() for values in step)) for step in steps], array_of(y_hat)
 
     def replay(self, pop: Pop, size: Size, level: int, inside: Size | None = None) -> Latent:
         """y_hat from a source of symbols that is asked step by step; as for `decode`."""
+
+        def ask(scales: Tensor) -> Tensor:
+            return torch.from_numpy(pop(scales[0].cpu().numpy()))[None].to(self.model.device)
+
         with undisturbed(self.model.device):
-            places = self.model.places(size, inside)
-            return array_of(self._code(Replaying(pop, places.hyper), Replaying(pop, places.latent), size, level))
+            return array_of(self._replay(ask, self._levels(level), size, inside))
 
     def observe(
         self, payload: bytes, steps: int, size: Size, level: int, inside: Size | None = None
     ) -> tuple[Observed, Observed, int]:
         """z and y with what they were decoded from, and the checksum of the symbols; as for `decode`."""
-        source = _Source(self.tables, payload, steps)
+        source, levels = _Source(self.tables, _Payload(payload, steps, self.check)), self._levels(level)
         with undisturbed(self.model.device):
-            places, inverse_z = self.model.places(size, inside), self.model.gains_of("z", self._levels(level))[1]
-            see_z = Observing(Replaying(source.pop, places.hyper), places.hyper)
-            see_y = Observing(Replaying(source.pop, places.latent), places.latent, self.model.plan(size))
-            y_hat = self._code(see_z, see_y, size, level)
+            places, inverse_z = self.model.places(size, inside), self.model.gains_of("z", levels)[1]
+            ask = self._asking(source)
+            see_z = Observing(Replaying(ask, places.hyper), places.hyper)
+            see_y = Observing(Replaying(ask, places.latent), places.latent, self.model.plan(size))
+            y_hat = self.model.code(see_z, see_y, size, levels)
             symbols, means, _ = see_z.collected.values
             z_hat = (symbols + means) * inverse_z
             z = Observed(*map(array_of, (z_hat, *see_z.collected.values)))
             y = Observed(*map(array_of, (y_hat, *see_y.collected.values)))
         return z, y, source.checksum
 
-    def _code(self, drive_z: Driver, drive_y: Driver, size: Size, level: int, steps: int | None = None) -> Tensor:
-        drive_z, drive_y = Checking(drive_z, self.check), Checking(drive_y, self.check)
-        return self.model.code(drive_z, drive_y, size, self._levels(level), steps)
+    # ---- on the device ----------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        key: Hashable,
+        function: Function,
+        given: Sequence[Sequence[NDArray[Any]]],
+        size: Size,
+        answer: Answer | None = None,
+    ) -> list[NDArray[Any]]:
+        """What a function gives for several of the same shapes, on the host: arrays [B, ...].
+
+        Args:
+            given: for each input of the function one array for each of the several.
+            size: of their y.
+        """
+        count = len(given[0])
+        # Graphs are for one B each: so that there are few, it is a power of two, and the last is computed again.
+        batch = 1 << (count - 1).bit_length() if self._shared.run.records else count
+        inputs = [stacked([*arrays, *[arrays[-1]] * (batch - count)]) for arrays in given]
+        with undisturbed(self.model.device):
+            outputs = self._shared.run(key, function, inputs, batch * size[0] * size[1], answer)
+            return [output.cpu().numpy()[:count] for output in outputs]
+
+    def _record(
+        self, levels: Tensor, size: Size, inside: Size | None, y: Tensor, z: Tensor | None = None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """The symbols and scales of each step, [B, n], and y_hat."""
+        model = self.model
+        hyper = model.hyper_analyse(y) if z is None else z
+        places, plan = model.places(size, inside), model.plan(size)
+        record_z = Recording([model.gains_of("z", levels)[0] * hyper], places.hyper)
+        record_y = Recording(plan.pyramid(model.gains_of("y", levels)[0] * y), places.latent)
+        y_hat = model.code(Checking(record_z, self.check), Checking(record_y, self.check), size, levels)
+        return record_z.steps + record_y.steps, y_hat
+
+    def _replay(self, ask: Ask, levels: Tensor, size: Size, inside: Size | None) -> Tensor:
+        """y_hat; `ask` gives the symbols of scales."""
+        places = self.model.places(size, inside)
+        return self.model.code(Replaying(ask, places.hyper), Replaying(ask, places.latent), size, levels)
 
     def _levels(self, level: int) -> Tensor:
         return torch.tensor([level], device=self.model.device)
 
-    def _tensor(self, latent: Latent) -> Tensor:
-        return tensor_of(latent, self.model.device)
+    def _indexes(self, scales: Tensor) -> Tensor:
+        """The numbers of the tables of scales, as `Tables.index`, uint8."""
+        return torch.bucketize(scales, self._boundaries, out_int32=True).to(torch.uint8)
+
+    def _asking(self, source: _Source) -> Ask:
+        return lambda scales: self._answer([source], self._indexes(scales).cpu()).to(self.model.device)
+
+    def _answer(self, sources: Sequence[_Source], indexes: Tensor) -> Tensor:
+        """The symbols [B, n] that the tables [B, n] of these sources give; 0 in rows that are no source's."""
+        symbols = np.zeros(indexes.shape, np.int32)
+        rows = indexes.numpy()[: len(sources)]
+        popped = self._shared.threads.map(_Source.pop, sources, rows) if len(sources) > 1 else [sources[0].pop(rows[0])]
+        for row, values in enumerate(popped):
+            symbols[row] = values
+        return torch.from_numpy(symbols)
+
+
+class _Payload(NamedTuple):
+    """A payload, of which so many steps are read."""
+
+    data: bytes
+    steps: int
+    check: Check
 
 
 class _Source:
-    """The symbols of so many steps, from a payload; then zeros."""
+    """The symbols of a payload's steps; then zeros."""
 
-    def __init__(self, tables: Tables, payload: bytes, steps: int) -> None:
-        self.tables, self.steps = tables, steps
-        self.decoder = SymbolDecoder(tables, payload)
+    def __init__(self, tables: Tables, payload: _Payload) -> None:
+        self.steps, self.check = payload.steps, payload.check
+        self.decoder = SymbolDecoder(tables, payload.data)
         self.checksum = 0
 
-    def pop(self, scales: NDArray[np.float32]) -> NDArray[np.int32]:
+    def pop(self, indexes: NDArray[np.uint8]) -> NDArray[np.int32]:
+        self.check()
         if not self.steps:
-            return np.zeros(len(scales), np.int32)
+            return np.zeros(len(indexes), np.int32)
         self.steps -= 1
-        values = self.decoder.pop(self.tables.index(scales))
+        values = self.decoder.pop(indexes)
         self.checksum = checksum(values, self.checksum)
         return values
 
 
-def picture_tensor(pixels: NDArray[Any], peak: int, size: Size, device: torch.device) -> Tensor:
-    """Pixels [h, w, 3 or 1] -> x [1, 3, H, W] in 0..1, repeating the last row and column up to `size`."""
-    x = pixels.astype(np.float32, order="C")
-    x /= peak
-    beyond = ((0, size[0] - len(x)), (0, size[1] - x.shape[1]), (0, 0))
-    return tensor_of(np.broadcast_to(np.pad(x, beyond, mode="edge"), (*size, 3)), device)
-
-
-def whole_numbers(x_hat: Tensor, bit_depth: int, grey: bool) -> Tensor:
-    """x_hat [3, h, w] in 0..1 as samples, [h, w, 3] or [h, w]. What isn't a number, as a forged file may give, is 0."""
-    peak = 2**bit_depth - 1
-    red, green, blue = x_hat
-    colours = (red + green + blue) / 3 if grey else x_hat.permute(1, 2, 0)
-    return (colours * peak).round().clamp(0, peak).nan_to_num(0)
-
-
-def tensor_of(latent: NDArray[np.float32], device: torch.device) -> Tensor:
-    """[h, w, C] -> [1, C, h, w]: the same numbers in channels-last memory. On the CPU it may share the memory."""
-    tensor = torch.from_numpy(np.require(latent, np.float32, ["C", "W"])).permute(2, 0, 1)[None]
-    return tensor.contiguous(memory_format=torch.channels_last).to(device)
-
-
-def array_of(tensor: Tensor) -> NDArray[np.float32]:
-    """[1, C, h, w] -> [h, w, C]."""
-    return tensor[0].permute(1, 2, 0).contiguous().cpu().numpy()
+def _whole(number: int) -> NDArray[np.int64]:
+    return np.array(number, np.int64)

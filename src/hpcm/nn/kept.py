@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_held: ContextVar[list[Any] | None] = ContextVar("held", default=None)
 
 
 def kept(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -28,8 +32,25 @@ def kept(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if type(torch.empty(0)) is not torch.Tensor:
                 return make(*args, **kwargs)
-            return keep(*args, **kwargs)  # type: ignore[arg-type]  # all arguments can be hashed
+            result = keep(*args, **kwargs)  # type: ignore[arg-type]  # all arguments can be hashed
+            if (held := _held.get()) is not None:
+                held.append(result)
+            return result
 
         return call
 
     return decorate
+
+
+@contextmanager
+def holding() -> Iterator[list[Any]]:
+    """Collects what such functions give in here.
+
+    A CUDA graph reads tensors where they were when it was recorded: whoever keeps the graph keeps them.
+    """
+    held: list[Any] = []
+    token = _held.set(held)
+    try:
+        yield held
+    finally:
+        _held.reset(token)
