@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import hpcm
+from hpcm.defaults import GPU_AT_ONCE
 from hpcm.errors import CorruptError
 from hpcm.model.tables import make_tables
 from hpcm.nn.batches import Batches
-from hpcm.nn.engine import AT_ONCE, TorchEngine
+from hpcm.nn.engine import TorchEngine
 from hpcm.nn.hpcm import HPCM
 
 PATIENCE = 60  # seconds, until a test is given up
@@ -196,4 +197,4 @@ def test_a_model_that_is_not_exact_is_computed_alone(tiny, build):
     assert TorchEngine(model, make_tables()).at_once == 1
     exact = replace(tiny, carrier="float32")
     with torch.device("meta"):
-        assert TorchEngine(HPCM(exact), make_tables()).at_once == AT_ONCE
+        assert TorchEngine(HPCM(exact), make_tables()).at_once == GPU_AT_ONCE

@@ -1,10 +1,8 @@
 """Lossless and near-lossless files: every sample, whatever the picture, whole and in parts, and what is refused."""
 
 import io
-from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -283,30 +281,6 @@ def test_a_decoder_that_computes_wrongly_is_noticed(codec, file, monkeypatch):
     monkeypatch.setattr(layer, "decode_residual", wrong)
     with pytest.raises(MismatchError, match="decodes to other samples than it was made of"):
         codec.decompress(file)
-
-
-def test_an_interruption_ends_what_other_threads_code():
-    """As Ctrl-C in the caller's thread: they are told before they are waited for."""
-    picture, begun = np.random.default_rng(0).integers(0, 256, (512, 256, 3), np.uint8), Event()
-    ended: list[type[BaseException]] = []
-
-    def code(piece, check):
-        begun.set()
-        try:
-            while True:
-                check()
-        except BaseException as error:
-            ended.append(type(error))
-            raise
-
-    def base():
-        yield (0, 0, 256, 256), picture[:256]
-        begun.wait()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(layer._side_by_side(code, base(), 2, None))
-    assert ended == [CancelledError]
 
 
 def test_layers_that_no_file_has(file):

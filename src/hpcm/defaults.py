@@ -47,6 +47,7 @@ STRIPS = ("all", "gps")  # which metadata are left out: image/metadata/strip.py
 ICC_SPACES = ("srgb",)  # that colours are converted to by their ICC profile: image/colours.py
 MAX_THREADS = 256  # of one model; core/model.c has the same
 DEVICES = ("cpu", "cuda")
+GPU_AT_ONCE = 8  # tiles that an engine on a GPU likes to be given at once
 
 # ---- training and import --------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import Any
@@ -53,12 +53,12 @@ from ..model.config import LATENT_STRIDE, Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
-from ..util.parallel import side_by_side
+from ..util.parallel import Check, side_by_side
 from . import lossless as without_loss
 from . import nested
 from .decoder import decode, needs_residual
 from .encoder import Encoding, Latents, Refine
-from .engine import Check, Engine, LoadedEngine, load_engine
+from .engine import Engine, LoadedEngine, load_engine, workers_for
 from .quality import checked, residual_of, share_of
 from .residual import has_exact_pixels
 from .targets import Level, Trials
@@ -108,6 +108,7 @@ class Codec:
         self.device, self.threads = device, threads or cores()
         self._load = partial(load_engine, engine=engine, device=device, threads=threads, wrap=wrap, kernels=kernels)
         self._loaded: dict[int, LoadedEngine] = {}
+        self._cpu_codec: Codec | None = None  # for a device that isn't the CPU, once it is needed
         self._loading = threading.Lock()
         self._noted: set[str] = set()  # names of models of which it was said that they aren't exact
         self._levels = [Level(model, 0) for model in range(len(self.models))]
@@ -224,18 +225,18 @@ class Codec:
         codec = self if max_error is None and level.residual is None else self._on_cpu
         searches = bpp is not None or psnr is not None
         if picture.hdr is not None:
-            coder = _stoppable(codec.loaded(level.model, keep=searches), check)
+            coder = codec.loaded(level.model, keep=searches)
             errors = None if max_error is None else max_error >> picture.bit_depth - 8  # of 8 bits, as gain maps have
-            chunk = nested.compressed(picture.hdr, coder, level.model_level, errors, on_note)
+            chunk = nested.compressed(picture.hdr, coder, level.model_level, errors, check, on_note)
             picture = replace(picture, gain_map=chunk)
 
         def encoding(model: int) -> Encoding:
             loaded = codec.loaded(model, keep=searches)
             self._note_if_inexact(loaded, on_note)
-            return Encoding(_stoppable(loaded, check), picture, tile, progressive, refine, self.threads, check)
+            return Encoding(loaded, picture, tile, progressive, refine, self.threads, check)
 
         height, width = picture.size
-        with_layers = self._on_cpu is self and importance is None
+        with_layers = self.device == "cpu" and importance is None
         levels = [level for level in self._levels if level.residual is None or with_layers]
         trials = Trials(height * width, levels, encoding, refine is not None, on_note)
         if max_error is not None:
@@ -252,14 +253,25 @@ class Codec:
             note_size(picture, picture.file_size, len(data), max_error, on_note)
         return data
 
-    def compress_many(self, images: Iterable[Source], *, workers: int | None = None, **how: Any) -> Iterator[bytes]:
-        """The files of several pictures, in their order, `workers` (by default one for each core) at once.
+    def compress_many(
+        self, images: Iterable[Source], *, workers: int | None = None, check: Check | None = None, **how: Any
+    ) -> Iterator[bytes]:
+        """The files of several pictures, in their order, `workers` of them at once.
 
-        Fastest with a codec of one thread, `hpcm.load(threads=1)`: then pictures are coded side by side instead of
-        sharing the cores. `images` is read as it is needed; for `how` see `compress`, which is what raises, too.
+        Args:
+            images: are read as they are needed, up to twice as many as there are workers.
+            workers: by default one for each core, and on a GPU at least 16, whose tiles it computes together.
+            check, how: as for `compress`, which is what raises, too.
+
+        On the CPU it is fastest with a codec of one thread, `hpcm.load(threads=1)`: then pictures are coded side by
+        side instead of sharing the cores.
         """
-        workers = workers or cores()
-        return side_by_side(partial(self.compress, **how), images, workers, waiting=2 * workers)
+
+        def work(image: Source, check: Check | None) -> bytes:
+            return self.compress(image, check=check, **how)
+
+        workers = workers or self._workers()
+        return side_by_side(work, images, workers, waiting=2 * workers, check=check)
 
     def decompress(self, data: File | Container, **how: Any) -> Image.Image:
         """Decodes a .hpcm file made with this model to a Pillow image.
@@ -268,6 +280,24 @@ class Codec:
         modes. `decompress_array` gives all bits. For `how`, and what is raised, see `decompress_picture`.
         """
         return to_image(self.decompress_picture(data, **how))
+
+    def decompress_many(
+        self, files: Iterable[File | Container], *, workers: int | None = None, check: Check | None = None, **how: Any
+    ) -> Iterator[Image.Image]:
+        """The pictures of several files, in their order, `workers` of them at once.
+
+        Args:
+            files: are read as they are needed, up to as many as there are workers.
+            workers: as for `compress_many`.
+            check, how: as for `decompress_picture`.
+
+        Raises as `decompress`, of the first file that fails.
+        """
+
+        def work(file: File | Container, check: Check | None) -> Image.Image:
+            return self.decompress(file, check=check, **how)
+
+        return side_by_side(work, files, workers or self._workers(), check=check)
 
     def decompress_array(self, data: File | Container, *, bit_depth: int | None = None, **how: Any) -> Samples:
         """Decodes a .hpcm file to an array, [H, W] (grey), [H, W, 3] (RGB) or [H, W, 2 or 4] (with alpha).
@@ -352,12 +382,21 @@ class Codec:
         wanted = places[0] + share * (places[-1] - places[0])
         return min(range(lossy), key=lambda level: abs(places[level] - wanted))
 
-    @cached_property
+    @property
     def _on_cpu(self) -> Codec:
         """What makes and reads residual layers: pixels of a GPU are not the same as those of others."""
         if self.device == "cpu":
             return self
-        return Codec(self.models, threads=self.threads, max_pixels=self.max_pixels)
+        with self._loading:
+            if self._cpu_codec is None:
+                self._cpu_codec = Codec(self.models, threads=self.threads, max_pixels=self.max_pixels)
+            return self._cpu_codec
+
+    def _workers(self) -> int:
+        """How many pictures are coded at once by default. It loads no model if there is one."""
+        with self._loading:
+            loaded = next(iter(self._loaded.values()), None)
+        return workers_for((loaded or self.loaded()).engine.at_once)
 
     def _decode(
         self,
@@ -386,7 +425,7 @@ class Codec:
             )
         max_pixels = self.max_pixels if max_pixels is None else max_pixels
         check_claims(container, loaded.engine.config, box, max_pixels)
-        picture = decode(_stoppable(loaded, check), container, box, factor, scale, self.threads, check)
+        picture = decode(loaded, container, box, factor, scale, self.threads, check)
         gain_map = nested.stored(container, partial(self._decode_nested, max_pixels), box, on_note)
         return replace(picture, gain_map=None, hdr=gain_map)
 
@@ -422,11 +461,6 @@ class Codec:
             f"{name} isn't exact: its files may not decode on another machine, and need exactly "
             "these weights, which further training replaces; make it exact with `hpcm exact`"
         )
-
-
-def _stoppable(loaded: LoadedEngine, check: Check | None) -> LoadedEngine:
-    """The model, whose work ends when `check` raises."""
-    return loaded if check is None else loaded._replace(engine=loaded.engine.stoppable(check))
 
 
 def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:

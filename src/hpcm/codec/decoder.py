@@ -12,7 +12,7 @@ side by side first, so that the means on both sides of a border agree:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -26,8 +26,9 @@ from ..image.picture import Picture, picture_of_planes, unpack_alpha
 from ..image.planes import Planes, Samples
 from ..model.config import LATENT_STRIDE
 from ..model.order import PERIOD, pass_ends
+from ..util.parallel import Check, side_by_side
 from . import residual as layer
-from .engine import Check, Engine, LoadedEngine, Size
+from .engine import Engine, LoadedEngine, Size, stoppable
 from .pixels import assemble, reduced, synthesise
 from .tiles import Tiling, extent, latents_inside, overlap, slices_of
 
@@ -47,15 +48,16 @@ def decode(
 ) -> Picture:
     """The picture of a file, or a box of it, one pixel for each `factor` x `factor`. Raises as `Codec.decompress`.
 
-    Tile by tile: symbols -> y_hat -> pixels, of which each is made when the next one asks for it, so that memory holds
-    the result and a few rows of tiles.
+    Tile by tile: symbols -> y_hat -> pixels, of which each is made when the next one asks for it, and as many of each
+    at once as the engine likes to be given. So memory holds the result, a few rows of tiles, and twice so many tiles.
 
     Args:
         scale: of a progressive file 1, 2 or 3 scales are decoded, without a residual layer; None: all that is there.
-        threads, check: of the residual layer's coder.
+        threads: of the residual layer's coder.
+        check: as for `Codec.compress`.
     """
     LOG.debug("%s at level %d: box %s, 1 / %d", container.model, container.level, box or "all", factor)
-    engine, size = loaded.engine, (container.height, container.width)
+    engine, size = stoppable(loaded.engine, check), (container.height, container.width)
     tiling = Tiling(engine.config, size, container.tile_side)
     area = box or tiling.whole
     grey, bit_depth = container.colour == "grey", container.bit_depth
@@ -68,8 +70,8 @@ def decode(
     reach = tiling.of_whole_tiles(area) if with_residual else area
     if container.base_parts:
         tiles = TileDecoder(engine, container, tiling, scale or PASSES)
-        y_hats = map(tiles.y_hat, tiling.needed_for(reach))
-        pieces = synthesise(engine, tiling, y_hats, reach, bit_depth, grey)
+        y_hats = tiles.y_hats(tiling.needed_for(reach), check)
+        pieces = synthesise(engine, tiling, y_hats, reach, bit_depth, grey, check)
     else:
         pieces = layer.grey(tiling.within(reach), bit_depth, grey)
     if with_residual:
@@ -105,8 +107,18 @@ class TileDecoder:
         multiple = engine.config.multiple // LATENT_STRIDE
         self.margin = -(-MARGIN // multiple) * multiple
 
-    def y_hat(self, box: Box) -> Latent:
-        """y_hat [h, w, M] of a tile, padded. Raises CorruptError, MismatchError.
+    def y_hats(self, boxes: Sequence[Box], check: Check | None = None) -> Iterator[Latent]:
+        """y_hat [h, w, M] of tiles, padded, in their order, which is row by row. Raises CorruptError, MismatchError.
+
+        Whole tiles are independent of one another: as many are decoded at once as the engine likes. Where one isn't
+        whole, they are decoded one after the other, because what is missing may depend on the neighbours.
+        """
+        if all(len(self.parts(box)) == self.container.passes for box in boxes):
+            return side_by_side(self._alone, boxes, min(self.engine.at_once, len(boxes)), check=check)
+        return map(self._among_others, boxes)
+
+    def _among_others(self, box: Box) -> Latent:
+        """y_hat of a tile that may not be whole.
 
         Tiles are asked for row by row: what is kept of one is dropped when those that border on it have been decoded.
         """
@@ -116,8 +128,14 @@ class TileDecoder:
         around = self.tiling.widened(own, self.margin)
         if len(parts) < self.container.passes and around != own:
             return self._filled(own, around)
+        return self._alone(box)
+
+    def _alone(self, box: Box, check: Check | None = None) -> Latent:
+        """y_hat of a tile from its parts alone."""
+        parts, size, inside = self.parts(box), extent(self.tiling.cells(box)), latents_inside(box)
         with decodable(box):
-            decoded = self.engine.decode(*self.coded(parts), extent(own), self.container.level, latents_inside(box))
+            engine = stoppable(self.engine, check)
+            decoded = engine.decode(*self.coded(parts), size, self.container.level, inside)
         self.check(parts, decoded.checksum, box)
         if len(parts) == self.container.passes and decoded.words_left:
             left = f"{decoded.words_left} words of 4 bytes are left"

@@ -2,6 +2,8 @@
 
 picture --(each tile)--> y --(each level)--> bytes of the tile ----------------------------> container
                                       `----> y_hat --> base --> residual of the tile --------^
+
+As many tiles go this way at once as the engine likes to be given, each on a thread of its own; memory holds so many.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,12 +22,15 @@ from ..format.container import check_head, pack
 from ..format.fields import PASSES, Box, Container, Part, Residual, Tile
 from ..image.picture import Picture, pack_alpha
 from ..util.metrics import psnr_of_mse
+from ..util.parallel import Check, side_by_side
 from . import residual as layer
-from .engine import Check, LoadedEngine
+from .engine import LoadedEngine, stoppable
 from .pixels import Piece, analyse, assemble, synthesise
 from .tiles import Tiling, latents_inside
 
 LOG = logging.getLogger(__name__)
+Made = TypeVar("Made")
+
 PROGRESSIVE = 4096  # bytes of a tile, on average, from which on being progressive is worth its 10 to 14 bytes
 
 
@@ -54,9 +59,9 @@ class Encoding:
     ) -> None:
         """`refine`: see codec/search.py; without it latents are those of g_a and h_a.
 
-        `threads` and `check` are of the residual layer's coder, as for `Codec`.
+        `threads` are those of the residual layer's coder; `check` is as for `Codec.compress`.
         """
-        self.engine, self.weights = loaded
+        self.engine, self.weights = stoppable(loaded.engine, check), loaded.weights
         self.picture = picture
         self.levels = self.engine.config.levels
         self.tiling = Tiling(self.engine.config, picture.size, tile)
@@ -77,13 +82,28 @@ class Encoding:
     def keep_latents(self) -> None:
         """Computes the latents of all tiles, once for several levels."""
         if not self._latents:
-            self._latents = {box: self.latents(box) for box in self.tiling}
+            self._latents = dict(zip(self.tiling, self._of_tiles(Encoding.latents), strict=True))
+
+    def _of_tiles(self, work: Callable[[Encoding, Box], Made]) -> Iterator[Made]:
+        """What `work` makes of each tile, in their order; as many go at once as the engine likes."""
+
+        def stoppable_work(box: Box, check: Check | None) -> Made:
+            job = copy(self)
+            job.engine = stoppable(self.engine, check)
+            return work(job, box)
+
+        threads = min(self.engine.at_once, len(self.tiling))
+        return side_by_side(stoppable_work, self.tiling, threads, check=self.check)
+
+    def _coded_tiles(self, level: int) -> Iterator[tuple[Tile, Latent]]:
+        """Each tile's parts and its y_hat."""
+        return self._of_tiles(lambda job, box: job.coded(box, level, job.latents(box)))
 
     def file(self, level: int, residual: Residual | None = None) -> bytes:
         """The file at a level, and with a residual layer."""
         residuals: list[Part] = []
         if residual is None:
-            tiles = [self.coded(box, level, self.latents(box))[0] for box in self.tiling]
+            tiles = [tile for tile, _ in self._coded_tiles(level)]
         else:
             tiles, base = self._beside_grey() if residual.is_beside_grey else self._base(level)
             given = (residual, self.picture.pixels, base, self.picture.bit_depth)
@@ -111,14 +131,13 @@ class Encoding:
         tiles: list[Tile] = []
 
         def y_hats() -> Iterator[Latent]:
-            for box in self.tiling:
-                tile, y_hat = self.coded(box, level, self.latents(box))
+            for tile, y_hat in self._coded_tiles(level):
                 tiles.append(tile)
                 yield y_hat
 
         picture = self.picture
-        grey = picture.colour == "grey"
-        pieces = synthesise(self.engine, self.tiling, y_hats(), self.tiling.whole, picture.bit_depth, grey)
+        wanted = (self.tiling.whole, picture.bit_depth, picture.colour == "grey")
+        pieces = synthesise(self.engine, self.tiling, y_hats(), *wanted, self.check)
         if not self._latents:
             return tiles, pieces
         self._base_of = level, tiles, list(pieces)

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from ..core.coded import Decoded, Encoded, Latent
 from ..core.engine import CoreEngine
-from ..defaults import ENGINES
+from ..defaults import ENGINES, GPU_AT_ONCE
 from ..errors import UsageError, WeightsError
 from ..image.planes import Samples
 from ..model import layers, storage, structure
 from ..model.config import Config
 from ..model.file import WeightsFile, read
+from ..util.hardware import cores
+from ..util.parallel import Check
 
 LOG = logging.getLogger(__name__)
 
-Check = Callable[[], None]  # raises to end the work
 Size = tuple[int, int]  # rows and columns
 
 
@@ -40,6 +41,11 @@ class Engine(Protocol):
 
     @property
     def config(self) -> Config: ...
+
+    @property
+    def at_once(self) -> int:
+        """How many tiles it likes to be given at once, from as many threads; 1 where that brings nothing."""
+        ...
 
     def analyse(self, pixels: NDArray[Any], peak: int, size: Size) -> Latent:
         """y of a picture.
@@ -104,6 +110,28 @@ class Engine(Protocol):
     def stoppable(self, check: Check) -> Engine:
         """The same engine; its work ends when `check`, which is called several times a tile, raises."""
         ...
+
+
+def stoppable(engine: Engine, check: Check | None) -> Engine:
+    """The engine, whose work ends when `check` raises."""
+    return engine if check is None else engine.stoppable(check)
+
+
+def workers_for(at_once: int) -> int:
+    """Threads for many pictures: one for each core, and at least two for each tile that an engine takes at once.
+
+    So the next pictures are read while some are computed.
+    """
+    return max(cores(), 2 * at_once)
+
+
+def files_at_once(device: str, effort: int = 0) -> int:
+    """How many files a process converts at once by default, on as many threads, where its codec is on a device.
+
+    One on the CPU, whose cores are shared out among processes, and one with an effort, whose search needs much of a
+    GPU's memory.
+    """
+    return 1 if device == "cpu" or effort else workers_for(GPU_AT_ONCE)
 
 
 class LoadedEngine(NamedTuple):

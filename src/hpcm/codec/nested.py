@@ -19,17 +19,23 @@ from ..image.metadata.gain_map import NOT_KEPT, GainMapError, pack_chunk, unpack
 from ..image.metadata.record import Metadata
 from ..image.picture import Picture
 from ..util.notes import OnNote
+from ..util.parallel import Check
 from .encoder import Encoding
 from .engine import LoadedEngine
 from .lossless import smallest_file
 
 
 def compressed(
-    gain_map: GainMap, loaded: LoadedEngine, level: int, max_error: int | None, on_note: OnNote
+    gain_map: GainMap,
+    loaded: LoadedEngine,
+    level: int,
+    max_error: int | None,
+    check: Check | None,
+    on_note: OnNote,
 ) -> bytes | None:
     """The chunk of a gain map, coded by a model at one of its levels; None, with a note, where it is too long.
 
-    With `max_error` no sample of it is off by more, which is checked.
+    With `max_error` no sample of it is off by more, which is checked. `check` ends the work by raising.
 
     At the picture's own level a phone's gain map takes 4 to 6% of the file, and its error in stops is a quarter of the
     picture's (benchmarks/gain_maps.py).
@@ -38,7 +44,7 @@ def compressed(
     # Gains apply in the colour space of this profile, or else in that of the picture.
     profile = None if gain_map.metadata.use_base_colour_space else image.info.get("icc_profile")
     picture = Picture(np.asarray(image), icc=profile)
-    job = Encoding(loaded, picture, progressive=False)
+    job = Encoding(loaded, picture, progressive=False, check=check)
     chunk = pack_chunk(gain_map.iso, job.file(level) if max_error is None else smallest_file(job, max_error, level))
     if len(chunk) > MAX_METADATA:
         on_note(NOT_KEPT.format(f"it takes {len(chunk):,} bytes, and {MAX_METADATA:,} are allowed"))

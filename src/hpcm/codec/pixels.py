@@ -30,7 +30,8 @@ from ..format.fields import Box
 from ..image.picture import Picture
 from ..image.planes import Samples, rescaled
 from ..model.config import LATENT_STRIDE
-from .engine import Engine
+from ..util.parallel import Check, side_by_side
+from .engine import Engine, stoppable
 from .tiles import Tiling, cells_of, extent, overlap, pixels_of, relative, slices_of
 
 Piece = tuple[Box, Samples]  # a box of the picture in pixels, and what is in it
@@ -52,24 +53,44 @@ def cropped(picture: Picture, box: Box) -> Samples:
 
 
 def synthesise(
-    engine: Engine, tiling: Tiling, y_hats: Iterable[Latent], box: Box, bit_depth: int, grey: bool
+    engine: Engine,
+    tiling: Tiling,
+    y_hats: Iterable[Latent],
+    box: Box,
+    bit_depth: int,
+    grey: bool,
+    check: Check | None = None,
 ) -> Iterator[Piece]:
     """The pixels of a box, a piece for each tile that it touches, row by row.
 
     Each y_hat is taken just before it is needed, and dropped when no later piece depends on it: memory holds the
-    latents of a few rows of tiles.
+    latents of a few rows of tiles, and of as many pieces as the engine likes to be given at once.
 
     Args:
         y_hats: of the tiles `tiling.needed_for(box)`, in this order, padded to the model's multiple.
         bit_depth: of the samples, 8 to 16.
+        check: ends the work by raising.
     """
     made_depth = 8 if bit_depth == 8 else 16  # what engines make
+
+    def made(given: tuple[Box, Box, Latent], check: Check | None) -> Piece:
+        piece, outer, y_hat = given
+        crop = relative(piece, pixels_of(outer))
+        samples = stoppable(engine, check).synthesise(y_hat, made_depth, grey, crop)
+        return piece, rescaled(samples, made_depth, bit_depth)
+
+    threads = min(engine.at_once, len(tiling.within(box)))
+    return side_by_side(made, _with_halos(tiling, y_hats, box), threads, check=check)
+
+
+def _with_halos(tiling: Tiling, y_hats: Iterable[Latent], box: Box) -> Iterator[tuple[Box, Box, Latent]]:
+    """The pieces of a box: each in pixels, with its halo in latents, and the y_hat there; as for `synthesise`."""
     needed = tiling.needed_for(box)
     rows = _joined_rows(iter(y_hats), needed)
     held: list[Latent] = []  # rows of tiles, one below the other, [rows, w, M]
     left, top = needed[0][0] // LATENT_STRIDE, needed[0][1] // LATENT_STRIDE  # where they begin, in latents
     bottom = top
-    for _, tiles in groupby(tiling.touching(cells_of(box)), key=lambda tile: tile[1]):
+    for _, tiles in groupby(tiling.within(box), key=lambda tile: tile[1]):
         pieces = [overlap(tile, box) for tile in tiles]
         _, first, _, end = tiling.with_halo(cells_of(pieces[0]))  # the rows of latents that all these depend on
         while bottom < end:
@@ -80,9 +101,7 @@ def synthesise(
         band = _joined(held, axis=0)[first - top : end - top]
         for piece in pieces:
             outer = tiling.with_halo(cells_of(piece))
-            y_hat = band[:, outer[0] - left : outer[2] - left]
-            samples = engine.synthesise(y_hat, made_depth, grey, relative(piece, pixels_of(outer)))
-            yield piece, rescaled(samples, made_depth, bit_depth)
+            yield piece, outer, band[:, outer[0] - left : outer[2] - left]
 
 
 def assemble(pieces: Iterable[Piece], box: Box, factor: int = 1, alpha: Callable[[], Samples] | None = None) -> Samples:

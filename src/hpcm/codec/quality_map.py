@@ -28,8 +28,8 @@ from ..nn.arrays import array_of, tensor_of
 from ..nn.drivers import Observing, Places, Recording
 from ..nn.hpcm import HPCM, undisturbed
 from ..nn.rate import likelihood
+from ..util.parallel import Check
 from .encoder import Encoding, Latents
-from .engine import Check
 from .search import device_of, model_of
 from .tiles import latents_inside, slices_of
 

@@ -9,10 +9,8 @@ coded on several threads, while those that come next are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
-from threading import Event
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -21,8 +19,7 @@ from ..core.residual import decode_dct, decode_residual, encode_dct, encode_resi
 from ..errors import CorruptError, MismatchError
 from ..format.fields import Box, Container, Part, Residual
 from ..image.planes import Samples, dtype_of
-from ..util.parallel import side_by_side
-from .engine import Check
+from ..util.parallel import Check, side_by_side
 from .pixels import Piece
 from .tiles import Tiling, extent, overlap, slices_of
 
@@ -34,8 +31,6 @@ def has_exact_pixels(config: Mapping[str, Any]) -> bool:
     """
     return bool(config.get("carrier")) and config.get("transforms") == "int32"
 
-
-Made = TypeVar("Made")
 
 RESULT_BYTES = 4  # of a part, behind its coder's: the CRC-32 of the samples with the layer
 
@@ -59,7 +54,7 @@ def encoded(
         box, samples = piece
         return _coded(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)[0]
 
-    return _side_by_side(code, base, threads, check)
+    return side_by_side(code, base, threads, check=check)
 
 
 def encoded_and_decoded(
@@ -71,7 +66,7 @@ def encoded_and_decoded(
         box, samples = piece
         return box, _coded(residual, source[slices_of(box, (0, 0, 0, 0))], samples, bit_depth, check)[1]
 
-    return _side_by_side(code, base, threads, check)
+    return side_by_side(code, base, threads, check=check)
 
 
 def _coded(
@@ -121,7 +116,7 @@ def added(
         wanted = overlap(box, area)
         return wanted, samples[slices_of(wanted, box)]
 
-    return _side_by_side(refine, base, threads, check)
+    return side_by_side(refine, base, threads, check=check)
 
 
 def _decode(residual: Residual, payload: bytes, base: Samples, bit_depth: int, check: Check | None) -> Samples:
@@ -147,18 +142,3 @@ def _mismatch(box: Box, what: str, how: str) -> MismatchError:
 def _with_channels(samples: Samples) -> Samples:
     """As the coders take them: [h, w, 3 or 1]."""
     return samples if samples.ndim == 3 else samples[..., None]
-
-
-def _side_by_side(
-    work: Callable[[Piece, Check | None], Made], base: Iterable[Piece], threads: int, check: Check | None
-) -> Iterator[Made]:
-    """What `work` makes of each piece. When the caller is interrupted, what other threads are coding ends, too."""
-    ended = Event()
-
-    def check_both() -> None:
-        if ended.is_set():
-            raise CancelledError
-        if check is not None:
-            check()
-
-    return side_by_side(lambda piece: work(piece, check_both), base, threads, on_end=ended.set)

@@ -30,6 +30,10 @@ class Tiling:
         height, width = self.size
         return tile_boxes(width, height, self.side)
 
+    def __len__(self) -> int:
+        height, width = self.size
+        return -(-height // self.side) * -(-width // self.side)
+
     @property
     def whole(self) -> Box:
         """The picture's box in pixels."""

@@ -29,6 +29,8 @@ COARSENING = (4, 2, 1)  # of y on scales 1, 2, 3
 class CoreEngine:
     """Computes a model's transforms and codes its latents."""
 
+    at_once = 1  # its own threads share one tile
+
     def __init__(
         self,
         config: Config,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..core.ans import SymbolDecoder, SymbolEncoder, checksum
 from ..core.coded import Decoded, Encoded, Latent
+from ..defaults import GPU_AT_ONCE
 from ..model.config import LATENT_STRIDE
 from ..model.order import pass_ends
 from ..model.tables import Tables
@@ -31,8 +32,6 @@ from .hpcm import HPCM, AllPlaces, hyper_size, undisturbed
 Size = tuple[int, int]  # rows and columns
 Check = Callable[[], None]  # raises to end the work
 Pop = Callable[[NDArray[np.float32]], NDArray[np.int32]]  # scales [n] -> symbols [n], from a bitstream
-
-AT_ONCE = 8  # tiles in a batch, on a GPU
 
 
 class StepSymbols(NamedTuple):
@@ -66,7 +65,7 @@ class TorchEngine:
         model: in evaluation mode.
         check: is called before each network runs, where a GPU replays graphs before each answer of the entropy decoder;
             what it raises ends the work.
-        at_once: tiles in a batch; by default AT_ONCE, but 1 on the CPU, where more aren't faster, and for a model that
+        at_once: tiles in a batch; by default GPU_AT_ONCE, but 1 on the CPU, where more aren't faster, and for a model that
             isn't exact, whose sums depend on what else is in the batch.
     """
 
@@ -74,7 +73,7 @@ class TorchEngine:
         self.model, self.tables, self.check = model, tables, check
         self.config = model.config
         on_cpu = model.device.type == "cpu"
-        self.at_once = at_once or (AT_ONCE if model.config.carrier and not on_cpu else 1)
+        self.at_once = at_once or (GPU_AT_ONCE if model.config.carrier and not on_cpu else 1)
         batches = OneByOne() if on_cpu and self.at_once == 1 else Batches(self.at_once)
         self._shared = _Shared(Runner(model.device), batches, ThreadPoolExecutor(self.at_once))
         self._boundaries = torch.from_numpy(tables.scales[:-1].copy()).to(model.device)

@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..codec.engine import Check
 from ..codec.info import file_info
 from ..defaults import MIME_TYPE
 from ..errors import PictureError, UsageError
@@ -18,6 +17,7 @@ from ..image.planes import fitting
 from ..image.write import draft_size, save_picture
 from ..model.file import WeightsFile
 from ..util.notes import OnNote
+from ..util.parallel import Check
 from .limits import Limits
 from .models import Models
 from .reading import check_file, opened
