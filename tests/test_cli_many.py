@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ import hpcm
 from hpcm import cli
 from hpcm.cli import completion, processes, version
 from hpcm.cli.commands import parser
+from hpcm.codec.codec import Codec
+from hpcm.model.find import find_all
+from watched import SECONDS, Watched, meeting
 
 PHOTO = Image.open(Path(__file__).parent / "data" / "kodim23.png").crop((0, 0, 96, 64))
 LONG_AGO = 1_000_000_000_123_456_000  # nanoseconds
@@ -51,6 +56,96 @@ def test_side_by_side_is_as_one_after_the_other(at, capsys):
     assert cli.main(["decompress", "two", "-j", "2", "-v"]) == 0
     assert capsys.readouterr().err.count("hpcm: debug: nano-1 at level") == 3
     assert tree(at / "two") == {f"{name}.{suffix}" for name in "abc" for suffix in ("hpcm", "png")}
+
+
+@pytest.fixture
+def gpu(request, monkeypatch) -> list[Watched]:
+    """Makes `--device cuda` the CPU, with engines to which the first three tiles (or param) have to come at once."""
+    made: list[Watched] = []
+
+    def load(model, how):
+        if how["device"] == "cpu":
+            return Codec(find_all(model), **how)
+        return Codec(find_all(model), threads=1, wrap=lambda engine: made.append(watched(engine)) or made[-1])
+
+    def watched(engine):
+        return Watched(engine, 8, meeting(getattr(request, "param", 3)))
+
+    for module in ("compress", "decompress"):
+        monkeypatch.setattr(f"hpcm.cli.{module}.load", load)
+    return made
+
+
+def test_on_a_gpu_threads_share_the_model(at, gpu, capsys):
+    model = ["--model", "nano"]
+    assert cli.main(["compress", "in", "-o", "one", *model]) == 1
+    assert cli.main(["decompress", "one", *model]) == 0
+    one = capsys.readouterr()
+    assert cli.main(["compress", "in", "-o", "two", *model, "--device", "cuda"]) == 1
+    assert cli.main(["decompress", "two", *model, "--device", "cuda"]) == 0
+    two = capsys.readouterr()
+    assert (two.out.replace("two", "one"), two.err) == one
+    assert tree(at / "two") == tree(at / "one")
+    assert all((at / "one" / name).read_bytes() == (at / "two" / name).read_bytes() for name in tree(at / "one"))
+    assert [dict(engine.most) for engine in gpu] == [{"analyse": 3, "encode": 3}, {"decode": 3, "synthesise": 3}]
+
+
+@pytest.mark.parametrize("gpu", [1], indirect=True)
+def test_on_a_gpu_one_file_needs_no_thread(at, gpu):
+    for line in (["in/a.png", "-o", "a.hpcm"], ["in/a.png", "in/b.png", "-j", "1"]):
+        assert cli.main(["compress", *line, "--model", "nano", "--device", "cuda"]) == 0
+        assert gpu[-1].threads == {threading.main_thread()}
+
+
+@pytest.mark.filterwarnings("always:it is odd")
+def test_notes_and_warnings_of_threads_have_their_files_name(at, gpu, monkeypatch, capsys):
+    def warned(self, image, **how):
+        warnings.warn("it is odd", stacklevel=1)
+        return compress(self, image, **how)
+
+    compress = Codec.compress
+    monkeypatch.setattr(Codec, "compress", warned)
+    for name in "abc":
+        PHOTO.convert("CMYK").save(f"{name}.tif")
+    line = ["compress", "a.tif", "b.tif", "c.tif", "--model", "nano", "--device", "cuda"]
+    assert cli.main(line) == 0
+    *said, last = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1:3] for line in said] == [["note", f"{name}.tif"] for name in "aabbcc"]
+    assert said[0::2] == [f"hpcm: note: {name}.tif: it is odd" for name in "abc"]
+    assert last == "hpcm: 3 written, 0 failed"
+    assert cli.main([*line, "-f", "-q"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"hpcm: note: {name}.tif: it is odd" for name in "abc"]
+
+
+def test_what_ends_the_command_ends_its_threads(at, gpu, monkeypatch, capsys):
+    """Two files are in a network for ever when the first one is written."""
+    begun = threading.Barrier(3, timeout=SECONDS)
+
+    def compress(self, image, *, check, **how):
+        begun.wait()
+        if image.pixels[0, 0, 0] != 7:
+            until = time.monotonic() + SECONDS
+            while time.monotonic() < until:
+                check()
+        return b"data"
+
+    for error, code in ((KeyboardInterrupt, 130), (ZeroDivisionError, None)):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(Codec, "compress", compress)
+        monkeypatch.setattr("hpcm.cli.batch.save", fail)
+        Image.new("RGB", (32, 32), (7, 7, 7)).save("in/a.png")
+        line = ["compress", "in/a.png", "in/b.png", "in/c.png", "-o", "out/", "--model", "nano", "--device", "cuda"]
+        before = threading.active_count()
+        if code:
+            assert cli.main(line) == code
+        else:
+            with pytest.raises(error):
+                cli.main(line)
+        assert threading.active_count() == before
+        assert not (at / "out").exists()
 
 
 def test_a_model_that_is_missing_is_one_line(at, capsys):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..defaults import DEFAULT_MODEL, PICTURE_SUFFIXES, SUFFIX, TILE_SIDE
 from ..util.folders import describe
+from ..util.notes import OnNote
+from ..util.parallel import Check
 from . import types
-from .batch import OnProgress, load, run_jobs, save
-from .jobs import Job, Work, plan
-from .messages import note_printer, say
+from .batch import OnProgress, load, run_jobs
+from .jobs import Job, Output, Work, plan
+from .messages import say
 from .options import EFFORTS, add_appearance, add_files, add_target, appearance, engine_options, target
 from .outputs import refuse_misnamed
 from .parsing import Commands, add_command
@@ -59,7 +61,7 @@ def compress(options: argparse.Namespace) -> bool:
 
 
 def compressor(options: argparse.Namespace, on_progress: OnProgress | None = None) -> Work:
-    """Loads the model. Returns the function that compresses a file. Raises HPCMError."""
+    """Loads the model. Returns the function that compresses a file, also on several threads. Raises HPCMError."""
     from ..image.read import lift_pillows_bounds
 
     lift_pillows_bounds()
@@ -73,16 +75,18 @@ def compressor(options: argparse.Namespace, on_progress: OnProgress | None = Non
     return partial(compress_one, codec, how=how, options=options)
 
 
-def compress_one(codec: Codec, job: Job, *, how: dict[str, Any], options: argparse.Namespace) -> None:
+def compress_one(
+    codec: Codec, job: Job, on_note: OnNote, check: Check | None, *, how: dict[str, Any], options: argparse.Namespace
+) -> Output:
     from ..image.read import read_picture
 
-    data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
+    data = job.read()
     picture = read_picture(data, **appearance(options))
     if options.roi is not None:
         how = {**how, "quality_map": map_of(options.roi, picture.size)}
-    compressed = codec.compress(picture, **how, on_note=on_note)
+    compressed = codec.compress(picture, **how, check=check, on_note=on_note)
     bpp = 8 * len(compressed) / math.prod(picture.size)
-    save(job, compressed, options, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
+    return Output(compressed, f"{len(data):,} -> {len(compressed):,} bytes ({bpp:.2f} bpp)")
 
 
 def map_of(path: str, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -11,10 +11,11 @@ from ..errors import TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import PASSES
 from ..util.hardware import keep_pages
+from ..util.notes import OnNote
+from ..util.parallel import Check
 from . import types
-from .batch import OnProgress, load, run_jobs, save
-from .jobs import Job, Work, plan
-from .messages import note_printer
+from .batch import OnProgress, load, run_jobs
+from .jobs import Job, Output, Work, plan
 from .options import add_appearance, add_files, appearance, engine_options
 from .parsing import Commands, add_command
 
@@ -60,7 +61,10 @@ def decompress(options: argparse.Namespace) -> bool:
 
 
 def decompressor(options: argparse.Namespace, on_progress: OnProgress | None = None) -> Work:
-    """Loads the model, if one is named. Returns the function that decompresses a file. Raises HPCMError."""
+    """Loads the model, if one is named. Returns the function that decompresses a file, also on several threads.
+
+    Raises HPCMError.
+    """
     from ..image.read import lift_pillows_bounds
 
     lift_pillows_bounds()
@@ -69,12 +73,14 @@ def decompressor(options: argparse.Namespace, on_progress: OnProgress | None = N
     return partial(decompress_one, codec, options=options)
 
 
-def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace) -> None:
+def decompress_one(
+    codec: Codec | None, job: Job, on_note: OnNote, check: Check | None, *, options: argparse.Namespace
+) -> Output:
     from ..codec.api import codec_for
     from ..image.planes import fitting
     from ..image.write import draft_size, save_picture
 
-    data, on_note = job.read(), note_printer(job.name, quiet=options.quiet)
+    data = job.read()
     try:
         container = unpack(data, partial=options.partial)
     except TruncatedError as error:
@@ -83,7 +89,7 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     part: dict[str, Any] = {"max_pixels": options.max_pixels, "box": options.crop, **appearance(options)}
     part["draft"] = draft_size(container, options.max_size)
     decoded = codec.decompress_picture(
-        container, scale=options.preview, partial=options.partial, **part, on_note=on_note
+        container, scale=options.preview, partial=options.partial, **part, check=check, on_note=on_note
     )
     decoded = fitting(decoded, options.max_size)
     picture = save_picture(decoded, job.suffix(options.format), options.quality, on_note=on_note)
@@ -91,4 +97,4 @@ def decompress_one(codec: Codec | None, job: Job, *, options: argparse.Namespace
     shown = f"{width} x {height} pixels"
     if container.progress < 1:
         shown += f", {container.progress:.0%} of the file"
-    save(job, picture, options, f"{len(data):,} -> {len(picture):,} bytes ({shown})")
+    return Output(picture, f"{len(data):,} -> {len(picture):,} bytes ({shown})")

@@ -29,6 +29,8 @@ from ..errors import UsageError
 from ..format.container import LONGEST_START, is_hpcm, no_hpcm
 from ..util.atomic import refuse_existing
 from ..util.folders import contents
+from ..util.notes import OnNote
+from ..util.parallel import Check
 from .outputs import write
 from .streams import STREAM, is_standard_input, is_standard_output
 
@@ -138,7 +140,14 @@ class Plan(NamedTuple):
     skipped: dict[str, Counter[str]]  # folder -> numbers of files that aren't converted, by kind
 
 
-Work = Callable[[Job], None]  # converts a file
+class Output(NamedTuple):
+    """What becomes of a job's input, and the end of the line that says so."""
+
+    data: bytes
+    text: str
+
+
+Work = Callable[[Job, OnNote, Check | None], Output]  # reads a job's input and converts it
 
 
 def plan(inputs: Sequence[str], output: str | None, suffix: str, wanted: Collection[str]) -> Plan:

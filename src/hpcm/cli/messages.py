@@ -6,7 +6,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 from ..errors import HPCMError
@@ -14,6 +16,7 @@ from ..util.notes import OnNote, ignore_note
 from .signals import raise_pending
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in a RuntimeError of torch
+_on_warning: ContextVar[OnNote] = ContextVar("on_warning")
 
 
 def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
@@ -22,9 +25,7 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
     An expected error (HPCMError, OSError, lack of memory, of torch in the base install) becomes a line on stderr with
     `name`, the input's, and so does a library's warning. Other errors are raised, and so is a broken pipe.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
-        warnings.showwarning = lambda message, *_, **__: say("note", message, name)
+    with warnings_as_notes(), noting(partial(say, "note", name=name)):
         try:
             return _interruptible(work) is not False
         except ModuleNotFoundError as error:
@@ -38,6 +39,25 @@ def attempt(work: Callable[[], bool | None], name: str = "") -> bool:
                 raise
             say("error", error, name)
             return False
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """In this block a library's warning is a note; on whatever thread, it goes where `noting` says there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Image size")  # Pillow's, of what is refused by an error
+        warnings.showwarning = lambda message, *_, **__: _on_warning.get(partial(say, "note"))(str(message))
+        yield
+
+
+@contextmanager
+def noting(on_note: OnNote) -> Iterator[None]:
+    """In this block, on this thread, `on_note` gets what `warnings_as_notes` makes notes of."""
+    before = _on_warning.set(on_note)
+    try:
+        yield
+    finally:
+        _on_warning.reset(before)
 
 
 def _interruptible(work: Callable[[], bool | None]) -> bool | None:

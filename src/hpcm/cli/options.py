@@ -69,8 +69,9 @@ def add_files(command: Any, source: str, target: str) -> None:
     text = "list the files that would be written, and write none"
     command.add_argument("-n", "--dry-run", action="store_true", help=text)
     command.add_argument("--keep-times", action="store_true", help="copy the times of the inputs to the outputs")
-    text = "number of parallel processes, which share the cores; by default 1"
-    command.add_argument("-j", "--jobs", type=types.whole, default=1, metavar="N", help=text)
+    text = "files at once: on the CPU in N processes, which share the cores, by default 1; "
+    text += "on a GPU as many as keep it busy, by default"
+    command.add_argument("-j", "--jobs", type=types.whole, metavar="N", help=text)
     amount = command.add_mutually_exclusive_group()
     amount.add_argument("-q", "--quiet", action="store_true", help="print only errors")
     amount.add_argument("-v", "--verbose", action="store_true", help="also print what is loaded and tried")

@@ -24,11 +24,12 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ..util.hardware import cores, end_with_parent
-from .jobs import Job, Work
+from .jobs import Job
 from .messages import attempt, line, log_to_stderr
 from .signals import STOPS
 
-MakeWork = Callable[[argparse.Namespace], Work]
+Convert = Callable[[Job], None]  # converts a file and writes the output
+MakeConvert = Callable[[argparse.Namespace], Convert]
 
 
 class Result(NamedTuple):
@@ -39,17 +40,17 @@ class Result(NamedTuple):
     err: str
 
 
-def run_parallel(jobs: Sequence[Job], make_work: MakeWork, options: argparse.Namespace) -> Generator[Result]:
+def run_parallel(jobs: Sequence[Job], make_convert: MakeConvert, options: argparse.Namespace) -> Generator[Result]:
     """The results of the jobs, in their order.
 
     Args:
-        make_work: is called in each process once and returns the function that does a job.
+        make_convert: is called in each process once and returns the function that does a job.
 
     An exception in the caller, such as an interruption, ends the processes; so does the end of this process.
     """
     processes = min(options.jobs, len(jobs))
     threads = options.threads or max(1, cores() // processes)
-    pool = Pool(processes, make_work, argparse.Namespace(**{**vars(options), "threads": threads}))
+    pool = Pool(processes, make_convert, argparse.Namespace(**{**vars(options), "threads": threads}))
     if hasattr(signal, "pthread_sigmask"):
         resource_tracker.ensure_running()  # now, for it unblocks signals in the thread that starts it
     try:
@@ -73,8 +74,8 @@ def block_signals() -> None:
 class Pool:
     """Processes that do jobs; each is started when a job needs it."""
 
-    def __init__(self, size: int, make_work: MakeWork, options: argparse.Namespace) -> None:
-        self.make_work, self.options = make_work, options
+    def __init__(self, size: int, make_convert: MakeConvert, options: argparse.Namespace) -> None:
+        self.make_convert, self.options = make_convert, options
         self.idle: SimpleQueue[Worker | None] = SimpleQueue()  # None: not started
         self.workers: list[Worker] = []
         self.stopping = False
@@ -99,7 +100,7 @@ class Pool:
         with self.lock:
             if self.stopping:
                 raise EOFError
-            worker = Worker(self.make_work, self.options)
+            worker = Worker(self.make_convert, self.options)
             self.workers.append(worker)
             return worker
 
@@ -132,10 +133,10 @@ class Pool:
 class Worker:
     """A process with a pipe."""
 
-    def __init__(self, make_work: MakeWork, options: argparse.Namespace) -> None:
+    def __init__(self, make_convert: MakeConvert, options: argparse.Namespace) -> None:
         context = get_context("spawn")  # forked threads of torch would not run
         self.pipe, end = context.Pipe()
-        self.process = context.Process(target=_run, args=(end, make_work, options), daemon=True)
+        self.process = context.Process(target=_run, args=(end, make_convert, options), daemon=True)
         self.process.start()
         end.close()  # the process has its own copy: so the pipe is closed when it ends
 
@@ -151,7 +152,7 @@ class Worker:
 # ---- in a process ---------------------------------------------------------------------------------------------------
 
 
-def _run(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> None:
+def _run(pipe: Connection, make_convert: MakeConvert, options: argparse.Namespace) -> None:
     """Receives jobs and sends their results until the pipe is closed. It ends without printing anything."""
     for number in set(STOPS) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)  # the parent handles Ctrl-C and then terminates this process
@@ -161,7 +162,7 @@ def _run(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> 
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         end_with_parent()
-        _serve(pipe, make_work, options)
+        _serve(pipe, make_convert, options)
     except EOFError:
         code = 0
     except SystemExit as stop:
@@ -170,15 +171,15 @@ def _run(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> 
         os._exit(code if isinstance(code, int) else 1)  # at once: the interpreter could print something as it ends
 
 
-def _serve(pipe: Connection, make_work: MakeWork, options: argparse.Namespace) -> None:
-    work: Work | None = None
+def _serve(pipe: Connection, make_convert: MakeConvert, options: argparse.Namespace) -> None:
+    convert: Convert | None = None
 
     def do(job: Job) -> None:
-        nonlocal work
-        if work is None:
-            work = make_work(options)
+        nonlocal convert
+        if convert is None:
+            convert = make_convert(options)
             log_to_stderr(verbose=options.verbose)
-        work(job)
+        convert(job)
 
     while True:
         job = pipe.recv()
