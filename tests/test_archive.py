@@ -11,10 +11,12 @@ import socket
 import tarfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -290,6 +292,115 @@ def test_the_extra_is_named(photos, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "hpcm: error: this needs Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'\n"
 
 
+# ---- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> list[str]:
+    """Makes every device the CPU. The devices that were asked for."""
+    devices = []
+
+    def on_cpu(real):
+        return lambda model, device, **how: devices.append(device) or real(model, **how)
+
+    for name in ("load", "codec_for"):
+        monkeypatch.setattr(f"hpcm.codec.api.{name}", on_cpu(getattr(hpcm.codec.api, name)))
+    return devices
+
+
+@pytest.mark.parametrize("to", ["loose", "tar", "parquet"])
+def test_records_side_by_side(to, tmp_path, gpu, monkeypatch):
+    """Three at once, and what comes is as one after the other: names, rows, errors, and what is copied."""
+    contents = {"b.png": png(1), "b.txt": b"a caption", "bad.png": b"none", "../c.png": png(2), "b.jpg": png(3)}
+    tarred(tmp_path / "set" / "a.tar", contents | {f"x{i}.png": png(i) for i in range(COUNT)})
+    compress(tmp_path / "set", tmp_path / "one", to=to)
+    archive.restore(tmp_path / "one", tmp_path / "one-back", to="loose", shard_size=100)
+    wait, calls = threading.Barrier(3, timeout=60), iter(range(3))
+
+    def together(real):
+        def convert(*given):
+            if next(calls, None) is not None:
+                wait.wait()
+            return real(*given)
+
+        return convert
+
+    monkeypatch.setattr(worker.Worker, "compress", together(worker.Worker.compress))
+    compress(tmp_path / "set", tmp_path / "many", to=to, device="cuda")
+    calls = iter(range(3))
+    monkeypatch.setattr(worker.Worker, "restore", together(worker.Worker.restore))
+    archive.restore(tmp_path / "many", tmp_path / "many-back", to="loose", shard_size=100, device="cuda")
+    for one, many in (("one", "many"), ("one-back", "many-back")):
+        assert outputs(tmp_path / many) == outputs(tmp_path / one) != {}
+        before, after = (list(map(lasting, rows_of(tmp_path / name))) for name in (one, many))
+        assert after == before
+    assert gpu[0] == "cpu"
+    assert gpu[-1] == "cuda"
+
+
+def lasting(row: dict) -> dict:
+    """A row but for where and when it was made."""
+    return {name: value for name, value in row.items() if name not in ("root", "input_modified", "finished")}
+
+
+def test_a_part_that_fails_ends_what_is_converted(photos, tmp_path, gpu, monkeypatch):
+    """The disk is full when the first picture comes; the others would take for ever."""
+    begun = threading.Barrier(3, timeout=60)
+
+    def endless(self, data, on_note, check):
+        begun.wait()
+        until = time.monotonic() + 60
+        while data != png(0) and time.monotonic() < until:
+            check()
+        return data, {}
+
+    def full(self, record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(worker.Worker, "compress", endless)
+    monkeypatch.setattr(shards.TarSink, "put", full)
+    for name in ("1", "3", "5"):
+        (photos / "inner" / f"{name}.png").unlink()
+    before = threading.active_count()
+    done = compress(photos, tmp_path / "small", to="tar", device="cuda")
+    assert done.failed == 1
+    assert "No space left on device" in done.failure
+    assert threading.active_count() == before
+
+
+def test_gpus_are_shared_out(monkeypatch):
+    machines = [{"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}]
+    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    nodes.append({"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 24.0, "GPU": 2.0})
+    assert [run._workers(threads, gpus) for threads, gpus in ((1, 0), (5, 0), (16, 0))] == [24, 4, 1]
+    assert [run._workers(threads, gpus) for threads, gpus in ((1, 1), (12, 1), (16, 1))] == [2, 2, 1]
+    with pytest.raises(UsageError, match="threads is 17: no machine of the cluster has so many cores"):
+        run._workers(17, 0)
+    del nodes[1]
+    with pytest.raises(UsageError, match="device is cuda: Ray finds no GPU on any machine"):
+        run._workers(1, 1)
+
+
+@pytest.mark.slow
+def test_on_ray_each_worker_has_a_gpu(photos, tmp_path, monkeypatch, capfd):
+    class OnCpu(worker.Worker):  # made in a function, so that actors get it without this file
+        def __init__(self, job):
+            assert len(ray.get_gpu_ids()) == 1
+            super().__init__(replace(job, device="cpu"))
+
+    line = ["archive", str(photos), str(tmp_path / "none"), "--model", "nano", "--device", "cuda"]
+    if not torch.cuda.is_available():
+        assert cli.main(line) == 1
+        said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("[")]
+        assert said == ["hpcm: error: device is cuda: Ray finds no GPU on any machine of the cluster"]
+    monkeypatch.setattr(run, "Worker", OnCpu)
+    monkeypatch.setitem(run.LOCAL_CLUSTER, "num_gpus", 1)
+    done = compress(photos, tmp_path / "small", device="cuda")
+    assert (done.pictures, done.failed) == (COUNT, 0)
+
+
 # ---- nothing twice --------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +507,7 @@ def test_a_shard_is_read_picture_by_picture(tmp_path, monkeypatch):
 
     noise = random.Random(0).randbytes(1 << 20)
     tarred(tmp_path / "set" / "a.tar", {f"{i:02d}.png": noise for i in range(60)})
-    monkeypatch.setattr(worker.Worker, "compress", lambda self, data, on_note: (data, {"width": 1, "height": 1}))
+    monkeypatch.setattr(worker.Worker, "compress", lambda self, data, *_: (data, {"width": 1, "height": 1}))
     tracemalloc.start()
     done = compress(tmp_path / "set", tmp_path / "small")
     peak = tracemalloc.get_traced_memory()[1]

@@ -269,10 +269,10 @@ def test_a_picture_that_fails_once_in_a_shard(kind, to, tmp_path, monkeypatch):
     kind(tmp_path / "set" / f"s{suffix}", ("a.png", "red"), ("b.png", "green"), ("c.png", "blue"))
     sound = worker.Worker.compress
 
-    def short(self, data, on_note):
+    def short(self, data, on_note, check):
         if data == picture("green"):
             raise MemoryError("for a moment")
-        return sound(self, data, on_note)
+        return sound(self, data, on_note, check)
 
     with monkeypatch.context() as patch:
         patch.setattr(worker.Worker, "compress", short)

@@ -41,6 +41,7 @@ class Job:
     format: str = "png"  # of restored pictures
     column: str | None = None  # of Parquet
     verify: bool = False
+    device: str = "cpu"
     threads: int = 1  # of each worker
     case_insensitive: bool = False  # whether DST ignores case in names
 

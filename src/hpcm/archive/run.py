@@ -84,6 +84,7 @@ class RunOptions:
     verify: bool = False  # decode each picture before it counts as done, measure its PSNR, read back what was written
     shard_size: int | None = None  # loose pictures in a shard, by default 1,000; if they stay loose, in a part
     address: str | None = None  # of a Ray cluster; by default RAY_ADDRESS, or this machine
+    device: str = "cpu"  # or "cuda": each worker has a GPU, and there are as many as the cluster has GPUs
     threads: int = 1  # of each worker; there are as many workers as the cluster's cores allow
     on_progress: OnProgress | None = None  # is called when Ray runs, and after each part
 
@@ -173,7 +174,7 @@ def _run(
 ) -> Summary:
     began = time.monotonic()
     model, model_hash = _resolved_model(model) if model else (None, None)
-    shared = {name: getattr(options, name) for name in ("to", "column", "verify", "threads")}
+    shared = {name: getattr(options, name) for name in ("to", "column", "verify", "device", "threads")}
     job = Job(_absolute(target), **how, model=model, **shared)
     store = Store(job.target)
     rows_before = manifest.read_all(store)
@@ -340,23 +341,33 @@ def _results(job: Job, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
     context.execution_no_progress_timeout_s = -1  # none: a part may take hours
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # of tasks in flight to those allowed
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if job.threads > max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]):
-        raise UsageError(f"threads is {job.threads}: no machine of the cluster has so many cores")
-    workers = max(int(ray.cluster_resources().get("CPU", 1)) // job.threads, 1)
+    gpus = 0 if job.device == "cpu" else 1  # of each actor; Ray shows it no other
     pool = ray.data.ActorPoolStrategy(
         min_size=1,
-        initial_size=min(workers, len(parts)),
+        initial_size=min(_workers(job.threads, gpus), len(parts)),
         max_size=len(parts),  # machines may join the cluster later
         max_tasks_in_flight_per_actor=1,  # parts are long: none may wait behind another while an actor is idle
     )
     data = ray.data.from_items([{"part": part.dumps()} for part in parts], override_num_blocks=len(parts))
-    each_task = {"batch_size": 1, "num_cpus": job.threads, "max_task_retries": RETRIES}
+    each_task = {"batch_size": 1, "num_cpus": job.threads, "num_gpus": gpus, "max_task_retries": RETRIES}
     with warnings.catch_warnings():
         # Ray Data warns of options that it passes on to Ray, but it has none of its own for retries.
         warnings.simplefilter("ignore", DeprecationWarning)
         data = data.map_batches(Worker, fn_constructor_args=(job,), compute=pool, **each_task)
     for batch in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
         yield from batch.to_pylist()
+
+
+def _workers(threads: int, gpus: int) -> int:
+    """How many actors of so many cores and GPUs the cluster takes. Raises UsageError where no machine takes one."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if threads > max(machine.get("CPU", 0) for machine in machines):
+        raise UsageError(f"threads is {threads}: no machine of the cluster has so many cores")
+    if gpus > max(machine.get("GPU", 0) for machine in machines):
+        raise UsageError("device is cuda: Ray finds no GPU on any machine of the cluster")
+    total = ray.cluster_resources()
+    of_cores = max(int(total.get("CPU", 1)) // threads, 1)
+    return min(of_cores, int(total["GPU"]) // gpus) if gpus else of_cores
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """The actors: each does one part after the other, with one codec.
 
-An actor reads its part itself and prefetches a few pictures. It writes loose files at once, and a shard to a temporary
-file first. So memory depends on the size of the pictures, not on their number, and no picture passes through Ray's
-object store.
+An actor reads its part itself and prefetches a few pictures. On a GPU it converts several at once. It writes loose
+files at once, and a shard to a temporary file first. So memory depends on the size of the pictures, not on their
+number, and no picture passes through Ray's object store.
+
+    part --(records)--> record --(_task)--> name in the output --(_convert, on threads)--> record to write --> sink
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +31,7 @@ from ..image.read import lift_pillows_bounds, read_picture
 from ..image.write import save_picture
 from ..util.metrics import EQUAL, psnr_of_mse
 from ..util.notes import OnNote
+from ..util.parallel import Check, side_by_side
 from . import manifest, shards
 from .names import Claims, checked_name
 from .plan import Job, Part, root_of
@@ -43,16 +47,28 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss
 Values = dict[str, Any]  # of columns of the manifest, by name
 
 
+class Task(NamedTuple):
+    """A record of a part, and what is to become of it."""
+
+    record: Record
+    name: str  # in the output
+    is_picture: bool = True  # other records are copied
+    failure: Values | None = None  # of its row, if there will be no output
+
+
 class Worker:
     """Ray Data makes one for each actor and calls it with parts."""
 
     def __init__(self, job: Job) -> None:
         from ..codec.api import load
+        from ..codec.engine import files_at_once
 
         lift_pillows_bounds()
         self.job, self.target = job, Store(job.target)
-        self.codec: Codec | None = load(job.model, threads=job.threads) if job.model else None
-        if job.codec_options.get("effort"):
+        self.codec: Codec | None = load(job.model, job.device, threads=job.threads) if job.model else None
+        effort = job.codec_options.get("effort", 0)
+        self.at_once = files_at_once(job.device, effort)  # records
+        if effort:
             import torch
 
             torch.set_num_threads(job.threads)
@@ -89,40 +105,51 @@ class Worker:
     def _write_output(self, part: Part, column: Column | None) -> list[Values]:
         """Compresses or restores the records of a part and writes them. Returns the rows about them."""
         sink = shards.open_sink(part.to, self.target, part.output, self.job.verify, column)
-        claims = Claims(self.job.case_insensitive and part.to == "loose")
         rows: dict[int, Values] = {}  # about pictures and errors, by the numbers of the records
         copied: dict[int, Values] = {}  # about other files of a shard: these have rows only if writing fails
-        for number, record in enumerate(prefetch(records(part, self.job.column), PREFETCH)):
-            output, values = self._convert(record, part, claims, number)
-            location = sink.put(output)
-            where = {} if location is None else {"output": location.key, "offset": location.offset}
-            destination = copied if values is None else rows
-            destination[number] = _row(part, number, record.name, **(values or {}), **where)
+        with closing(side_by_side(self._convert, self._tasks(part), self.at_once)) as converted:
+            for number, (task, output, values) in enumerate(converted):
+                location = sink.put(output)
+                where = {} if location is None else {"output": location.key, "offset": location.offset}
+                destination = copied if values is None else rows
+                destination[number] = _row(part, number, task.record.name, **(values or {}), **where)
         for number, error in _finish(sink, rows).items():
             rows[number] = _write_error_row(rows.get(number) or copied[number], error)
         return list(rows.values())
 
-    def _convert(self, record: Record, part: Part, claims: Claims, number: int) -> tuple[Record, Values | None]:
+    def _tasks(self, part: Part) -> Iterator[Task]:
+        """The records of a part. They get their names in their order: of two that want one name the first has it."""
+        claims = Claims(self.job.case_insensitive and part.to == "loose")
+        for number, record in enumerate(prefetch(records(part, self.job.column), PREFETCH)):
+            if record.error is not None:
+                yield Task(record, record.name, failure={"error": record.error, "retry": part.kind == "loose"})
+                continue
+            is_picture = self._is_picture(record, part.kind)
+            try:
+                yield Task(record, self._output_name(record.name, is_picture, part, claims, number), is_picture)
+            except FormatError as error:
+                values = {"source_bytes": len(record.data or b""), "error": str(error), "retry": False}
+                yield Task(record, record.name, failure=values)
+
+    def _convert(self, task: Task, check: Check | None) -> tuple[Task, Record, Values | None]:
         """The record to write and the values of its row, errors among them; None for a file that is only copied."""
-        if record.error is not None:
-            return record._replace(data=None), {"error": record.error, "retry": part.kind == "loose"}
+        record = task.record._replace(name=task.name)
+        if task.failure is not None:
+            return task, record._replace(data=None), task.failure
+        if not task.is_picture:
+            return task, record, None
         assert record.data is not None
-        source = record.data
-        is_picture = self._is_picture(record, part.kind)
-        values: Values = {"source_bytes": len(source), "retry": False}
+        values: Values = {"source_bytes": len(record.data), "retry": False}
+        notes: list[str] = []
+        convert = self.restore if self.job.restore else self.compress
         try:
-            record = record._replace(name=self._output_name(record.name, is_picture, part, claims, number))
-            if not is_picture:
-                return record, None
-            notes: list[str] = []
-            convert = self.restore if self.job.restore else self.compress
-            data, more_values = convert(source, notes.append)
+            data, more_values = convert(record.data, notes.append, check)
         except HPCMError as error:
-            return record._replace(data=None), {**values, "error": str(error)}
+            return task, record._replace(data=None), {**values, "error": str(error)}
         except Exception as error:  # any error of one picture: the run goes on
-            return record._replace(data=None), {**values, "error": _described(error), "retry": True}
+            return task, record._replace(data=None), {**values, "error": _described(error), "retry": True}
         values |= {"bytes": len(data), "notes": "; ".join(notes) or None, **more_values}
-        return record._replace(data=data), values
+        return task, record._replace(data=data), values
 
     def _output_name(self, name: str, is_picture: bool, part: Part, claims: Claims, number: int) -> str:
         """The name of a record in the output. Raises FormatError for a name that is taken or that no file may have."""
@@ -141,25 +168,26 @@ class Worker:
             return not self.job.restore or is_hpcm(record.data or b"")
         return kind == "loose" or PurePosixPath(record.name).suffix.lower() in self.job.suffixes
 
-    def compress(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
+    def compress(self, data: bytes, on_note: OnNote, check: Check | None) -> tuple[bytes, Values]:
         """A picture's bytes to those of a .hpcm file, and values for its row."""
         assert self.codec is not None
         picture = read_picture(data, **self.job.appearance)
-        compressed = self.codec.compress(picture, **self.job.codec_options, on_note=on_note)
+        compressed = self.codec.compress(picture, **self.job.codec_options, check=check, on_note=on_note)
         container = unpack(compressed)
         values = values_of(container, len(compressed))
         if self.job.verify:
-            decoded = self.codec.decompress_picture(container, max_pixels=MAX_ENCODED)
+            decoded = self.codec.decompress_picture(container, max_pixels=MAX_ENCODED, check=check)
             values |= {"psnr": psnr(picture, decoded), "verified": True}
         return compressed, values
 
-    def restore(self, data: bytes, on_note: OnNote) -> tuple[bytes, Values]:
+    def restore(self, data: bytes, on_note: OnNote, check: Check | None) -> tuple[bytes, Values]:
         """The bytes of a .hpcm file to those of a picture, and values for its row."""
         from ..codec.api import codec_for
 
         container = unpack(data)
-        codec = self.codec or codec_for(container, threads=self.job.threads)
-        decoded = codec.decompress_picture(container, max_pixels=MAX_ENCODED, **self.job.appearance, on_note=on_note)
+        codec = self.codec or codec_for(container, self.job.device, threads=self.job.threads)
+        how = {**self.job.appearance, "max_pixels": MAX_ENCODED}
+        decoded = codec.decompress_picture(container, **how, check=check, on_note=on_note)
         picture = save_picture(decoded, f".{self.job.format}", on_note=on_note)
         return picture, {**values_of(container, len(data)), "verified": True}
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..archive.names import KINDS
-from ..defaults import DEFAULT_MODEL
+from ..defaults import DEFAULT_MODEL, DEVICES
 from ..errors import UsageError
 from ..util.folders import describe
 from . import types
@@ -48,6 +48,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--verify", action="store_true", help=text)
     text = "address of a Ray cluster, HOST:PORT or auto; by default $RAY_ADDRESS, or this machine"
     command.add_argument("--address", metavar="ADDR", help=text)
+    text = "where to compute, by default cpu; cuda: a worker for each GPU"
+    command.add_argument("--device", choices=DEVICES, default="cpu", help=text)
     text = "CPU threads of each worker, by default 1; the workers use all cores"
     command.add_argument("--threads", type=types.whole, default=1, metavar="N", help=text)
 
@@ -57,7 +59,7 @@ def archive(options: argparse.Namespace) -> bool:
         raise UsageError("this needs Ray, pyarrow and Jinja: pip install 'hpcm-codec[ray]'")
     from .. import archive
 
-    names = ("to", "column", "shard_size", "verify", "address", "threads")
+    names = ("to", "column", "shard_size", "verify", "address", "device", "threads")
     shared = {**{name: getattr(options, name) for name in names}, **appearance(options)}
     with progress() as on_progress:
         shared["on_progress"] = on_progress
