@@ -20,6 +20,7 @@ from hpcm import cli
 from hpcm.cli import completion, processes, version
 from hpcm.cli.commands import parser
 from hpcm.codec.codec import Codec
+from hpcm.codec.engine import Engine
 from hpcm.model.find import find_all
 from watched import SECONDS, Watched, meeting
 
@@ -63,13 +64,14 @@ def gpu(request, monkeypatch) -> list[Watched]:
     """Makes `--device cuda` the CPU, with engines to which the first three tiles (or param) have to come at once."""
     made: list[Watched] = []
 
-    def load(model, how):
+    def watched(engine: Engine) -> Watched:
+        made.append(Watched(engine, 8, meeting(getattr(request, "param", 3))))
+        return made[-1]
+
+    def load(model: str, how: dict) -> Codec:
         if how["device"] == "cpu":
             return Codec(find_all(model), **how)
-        return Codec(find_all(model), threads=1, wrap=lambda engine: made.append(watched(engine)) or made[-1])
-
-    def watched(engine):
-        return Watched(engine, 8, meeting(getattr(request, "param", 3)))
+        return Codec(find_all(model), threads=1, wrap=watched)
 
     for module in ("compress", "decompress"):
         monkeypatch.setattr(f"hpcm.cli.{module}.load", load)

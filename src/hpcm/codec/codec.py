@@ -197,7 +197,8 @@ class Codec:
             strip: metadata that are left out: "all", but for what the colours need, or "gps", the place alone.
             icc: "srgb" converts the colours to sRGB by the picture's ICC profile, which is dropped then.
             on_progress: with effort, is called again and again with the share of the search that is done, 0 to 1.
-            check: is called again and again, several times a tile; what it raises ends the work.
+            check: is called again and again, several times a tile, where several tiles or pictures go at once on other
+                threads; what it raises ends the work.
             on_note: is called with a line where a picture had to be converted, no level reaches a target, the model
                 isn't exact, or the result is larger than the picture's file; by default the logger `hpcm` warns.
 
