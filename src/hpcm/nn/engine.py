@@ -65,8 +65,8 @@ class TorchEngine:
         model: in evaluation mode.
         check: is called before each network runs, where a GPU replays graphs before each answer of the entropy decoder;
             what it raises ends the work.
-        at_once: tiles in a batch; by default GPU_AT_ONCE, but 1 on the CPU, where more aren't faster, and for a model that
-            isn't exact, whose sums depend on what else is in the batch.
+        at_once: tiles in a batch; by default GPU_AT_ONCE, but 1 on the CPU, where more aren't faster, and for a model
+            that isn't exact, whose sums depend on what else is in the batch.
     """
 
     def __init__(self, model: HPCM, tables: Tables, check: Check = lambda: None, at_once: int | None = None) -> None:
