@@ -274,6 +274,36 @@ def test_cudnn_and_autocast_are_back(bundled):
     assert torch.backends.cudnn.enabled == before
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "allow_fp16_accumulation"), reason="an older torch")
+def test_float16_is_added_up_in_float32():
+    matmul = torch.backends.cuda.matmul
+    names = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    matmul.allow_fp16_accumulation = True
+    try:
+        with arithmetic(CPU):
+            assert not matmul.allow_fp16_accumulation
+            assert not any(getattr(matmul, name) for name in names)
+        assert matmul.allow_fp16_accumulation
+        assert all(getattr(matmul, name) for name in names)
+    finally:
+        matmul.allow_fp16_accumulation = False
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction_split_k"), reason="an older torch"
+)
+def test_both_parts_of_a_setting_are_back():
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_fp16_reduced_precision_reduction = (False, False)
+    try:
+        with arithmetic(CPU):
+            pass
+        assert not matmul.allow_fp16_reduced_precision_reduction
+        assert not matmul.allow_fp16_reduced_precision_reduction_split_k
+    finally:
+        matmul.allow_fp16_reduced_precision_reduction = True
+
+
 def test_tf32_by_force_is_refused(monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     with pytest.raises(MismatchError, match="NVIDIA_TF32_OVERRIDE=1"), arithmetic(torch.device("cuda")):
@@ -370,9 +400,11 @@ def test_what_is_inexact_in_some_sizes_is_found(bundled, monkeypatch, name, size
 
 def test_large_pictures_have_the_sums_of_the_small_ones(bundled):
     """Each picture is among them, whole, and nothing else is compared."""
-    found = [(case, list(sizes(case))) for case in cases_of(bundled)]
-    assert {len(sized) for _, sized in found} == {2, 3}
+    found = [(case, list(sizes(case, "cuda"))) for case in cases_of(bundled)]
     for case, (_, one, *large) in found:
+        geometry = case.layer.geometry
+        assert len(large) == (geometry.side in (1, 3))
+        assert len([*sizes(case, "cpu")]) == 2 + (geometry.side == 3)
         assert np.array_equal(one.m, case.m[:1])
         for sized in large:
             assert sized.m.shape[2:] == (64, 64)

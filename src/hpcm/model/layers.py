@@ -75,6 +75,16 @@ class Geometry:
         """Side of the window of inputs that a sum reads."""
         return self.side // self.stride if self.transposed else self.side
 
+    @property
+    def border(self) -> int:
+        """Zeros around the input that windows reach into."""
+        return self.reach - 1 if self.transposed else self.padding
+
+    @property
+    def window_stride(self) -> int:
+        """From one window of the input to the next."""
+        return 1 if self.transposed else self.stride
+
     def outputs(self, shape: tuple[int, ...]) -> int:
         """Output channels of a convolution whose weights have this shape."""
         return shape[1] if self.transposed else shape[0]

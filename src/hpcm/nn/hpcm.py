@@ -75,6 +75,7 @@ class HPCM(nn.Module):
             self.y_inverse = Gain(config.levels, config.M)
             self.z_gain = Gain(config.levels, config.N)
             self.z_inverse = Gain(config.levels, config.N)
+        self.products = "float32"  # what exact sums of 24 bits are computed in; see nn/exact/products.py
         if config.carrier:
             grid.attach(self)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ from ..model.file import FORMAT, WeightsFile, read
 from ..model.tables import Tables
 from ..util import atomic
 from .exact.bound import check
-from .exact.grid import exact_networks, geometries_of, run_probe, stored_numbers
-from .exact.probe import cases
+from .exact.grid import exact_networks, geometries_of, run_probe, stored_numbers, use_products
+from .exact.probe import InexactError, cases
+from .exact.products import KINDS, suit
 from .hpcm import HPCM
+
+LOG = logging.getLogger(__name__)
 
 
 class LoadedModel(NamedTuple):
@@ -39,12 +43,20 @@ def load_model(weights: WeightsFile, device: str = "cpu") -> LoadedModel:
     return LoadedModel(build(weights, stored.parameters, device), stored.tables, weights)
 
 
-def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, threads: int | None = None) -> HPCM:
+def build(
+    weights: WeightsFile,
+    parameters: Mapping[str, Any],
+    device: str,
+    threads: int | None = None,
+    products: Sequence[str] | None = None,
+) -> HPCM:
     """A model from the numbers of its weights file, float32 and channels-last, to evaluate.
 
     Args:
         device: one of torch's.
         threads: of the CPU, the whole process's; by default as they are.
+        products: some of `products.KINDS`, for exact sums of 24 bits. The first that the probe finds exact is taken and
+            named by `model.products`. By default all of them on a GPU by CUDA, and float32 elsewhere.
 
     Raises UsageError where the device can't be used, WeightsError where the file doesn't hold what its configuration
     asks for or an exact model's bounds don't hold, and MismatchError where this machine's arithmetic isn't exact.
@@ -65,10 +77,30 @@ def build(weights: WeightsFile, parameters: Mapping[str, Any], device: str, thre
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.eval().requires_grad_(False)
     if model.config.carrier:
-        on_cpu = torch.device(device).type == "cpu"
-        probed = [layer for layer in exact_layers if on_cpu or not layer.is_transform]
-        run_probe(model, cases(probed), torch.device(device))
+        on_cuda = model.device.type == "cuda"
+        _take_products(model, exact_layers, products or (KINDS if on_cuda else ("float32",)))
     return model
+
+
+def _take_products(model: HPCM, exact_layers: Sequence[layers.Layer], kinds: Sequence[str]) -> None:
+    """Makes a model compute its exact sums in the first of the kinds that is exact on its device.
+
+    Raises MismatchError where the last one isn't exact either.
+    """
+    on_cpu = model.device.type == "cpu"
+    probed = [layer for layer in exact_layers if on_cpu or not layer.is_transform]
+    if not any(map(suit, probed)):
+        kinds = kinds[-1:]
+    for kind in kinds:
+        use_products(model, exact_layers, kind)
+        try:
+            run_probe(model, cases(probed, by_halves=kind == "float16"), model.device)
+            return
+        except (InexactError, RuntimeError) as error:  # torch raises the latter for what a GPU or a version can't
+            if kind == kinds[-1]:
+                raise
+            reason = error.difference if isinstance(error, InexactError) else error
+            LOG.info("exact sums aren't computed in %s on %s: %s", kind, model.device, reason)
 
 
 def _checked_layers(model: HPCM, parameters: Mapping[str, Any], weights: WeightsFile) -> list[layers.Layer]:

@@ -74,10 +74,11 @@ from torch import Tensor, nn
 
 from ...model import layers
 from ...model.config import Config
-from ...model.layers import Geometry, parts
+from ...model.layers import Geometry, Layer, parts
 from ..context import WindowAttention
 from .bound import EXP_END, EXP_ONE, EXP_STEPS
 from .probe import Case, compare, compare_products
+from .products import Products, suit
 from .torch_switches import arithmetic, has_onednn
 
 
@@ -86,13 +87,19 @@ class _OnGrid:
 
     input_scale: Tensor  # 2^b, [in]
     limit: Tensor  # of |m|
+    products: Products | None  # what computes the sums instead of torch's convolutions
 
     def _add_grid(self: Any, carrier: str) -> None:
         """`carrier`: that of the model, or "int32" for a transform's convolution."""
         self.carrier = carrier
+        self.products = None
         self.parts = parts(tuple(self.weight.shape), geometry_of(self), carrier == "split")
         self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
+
+    def compute(self: Any, x: Tensor) -> Tensor:
+        """x [B, in, h, w] -> y [B, out, h', w']."""
+        return self.convolve(self.integers(x)).float()
 
     def integers(self, x: Tensor) -> Tensor:
         """x -> m, as floats."""
@@ -101,6 +108,8 @@ class _OnGrid:
 
     def convolve(self: Any, m: Tensor) -> Tensor:
         """The exact sums of integers m [B, in, h, w], in the carrier's type; of parts, if they are split."""
+        if self.products is not None:
+            return self.products(m)
         dtype = _carrier_type(self.carrier, m.device)
         m, weight = m.to(dtype), self.weight.to(dtype)
         bias = None if self.bias is None else self.bias.to(dtype)
@@ -138,7 +147,7 @@ class GridConv2d(_OnGrid, nn.Conv2d):
         self._add_grid(carrier)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.convolve(self.integers(input)).float()
+        return self.compute(input)
 
 
 class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
@@ -150,7 +159,7 @@ class GridConvTranspose2d(_OnGrid, nn.ConvTranspose2d):
         self._add_grid(carrier)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return self.convolve(self.integers(input)).float()
+        return self.compute(input)
 
 
 def geometry_of(convolution: Any) -> Geometry:
@@ -283,6 +292,15 @@ def by_input(convolution: Any, values: Tensor) -> Tensor:
     """Values [in] in a shape that multiplies the weight."""
     first = isinstance(convolution, nn.ConvTranspose2d) or convolution.groups > 1
     return values.reshape((-1, 1, 1, 1) if first else (1, -1, 1, 1))
+
+
+def use_products(model: Any, exact_layers: Iterable[Layer], kind: str) -> None:
+    """Makes a model, which has its numbers, compute exact sums in one of `products.KINDS`, where layers suit it."""
+    for layer in exact_layers:
+        convolution = model.get_submodule(layer.name)
+        takes = kind == "float16" and suit(layer)
+        convolution.products = Products(layer).to(convolution.weight.device) if takes else None
+    model.products = kind
 
 
 def run_probe(model: Any, cases: Iterable[Case], device: torch.device) -> None:

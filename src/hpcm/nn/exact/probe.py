@@ -11,8 +11,8 @@ The exact layers of transforms are probed on the CPU alone: on other devices the
 them, as nn/exact/grid.py says.
 
 A library may choose another algorithm by the size of its input. So each case is run in several sizes (`sizes`): all of
-its pictures at once; one picture alone; and, for windows of 3x3, one large picture of the size of a tile's latent, with
-the small ones side by side.
+its pictures at once; one picture alone; and, for windows of 3x3 and on a GPU also of 1x1, one large picture of the size
+of a tile's latent, with the small ones side by side.
 
 A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
 (Winograd, FFT) gives other numbers.
@@ -30,6 +30,7 @@ import numpy as np
 from ...errors import MismatchError
 from ...model.layers import CARRIER_BITS, Geometry, Layer
 from .bound import EXP_ONE
+from .products import WHOLE
 
 IMAGES = 8  # pictures of a case; each leads one sum to the bound
 SIDE = 7  # their rows and columns: a 3x3 window in the middle touches no edge
@@ -57,11 +58,15 @@ class Case:
     expected: np.ndarray
 
 
-def cases(layers: Iterable[Layer]) -> Iterator[Case]:
-    """One for each kind of convolution: that whose sums come nearest to the bound."""
+def cases(layers: Iterable[Layer], by_halves: bool = False) -> Iterator[Case]:
+    """One for each kind of convolution: that whose sums come nearest to the bound.
+
+    Large inputs are cut in two for products of float16, which then have other sizes: a kind of its own.
+    """
     kinds: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers:
-        kinds.setdefault((layer.geometry, layer.weight.shape, layer.bits), []).append(layer)
+        kind = (layer.geometry, layer.weight.shape, layer.bits, by_halves and layer.limit > WHOLE)
+        kinds.setdefault(kind, []).append(layer)
     rng = np.random.default_rng(0)
     for alike in kinds.values():
         yield _case(max(alike, key=lambda layer: layer.share), rng)
@@ -128,9 +133,7 @@ def _sums(layer: Layer, m: np.ndarray, k: np.ndarray, outputs: np.ndarray, bias:
 
 def _part(geometry: Geometry, m: np.ndarray, taps: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The sums of rows over the channels of m."""
-    reach = geometry.reach
-    border = reach - 1 if geometry.transposed else geometry.padding
-    step = 1 if geometry.transposed else geometry.stride
+    reach, border, step = geometry.reach, geometry.border, geometry.window_stride
     padded = np.pad(m, ((0, 0), (0, 0), (border, border), (border, border)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), (2, 3))[:, :, ::step, ::step]
     if geometry.kind == "depthwise":
@@ -149,14 +152,16 @@ def _in_place(sums: np.ndarray, geometry: Geometry) -> np.ndarray:
     return sums[:, :, padding : stride * height - padding, padding : stride * width - padding]
 
 
-def sizes(case: Case) -> Iterator[Case]:
+def sizes(case: Case, engine: str) -> Iterator[Case]:
     """The same sums in inputs of other sizes.
 
-    The large one is for windows of 3x3 alone, for which there are other algorithms than the sum of the products.
+    On the CPU the large one is for windows of 3x3 alone, for which there are other algorithms than the sum of the
+    products. A GPU's library has several for products of matrices, too, and chooses by the number of pixels.
     """
     yield case
     yield replace(case, m=case.m[:1], expected=case.expected[:1])
-    if case.layer.geometry.side == 3:
+    geometry = case.layer.geometry
+    if geometry.side == 3 or (geometry.side == 1 and engine != "cpu"):
         yield replace(case, m=_side_by_side(case.m, 0), expected=_side_by_side(case.expected, np.nan))
 
 
@@ -173,9 +178,9 @@ def _side_by_side(pictures: np.ndarray, behind: float) -> np.ndarray:
 
 
 def compare(these: Iterable[Case], run: Callable[[Case], np.ndarray], engine: str) -> None:
-    """Raises MismatchError where `run` gives other sums than integers do."""
+    """Raises InexactError where `run` gives other sums than integers do; `engine` is the type of the device."""
     for case in these:
-        for sized in sizes(case):
+        for sized in sizes(case, engine):
             images, _, height, width = sized.m.shape
             size = f"{images} picture{'s' if images > 1 else ''} of {height} x {width}"
             _check(run(sized), sized.expected, engine, f"layer {case.layer.name} ({size})")
@@ -197,7 +202,13 @@ def _check(sums: np.ndarray, expected: np.ndarray, engine: str, what: str) -> No
         raise inexact(engine, what, f"{first}, {wrong.sum():,} of {wrong.size:,} differ")
 
 
-def inexact(engine: str, what: str, difference: str) -> MismatchError:
+class InexactError(MismatchError):
+    """This machine's sums aren't exact; `difference` says where, and what they are."""
+
+    difference: str
+
+
+def inexact(engine: str, what: str, difference: str) -> InexactError:
     """An error that says what differs, and which settings of the environment may be the cause."""
     given = {name: os.environ.get(name, "") for name in SUSPECTS}
     suspects = [f"{name}={value}" for name, value in given.items() if value.lower() not in SUSPECTS[name]]
@@ -206,7 +217,9 @@ def inexact(engine: str, what: str, difference: str) -> MismatchError:
     else:
         advice = "try another version of the library, or another engine or device"
         cause = f"and no setting is known to be the cause: {advice}"
-    return MismatchError(
+    error = InexactError(
         f"this machine's {engine} arithmetic isn't exact in {what}: {difference}, {cause}. "
         "Until then files can't be made or read safely"
     )
+    error.difference = f"{what}: {difference}"
+    return error

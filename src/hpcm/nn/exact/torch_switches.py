@@ -13,8 +13,9 @@ FFT form other sums on the way, and reduced precision cuts operands. What torch 
 - CPU, MKL and native kernels: sums of products; MKL_CBWR and instruction sets change their order only.
 - CUDA, cuDNN, and ROCm, MIOpen, which have one switch: off here, because their choice of algorithms includes Winograd,
   FFT and TF32.
-- CUDA, cuBLAS: TF32 is switched off here, unless NVIDIA_TF32_OVERRIDE forces it, which is refused. Settings of
-  reduced-precision reductions concern products of 16-bit matrices, of which there are none.
+- CUDA, cuBLAS: TF32 is switched off here, unless NVIDIA_TF32_OVERRIDE forces it, which is refused. Products of float16
+  matrices (products.py) are added up in float32: float16 sums, and reductions in 16 bits of what several blocks of
+  threads have added up, are switched off here.
 - MPS: has no switches. The probe alone decides whether models run there.
 - Autocast is switched off here, on every device.
 
@@ -35,6 +36,7 @@ import torch
 
 from ...errors import MismatchError
 
+REDUCTIONS = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
 EXACT = ("ieee", "none")  # values of fp32_precision; "none" in all places means the full precision
 
 
@@ -64,6 +66,8 @@ class _Switches:
 def _switch(place: Any, name: str, value: Any) -> Callable[[], Any]:
     """Changes a setting; what restores it."""
     before = getattr(place, name)
+    if name in REDUCTIONS and hasattr(place, f"{name}_split_k"):
+        before = (before, getattr(place, f"{name}_split_k"))  # one setting that is read in two parts
     if name != "fp32_precision":
         setattr(place, name, value)
         return partial(setattr, place, name, before)
@@ -80,6 +84,9 @@ def _settings() -> Iterator[tuple[Any, str, Any]]:
     yield torch.backends.cudnn, "enabled", False
     matmul = torch.backends.cuda.matmul
     yield (matmul, "fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else (matmul, "allow_tf32", False)
+    for name in (*REDUCTIONS, "allow_fp16_accumulation"):
+        if hasattr(matmul, name):
+            yield matmul, name, False
     for name in ("conv", "matmul"):
         place = getattr(torch.backends.mkldnn, name, None)
         if hasattr(place, "fp32_precision"):
