@@ -18,6 +18,7 @@ from ..model.tables import Tables
 from ..util import atomic
 from .exact.bound import check
 from .exact.grid import exact_networks, geometries_of, run_probe, stored_numbers, use_products
+from .exact.half import use_plain_transforms
 from .exact.probe import InexactError, cases
 from .exact.products import KINDS, suit
 from .hpcm import HPCM
@@ -78,6 +79,8 @@ def build(
     model = model.eval().requires_grad_(False)
     if model.config.carrier:
         on_cuda = model.device.type == "cuda"
+        if on_cuda and model.config.transforms == "int32":
+            use_plain_transforms(model)
         _take_products(model, exact_layers, products or (KINDS if on_cuda else ("float32",)))
     return model
 

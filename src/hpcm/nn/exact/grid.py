@@ -88,17 +88,20 @@ class _OnGrid:
     input_scale: Tensor  # 2^b, [in]
     limit: Tensor  # of |m|
     products: Products | None  # what computes the sums instead of torch's convolutions
+    plain: nn.Module | None  # what computes a transform's convolution on a GPU instead (half.py)
 
     def _add_grid(self: Any, carrier: str) -> None:
         """`carrier`: that of the model, or "int32" for a transform's convolution."""
         self.carrier = carrier
-        self.products = None
+        self.products = self.plain = None
         self.parts = parts(tuple(self.weight.shape), geometry_of(self), carrier == "split")
         self.register_buffer("input_scale", torch.ones(self.in_channels))
         self.register_buffer("limit", torch.ones(()))
 
     def compute(self: Any, x: Tensor) -> Tensor:
         """x [B, in, h, w] -> y [B, out, h', w']."""
+        if self.plain is not None:
+            return self.plain(x)
         return self.convolve(self.integers(x)).float()
 
     def integers(self, x: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""Transforms in 16 bits, for a GPU: exact ones as plain convolutions, without the grid of their inputs.
+
+g_a, h_a and g_s lead to no mean or scale, so on a GPU their sums needn't be the same bits as elsewhere, and a GPU
+computes in float16 many times as fast as in float32. Weights are those that the integers stand for:
+
+    exact     m = clamp(round(x * 2^b))     s = sum of k * m + bias     y = float32(s) * 2^-a
+    here      y = float16(sum of w * x + bias), with w = float16(k * 2^-a * 2^b)
+
+Activations between the convolutions are float16 too, and y, z and x_hat become float32 at the end.
+docs/exactness.md says what that costs, and why it isn't bfloat16.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .grid import GridConv2d, GridConvTranspose2d, Model, by_input
+
+HALF = torch.float16
+
+
+class PlainConvolution(nn.Module):
+    """A grid convolution's weights in a floating-point type; they follow `.to(device)` and aren't stored."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, grid: GridConv2d | GridConvTranspose2d, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = grid.weight.detach() * by_input(grid, grid.input_scale)  # acts on x instead of m
+        self.register_buffer("weight", weight.to(dtype), persistent=False)
+        self.register_buffer("bias", grid.bias.detach().to(dtype), persistent=False)  # type: ignore[union-attr]
+        self.convolve = F.conv_transpose2d if isinstance(grid, GridConvTranspose2d) else F.conv2d
+        self.stride, self.padding = grid.stride, grid.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, in, h, w] -> [B, out, h', w'], both of the weights' type."""
+        return self.convolve(x, self.weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
+
+
+def use_plain_transforms(model: Model, dtype: torch.dtype = HALF) -> None:
+    """Makes a model compute its transforms in plain floating point of this type, on the device where it is."""
+    for _, network in model.transforms():
+        for convolution in network.modules():
+            if isinstance(convolution, GridConv2d | GridConvTranspose2d):
+                convolution.plain = PlainConvolution(convolution, dtype)
+        network.register_forward_pre_hook(partial(_cast_input, dtype))
+
+
+def _cast_input(dtype: torch.dtype, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """So that what passes the convolutions by, in residual blocks, is of this type too."""
+    return (inputs[0].to(dtype), *inputs[1:])
