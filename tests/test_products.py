@@ -13,11 +13,12 @@ from hpcm.errors import MismatchError
 from hpcm.model import storage
 from hpcm.model.file import describe, read
 from hpcm.model.find import find
-from hpcm.model.layers import GEOMETRIES, Geometry, Layer
+from hpcm.model.layers import GEOMETRIES, Geometry, Layer, exact_layers
 from hpcm.model.tables import make_tables
 from hpcm.nn.engine import TorchEngine
 from hpcm.nn.exact import grid, products
 from hpcm.nn.exact.make_exact import make_exact
+from hpcm.nn.exact.probe import cases
 from hpcm.nn.exact.products import LARGEST, WHOLE, Products, suit
 from hpcm.nn.weights import build, save
 
@@ -233,6 +234,19 @@ def test_inexact_products_are_not_taken(name, monkeypatch, caplog):
     (note,) = caplog.messages
     assert note.startswith("exact sums aren't computed in float16 on cpu: ")
     assert ("instead of" in note) == (name != "not there")
+
+
+def test_both_kinds_of_inputs_are_probed():
+    """Those that are cut in two make products of other sizes."""
+    model = built(kinds=("float32",))
+    exact = exact_layers(grid.stored_numbers(model), grid.geometries_of(model), model.config)
+    layers = [layer for layer in exact if suit(layer)]
+
+    def kinds_of(some):
+        return {(layer.geometry, layer.weight.shape, layer.limit > WHOLE) for layer in some}
+
+    assert kinds_of(case.layer for case in cases(layers, by_halves=True)) == kinds_of(layers)
+    assert kinds_of(case.layer for case in cases(layers)) < kinds_of(layers)
 
 
 def test_exact_sums_in_another_order_are_taken(monkeypatch):

@@ -50,15 +50,22 @@ each its own operation on float32. IEEE 754 fixes their results. A float64 carri
 the exact sum is rounded to float32 once, so that a model whose sums fit float32 gives the same bits with either
 carrier. Everything else in the loop moves numbers without changing them (masks, gather, scatter).
 
+**On a GPU** sums of 24 bits are products of matrices: weights and inputs in float16, which holds them, added up in
+float32 (products.py). Where the probe finds those inexact, and for all other sums, it is torch's convolutions, as on
+the CPU.
+
 **What is assumed of torch**: IEEE 754 float32 and float64 with rounding to nearest even, and kernels that compute a
-convolution as sums of products of its inputs. torch_switches.py switches off those that don't; bound.py checks the
-bound of every layer when a model is loaded; probe.py then runs the model's hardest layers and compares with integers.
+convolution as sums of products of its inputs. Of a GPU's products of float16 it is assumed that each is exact, and that
+they are added up with 24 bits at least, in any order. torch_switches.py switches off what is known to do otherwise;
+bound.py checks the bound of every layer when a model is loaded; probe.py then runs the model's hardest layers and
+compares with integers.
 
 **g_a, h_a and g_s** lead to no mean or scale. In plain floating point ("float" in `Config.transforms`) the encoder may
 choose other symbols elsewhere, and pixels may differ in the last bit, but the decoded latents may not. With "int32"
 pixels are the same everywhere, too: inputs and weights are int16, 15 bits and a sign, and sums stay below 2^31. On the
-CPU torch computes them in float64, which holds them, and rounds each once to float32; other devices compute in float32,
-which rounds more often, so that pixels may differ by one level there.
+CPU torch computes them in float64, which holds them, and rounds each once to float32. On a GPU they are plain
+convolutions in float16, without a grid (half.py), and on other devices the same sums in float32, which rounds more
+often: pixels may differ by one level there.
 """
 
 from __future__ import annotations

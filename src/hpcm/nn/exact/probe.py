@@ -7,15 +7,15 @@ random, so that all bits of it are in use. For 3x3 kernels there are as many pic
 What the sums must be is computed in 64-bit integers, or, where they have at most 31 bits, in float64. Sums of parts are
 then added as float32, in the order of the parts.
 
-The exact layers of transforms are probed on the CPU alone: on other devices their sums are in float32, which rounds
-them, as nn/exact/grid.py says.
+The exact layers of transforms are probed on the CPU alone: on other devices their sums are rounded, as
+nn/exact/grid.py says.
 
 A library may choose another algorithm by the size of its input. So each case is run in several sizes (`sizes`): all of
 its pictures at once; one picture alone; and, for windows of 3x3 and on a GPU also of 1x1, one large picture of the size
 of a tile's latent, with the small ones side by side.
 
-A carrier with fewer bits (TF32, bfloat16, float16), a sum in fewer, or a kernel that forms other sums on the way
-(Winograd, FFT) gives other numbers.
+A carrier with fewer bits (TF32, bfloat16), a sum in fewer, products of float16 that aren't added up in float32, or a
+kernel that forms other sums on the way (Winograd, FFT) gives other numbers.
 """
 
 from __future__ import annotations
