@@ -39,7 +39,9 @@ SMALL = [PHOTO.crop((30 * i, 20 * i, 30 * i + 48 + i, 20 * i + 32)) for i in ran
 AT_ONCE = 4
 
 
-def watched(at_once: int = AT_ONCE, before: Callable[..., Any] = lambda *_: None) -> tuple[Codec, Watched]:
+def watched(
+    at_once: int = AT_ONCE, before: Callable[..., Any] = lambda *_: None, engine: str = "auto"
+) -> tuple[Codec, Watched]:
     """A codec and the engine that it uses, for which see Watched."""
     made: list[Watched] = []
 
@@ -47,7 +49,7 @@ def watched(at_once: int = AT_ONCE, before: Callable[..., Any] = lambda *_: None
         made.append(Watched(engine, at_once, before))
         return made[0]
 
-    return Codec([find(TINY)], threads=1, wrap=wrap), made[0]
+    return Codec([find(TINY)], engine=engine, threads=1, wrap=wrap), made[0]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,9 @@ def raster(image: Image.Image) -> tuple[Any, ...]:
 # ---- tiles ----------------------------------------------------------------------------------------------------------
 
 
-def test_four_tiles_go_through_each_network_at_once(file, alone):
-    codec, engine = watched(before=meeting(AT_ONCE))
+@pytest.mark.parametrize("which", ["core", "torch"])
+def test_four_tiles_go_through_each_network_at_once(file, alone, which):
+    codec, engine = watched(before=meeting(AT_ONCE), engine=which)
     assert codec.compress(PHOTO, tile=256, progressive=True) == file
     assert raster(codec.decompress(file)) == raster(alone.decompress(file))
     for name in ("analyse", "encode", "decode", "synthesise"):

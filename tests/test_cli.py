@@ -140,7 +140,7 @@ def test_targets_reach_the_codec(run, at, monkeypatch, option, value, argument):
     assert run("compress", "photo.png", option, value, "-o", "out.hpcm") == 0
     expected = {"quality": None, "bpp": None, "psnr": None, "lossless": False, "max_error": None}
     expected |= {"tile": 1024, "progressive": None}
-    expected |= {"effort": 0, "on_progress": None}
+    expected |= {"effort": 0, "on_progress": None, "check": None}
     assert asked == [expected | {argument: value}]
 
 
