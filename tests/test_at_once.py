@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import hpcm
@@ -25,8 +24,6 @@ from hpcm.eval.timing import Stopwatch
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Part
 from hpcm.model.find import find
-from hpcm.nn.engine import TorchEngine
-from hpcm.nn.hpcm import HPCM
 from hpcm.util.notes import ignore_note
 from hpcm.util.parallel import side_by_side
 from watched import SECONDS, Watched, meeting
@@ -189,11 +186,8 @@ def test_a_check_ends_all_tiles(name):
     assert not any(engine.inside.values())
 
 
-def test_engines_say_what_they_like(tiny, alone):
+def test_the_native_library_computes_one_tile_at_a_time(alone):
     assert alone.engine.at_once == 1
-    assert TorchEngine(HPCM(tiny), None).at_once == 1
-    with torch.device("meta"):
-        assert TorchEngine(HPCM(tiny), None).at_once == 8
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
