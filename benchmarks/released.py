@@ -22,8 +22,9 @@ from PIL import Image
 
 import hpcm
 from hpcm.convert.official import from_official
+from hpcm.eval import reference
 from hpcm.eval.measure import read_pixels
-from hpcm.eval.reference import ReferenceCode
+from hpcm.eval.runners import measure
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import save
@@ -63,7 +64,7 @@ def main() -> None:
     plain = weights(options.arch)
     models = {"plain": plain} | {kind: make_exact(plain, batches(plain), kind) for kind in options.carriers}
     image = Image.fromarray(read_pixels(TESTS / "data" / "kodim23.png"))
-    reference = ReferenceCode(options.checkout, plain, "cpu") if options.checkout else None
+    authors = reference.load(options.checkout, plain, "cpu") if options.checkout else None
     seconds: dict[str, list[tuple[float, float]]] = {}
     sizes = {}
     with TemporaryDirectory() as folder:
@@ -78,12 +79,12 @@ def main() -> None:
                 decode_s, _ = timed(lambda codec=codec, data=data: codec.decompress(data))  # type: ignore[misc]
                 sizes[name] = len(data)  # type: ignore[arg-type]
                 seconds.setdefault(name, []).append((encode_s, decode_s))
-            if reference and turn:  # it warms up by itself
-                speed = reference.speed(image, 1, timed)
-                seconds.setdefault("the authors' code", []).append((speed["encode_s"], speed["decode_s"]))
-    first = np.min(seconds["the authors' code" if reference else "plain"], 0)
+            if authors and turn:  # it warms up by itself
+                speed = measure(authors, [image], 1, "cpu", timed)
+                seconds.setdefault("the authors' code", []).append((speed.encode_s, speed.decode_s))
+    first = np.min(seconds["the authors' code" if authors else "plain"], 0)
     print(f"{heading(1, 'torch')}, {options.arch}, {image.size}\n")
-    ratio_of = "the authors' time" if reference else "the plain model's time"
+    ratio_of = "the authors' time" if authors else "the plain model's time"
     print(f"| | bytes | encode | decode | of {ratio_of} |\n|---|--:|--:|--:|---|")
     for name, times in seconds.items():
         least = np.min(times[-options.repeats :], 0)

@@ -25,7 +25,7 @@ from statistics import mean, stdev
 
 import torch
 
-from hpcm.eval.bench import kmacs
+from hpcm.eval.cost import kmacs
 from hpcm.eval.evaluate import Options as Evaluation
 from hpcm.eval.evaluate import evaluate, find_pictures
 from hpcm.eval.report import markdown

@@ -2,7 +2,7 @@
 
     python experiments/complexity.py [--against CHECKOUT]...
 
-CHECKOUT is one of DCAE's or LALIC's code, whose rows then stand below; see hpcm/eval/learned.py.
+CHECKOUT is one of the code of DCAE, LALIC or DCVC, whose rows then stand below; see hpcm/eval/learned.py.
 
 "Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
 include it, ours don't. "As published" is our count with it, rounded as the published ones are. No weights are needed.
@@ -13,13 +13,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from hpcm.eval.bench import kmacs
-from hpcm.eval.learned import LearnedBaseline
+from hpcm.eval.cost import kmacs, parameters
+from hpcm.eval.learned import open_checkout
 from hpcm.eval.report import markdown
 from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
-from hpcm.nn.hpcm import HPCM
 
 # Model, millions of parameters of the released code, published kMACs per pixel (arXiv 2507.19125; 1B: its poster).
 ROWS: tuple[tuple[str, Config, float | None, float | None], ...] = (
@@ -37,13 +34,6 @@ ROWS: tuple[tuple[str, Config, float | None, float | None], ...] = (
 )
 LATENT_PIXELS = 16**2
 PICTURE_PIXELS = 256**2  # of the picture that published costs refer to
-
-
-def parameters(config: Config) -> float:
-    """In millions."""
-    with torch.device("meta"):
-        model = HPCM(config)
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 
 def unused(config: Config) -> float:
@@ -77,12 +67,12 @@ def main() -> None:
         groups = kmacs(config)
         total = sum(groups.values())
         transforms = groups["g_a"] + groups["g_s"]
-        row = [label, formatted(parameters(config), 3), formatted(published_parameters, 3), formatted(total, 2)]
+        row = [label, formatted(parameters(config) / 1e6, 3), formatted(published_parameters, 3), formatted(total, 2)]
         row.append(formatted(as_published(total + unused(config)) if published_kmacs else None, 2))
         row += [formatted(published_kmacs, 2), f"{1 - transforms / total:.0%}"]
         rows.append(row)
     for checkout in options.against:
-        other = LearnedBaseline(checkout)
+        other = open_checkout(checkout)
         rows.append([other.name, formatted(other.parameters / 1e6, 3), "", formatted(other.kmacs, 2), "", "", ""])
     print(markdown(heads, rows))
 

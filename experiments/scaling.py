@@ -32,7 +32,7 @@ from compare import of_picture
 from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 
-from hpcm.eval.bench import kmacs
+from hpcm.eval.cost import kmacs
 from hpcm.eval.report import markdown
 from hpcm.model import find as weights
 from hpcm.model.config import LITE, NANO, Config, Prior

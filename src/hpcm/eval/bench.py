@@ -1,77 +1,98 @@
-"""`hpcm bench`: parameters, multiplications and speed of a model, beside what the machine can do at most.
+"""`hpcm bench`: size, multiplications and speed of a model, beside the code of others and what the machine can do.
 
-- kMACs per pixel: multiplications with addition in convolutions and matrix products of one forward pass over a picture
-  of 256 x 256, counted by torch on the meta device, split by the parts of the network;
+- parameters, kMACs per pixel: see cost.py;
 - start: a process of its own that imports hpcm and loads the model, until it has decoded a picture of 64 x 64; the
   median of several. Encoding and decoding don't include it;
-- encode, decode: a picture in memory to a file's bytes, and back; the median of several runs after one to warm up. The
-  picture is smooth noise, so that its symbols cost bits;
-- peak: the fastest of several products of two float32 matrices of 2048 x 2048, in elapsed time, measured in the same
-  process right before. A share is the time that the multiplications of encoding or decoding would take at the peak,
-  over the time that they took.
+- symbols: whether two engines make the same ones, see agreement.py;
+- encode, decode: of pictures in memory, as runners.py says; the median of several runs after some to warm up. Pictures
+  are smooth noise, so that their symbols cost bits. A batch is several pictures at once: with one picture it is the
+  latency that counts, with many the pictures in a second;
+- peak: the fastest of several products of two square matrices, in elapsed time, measured in the same process right
+  before; on a GPU also in float16. A share is the time that the multiplications of encoding or decoding would take at
+  the peak of the type that the model computes in, over the time that they took;
+- memory: what tensors took of the GPU at most, weights included;
+- split: see split.py.
 """
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec.api import load
 from ..codec.codec import Codec
-from ..errors import ModelNotFoundError, UsageError
-from ..model.config import MODELS, Config
-from ..model.find import find
+from ..errors import UsageError
+from ..model.config import Config
+from ..model.file import WeightsFile
 from ..nn.engine import TorchEngine
-from ..nn.hpcm import HPCM
-from ..nn.weights import load_model, save
 from ..util.hardware import cores, matrix_speed
-from .learned import KNOWN, LearnedBaseline, LearnedCost, kind
-from .reference import ReferenceCode
+from ..util.notes import ignore_note
+from . import learned, reference
+from .agreement import agreement
+from .clock import elapsed, gpu_memory, gpu_peak, reset_gpu_peak
+from .cost import DECODING, ENCODING, kmacs, parameters
+from .forms import Form, floating, forms_of, picture, pictures_of, weights_of
+from .hpcm_codec import HpcmCodec
+from .machine import Gpu, gpu
+from .runners import QUALITY, OurCodec, Runner, measure
+from .split import DecodeSplit, decode_split
 
-SIDE = 256  # pixels, of the picture that published costs refer to
 SIZE = (768, 512)  # pixels, width and height
-QUALITY = 40
 STARTS = 3
-GEMM_SIDE = 2048  # of the matrices whose product is the peak
-NETWORKS = {  # attribute of HPCM -> what it is called here
-    **{name: name for name in ("g_a", "h_a", "h_s", "g_s")},
-    "adaptors": "adaptors",
-    "priors": "parameter networks",
-    "fusions": "context fusion",
-    "context_nets": "context between scales",
-}
-ENCODING = frozenset(NETWORKS.values()) - {"g_s"}
-DECODING = frozenset(NETWORKS.values()) - {"g_a", "h_a"}
+GEMM_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the peak, by type of device
+PEAKS = {"cpu": ("float32",), "cuda": ("float32", "float16")}  # types
+
+Size = tuple[int, int]  # width and height
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Of a picture; seconds are medians."""
+class Row:
+    """What a codec takes for a batch of pictures of one size."""
+
+    code: str
+    width: int
+    height: int
+    batch: int
+    encode_s: float  # of the whole batch, as the next two
+    decode_s: float
+    bytes: int
+    gpu_bytes: int | None = None  # at most; None on a CPU
+    products: str | None = None  # the type of its matrix products; None where shares can't be told, as for the next two
+    encode_share: float | None = None  # of the peak
+    decode_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """A codec of others, without its times."""
+
+    name: str
+    parameters: int
+    kmacs: float  # per pixel
+    weights: str
+    untimed: str  # why it has no rows; empty if it has
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the encoder takes for a picture with an effort."""
 
     width: int
     height: int
-    bytes: int
+    effort: int
     encode_s: float
-    decode_s: float
-    encode_share: float  # of the peak
-    decode_share: float
-    reference: dict[str, float] | None = None  # the authors' code: encode_s, decode_s
-    efforts: dict[int, tuple[float, int]] = field(default_factory=dict)  # seconds of encoding, bytes
-    baselines: list[LearnedCost] = field(default_factory=list)
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -80,75 +101,51 @@ class Bench:
 
     model: str
     device: str
+    gpu: Gpu | None
     engine: str
     threads: int
     parameters: int
     kmacs: dict[str, float]  # per pixel, by group
-    peak: float  # GFLOP/s
+    peaks: dict[str, float]  # GFLOP/s, by type
     start_s: float
-    speeds: list[Speed] = field(default_factory=list)
-
-    def text(self) -> str:
-        total = sum(self.kmacs.values())
-        lines = [f"  parameters        {self.parameters / 1e6:.3f} M", f"  kMACs per pixel   {total:.3f}"]
-        lines += [f"    {name:22} {value:9.3f}  {value / total:4.0%}" for name, value in self.kmacs.items()]
-        lines.append(f"  start             {self.start_s:.3f} s, engine {self.engine}")
-        lines.append(f"  peak              {self.peak:.0f} GFLOP/s in float32, {self.device}, {self.threads} threads")
-        for speed in self.speeds:
-            lines += _speed_lines(speed)
-        return "\n".join(lines)
+    symbols: list[str]  # what was compared, by size
+    rows: list[Row]
+    splits: list[DecodeSplit]  # of one picture, by size
+    searches: list[Search]
+    others: list[Other]
 
 
-def _speed_lines(speed: Speed) -> Iterator[str]:
-    """Lines about a picture: the model, the authors' code, efforts, other codecs."""
-    yield f"  {speed.width} x {speed.height}, {speed.bytes:,} bytes"
-    ways = ("encode", speed.encode_s, speed.encode_share), ("decode", speed.decode_s, speed.decode_share)
-    for way, seconds, share in ways:
-        pixels = speed.width * speed.height / seconds / 1e6
-        line = f"    {way}  {seconds:8.3f} s  {pixels:6.2f} Mpixel/s  {share:4.0%} of the peak"
-        if speed.reference:
-            theirs = speed.reference[f"{way}_s"]
-            line += f"; the authors' code {theirs:.3f} s, {theirs / seconds:.2f} times as long"
-        yield line
-    for effort, (seconds, size) in speed.efforts.items():
-        yield f"    encode  {seconds:8.3f} s  with effort {effort}, {size:,} bytes"
-    for baseline in speed.baselines:
-        yield from _baseline_lines(baseline, speed)
+@dataclass(frozen=True)
+class Setting:
+    """How everything is timed, and on what."""
 
+    device: str
+    engine: str
+    threads: int
+    repeats: int
+    sizes: Sequence[Size]
+    batches: Sequence[int]
 
-def _baseline_lines(baseline: LearnedCost, model: Speed) -> Iterator[str]:
-    """Lines about another codec; its times also as multiples of the model's."""
-    size = f"{baseline.parameters / 1e6:.3f} M parameters, {baseline.kmacs:.2f} kMACs per pixel, random weights"
-    if baseline.seconds is None:
-        yield f"    {baseline.name}: {size}; not timed: {baseline.untimed}"
-        return
-    yield f"    {baseline.name}: {size}, {baseline.bytes:,} bytes"
-    for way, own in (("encode", model.encode_s), ("decode", model.decode_s)):
-        seconds = baseline.seconds[f"{way}_s"]
-        yield f"    {way}  {seconds:8.3f} s, {seconds / own:.2f} times as long"
+    @cached_property
+    def peaks(self) -> dict[str, float]:
+        """GFLOP/s of matrix products by type."""
+        device = torch.device(self.device)
+        side, types = GEMM_SIDE[device.type], PEAKS[device.type]
+        return {name: matrix_speed(device, getattr(torch, name), side) / 1e9 for name in types}
 
-
-def heading(model: str) -> str:
-    """What a model is called in the output; says so if its weights are random."""
-    return f"{model}, random weights" if is_random(model) else Path(model).name
-
-
-def is_random(model: str) -> bool:
-    """Whether a name is that of an architecture whose weights aren't installed."""
-    try:
-        find(model)
-    except ModelNotFoundError:
-        return model in MODELS
-    return False
+    def engine_of(self, form: Form) -> str:
+        """What computes a model; in floating point nothing but torch can."""
+        return self.engine if form.is_exact else "torch"
 
 
 def bench(
     model: str,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[Size] | None = None,
     device: str = "cpu",
     repeats: int = 5,
     against: Sequence[str] = (),
     *,
+    batches: Sequence[int] | None = None,
     engine: str = "auto",
     threads: int | None = None,
     efforts: Sequence[int] = (),
@@ -157,135 +154,123 @@ def bench(
 
     Args:
         sizes: (width, height) of pictures, by default SIZE.
-        against: checkouts of the authors' code or of other codecs; see reference.py and learned.py.
+        against: checkouts of the authors' code or of other codecs; see reference.py and learned.py. With any, the model
+            is measured exact and in floating point.
+        batches: numbers of pictures that are coded at once, by default one.
         efforts: to time the encoder with, once each.
-        engine: as for `hpcm.load`.
+        engine: of an exact model, as for `hpcm.load`; in floating point it is torch.
         threads: of the CPU, by default one for each core; of everything that is timed: the engine, whichever it is,
             torch's matrix product, the search of efforts, and what runs `against`.
 
-    Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used.
+    Raises HPCMError as `hpcm.load` does, UsageError for a checkout that can't be used and for a GPU with too little
+    memory, and MismatchError where the symbols of two engines differ.
     """
-    threads = threads or cores()
-    torch.set_num_threads(threads)
-    with opened(model, device, engine, threads) as codec:
-        count, groups = cost(codec.engine.config)
-        used = "torch" if isinstance(codec.engine, TorchEngine) else "core"
-        reference, baselines = _checkouts(against, codec, device)
-        peak = matrix_speed(torch.device(device), torch.float32, GEMM_SIDE) / 1e9
-        started = median(_start(codec, device, used, threads) for _ in range(min(repeats, STARTS)))
-        speeds = [
-            _speed(codec, size, groups, peak, repeats, reference, baselines, device, efforts)
-            for size in sizes or [SIZE]
-        ]
-        return Bench(codec.weights.name, device, used, threads, count, groups, peak, started, speeds)
+    setting = Setting(device, engine, threads or cores(), repeats, sizes or [SIZE], batches or [1])
+    torch.set_num_threads(setting.threads)
+    with weights_of(model) as weights:
+        codec = load(weights.path, device, engine=engine, threads=threads)  # may refuse the device, or the engine
+        config, used = codec.engine.config, "torch" if isinstance(codec.engine, TorchEngine) else "core"
+        authors = _authors(against, weights, config, device)
+        others = [learned.open_checkout(path, device) for path in map(Path, against) if learned.kind(path)]
+        start_s = median(_start(codec, setting) for _ in range(min(repeats, STARTS)))
+        searches = [_search(codec, size, effort, device) for size, effort in product(setting.sizes, efforts)]
+        del codec  # whatever is timed is loaded anew, so that its memory can be told
+        groups = kmacs(config)
+        with forms_of(weights, both=bool(against)) as forms:
+            symbols = [_agreement(forms[0], setting, size) for size in setting.sizes]
+            rows = [row for form in forms for row in _rows(form.label, partial(_ours, setting, form), setting, groups)]
+            splits = _splits(forms[0], setting)
+        rows += _rows("the authors' code", authors, setting, groups) if authors else []
+        for other in others:
+            rows += [] if other.untimed else _rows(other.name, other.make, setting)
+        return Bench(
+            model=weights.name,
+            device=device,
+            gpu=gpu(device),
+            engine=used,
+            threads=setting.threads,
+            parameters=parameters(config),
+            kmacs=groups,
+            peaks=setting.peaks,
+            start_s=start_s,
+            symbols=symbols,
+            rows=rows,
+            splits=splits,
+            searches=searches,
+            others=[Other(one.name, one.parameters, one.kmacs, one.weights, one.untimed) for one in others],
+        )
 
 
-def _checkouts(against: Sequence[str], codec: Codec, device: str) -> tuple[ReferenceCode | None, list[LearnedBaseline]]:
-    """The authors' code, if it is among them, and the other codecs."""
-    baselines = [LearnedBaseline(path, device) for path in map(Path, against) if kind(path)]
-    rest = [path for path in map(Path, against) if not kind(path)]
+def _agreement(form: Form, setting: Setting, size: Size) -> str:
+    """What `agreement` says of the largest batch."""
+    pictures = pictures_of(size, max(setting.batches))
+    return agreement(form.weights, setting.device, setting.threads, pictures)
+
+
+def _splits(form: Form, setting: Setting) -> list[DecodeSplit]:
+    """Of a picture of each size."""
+    codec = HpcmCodec(str(form.weights.path), setting.device, engine=setting.engine_of(form), threads=setting.threads)
+    return [decode_split(codec, picture(size), setting.device, setting.repeats) for size in setting.sizes]
+
+
+def _ours(setting: Setting, form: Form) -> Runner:
+    engine = setting.engine_of(form)
+    return OurCodec(load(form.weights.path, setting.device, engine=engine, threads=setting.threads))
+
+
+def _authors(against: Sequence[str], weights: WeightsFile, config: Config, device: str) -> Callable[[], Runner] | None:
+    """What loads the authors' code with a model's weights, if a checkout is none of the other codecs'."""
+    rest = [path for path in map(Path, against) if not learned.kind(path)]
     if len(rest) > 1:
-        raise UsageError(f"{rest[1]} is no checkout of {' or '.join(KNOWN)}, and only one can be of the authors' code")
+        known = learned.either(learned.KNOWN)
+        raise UsageError(f"{rest[1]} is no checkout of {known}, and only one can be of the authors' code")
     if not rest:
-        return None, baselines
-    return ReferenceCode(rest[0], load_model(codec.weights, device).model, device), baselines
+        return None
+    reference.check(rest[0], config)
+    return lambda: reference.load(rest[0], floating(weights), device)
 
 
-@contextmanager
-def opened(model: str, device: str, engine: str = "auto", threads: int | None = None) -> Iterator[Codec]:
-    """A codec; with random weights if it names an architecture whose weights aren't installed."""
-    if not is_random(model):
-        yield load(model, device, engine=engine, threads=threads)
-        return
-    torch.manual_seed(0)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, f"{model}.safetensors")
-        save(HPCM(MODELS[model]), path, {"weights": "random"})
-        yield load(path, device, engine=engine, threads=threads)
-
-
-def _start(codec: Codec, device: str, engine: str, threads: int) -> float:
+def _start(codec: Codec, setting: Setting) -> float:
     """Seconds that a new process takes until it has decoded its first, small, picture."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "small.hpcm")
-        path.write_bytes(codec.compress(picture((64, 64)), quality=QUALITY))
-        call = f"load({str(codec.weights.path)!r}, {device!r}, engine={engine!r}, threads={threads})"
+        path.write_bytes(codec.compress(picture((64, 64)), quality=QUALITY, on_note=ignore_note))
+        how = f"engine={setting.engine!r}, threads={setting.threads}"
+        call = f"load({str(codec.weights.path)!r}, {setting.device!r}, {how})"
         code = f"import hpcm; hpcm.{call}.decompress(open({str(path)!r}, 'rb').read())"
         start = time.perf_counter()
         subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
         return time.perf_counter() - start
 
 
-def kmacs(config: Config) -> dict[str, float]:
-    """kMACs per pixel of a forward pass, by group, in the order of NETWORKS; groups without any are left out."""
-    return cost(config)[1]
-
-
-def cost(config: Config) -> tuple[int, dict[str, float]]:
-    """Parameters, and `kmacs`."""
-    plain = replace(config, carrier="", transforms="float")  # an exact model convolves as often
-    with torch.device("meta"):
-        model = HPCM(plain).eval().requires_grad_(False)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, SIDE, SIDE, device="meta"))
-    groups = dict.fromkeys(NETWORKS.values(), 0.0)
-    counts = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
-    for name, group in NETWORKS.items():
-        part = getattr(model, name)  # a list of networks isn't called itself: its members are
-        called = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, torch.nn.ModuleList) else [name]
-        groups[group] = sum(counts.get(f"HPCM.{key}", 0) for key in called) / 2 / SIDE**2 / 1000
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return count, {group: value for group, value in groups.items() if value}
-
-
-def _speed(
-    codec: Codec,
-    size: tuple[int, int],
-    groups: dict[str, float],
-    peak: float,
-    repeats: int,
-    reference: ReferenceCode | None,
-    baselines: Sequence[LearnedBaseline],
-    device: str,
-    efforts: Sequence[int],
-) -> Speed:
+def _search(codec: Codec, size: Size, effort: int, device: str) -> Search:
+    """One run of the encoder with an effort."""
     image = picture(size)
-    data = codec.compress(image, quality=QUALITY)  # warm up
-    codec.decompress(data)
-    encode_s = median(_timed(lambda: codec.compress(image, quality=QUALITY), device)[0] for _ in range(repeats))
-    decode_s = median(_timed(lambda: codec.decompress(data), device)[0] for _ in range(repeats))
-    seconds_at_peak = 2e3 * size[0] * size[1] / (peak * 1e9)  # for one kMAC per pixel
-    encoding = sum(value for group, value in groups.items() if group in ENCODING)
-    decoding = sum(value for group, value in groups.items() if group in DECODING)
-    searched: dict[int, tuple[float, int]] = {}
-    for effort in efforts:
-        seconds, file = _timed(partial(codec.compress, image, quality=QUALITY, effort=effort), device)
-        searched[effort] = seconds, len(cast(bytes, file))
-    return Speed(
-        width=size[0],
-        height=size[1],
-        bytes=len(data),
-        encode_s=encode_s,
-        decode_s=decode_s,
-        encode_share=encoding * seconds_at_peak / encode_s,
-        decode_share=decoding * seconds_at_peak / decode_s,
-        reference=None if reference is None else reference.speed(image, repeats, _timed),
-        efforts=searched,
-        baselines=[baseline.cost(image, repeats, _timed) for baseline in baselines],
-    )
+    compress = partial(codec.compress, image, quality=QUALITY, effort=effort, on_note=ignore_note)
+    seconds, file = elapsed(compress, device)
+    return Search(*size, effort, seconds, len(file))
 
 
-def picture(size: tuple[int, int]) -> Image.Image:
-    """Smooth noise; the same every time."""
-    width, height = size
-    noise = np.random.default_rng(0).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+def _rows(
+    name: str, make: Callable[[], Runner], setting: Setting, groups: dict[str, float] | None = None
+) -> Iterator[Row]:
+    """Of a codec, which is loaded for it and given up afterwards.
 
-
-def _timed(work: Callable[[], object], device: str) -> tuple[float, object]:
-    """Seconds that `work` took, and its result."""
-    start = time.perf_counter()
-    result = work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    Args:
+        groups: its kMACs per pixel, as `kmacs` gives them, where its shares of the peak can be told.
+    """
+    gc.collect()  # the codec before this one may be held by a cycle: its memory isn't this one's
+    before = gpu_memory(setting.device)
+    runner = make()
+    for (width, height), batch in product(setting.sizes, setting.batches):
+        reset_gpu_peak(setting.device)
+        measured = measure(runner, pictures_of((width, height), batch), setting.repeats, setting.device)
+        row = Row(name, width, height, batch, measured.encode_s, measured.decode_s, measured.bytes)
+        if (most := gpu_peak(setting.device)) is not None and before is not None:
+            row = replace(row, gpu_bytes=most - before)
+        if groups is not None:
+            at_peak = 2e3 * width * height * batch / (setting.peaks[runner.products] * 1e9)  # for one kMAC per pixel
+            encoding, decoding = (sum(groups.get(group, 0) for group in way) for way in (ENCODING, DECODING))
+            encode_share, decode_share = encoding * at_peak / row.encode_s, decoding * at_peak / row.decode_s
+            row = replace(row, products=runner.products, encode_share=encode_share, decode_share=decode_share)
+        yield row

@@ -1,6 +1,6 @@
-"""Checkouts of other learned codecs, with random weights: for `--against` of `hpcm bench`, experiments/complexity.py.
+"""Checkouts of other learned codecs: for `--against` of `hpcm bench`, and experiments/complexity.py.
 
-Nothing of them is part of this package, so this is all that is expected of them:
+dcvc.py is about DCVC-UF-Intra. Of the others this is all that is expected; their weights are random:
 
     DCAE (LabShuHangGU/DCAE)                 models/dcae.py    class DCAE without arguments
     LALIC (sjtu-medialab/RwkvCompress)       models/lalic.py   class LALIC without arguments; load_biwkv4, RUN_BiWKV4
@@ -12,83 +12,26 @@ Nothing of them is part of this package, so this is all that is expected of them
 
 LALIC's linear attention is a CUDA kernel, which it compiles when it is made. On a CPU values take that kernel's place:
 parameters and kMACs are the same, for the kernel has no products of matrices, but times aren't, so that there are none.
-A checkout is imported into this process, under the name `models`: only use one that you trust.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UsageError
+from . import dcvc
+from .checkouts import OtherCodec, counted, module_of
+from .cost import SIDE
+from .runners import Runner, TensorCodec
 
-KNOWN = {"DCAE": "models/dcae.py", "LALIC": "models/lalic.py"}
-SIDE = 256  # pixels, of the picture that published costs refer to
+KNOWN = {"DCAE": "models/dcae.py", "LALIC": "models/lalic.py", dcvc.NAME: dcvc.MARK}  # a file that no other has
 MULTIPLE = 128  # pixels: what their own evaluations pad to
 NEEDS = "pip install compressai timm einops torchvision matplotlib"
-
-Timed = Callable[[Callable[[], object], str], tuple[float, Any]]  # (work, device) -> seconds, result
-
-
-@dataclass(frozen=True)
-class LearnedCost:
-    """What a learned baseline takes for the picture that the model was timed with."""
-
-    name: str
-    parameters: int
-    kmacs: float  # per pixel
-    untimed: str = ""  # why there are no times
-    seconds: dict[str, float] | None = None  # encode_s, decode_s
-    bytes: int | None = None
-
-
-class LearnedBaseline:
-    """The network of a checkout. Raises UsageError where it can't be used."""
-
-    def __init__(self, checkout: Path, device: str = "cpu") -> None:
-        name = kind(checkout)
-        if name is None:
-            files = ", ".join(KNOWN.values())
-            raise UsageError(f"{checkout} is no checkout of {' or '.join(KNOWN)}: it has none of {files}")
-        self.name = name
-        self.untimed = "its WKV kernel needs CUDA" if name == "LALIC" and device == "cpu" else ""
-        self._device = device
-        torch.manual_seed(0)
-        self.net = _made(checkout, name, without_kernel=bool(self.untimed)).eval().requires_grad_(False).to(device)
-
-    @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.net.parameters())
-
-    @cached_property
-    def kmacs(self) -> float:
-        """Per pixel, of a forward pass."""
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.net(torch.rand(1, 3, SIDE, SIDE, device=self._device))
-        return counter.get_total_flops() / 2 / SIDE**2 / 1000
-
-    def cost(self, image: Image.Image, repeats: int, timed: Timed) -> LearnedCost:
-        """What it takes for a picture, times included where it can be timed."""
-        if self.untimed:
-            return LearnedCost(self.name, self.parameters, self.kmacs, self.untimed)
-        net: Any = self.net
-        net.update()
-        seconds, size = speed(net, image, MULTIPLE, self._device, repeats, timed)
-        return LearnedCost(self.name, self.parameters, self.kmacs, seconds=seconds, bytes=size)
 
 
 def kind(checkout: Path) -> str | None:
@@ -96,37 +39,40 @@ def kind(checkout: Path) -> str | None:
     return next((name for name, file in KNOWN.items() if (checkout / file).is_file()), None)
 
 
-@torch.no_grad()
-def speed(
-    net: Any, image: Image.Image, multiple: int, device: str, repeats: int, timed: Timed
-) -> tuple[dict[str, float], int]:
-    """encode_s and decode_s: medians of a network's compress and decompress, after one run of each; and bytes."""
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().div(255).to(device)
-    x = F.pad(x, (0, -x.shape[3] % multiple, 0, -x.shape[2] % multiple))
-    coded = net.compress(x)
-    net.decompress(coded["strings"], coded["shape"])
-    encode = [timed(lambda: net.compress(x), device)[0] for _ in range(repeats)]
-    decode = [timed(lambda: net.decompress(coded["strings"], coded["shape"]), device)[0] for _ in range(repeats)]
-    size = sum(len(b"".join(part) if isinstance(part, list) else part) for part in coded["strings"])
-    return {"encode_s": median(encode), "decode_s": median(decode)}, size
+def open_checkout(checkout: Path, device: str = "cpu") -> OtherCodec:
+    """The codec of a checkout. Raises UsageError where it can't be used."""
+    name = kind(checkout)
+    if name is None:
+        raise UsageError(f"{checkout} is no checkout of {either(KNOWN)}: it has none of {', '.join(KNOWN.values())}")
+    if name == dcvc.NAME:
+        return dcvc.open_checkout(checkout, device)
+    untimed = "its WKV kernel needs CUDA" if name == "LALIC" and device == "cpu" else ""
+    torch.manual_seed(0)
+    net = _made(checkout, name, without_kernel=bool(untimed)).eval().requires_grad_(False).to(device)
+
+    def make() -> Runner:
+        net.update()
+        return TensorCodec(net, MULTIPLE, device)
+
+    kmacs = counted(lambda: net(torch.rand(1, 3, SIDE, SIDE, device=device)))
+    return OtherCodec(name, sum(map(torch.numel, net.parameters())), kmacs, "random weights", make, untimed)
 
 
-def _made(checkout: Path, name: str, without_kernel: bool) -> nn.Module:
-    """The network, of a module that is forgotten afterwards: the next checkout's has the same name."""
-    sys.path.insert(0, str(checkout))
+def either(names: Iterable[str]) -> str:
+    """A, B or C."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
+
+
+def _made(checkout: Path, name: str, without_kernel: bool) -> Any:
+    """The network. Raises UsageError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # theirs, about packages that are newer than they are
-            code: Any = importlib.import_module(KNOWN[name].removesuffix(".py").replace("/", "."))
+        code: Any = module_of(checkout, KNOWN[name].removesuffix(".py").replace("/", "."))
         if without_kernel:
             code.load_biwkv4 = lambda: None
             code.RUN_BiWKV4 = lambda decay, boost, k, v: v
         net: nn.Module = getattr(code, name)()
-        return net
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a kernel that can't be compiled
         why = str(error).partition("\n")[0]
         raise UsageError(f"the code of {name} can't be used: {why}; it needs {NEEDS}") from error
-    finally:
-        sys.path.remove(str(checkout))
-        for key in [key for key in sys.modules if key == "models" or key.startswith("models.")]:
-            del sys.modules[key]
+    return net

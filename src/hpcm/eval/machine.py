@@ -33,6 +33,17 @@ class Machine:
     python: str
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that numbers were measured on."""
+
+    name: str
+    memory: int  # bytes
+    torch: str  # versions, None where the system doesn't say
+    cuda: str | None
+    driver: str | None
+
+
 @cache
 def versions() -> dict[str, str | None]:
     """Of everything that a measured number may depend on; None for what isn't there."""
@@ -70,6 +81,31 @@ def code_digest() -> str:
 def machine() -> Machine:
     """This computer."""
     return Machine(processor(), cores(), platform.platform(), platform.python_version())
+
+
+def gpu(device: str) -> Gpu | None:
+    """The GPU of one of torch's devices; None for a device that is none of CUDA's."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(properties.name, properties.total_memory, torch.__version__, torch.version.cuda, driver_version())
+
+
+def driver_version() -> str | None:
+    """That of NVIDIA's driver, which torch doesn't know: as its own tool prints it, a line for each GPU."""
+    lines = printed("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").splitlines()
+    return lines[0].strip() if lines else None
+
+
+def printed(*command: str) -> str:
+    """What a program prints; nothing where it isn't installed or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def commit() -> str | None:

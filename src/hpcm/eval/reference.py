@@ -14,59 +14,55 @@ are given the CPU instead. It is imported into this process, under the name `src
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from ..convert.official import official_names
 from ..errors import UsageError
 from ..model.config import MODELS, Config
 from ..nn.hpcm import HPCM
-from .learned import KNOWN, Timed, speed
+from .checkouts import module_of
+from .learned import KNOWN
+from .runners import TensorCodec
 
 MODULES = {"base": "HPCM_Base", "large": "HPCM_Large", "base-phi": "HPCM_Base_PhiContext"}
 SCALES, SMALLEST, LARGEST = 60, 0.12, 64.0  # its scale table
 MULTIPLE = 256  # pixels: its attention windows
 
 
-class ReferenceCode:
-    """The authors' network with the weights of a model of ours. Raises UsageError."""
+def check(checkout: Path, config: Config) -> None:
+    """Raises UsageError where a folder has no code for a model of ours."""
+    if not (checkout / "src" / "models").is_dir():
+        known = ", ".join(["LIC-HPCM", *KNOWN])
+        raise UsageError(f"{checkout} is no checkout of any of {known}: it has no src/models")
+    module = MODULES[architecture(config)]
+    if not (checkout / "src" / "models" / f"{module}.py").is_file():
+        raise UsageError(f"{checkout} is no checkout of LIC-HPCM: it has no src/models/{module}.py")
 
-    def __init__(self, checkout: Path, model: HPCM, device: str) -> None:
-        self._device = device
-        if not (checkout / "src" / "models").is_dir():
-            raise UsageError(f"{checkout} is no checkout of LIC-HPCM, {' or '.join(KNOWN)}: it has no src/models")
-        module = MODULES[architecture(model.config)]
-        if not (checkout / "src" / "models" / f"{module}.py").is_file():
-            raise UsageError(f"{checkout} is no checkout of LIC-HPCM: it has no src/models/{module}.py")
-        sys.path.insert(0, str(checkout))
-        try:
-            with CudaIs(device):
-                self._net = importlib.import_module(f"src.models.{module}").HPCM()
-        except ImportError as error:
-            raise UsageError(f"the authors' code can't be imported: {error}; see its README") from error
-        finally:
-            sys.path.remove(str(checkout))
-        theirs, ours = self._net.state_dict(), model.state_dict()
-        names = official_names(model)
-        if missing := set(names.values()) - theirs.keys():
-            raise UsageError(f"the authors' code at {checkout} has no parameter {min(missing)}")
-        weights = {their: ours[own].reshape(theirs[their].shape) for own, their in names.items()}
-        self._net.load_state_dict(weights, strict=False)  # what else it has are buffers of its coder
-        self._net.eval().requires_grad_(False)
-        self._net.update(torch.exp(torch.linspace(math.log(SMALLEST), math.log(LARGEST), SCALES)))
-        self._net.to(device)
 
-    def speed(self, image: Image.Image, repeats: int, timed: Timed) -> dict[str, float]:
-        """Medians in seconds of a picture's compress and decompress, after one run of each."""
-        return speed(self._net, image, MULTIPLE, self._device, repeats, timed)[0]
+def load(checkout: Path, model: HPCM, device: str) -> TensorCodec:
+    """The authors' network with the weights of a model of ours in floating point. Raises UsageError."""
+    check(checkout, model.config)
+    module = MODULES[architecture(model.config)]
+    try:
+        with CudaIs(device):
+            net = module_of(checkout, f"src.models.{module}", keep=True).HPCM()  # it imports its coder when it runs
+    except ImportError as error:
+        raise UsageError(f"the authors' code can't be imported: {error}; see its README") from error
+    theirs, ours = net.state_dict(), model.state_dict()
+    names = official_names(model)
+    if missing := set(names.values()) - theirs.keys():
+        raise UsageError(f"the authors' code at {checkout} has no parameter {min(missing)}")
+    weights = {their: ours[own].reshape(theirs[their].shape) for own, their in names.items()}
+    net.load_state_dict(weights, strict=False)  # what else it has are buffers of its coder
+    net.eval().requires_grad_(False)
+    net.update(torch.exp(torch.linspace(math.log(SMALLEST), math.log(LARGEST), SCALES)))
+    return TensorCodec(net.to(device), MULTIPLE, device)
 
 
 def architecture(config: Config) -> str:
