@@ -17,7 +17,6 @@ runs at a time. A seed is evaluated while the next one is trained.
 
 import argparse
 import math
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -71,14 +70,15 @@ def main() -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // given.jobs))
     changes: dict[str, list[float]] = {name: [] for name in ABLATIONS}  # of each seed; BD-rates in per cent
     spawning = get_context("spawn")  # torch's threads don't survive a fork
-    with ProcessPoolExecutor(given.jobs, spawning, initializer=end_with_parent) as pool:
+    # A process for each run: its pictures and models leave memory with it.
+    with spawning.Pool(given.jobs, initializer=end_with_parent, maxtasksperchild=1) as pool:
         runs = [
-            [pool.submit(train_one, name, seed, torch.get_num_threads(), given) for name in ABLATIONS]
+            [pool.apply_async(train_one, (name, seed, torch.get_num_threads(), given)) for name in ABLATIONS]
             for seed in range(given.seeds)
         ]
         for seed, trained in enumerate(runs):
             for run in trained:
-                run.result()
+                run.get()
             for name, percent in changes_of(seed, given).items():
                 changes[name].append(percent)
             print(table(changes, given.steps), flush=True)
