@@ -26,6 +26,7 @@ from hpcm.eval.split import coder_seconds
 from hpcm.model.config import BASE, LARGE, NANO
 from hpcm.model.file import describe
 from hpcm.model.find import find
+from hpcm.nn.engine import TorchEngine
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import load_model, save
 
@@ -219,22 +220,36 @@ def test_symbols_that_differ_are_an_error(monkeypatch, capsys, quick, change, sa
     encode = CoreEngine.encode
     monkeypatch.setattr(CoreEngine, "encode", lambda *args: encode(*args)._replace(**change))
     with pytest.raises(MismatchError, match=said):
-        agreement(find("nano"), "cpu", 1, [picture((64, 64))])
+        agreement(find("nano"), "cpu", 1, pictures_of((64, 64), 2))
     assert cli.main(["bench", "nano", "--size", "64x64", "--repeats", "1", "--device", "cpu"]) == 1
     assert said in capsys.readouterr().err
 
 
 def test_what_decodes_to_other_symbols_is_an_error(monkeypatch):
-    decode = CoreEngine.decode
-    monkeypatch.setattr(CoreEngine, "decode", lambda *args: decode(*args)._replace(checksum=1))
+    decode = TorchEngine.decode
+    monkeypatch.setattr(TorchEngine, "decode", lambda *args: decode(*args)._replace(checksum=1))
     with pytest.raises(MismatchError, match="what one encoded of the y of core decodes to other symbols"):
-        agreement(find("nano"), "cpu", 1, [picture((64, 64))])
+        agreement(find("nano"), "cpu", 1, pictures_of((64, 64), 2))
+
+
+def test_a_file_of_a_batch_that_the_other_engine_cant_open_is_an_error(monkeypatch):
+    """Torch opens what it has made, be it right or not."""
+
+    def encode(self, pictures):
+        files = list(map(self.codec.compress, pictures))
+        monkeypatch.setattr(CoreEngine, "decode", lambda *args: decode(*args)._replace(checksum=1))
+        return files
+
+    decode = CoreEngine.decode
+    monkeypatch.setattr(OurCodec, "encode", encode)
+    with pytest.raises(MismatchError, match="the decoded symbols of the tile at"):
+        agreement(find("nano"), "cpu", 1, pictures_of((64, 64), 2))
 
 
 def test_what_only_torch_computes_isnt_compared(tmp_path, build, tiny_base):
     save(build(tiny_base), tmp_path / "plain.safetensors", {})
     with forms_of(describe(tmp_path / "plain.safetensors"), both=True) as (exact, _):
-        found = agreement(exact.weights, "cpu", 1, [picture((64, 64))])
+        found = agreement(exact.weights, "cpu", 1, pictures_of((64, 64), 2))
     assert found == "symbols not compared: the native library can't run the model, it has attention"
 
 

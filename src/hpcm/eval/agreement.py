@@ -2,9 +2,14 @@
 
 On a GPU they are torch there and whatever computes the model on the CPU, on the CPU the native library and torch.
 
-    a picture --> y, by each            two y's may differ: their transforms need not be the same bits
-    each y    --> bytes, by each        the same bytes, checksums of symbols and y_hat from both
-    each file --> picture, by the other whose symbols have the checksums in the file
+    a picture --> y, by each                 two y's may differ: their transforms need not be the same bits
+    each y    --> bytes, by each             the same bytes, checksums of symbols and y_hat
+    the bytes --> y_hat, by torch            the same symbols and y_hat
+    each file --> picture, by both           whose symbols have the checksums in the file
+    a batch   --> files, by torch together   which torch opens together and alone, and the other engine the last of them
+
+Of two pictures, because a GPU runs its networks one by one at first, and then replays them on other numbers. The CPU
+has little to do, because for a large model it is slow.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ def agreement(weights: WeightsFile, device: str, threads: int, pictures: Sequenc
     """A line that says that symbols are equal, or why they weren't compared.
 
     Args:
-        pictures: in RGB; those after the first are coded together with it, as a batch, and are decoded alone.
+        pictures: in RGB, of one size, at least two; all of them are a batch.
 
     Raises MismatchError where symbols differ.
     """
@@ -42,14 +47,16 @@ def agreement(weights: WeightsFile, device: str, threads: int, pictures: Sequenc
     torchs = Codec([weights], device, engine="torch", threads=threads)
     if on_cpu and (reason := unsuited(torchs.engine.config)):
         return f"symbols not compared: the native library can't run the model, {reason}"
-    codecs = {"core" if on_cpu else "cpu": Codec([weights], threads=threads), "torch" if on_cpu else device: torchs}
-    _compare_latents(codecs, pictures[0])
+    other = Codec([weights], threads=threads)
+    codecs = {"core" if on_cpu else "cpu": other, "torch" if on_cpu else device: torchs}
+    for image in pictures[:2]:
+        _compare_latents(codecs, image)
     furthest = 0
     for maker, reader in permutations(codecs):
         file = codecs[maker].compress(pictures[0], quality=QUALITY)
-        own, other = (np.asarray(codecs[name].decompress(file), np.int16) for name in (maker, reader))
-        furthest = max(furthest, int(np.abs(own - other).max()))
-    _decode_batch(list(codecs.values()), pictures)
+        own, read = (np.asarray(codecs[name].decompress(file), np.int16) for name in (maker, reader))
+        furthest = max(furthest, int(np.abs(own - read).max()))
+    _decode_batch(other, torchs, pictures)
     one, two = codecs
     where = "in" if on_cpu else "on"
     return f"symbols equal {where} {one} and {two}; pixels differ by {furthest} of 255 at most"
@@ -69,10 +76,9 @@ def _compare_latents(codecs: dict[str, Codec], picture: Image.Image) -> None:
         ours, theirs = (each.engine.encode(y, level, inside) for each in (one, two))
         if differing := _difference(ours, theirs):
             raise MismatchError(f"{names} make different {differing} of the same y, which {maker} analysed")
-        for reader in (one, two):
-            decoded = reader.engine.decode(b"".join(ours.parts), steps, size, level, inside)
-            if decoded.checksum != ours.checksums[-1] or not _same(decoded.y_hat, ours.y_hat):
-                raise MismatchError(f"{names}: what one encoded of the y of {maker} decodes to other symbols")
+        decoded = two.engine.decode(b"".join(ours.parts), steps, size, level, inside)
+        if decoded.checksum != ours.checksums[-1] or not _same(decoded.y_hat, ours.y_hat):
+            raise MismatchError(f"{names}: what one encoded of the y of {maker} decodes to other symbols")
 
 
 def _difference(one: Encoded, two: Encoded) -> str | None:
@@ -89,14 +95,11 @@ def _same(one: Latent, two: Latent) -> bool:
     return bool(np.array_equal(one, two))
 
 
-def _decode_batch(codecs: Sequence[Codec], pictures: Sequence[Image.Image]) -> None:
-    """Opens the files of a batch together and alone, the first by both codecs. Raises MismatchError."""
-    if len(pictures) == 1:
-        return
-    for codec, other in permutations(codecs):
-        runner = OurCodec(codec)
-        files = runner.encode(pictures)
-        runner.decode(files)
-        for file in files:
-            codec.decompress(file)
-        other.decompress(files[0])
+def _decode_batch(other: Codec, codec: Codec, pictures: Sequence[Image.Image]) -> None:
+    """Codes a batch, and opens its files together and alone. Raises MismatchError."""
+    runner = OurCodec(codec)
+    files = runner.encode(pictures)
+    runner.decode(files)
+    for file in files:
+        codec.decompress(file)
+    other.decompress(files[-1])  # the first one may have been coded alone, before the others were there

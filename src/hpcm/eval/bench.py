@@ -202,8 +202,8 @@ def bench(
 
 
 def _agreement(form: Form, setting: Setting, size: Size) -> str:
-    """What `agreement` says of the largest batch."""
-    pictures = pictures_of(size, max(setting.batches))
+    """What `agreement` says of the largest batch, of two pictures at least."""
+    pictures = pictures_of(size, max(2, *setting.batches))
     return agreement(form.weights, setting.device, setting.threads, pictures)
 
 

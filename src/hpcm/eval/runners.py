@@ -9,7 +9,6 @@ one picture at a time, and so take those of a batch one after another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -59,7 +58,7 @@ class OurCodec:
     @property
     def products(self) -> str:
         engine = self.codec.engine
-        return getattr(engine.model, "products", "float32") if isinstance(engine, TorchEngine) else "float32"
+        return engine.model.products if isinstance(engine, TorchEngine) else "float32"
 
     def load(self, pictures: Sequence[Image.Image]) -> Sequence[Image.Image]:
         return pictures
@@ -69,8 +68,7 @@ class OurCodec:
         return list(files)
 
     def decode(self, coded: Sequence[bytes]) -> list[Image.Image]:
-        with ThreadPoolExecutor(len(coded)) as pool:
-            return list(pool.map(self.codec.decompress, coded))
+        return list(self.codec.decompress_many(coded, workers=len(coded)))
 
     def size(self, coded: Sequence[bytes]) -> int:
         return sum(map(len, coded))

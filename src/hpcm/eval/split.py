@@ -7,6 +7,7 @@ from statistics import median
 from typing import cast
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..codec.codec import Codec
@@ -17,7 +18,7 @@ from ..model.file import WeightsFile
 from ..nn.engine import TorchEngine
 from .clock import elapsed
 from .hpcm_codec import HpcmCodec
-from .runners import QUALITY
+from .runners import QUALITY, WARM_UPS
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class DecodeSplit:
 
 
 def decode_split(codec: HpcmCodec, image: Image.Image, device: str, repeats: int) -> DecodeSplit:
-    """Of a picture, after one run to warm up."""
+    """Of a picture, after WARM_UPS."""
     data = codec.compress(image, QUALITY)
-    codec.decompress(data)
+    for _ in range(WARM_UPS[torch.device(device).type]):
+        codec.decompress(data)
     splits = []
     for _ in range(repeats):
         seconds, _ = elapsed(lambda: codec.decompress(data), device)
