@@ -61,7 +61,8 @@ class Encoding:
 
         `threads` are those of the residual layer's coder; `check` is as for `Codec.compress`.
         """
-        self.engine, self.weights = stoppable(loaded.engine, check), loaded.weights
+        engine, self.weights = loaded
+        self.engine = stoppable(engine, check)
         self.picture = picture
         self.levels = self.engine.config.levels
         self.tiling = Tiling(self.engine.config, picture.size, tile)
