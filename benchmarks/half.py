@@ -25,7 +25,8 @@ from hpcm.codec.engine import Engine
 from hpcm.eval.metrics import psnr
 from hpcm.model.config import Config
 from hpcm.model.tables import make_tables
-from hpcm.nn.engine import TorchEngine, array_of, tensor_of
+from hpcm.nn.arrays import array_of, tensor_of
+from hpcm.nn.engine import TorchEngine
 from hpcm.nn.exact.half import PlainConvolution, use_plain_transforms
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.layers import PConvRB
@@ -54,7 +55,7 @@ def simulated(model: HPCM, dtype: torch.dtype, largest: Largest) -> HPCM:
         network.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0], dtype, largest),))
         for module in network.modules():
             if isinstance(module, PlainConvolution):
-                module.weight = module.weight.to(dtype).float()
+                module.weight, module.largest = (x.to(dtype).float() for x in (module.weight, module.largest))
                 bias = module.bias.to(dtype).float()[:, None, None]
                 module.bias = None  # added after the sum was rounded, an operation of its own
                 module.register_forward_hook(partial(add_bias, dtype, largest, bias))

@@ -1,19 +1,21 @@
-"""Transforms in 16 bits, for a GPU: exact ones as plain convolutions, without the grid of their inputs.
+"""Transforms in 16 bits, for a GPU: exact ones as plain convolutions, whose inputs aren't rounded to a grid.
 
 g_a, h_a and g_s lead to no mean or scale, so on a GPU their sums needn't be the same bits as elsewhere, and a GPU
 computes in float16 many times as fast as in float32. Weights are those that the integers stand for:
 
     exact     m = clamp(round(x * 2^b))     s = sum of k * m + bias     y = float32(s) * 2^-a
-    here      y = float16(sum of w * x + bias), with w = float16(k * 2^-a * 2^b)
+    here      x' = clamp(x) to limit * 2^-b     y = float16(sum of w * x' + bias), with w = float16(k * 2^-a * 2^b)
 
-Activations between the convolutions are float16 too, and y, z and x_hat become float32 at the end.
+Inputs are clamped as on the grid, because what exceeds four times the largest number of calibration would else give
+other pixels: in drawn pictures, of checks in bright colours, by more than a hundred of 255. Activations between the
+convolutions are float16 too, and y, z and x_hat become float32 at the end.
 docs/exactness.md says what that costs, and why it isn't bfloat16.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,17 +31,23 @@ class PlainConvolution(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    largest: Tensor  # magnitude of inputs, [in, 1, 1]
 
     def __init__(self, grid: GridConv2d | GridConvTranspose2d, dtype: torch.dtype) -> None:
         super().__init__()
-        weight = grid.weight.detach() * by_input(grid, grid.input_scale)  # acts on x instead of m
-        self.register_buffer("weight", weight.to(dtype), persistent=False)
-        self.register_buffer("bias", grid.bias.detach().to(dtype), persistent=False)  # type: ignore[union-attr]
+        numbers = {
+            "weight": grid.weight * by_input(grid, grid.input_scale),  # acts on x instead of m
+            "bias": cast(Tensor, grid.bias),
+            "largest": (grid.limit / grid.input_scale)[:, None, None],
+        }
+        for name, values in numbers.items():
+            self.register_buffer(name, values.detach().to(dtype), persistent=False)
         self.convolve = F.conv_transpose2d if isinstance(grid, GridConvTranspose2d) else F.conv2d
         self.stride, self.padding = grid.stride, grid.padding
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, in, h, w] -> [B, out, h', w'], both of the weights' type."""
+        x = x.clamp(-self.largest, self.largest)
         return self.convolve(x, self.weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 
