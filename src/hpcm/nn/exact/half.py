@@ -7,8 +7,8 @@ computes in float16 many times as fast as in float32. Weights are those that the
     here      x' = clamp(x) to limit * 2^-b     y = float16(sum of w * x' + bias), with w = float16(k * 2^-a * 2^b)
 
 Inputs are clamped as on the grid, because what exceeds four times the largest number of calibration would else give
-other pixels: in drawn pictures, of checks in bright colours, by more than a hundred of 255. Activations between the
-convolutions are float16 too, and y, z and x_hat become float32 at the end.
+other pixels, in drawn pictures by more than a hundred of 255. Activations between the convolutions are float16 too, and y, z
+and x_hat become float32 at the end.
 docs/exactness.md says what that costs, and why it isn't bfloat16.
 """
 
