@@ -1,5 +1,6 @@
 """A loss of one's own: from the command line to a model that compresses; and what is refused."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,10 +41,32 @@ def a_map(x_hat, x):
 def a_number(x_hat, x):
     return 1.0
 
+def a_wave(x_hat, x):
+    return torch.fft.fft2(x_hat - x).mean((1, 2, 3))
+
+def of_steps(x_hat, x):
+    return (255 * x_hat).round().sub(255 * x).square().mean((1, 2, 3))
+
+def of_itself(x_hat, x):
+    return net.weight * (x_hat.detach() - x).square().mean((1, 2, 3))
+
+def of_a_root(x_hat, x):
+    return (x_hat - x).square().mean((1, 2, 3)) + (0 * x_hat).sum((1, 2, 3)).sqrt()
+
+def of_one(x_hat):
+    return x_hat.mean()
+
+def of_two(x_hat, x):
+    return (x_hat - x).square().reshape(2, -1).mean(1)
+
+def in_place(x_hat, x):
+    return 255**2 * x_hat.sub_(x).square_().mean((1, 2, 3))
+
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Conv2d(3, 4, 3)
+        self.weight = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, x_hat, x):
         return (self.layer(x_hat) - self.layer(x)).abs().mean((1, 2, 3))
@@ -57,6 +80,7 @@ def _surroundings(tiny, monkeypatch, tmp_path, one_thread):
     monkeypatch.setitem(MODELS, "tiny", tiny)
     monkeypatch.setattr(watch, "LOG_EVERY", 1)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(MINE)
 
 
@@ -74,7 +98,7 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY_BASE, windows=(1, 2, 2))], ids=["tiny", "tiny-base"])
-@pytest.mark.parametrize("function", ["squared", "of_the_batch"])
+@pytest.mark.parametrize("function", ["squared", "of_the_batch", "in_place"])
 def test_the_squared_error_of_ones_own_trains_as_hpcms(data, config, function):
     """Also given as one number for a batch, whose pictures have lambdas of their own."""
     options = replace(OPTIONS, config=config, balance=0.5, lmbda=0.013 if config.levels == 1 else None)
@@ -116,6 +140,12 @@ def test_a_checkpoint_brings_no_code(data, monkeypatch):
             r"mine.py:a_map gives a tensor \[2, 3, 64, 64\] for 2 pictures: it must be \[2\], or a scalar",
         ),
         ("mine.py:a_number", "mine.py:a_number gives a float for 2 pictures"),
+        ("mine.py:a_wave", "mine.py:a_wave gives complex numbers for 2 pictures"),
+        ("mine.py:of_steps", "mine.py:of_steps has a gradient of zero: rounding has none"),
+        ("mine.py:of_itself", "mine.py:of_itself has no gradient: nothing that it gives depends on x_hat"),
+        ("mine.py:of_a_root", "mine.py:of_a_root has a gradient that isn't finite"),
+        ("mine.py:of_one", "mine.py:of_one must take x_hat and x: too many positional arguments"),
+        ("mine.py:Net", "mine.py:Net is a class: name a function, or an object that was made of the class"),
         ("mine.py:sharp", "mine.py has no function 'sharp'; it has squared, of_the_batch"),
         ("yours.py:sharp", "there is no file yours.py"),
         ("mine:squared", "there is no module 'mine': for a file write mine.py"),
@@ -132,6 +162,35 @@ def test_what_a_file_imports_and_is_missing_is_named():
     Path("mine.py").write_text("import no_such_package\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         load("mine.py:squared")
+
+
+def test_a_file_imports_its_neighbours_and_has_dataclasses(data):
+    """As if Python ran the file; and it may have the name of what it imports."""
+    folder = Path("losses")
+    folder.mkdir()
+    (folder / "weighted_error.py").write_text(
+        "def weighted(x_hat, x, w): return w * (x_hat - x).abs().mean((1, 2, 3))\n"
+    )
+    (folder / "json.py").write_text(
+        "from __future__ import annotations\n"
+        "import json\n"
+        "from dataclasses import dataclass\n"
+        "from weighted_error import weighted\n"
+        "@dataclass\n"
+        "class Weighted:\n"
+        "    weight: float = json.loads('255')\n"
+        "    def __call__(self, x_hat, x):\n"
+        "        return weighted(x_hat, x, self.weight)\n"
+        "loss = Weighted()\n"
+    )
+    train(OPTIONS, [data], "run", steps=1, say=silent, own_loss=load("losses/json.py:loss"))
+    assert losses("run")
+
+
+def test_what_suits_the_trial_and_no_other_batch(data):
+    """A function that gives two numbers whatever the batch."""
+    with pytest.raises(UsageError, match=r"gives a tensor \[2\] for 3 pictures: it must be \[3\], or a scalar"):
+        train(replace(OPTIONS, batch=3), [data], "run", steps=1, say=silent, own_loss=load("mine.py:of_two"))
 
 
 def test_one_quality_level_needs_a_lambda(data):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -49,9 +51,9 @@ class OwnLoss:
         """[B]; the same number for all pictures where the function gives one for the batch."""
         if self.one_by_one:
             pairs = zip(x_hat.split(1), x.split(1), strict=True)
-            return torch.stack([self.function(a, b).reshape(()) for a, b in pairs])
-        value = self.function(x_hat, x)
-        return value.reshape(len(x)) if value.numel() == len(x) else value.expand(len(x))
+            return torch.stack([self._values(a, b).reshape(()) for a, b in pairs])
+        value = self._values(x_hat, x)
+        return value.reshape(len(x)) if value.numel() == len(x) else value.reshape(()).expand(len(x))
 
     def prepare(self, crop: int, device: torch.device, levels: int) -> None:
         """Tries the function on two pictures of `crop` pixels a side, before a run begins.
@@ -59,22 +61,49 @@ class OwnLoss:
         Where the model has several quality levels, each picture has a lambda of its own. So a function that gives one
         number for a batch is then called for each picture. Raises UsageError for what isn't a loss.
         """
+        self._refuse_uncallable()
         if isinstance(self.function, nn.Module):
             self.function = self.function.to(device).eval().requires_grad_(False)
         random = torch.Generator().manual_seed(0)
         x = torch.rand((2, 3, crop, crop), generator=random)
-        x_hat = x + TRIAL_NOISE * torch.randn(x.shape, generator=random)
-        x, x_hat = x.to(device), x_hat.to(device).requires_grad_()
+        noisy = (x + TRIAL_NOISE * torch.randn(x.shape, generator=random)).to(device).requires_grad_()
         with torch.enable_grad():
-            value = self.function(x_hat, x)
-        if not isinstance(value, Tensor) or value.numel() not in (1, 2):
-            found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise UsageError(f"--loss {self.name} gives {found} for 2 pictures: it must be [2], or a scalar")
-        if not value.requires_grad:
-            raise UsageError(f"--loss {self.name} has no gradient: nothing that it gives depends on x_hat in torch")
+            # A network's picture is no leaf either: a function may change it in place.
+            value = self._values(noisy.clone(), x.to(device))
         if not torch.isfinite(value).all():
             raise UsageError(f"--loss {self.name} gives {value.tolist()} for pictures with noise: it must be finite")
+        gradient = torch.autograd.grad(value.sum(), noisy, allow_unused=True)[0] if value.requires_grad else None
+        if gradient is None:
+            raise UsageError(f"--loss {self.name} has no gradient: nothing that it gives depends on x_hat in torch")
+        if not torch.isfinite(gradient).all():
+            raise UsageError(f"--loss {self.name} has a gradient that isn't finite, for pictures with noise")
+        if not gradient.any():
+            raise UsageError(f"--loss {self.name} has a gradient of zero: rounding has none, for example")
         self.one_by_one = value.numel() == 1 and levels > 1
+
+    def _values(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """What the function gives: one number, or one for each picture. Raises UsageError for anything else."""
+        value = self.function(x_hat, x)
+        if not isinstance(value, Tensor):
+            found = f"a {type(value).__name__}"
+        elif value.is_complex():
+            found = "complex numbers"
+        elif value.numel() not in (1, len(x)):
+            found = f"a tensor {list(value.shape)}"
+        else:
+            return value
+        raise UsageError(f"--loss {self.name} gives {found} for {len(x)} pictures: it must be [{len(x)}], or a scalar")
+
+    def _refuse_uncallable(self) -> None:
+        """Raises UsageError for what can't be called with two pictures. Errors inside of it keep their traceback."""
+        if isinstance(self.function, type):
+            raise UsageError(f"--loss {self.name} is a class: name a function, or an object that was made of the class")
+        try:
+            inspect.signature(self.function).bind("x_hat", "x")
+        except TypeError as error:
+            raise UsageError(f"--loss {self.name} must take x_hat and x: {error}") from error
+        except ValueError:
+            return  # a function in C, which doesn't say what it takes
 
 
 def load(name: str) -> OwnLoss:
@@ -91,10 +120,12 @@ def load(name: str) -> OwnLoss:
 def _file(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise UsageError(f"--loss: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(path, path)  # no name that an import could mean
     assert spec is not None  # for a name that ends in .py there is one
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path] = module  # where dataclasses look for it
+    sys.path.append(str(Path(path).parent.resolve()))  # last: the file's neighbours hide nothing that is installed
     spec.loader.exec_module(module)
     return module
 
