@@ -266,8 +266,13 @@ def test_a_checkpoint_becomes_a_weights_file(small, tmp_path):
 
 @pytest.mark.parametrize("stem", ["Base", "-base", "a" * 33, "a b"])
 def test_a_name_that_no_file_can_carry(stem, tmp_path):
-    with pytest.raises(UsageError, match="starting with a letter or a digit"):
+    with pytest.raises(UsageError, match=f"not '{stem}': the weights file's name is the model's"):
         import_checkpoint(tmp_path / "theirs.pth", "base", tmp_path / f"{stem}.safetensors")
+
+
+def test_the_name_of_a_released_model(tmp_path):
+    with pytest.raises(UsageError, match="lite-1 is a released model, which never changes: the weights file's name"):
+        import_checkpoint(tmp_path / "theirs.pth", "base", tmp_path / "lite-1.safetensors")
 
 
 class Hostile:

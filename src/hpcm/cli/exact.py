@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import UsageError
-from ..format.fields import MODEL_NAME
 from ..model.config import Config
 from ..model.file import SUFFIX, describe
-from ..model.find import find, released
+from ..model.find import find, own_name
 from ..util.atomic import replacing
 from .messages import printable
 from .outputs import refuse_misnamed
@@ -39,12 +37,9 @@ def exact(options: argparse.Namespace) -> None:
     from ..convert.models import exact_origin, write_exact
     from ..nn.weights import load_model
 
-    if options.name and not MODEL_NAME.fullmatch(options.name):
-        raise UsageError(f"--name {options.name!r}: a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front")
-    model, _, weights = load_model(find(options.model))
-    name = options.name or weights.name
-    if released(name):
-        raise UsageError(f"{name} is a released model, which never changes: name yours with --name mine-1")
+    weights = find(options.model)
+    name = own_name(options.name or weights.name, "name yours with --name mine-1")
+    model = load_model(weights).model
     origin = find(options.synthesis_of) if options.synthesis_of else exact_origin(weights)
     with replacing(Path(options.output), options.force) as temporary:
         write_exact(model, temporary, options.pictures, name, options.carrier, weights.provenance, origin)

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from ..errors import ModelNotFoundError, UsageError
-from ..format.fields import MODEL_NAME
 from ..model.file import SUFFIX, SYNTHESIS_OF, WeightsFile
-from ..model.find import find, find_hash, released
+from ..model.find import find, find_hash, own_name
 from ..nn import weights
 from ..nn.exact.make_exact import make_floating
 from ..nn.hpcm import HPCM
@@ -46,7 +45,7 @@ def save_model(
 
     Raises UsageError for a name that can't be, WeightsError for an exact model whose numbers aren't on their grids.
     """
-    weights.save(model, _checked(path), provenance or {}, name=_free(name or model.config.name))
+    weights.save(model, _checked(path), provenance or {}, name=own_name(name or model.config.name))
 
 
 def save_exact(
@@ -71,7 +70,7 @@ def save_exact(
     Raises UsageError, WeightsError, PictureError, ModelNotFoundError.
     """
     _checked(path)
-    name = _free(name or model.config.name)
+    name = own_name(name or model.config.name)
     origin = None if synthesis_of is None else find(synthesis_of)
     training = model.training
     try:
@@ -138,12 +137,3 @@ def _checked(path: str | Path) -> Path:
     if Path(path).suffix != SUFFIX:
         raise UsageError(f"{path}: a weights file's name ends in {SUFFIX}")
     return Path(path)
-
-
-def _free(name: str) -> str:
-    """A name that a model of one's own may have. Raises UsageError."""
-    if not MODEL_NAME.fullmatch(name):
-        raise UsageError(f"a model's name is 1 to 32 of a-z 0-9 ._- and no ._- in front, not {name!r}")
-    if released(name):
-        raise UsageError(f"{name} is a released model, which never changes: name yours mine-1, for example")
-    return name

@@ -23,8 +23,8 @@ import torch
 
 from ..defaults import ARCHITECTURES
 from ..errors import UsageError, WeightsError
-from ..format.fields import MODEL_NAME
 from ..model.config import MODELS, Config, Stages
+from ..model.find import own_name
 from ..nn.hpcm import HPCM
 from ..nn.layers import PConvRB
 from ..nn.weights import save
@@ -144,11 +144,7 @@ def import_checkpoint(
 
     The model is named after the output file, so that .hpcm files name it. For the rest and errors see `read`.
     """
-    if not MODEL_NAME.fullmatch(output.stem):
-        raise UsageError(
-            f"the weights file's name is the model's: {output.stem!r} must be up to 32 of a-z, 0-9, '.', '_' and '-', "
-            "starting with a letter or a digit"
-        )
+    own_name(output.stem, "the weights file's name is the model's")
     model, where = read(path, arch, output.stem, lmbda, ema=ema, on_note=on_note)
     provenance = {"source": path.name, "arch": arch, "by": "the authors of HPCM"}
     save(model, output, provenance | ({"weights": where} if where else {}), half=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..defaults import DEFAULT_MODEL
 from ..errors import ModelNotFoundError, UsageError, WeightsError
+from ..format.fields import MODEL_NAME, MODEL_NAME_IN_WORDS
 from .file import SUFFIX, WeightsFile, describe
 
 ASSETS = Path(__file__).parent / "assets"
@@ -153,6 +154,15 @@ def bundled(weights: WeightsFile) -> bool:
 def released(name: str) -> bool:
     """Whether it is the name of a released model, with its version."""
     return (ASSETS / f"{name}{SUFFIX}").is_file()
+
+
+def own_name(name: str, advice: str = "name yours mine-1, for example") -> str:
+    """A name that a model of one's own may have. `advice` says how to give another. Raises UsageError."""
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(f"a model's name is {MODEL_NAME_IN_WORDS}, not {name!r}: {advice}")
+    if released(name):
+        raise UsageError(f"{name} is a released model, which never changes: {advice}")
+    return name
 
 
 def default() -> WeightsFile | None:

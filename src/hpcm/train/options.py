@@ -11,7 +11,7 @@ from typing import Any
 from ..defaults import LOSSES, PUBLISHED_LAMBDAS
 from ..errors import UsageError, WeightsError
 from ..model.config import MS_SSIM_WEIGHT, NANO, Config
-from ..model.find import find, released
+from ..model.find import find, own_name
 from ..model.variants import described, read, same_network, trainable
 from ..util import atomic
 from ..util.metrics import SMALLEST
@@ -21,6 +21,7 @@ from .own_loss import is_own
 FILE, CONFIG = "options.json", "model.json"  # in a run's folder; the second for --config of other runs
 PUBLISHED_RATES = ((2950 / 3000, 0.01), (2850 / 3000, 0.1), (2750 / 3000, 0.3))  # share of the run, factor of the rate
 OPTIMIZERS = ("adam", "muon")
+MAX_SEED = 2**63 - 1  # that torch takes
 SCHEDULES = ("decay", "cosine", "published")
 # Of each loss with lambda: how it is written, and the lambdas that are taken; others are those of another loss.
 FORMULAS = {
@@ -139,10 +140,7 @@ def _check(options: Options, config: Config) -> None:
             config != trainable(config),
             f"carrier is {config.carrier}: models are trained in floating point; `hpcm exact` comes after training",
         ),
-        (
-            released(config.name),
-            f"{config.name} is a released model, which never changes: name yours with --set name=mine",
-        ),
+        (not 0 <= options.seed <= MAX_SEED, f"seed is {options.seed}: a whole number from 0 to {MAX_SEED}"),
         (options.optimizer not in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}"),
         (options.loss not in LOSSES and not is_own(options.loss), f"loss is one of {', '.join(LOSSES)}, or your own"),
         (options.schedule not in SCHEDULES, f"schedule is one of {', '.join(SCHEDULES)}"),
@@ -167,6 +165,7 @@ def _check(options: Options, config: Config) -> None:
     for refused, message in wrong:
         if refused:
             raise UsageError(message)
+    own_name(config.name, "name yours with --set name=mine")
 
 
 def _own_lambda(config: Config, loss: str) -> float:
