@@ -73,10 +73,8 @@ def test_bad_files_are_named(folder):
     assert len(photographs.skipped) == 4  # one was found when it was decoded
     assert photographs.skipped[-1].file.endswith("x.tar: 91.png")
     assert "truncated" in photographs.skipped[-1].why
-    message = (
-        r"no picture of at least 999 x 999 pixels found; skipped 28 files: .*00\.png: 80 x 70 pixels: smaller than "
-    )
-    message += r"999 x 999; .*; \.\.\.; no pictures by their names: 2 \.txt$"
+    message = r"no picture of at least 999 x 999 pixels found in .*; skipped 28 files: .*00\.png: 80 x 70 pixels: "
+    message += r"smaller than 999 x 999; .*; \.\.\.; no pictures by their names: 2 \.txt$"
     with pytest.raises(PictureError, match=message):
         Photographs([folder], 999)
     with pytest.raises(FileNotFoundError):
@@ -175,6 +173,17 @@ def test_16_bit_grey(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     (entry,) = Photographs([tmp_path], 64).entries
     assert np.abs(entry.decode() - ramp[..., None] / 257).max() <= 0.5
+
+
+@pytest.mark.parametrize("values", [np.float32([0, 1]), np.int32([0, 2**20]), np.int32([-1, 9])])
+def test_grey_whose_white_is_not_known(tmp_path, values):
+    """Floating-point samples would all be black or white, silently."""
+    Image.fromarray(np.resize(values, (64, 64))).save(tmp_path / "deep.tiff")
+    (tmp_path / "sound.png").write_bytes(png((64, 64), 0))
+    photographs = Photographs([tmp_path], 64)
+    photographs.pool(0)
+    ((_, why),) = photographs.skipped
+    assert why.startswith(("pictures of mode F can't be coded", "the picture has grey values below 0 or above 65,535"))
 
 
 def test_crops_are_those_of_slicing(folder):
@@ -280,6 +289,9 @@ def test_a_mix_that_does_not_fit(folder, tmp_path):
         Photographs([folder, folder], 64, mix=(1, 1, 1))
     with pytest.raises(PictureError, match=f"no picture of at least 64 x 64 pixels found in {tmp_path}"):
         Photographs([folder, tmp_path], 64, mix=(1, 1))
+    (tmp_path / "more").mkdir()
+    with pytest.raises(PictureError, match=f"pixels found in {tmp_path}, {tmp_path / 'more'}$"):
+        Photographs([folder, [tmp_path, tmp_path / "more"]], 64, mix=(1, 1))
 
 
 def test_held_out_pictures_are_not_trained_on(folder):

@@ -71,13 +71,20 @@ class Picture(Metadata, Planes):
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
-    """Pixels as 8-bit RGB, [H, W, 3], without alpha; of 16-bit grey Pillow would cut off what is over 255."""
+    """Pixels as 8-bit RGB, [H, W, 3], without alpha; of 16-bit grey Pillow would cut off what is over 255.
+
+    Raises PictureError for samples of more than 16 bits, such as floating-point ones: what is white isn't known.
+    """
+    if image.mode == "F":
+        raise _uncodable(image.mode)
     return np.array((eight_bits(image) if image.mode in WIDE else image).convert("RGB"))
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey, with its metadata."""
-    values = np.asarray(image).clip(0, 65535).astype(np.uint16)
+    """16-bit grey as 8-bit grey, with its metadata. Raises PictureError for values beyond 16 bits."""
+    values = np.asarray(image)
+    _refuse_beyond_16_bits(values)
+    values = values.astype(np.uint16)
     grey = Image.fromarray(rescaled(values, 16, 8))
     grey.info = image.info
     return grey
@@ -286,7 +293,7 @@ def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
     else:
         target = {**PLAIN, **CONVERTED, **MULTIPLIED}.get(mode, mode)
     if target not in ("RGB", "RGBA", "L", "LA"):
-        raise PictureError(f"pictures of mode {mode} can't be coded: convert them to RGB, grey, or 16-bit grey")
+        raise _uncodable(mode)
     if mode in CONVERTED:
         note = f"the picture's mode {mode} was converted to {target}"
         on_note(note if mode in PALETTES else SampleLoss(note))
@@ -295,11 +302,20 @@ def _convert_mode(image: Image.Image, on_note: OnNote) -> Image.Image:
     return image if mode == target else image.convert(target)
 
 
+def _uncodable(mode: str) -> PictureError:
+    return PictureError(f"pictures of mode {mode} can't be coded: convert them to RGB, grey, or 16-bit grey")
+
+
+def _refuse_beyond_16_bits(values: NDArray[Any]) -> None:
+    """Raises PictureError."""
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError(BEYOND_16_BITS)
+
+
 def _grey16(image: Image.Image) -> Planes:
     """With alpha where a value that some pixels have is transparent."""
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise PictureError(BEYOND_16_BITS)
+    _refuse_beyond_16_bits(values)
     return Planes(values.astype(np.uint16), 16, opaque_but(values, image.info.get("transparency")))
 
 

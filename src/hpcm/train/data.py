@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..errors import PictureError, UsageError
-from .index import Entry, Skipped, Source, reason, scan
+from .index import Entry, Skipped, Source, described, reason, scan
 from .pool import Draw, Pool
 
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
@@ -59,11 +59,11 @@ class Photographs:
         self.pools: dict[int, Future[Pool]] = {}  # by chapter
         self.loader = ThreadPoolExecutor(1, "chapters")
         if not self.entries:
-            raise index.without_pictures(smallest)
+            raise index.without_pictures(smallest, sources)
         if mix and len(mix) != len(sources):
             raise UsageError(f"--mix has {len(mix)} shares, but there are {len(sources)} sources of pictures")
         present = {entry.source for entry in self.entries}
-        if empty := [str(sources[k]) for k in range(len(mix)) if k not in present]:
+        if empty := [described(sources[k]) for k in range(len(mix)) if k not in present]:
             raise PictureError(f"no picture of at least {smallest} x {smallest} pixels found in {', '.join(empty)}")
 
     @property

@@ -77,9 +77,10 @@ class Index:
     others: Counter[str] = field(default_factory=Counter)  # that aren't pictures by their names, by kind
     places: dict[tuple[int, Identity], Entry] = field(default_factory=dict)  # by source and real file
 
-    def without_pictures(self, smallest: int) -> PictureError:
+    def without_pictures(self, smallest: int, sources: Iterable[Source]) -> PictureError:
         """The error where no picture was found."""
-        return PictureError(f"no picture of at least {smallest} x {smallest} pixels found{self._in_words()}")
+        where = f"in {', '.join(map(described, sources))}{self._in_words()}"
+        return PictureError(f"no picture of at least {smallest} x {smallest} pixels found {where}")
 
     def _in_words(self) -> str:
         words = f"; skipped {len(self.skipped)} files" if self.skipped or not self.others else ""
@@ -90,6 +91,11 @@ class Index:
 
     def identities(self) -> set[Identity]:
         return {identity for _, identity in self.places}
+
+
+def described(source: Source) -> str:
+    """The places of a source, for messages."""
+    return str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
 
 
 def scan(sources: Iterable[Source], smallest: int) -> Index:

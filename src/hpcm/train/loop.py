@@ -175,7 +175,7 @@ def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:
     index.skipped += damaged
     photographs.unusable += index.skipped
     if not pictures:
-        raise index.without_pictures(1)
+        raise index.without_pictures(1, [options.held_out])
     return pictures
 
 
