@@ -313,7 +313,7 @@ FORGED = [
     *(("prior_coarse", {"before": value, "after": 1}) for value in (-1, 10**9, None, "1", [1])),
     *(("steps", value) for value in ([2, 3], [0, 3, 6], [2, 3, 5], [2, 2, 6], ["2", 3, 6], [True, 3, 6])),
     *(("name", value) for value in ("", "A", "a/b", "a" * 33, "-a", 5)),
-    *(("lambda_max", value) for value in (0, -1, float("nan"), float("inf"), "1")),
+    *(("lambda_max", value) for value in (0, -1, float("nan"), float("inf"), "1", True, 10**400)),
     *(("hierarchy", 2), ("levels", 65), ("M", 12), ("fusion", ["psi"]), ("windows", [4, 8, 0]), ("carrier", 1)),
     *(("nonsense", 1), ("adaptor_blocks", [1, 2]), ("adaptor_blocks", [10**9, 1, 1]), ("prior_fine", [1, 1])),
 ]

@@ -617,6 +617,11 @@ def test_the_name_of_a_released_model_is_refused(tiny):
         config_of(Options(replace(tiny, name="lite-1")))
 
 
+def test_lambdas_that_fall_from_quality_to_quality(tiny):
+    with pytest.raises(UsageError, match=r"lambda_min is 1, over lambda_max, 0\.01: the lowest quality"):
+        config_of(Options(replace(tiny, lambda_min=1, lambda_max=0.01)))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seeds_that_no_generator_takes(tiny, seed):
     with pytest.raises(UsageError, match=f"seed is {seed}: a whole number from 0 to 9223372036854775807"):

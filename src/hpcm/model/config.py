@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,8 +144,7 @@ class Config:
     def _check_rates(self) -> None:
         self._expect("levels", self.levels <= MAX_LEVELS, f"1 to {MAX_LEVELS}")
         for field in ("lambda_min", "lambda_max"):
-            value = getattr(self, field)
-            self._expect(field, isinstance(value, float | int) and 0 < value < math.inf, "positive and finite")
+            self._expect(field, _is_positive(getattr(self, field)), "positive and finite")
 
     def _check_attention(self) -> None:
         if self.fusion == "attention":
@@ -221,6 +221,12 @@ class Config:
 
 def _whole(value: Any, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether it is a positive number that a float holds."""
+    is_number = isinstance(value, float | int) and not isinstance(value, bool)
+    return is_number and 0 < value <= sys.float_info.max
 
 
 def _three(values: Any, low: int, high: int) -> bool:

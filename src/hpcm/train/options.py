@@ -158,6 +158,11 @@ def _check(options: Options, config: Config) -> None:
         ),
         (config.levels > 1 and options.lmbda is not None, needs_levels),
         (
+            config.levels > 1 and config.lambda_min > config.lambda_max,
+            f"lambda_min is {config.lambda_min:g}, over lambda_max, {config.lambda_max:g}: "
+            "the lowest quality has the lowest lambda",
+        ),
+        (
             bool(options.train or options.freeze) and options.init is None,
             "--train and --freeze need --init: no part of a new model has learned anything",
         ),
