@@ -325,6 +325,13 @@ def test_curves_that_are_not_there_are_said_first(pictures, tmp_path, capsys, wo
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_is_said_to_be_inexact_once(report, pictures, tmp_path, capfd, no_memory):
+    """Whichever process opens it, and however often."""
+    assert evaluated(pictures, report, tmp_path / "out", "--jobs", "2", "--effort", "0,1", "--limit", "1") == 0
+    printed = capfd.readouterr()
+    assert (printed.out + printed.err).count("tiny isn't exact") == 1
+
+
 def test_an_anchor_may_be_a_codec(report, pictures, tmp_path, capsys, no_memory):
     assert evaluated(pictures, report, tmp_path / "out", "--model", "--show", "0", "--anchor", "webp") == 0
     assert "at equal quality than WebP;" in capsys.readouterr().out

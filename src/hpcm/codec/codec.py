@@ -458,10 +458,15 @@ class Codec:
             if name in self._noted:
                 return
             self._noted.add(name)
-        on_note(
-            f"{name} isn't exact: its files may not decode on another machine, and need exactly "
-            "these weights, which further training replaces; make it exact with `hpcm exact`"
-        )
+        on_note(inexact(name))
+
+
+def inexact(model: str) -> str:
+    """The note about a model that isn't exact."""
+    return (
+        f"{model} isn't exact: its files may not decode on another machine, and need exactly "
+        "these weights, which further training replaces; make it exact with `hpcm exact`"
+    )
 
 
 def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ..codec.codec import inexact
 from ..errors import UsageError
 from ..model.find import find_all
+from ..util.notes import log_note
 from . import measure
 from .anchors import chosen, published, whole_name
 from .baselines import BASELINES
@@ -93,6 +95,7 @@ def evaluate(
     watcher = watcher or Watcher()
     cache = folder / "cache"
     specs = codec_specs(options)
+    _note_inexact(options.models)
     sources = _sources(pictures)
     comparison = _comparison(options, recognised(sources), [spec.name for spec in specs])
     every = [Series(spec, settings_of(spec, options), sources, options.extra) for spec in specs]
@@ -157,6 +160,13 @@ def codec_specs(options: Options) -> list[CodecSpec]:
     if not specs:
         raise UsageError("nothing to evaluate: name codecs or models")
     return specs
+
+
+def _note_inexact(models: Iterable[str]) -> None:
+    """A note about each model that isn't exact, once."""
+    every = [weights for model in models for weights in find_all(model)]
+    for name in dict.fromkeys(weights.name for weights in every if not weights.config.get("carrier")):
+        log_note(inexact(name))
 
 
 def _model_spec(model: str, effort: int, options: Options, taken: set[str]) -> CodecSpec:
