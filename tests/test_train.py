@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import runpy
@@ -241,6 +242,7 @@ def test_it_stops_after_so_many_non_finite_steps(data, tmp_path, monkeypatch):
     assert "the gradient isn't finite after step 3, which is not saved" in said
     assert before == {name: (tmp_path / "run" / name).read_bytes() for name in before}
     assert not (tmp_path / "new" / weights.RUN_WEIGHTS).exists()
+    assert math.isnan(watch.read_log(tmp_path / "new" / watch.LOG)[-1]["loss"])
     assert train(OPTIONS, [data], tmp_path / "run", steps=4, say=silent, resume=True).step == 4
 
 

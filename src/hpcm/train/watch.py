@@ -116,9 +116,9 @@ class Watch:
             self.refreshed = now
 
     def _means(self) -> dict[str, float]:
-        """Of the steps since the last line of the log."""
+        """Of the steps since the last line of the log; NaN where none of them was finite."""
         loss, bpp, mse, count = self.run.totals.tolist()
-        loss, bpp, mse = (value / max(count, 1) for value in (loss, bpp, mse))
+        loss, bpp, mse = (value / count if count else math.nan for value in (loss, bpp, mse))
         psnr = psnr_of_mse(mse) if mse > 0 else math.nan
         return {"loss": loss, "bpp": bpp, "mse": mse, "psnr": psnr}
 
