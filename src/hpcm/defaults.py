@@ -48,6 +48,7 @@ ICC_SPACES = ("srgb",)  # that colours are converted to by their ICC profile: im
 MAX_THREADS = 256  # of one model; core/model.c has the same
 DEVICES = ("cpu", "cuda")
 GPU_AT_ONCE = 8  # tiles that an engine on a GPU likes to be given at once
+CARRIERS = ("float32", "split", "float64")  # number formats of an exact model's sums: nn/exact/grid.py
 
 # ---- training and import --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..defaults import CARRIERS
 from ..model.config import Config
 from ..model.file import SUFFIX, describe
 from ..model.find import find, own_name
@@ -21,7 +22,7 @@ def add(commands: Commands) -> None:
     text = "photographs to calibrate on; a dozen are enough"
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=text)
     text = "number format of the sums; by default float32, or split for wide models and models with attention"
-    command.add_argument("--carrier", choices=("float32", "split", "float64"), help=text)
+    command.add_argument("--carrier", choices=CARRIERS, help=text)
     text = "the exact model that MODEL has trained the synthesis of, whose files it then decodes, too; by default the "
     text += "one that a run with `--train synthesis` began with"
     command.add_argument("--synthesis-of", metavar="NAME|PATH", help=text)

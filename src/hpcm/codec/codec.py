@@ -471,7 +471,10 @@ def inexact(model: str) -> str:
 
 def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
     """A quality map of a picture of (height, width) as float32. Raises UsageError."""
-    values = np.asarray(quality_map, np.float32)
+    try:
+        values = np.asarray(quality_map, np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's for a tensor that has a gradient
+        raise UsageError(f"the quality map is no array of numbers: {error}") from error
     rows, columns = latents_of_size(size)
     if values.shape != (rows, columns):
         shape = f"[{rows}, {columns}], a number for each {LATENT_STRIDE} x {LATENT_STRIDE} pixels"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..codec.pixels import cropped
 from ..codec.tiles import extent
-from ..errors import PictureError
+from ..errors import PictureError, UsageError
 from ..image.read import read_picture
 from ..model.file import describe
 from ..nn.arrays import picture_tensor
@@ -27,7 +27,9 @@ Batches = list[tuple[Tensor, Tensor]]  # pictures x [1, 3, H, W] and their level
 
 
 def batches_of(model: HPCM, photos: Sequence[str | Path]) -> Batches:
-    """Crops of photographs, each at LEVELS quality levels of the model. Raises OSError, PictureError."""
+    """Crops of photographs, each at LEVELS quality levels of the model. Raises OSError, PictureError, UsageError."""
+    if not photos:
+        raise UsageError("there are no pictures to calibrate on: a dozen are enough")
     config = model.config
     levels = torch.linspace(0, config.levels - 1, LEVELS if config.levels > 1 else 1)
     batches: Batches = []

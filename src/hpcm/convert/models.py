@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelNotFoundError, UsageError
+from ..defaults import CARRIERS
+from ..errors import ModelNotFoundError, UsageError, WeightsError
 from ..model.file import SUFFIX, SYNTHESIS_OF, WeightsFile
 from ..model.find import find, find_hash, own_name
 from ..nn import weights
@@ -28,6 +29,7 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> HPCM:
 
     Exact models lose their exactness: `save_exact` gives it back. Raises ModelNotFoundError, WeightsError, UsageError.
     """
+    weights.check_device(device)
     model = make_floating(weights.load_model(find(name_or_path)).model)
     return model.to(device).train().requires_grad_(True)
 
@@ -43,15 +45,19 @@ def save_model(
         provenance: what the file says of where the weights come from; JSON. `--effort` reads "loss" of it, by default
             "mse".
 
-    Raises UsageError for a name that can't be, WeightsError for an exact model whose numbers aren't on their grids.
+    Raises UsageError for a name that can't be, WeightsError for parameters that aren't finite and for an exact model
+    whose numbers aren't on their grids.
     """
+    _refuse_wrapped(model)
+    if broken := [key for key, value in model.named_parameters() if not bool(value.isfinite().all())]:
+        raise WeightsError(f"{len(broken)} parameters, {broken[0]} among them, aren't finite")
     weights.save(model, _checked(path), provenance or {}, name=own_name(name or model.config.name))
 
 
 def save_exact(
     model: HPCM,
     path: str | Path,
-    pictures: Sequence[str | Path],
+    pictures: Sequence[str | Path] | str | Path,
     *,
     name: str | None = None,
     carrier: str | None = None,
@@ -63,13 +69,17 @@ def save_exact(
     Args:
         path, name, provenance: as for `save_model`.
         pictures: photographs to calibrate on, as files of any format that hpcm reads; a dozen are enough.
-        carrier: "float32", "split" or "float64": the number format of the sums; by default what suits the model.
+        carrier: one of CARRIERS: the number format of the sums; by default what suits the model.
         synthesis_of: an exact model, by name or file, of which `model` has trained the synthesis alone. All else is
             taken from it to the bit, so that the new model decodes its files, too.
 
     Raises UsageError, WeightsError, PictureError, ModelNotFoundError.
     """
     _checked(path)
+    _refuse_wrapped(model)
+    if carrier not in (None, *CARRIERS):
+        raise UsageError(f"carrier is {carrier!r}: it must be one of {', '.join(CARRIERS)}")
+    pictures = [pictures] if isinstance(pictures, str | Path) else pictures
     name = own_name(name or model.config.name)
     origin = None if synthesis_of is None else find(synthesis_of)
     training = model.training
@@ -131,6 +141,13 @@ def _symbols_of(origin: WeightsFile, model: HPCM, carrier: str | None) -> HPCM:
         if not (same or name.startswith("g_s.")):
             raise UsageError(f"{name} is not that of {origin.name}: more than the synthesis was trained")
     return exact
+
+
+def _refuse_wrapped(model: Any) -> None:
+    """Raises UsageError for what is no model, such as a wrapper of torch around one."""
+    if not hasattr(model, "config"):
+        kind = type(model).__name__
+        raise UsageError(f"the model is a {kind}: give an hpcm.HPCM, which is in `module` of torch's wrappers")
 
 
 def _checked(path: str | Path) -> Path:

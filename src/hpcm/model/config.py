@@ -20,6 +20,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..defaults import CARRIERS
 from ..format.fields import MAX_LEVEL, MODEL_NAME, MODEL_NAME_IN_WORDS, TILE_SIDES
 
 MAX_WIDTH, MAX_BLOCKS, MAX_STAGES, MAX_WINDOW, MAX_HEADS = 8192, 64, 4, 16, 64  # of what a weights file may ask for
@@ -34,6 +35,7 @@ STEMS = {"conv4": 2, "conv2": 2, "unshuffle8": CELL}  # their strides
 STEPS = ((1, 2, 4), (1, 3), (1, 2, 3, 4, 6, 12))  # how many coding steps a scale may have, for scales 1, 2, 3
 MS_SSIM_WEIGHT = 1280.0  # of published lambdas for 1 - MS-SSIM (2.4 .. 60.5) to those for MSE (0.0018 .. 0.0483)
 MAX_LEVELS = MAX_LEVEL + 1
+NOTHING = '""'  # the empty word, in messages
 
 Stages = tuple[tuple[int, int], ...]  # (number of residual blocks, width)
 
@@ -105,11 +107,13 @@ class Config:
             "hyper_placement": ("aligned", "released"),
             "likelihood": ("tails", "cdf"),
             "interpolation": ("separate", "paired"),
-            "carrier": ("", "float32", "split", "float64"),
+            "carrier": ("", *CARRIERS),
             "transforms": ("float", "int32"),
         }
         for field, allowed in choices.items():
-            self._expect(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
+            self._expect(
+                field, getattr(self, field) in allowed, f"one of {', '.join(word or NOTHING for word in allowed)}"
+            )
         for field in ("hierarchy", "context_net", "refine"):
             self._expect(field, isinstance(getattr(self, field), bool), "true or false")
         self._expect("transforms", self.transforms == "float" or bool(self.carrier), "float, as the model isn't exact")

@@ -64,7 +64,7 @@ def build(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    _check_device(device)
+    check_device(device)
     try:
         with torch.device("meta"):  # takes no memory for parameters that are replaced
             model = HPCM(Config.from_dict(weights.config))
@@ -113,7 +113,7 @@ def _checked_layers(model: HPCM, parameters: Mapping[str, Any], weights: Weights
     return check(parameters, geometries, model.config) if geometries else []
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     """Raises UsageError for a torch without CUDA, CUDA without a GPU, or what is no name of a device."""
     try:
         torch.empty(1, device=device)
