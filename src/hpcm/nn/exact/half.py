@@ -1,15 +1,14 @@
 """Transforms in 16 bits, for a GPU: exact ones as plain convolutions, whose inputs aren't rounded to a grid.
 
-g_a, h_a and g_s lead to no mean or scale, so on a GPU their sums needn't be the same bits as elsewhere, and a GPU
-computes in float16 many times as fast as in float32. Weights are those that the integers stand for:
+g_a, h_a and g_s lead to no mean or scale, so on a GPU, whose units for float16 are the faster ones, their sums needn't
+be the same bits as elsewhere. Weights are those that the integers stand for:
 
     exact     m = clamp(round(x * 2^b))     s = sum of k * m + bias     y = float32(s) * 2^-a
     here      x' = clamp(x) to limit * 2^-b     y = float16(sum of w * x' + bias), with w = float16(k * 2^-a * 2^b)
 
 Inputs are clamped as on the grid, because what exceeds four times the largest number of calibration would else give
-other pixels, in drawn pictures by more than a hundred of 255. Activations between the convolutions are float16 too, and y, z
-and x_hat become float32 at the end.
-docs/exactness.md says what that costs, and why it isn't bfloat16.
+other pixels, in drawn pictures by more than a hundred of 255. Activations between the convolutions are float16 too, and
+y, z and x_hat become float32 at the end. docs/exactness.md says what that costs, and why it isn't bfloat16.
 """
 
 from __future__ import annotations

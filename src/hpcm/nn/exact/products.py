@@ -1,4 +1,4 @@
-"""Exact sums as products of float16 matrices, for a GPU, which multiplies these many times as fast as float32.
+"""Exact sums as products of float16 matrices, for a GPU, whose units for these are the faster ones.
 
     m [B, in, h, w]  -- windows -->  [B * h' * w', fan in]  @  k [fan in, rows]  -->  sums [B * h' * w', rows]
 
