@@ -24,6 +24,7 @@ from hpcm.eval.timing import Stopwatch
 from hpcm.format.container import pack, unpack
 from hpcm.format.fields import Part
 from hpcm.model.find import find
+from hpcm.nn.engine import TorchEngine
 from hpcm.util.notes import ignore_note
 from hpcm.util.parallel import side_by_side
 from watched import SECONDS, Watched, meeting
@@ -188,6 +189,16 @@ def test_a_check_ends_all_tiles(name):
 
 def test_the_native_library_computes_one_tile_at_a_time(alone):
     assert alone.engine.at_once == 1
+
+
+def test_in_batches_they_are_the_same(file, alone):
+    """As on a GPU: the torch engine joins what comes at once."""
+    codec = Codec(
+        [find(TINY)], engine="torch", threads=1, wrap=lambda one: TorchEngine(one.model, one.tables, at_once=4)
+    )
+    assert codec.compress(PHOTO, tile=256, progressive=True) == file
+    assert raster(codec.decompress(file)) == raster(alone.decompress(file))
+    assert list(codec.compress_many(SMALL[:1] * 6, workers=6)) == [alone.compress(SMALL[0])] * 6
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
