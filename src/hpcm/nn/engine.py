@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -79,8 +80,8 @@ class TorchEngine:
         self._boundaries = torch.from_numpy(tables.scales[:-1].copy()).to(model.device)
 
     def stoppable(self, check: Check) -> TorchEngine:
-        engine = TorchEngine(self.model, self.tables, check, self.at_once)
-        engine._shared = self._shared
+        engine = copy(self)  # of the same model, batches and graphs
+        engine.check = check
         return engine
 
     # ---- pictures and latents ---------------------------------------------------------------------------------------
