@@ -191,3 +191,20 @@ def test_safetensors(model, weights, tmp_path):
         read(path, "tiny", "mine")
     with pytest.raises(WeightsError, match="No such file"):
         read(tmp_path / "none.safetensors", "tiny", "mine")
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        (lambda value: (value * 100).int(), "int32"),
+        (lambda value: value > 0, "bool"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+        (lambda value: value.to_sparse(), "sparse_coo"),
+    ],
+)
+def test_what_is_no_parameter(weights, tmp_path, changed, kind):
+    """Integers would be taken for weights, of complex numbers the imaginary part would be dropped."""
+    weights["means_hyper"] = changed(weights["means_hyper"])
+    message = f"it has what isn't plain floating-point numbers: means_hyper, {kind}$"
+    with pytest.raises(WeightsError, match=message):
+        imported(tmp_path, weights)

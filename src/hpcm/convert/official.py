@@ -123,13 +123,22 @@ def _misfit(found: Parameters, expected: Shapes) -> str | None:
         for name, shape in expected.items()
         if name in shapes and shapes[name] != shape
     }
+    odd = {f"{name}, {_kind(tensors[name])}" for name in expected.keys() & tensors.keys() if _kind(tensors[name])}
     reasons = {
         "it has no": expected.keys() - shapes.keys(),
         "it has unknown": shapes.keys() - expected.keys(),
         "it has twice": set(found.twice),
         "it has": wrong,
+        "it has what isn't plain floating-point numbers:": odd,
     }
     return next((f"{what} {_first(names)}" for what, names in reasons.items() if names), None)
+
+
+def _kind(value: torch.Tensor) -> str:
+    """What a tensor is that can't be taken as the numbers of a parameter, such as integers; "" for others."""
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    return "" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
 
 
 def _first(names: Set[str]) -> str:
