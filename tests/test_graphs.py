@@ -36,9 +36,6 @@ class Tape(TorchDispatchMode):
         self.notes.append((operation, args, kwargs or {}, result))
         return result
 
-    def pool(self):
-        return (0, 0)
-
     def capture_begin(self, pool=None, capture_error_mode="global"):
         assert Tape.recording is None, "two recordings at a time"
         Tape.recording = self

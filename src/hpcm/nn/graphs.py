@@ -18,7 +18,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,8 +47,9 @@ class Exchange(NamedTuple):
 class Recorded:
     """A function as graphs, for inputs of the shapes and types of these."""
 
-    def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
-        """Raises RuntimeError where something in the function can't be recorded."""
+    def __init__(self, function: Function, inputs: Sequence[Tensor], pool: Any = None) -> None:
+        """`pool` is the memory that it works in. Raises RuntimeError where something can't be recorded."""
+        self.pool = pool
         self.inputs = [x.clone() for x in inputs]
         self.graphs: list[torch.cuda.CUDAGraph] = []
         self.exchanges: list[Exchange] = []
@@ -82,10 +83,9 @@ class Recorded:
         self.graphs[-1].capture_end()
 
     def _begin(self) -> None:
-        """Begins the next graph. All share their memory: they are replayed in the order of recording."""
+        """Begins the next graph."""
         graph = new_graph()
-        pool = self.graphs[0].pool() if self.graphs else None
-        graph.capture_begin(pool, capture_error_mode="thread_local")  # other threads' calls are not bound by it
+        graph.capture_begin(self.pool, capture_error_mode="thread_local")  # other threads' calls are not bound by it
         self.graphs.append(graph)
 
     def _exchange(self, question: Tensor) -> Tensor:
@@ -130,6 +130,8 @@ class Runner:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.records = device.type == "cuda"
+        # All functions work in the same memory: one runs at a time, and begins with its inputs, which lie elsewhere.
+        self._pool = torch.cuda.graph_pool_handle() if self.records else None
         self._kept: OrderedDict[Hashable, Recorded | None] = OrderedDict()  # None: has run once
 
     def __call__(
@@ -176,7 +178,7 @@ class Runner:
 
     def _record(self, function: Function, inputs: Sequence[Tensor]) -> Recorded | None:
         try:
-            return Recorded(function, self._moved(inputs))
+            return Recorded(function, self._moved(inputs), self._pool)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
