@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pa = pytest.importorskip("pyarrow", reason="archives need pyarrow: pip install 'hpcm-codec[ray]'")
-pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
+ray = pytest.importorskip("ray", reason="archives need Ray: pip install 'hpcm-codec[ray]'")
 pytest.importorskip("jinja2", reason="archives need Jinja: pip install 'hpcm-codec[ray]'")
 
 import pyarrow.parquet as pq
@@ -17,7 +17,7 @@ from hpcm import archive
 from hpcm.archive import manifest, plan, run, worker
 from hpcm.archive.store import Store
 
-__all__ = ["pa", "pq", "RAYS_WARNINGS", "work_in_this_process", "compress", "rows_of"]
+__all__ = ["pa", "pq", "ray", "RAYS_WARNINGS", "work_in_this_process", "compress", "rows_of"]
 
 RAYS_WARNINGS = [  # Ray's own, and moto's
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
 import hpcm
-from archives import RAYS_WARNINGS, compress, pa, pq, rows_of, work_in_this_process
+from archives import RAYS_WARNINGS, compress, pa, pq, ray, rows_of, work_in_this_process
 from hpcm import archive, cli
 from hpcm.archive import plan, run, shards, store, worker
 from hpcm.archive.dataset import Pictures

@@ -53,7 +53,7 @@ class Recorded:
         self.inputs = [x.clone() for x in inputs]
         self.graphs: list[torch.cuda.CUDAGraph] = []
         self.exchanges: list[Exchange] = []
-        with _aside():
+        with _aside(inputs[0].device):
             function(_zeros, self.inputs)  # kernels are chosen, masks and workspaces made: none of it may be recorded
             with self._recording(), holding() as self.held:
                 self.outputs = function(self._exchange, self.inputs)
@@ -102,11 +102,11 @@ def new_graph() -> torch.cuda.CUDAGraph:
 
 
 @contextlib.contextmanager
-def _aside() -> Iterator[None]:
+def _aside(device: torch.device) -> Iterator[None]:
     """On a stream of its own, as CUDA asks of recordings and torch of what comes before one."""
-    torch.cuda.synchronize()
-    aside = torch.cuda.Stream()
-    with torch.cuda.stream(aside):
+    torch.cuda.synchronize(device)
+    aside = torch.cuda.Stream(device)
+    with torch.cuda.stream(aside):  # on its device, too
         yield
     aside.synchronize()
 
