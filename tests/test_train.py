@@ -1,6 +1,7 @@
 """Training runs: interrupted, killed, resumed, fine-tuned, by several processes; all on tiny models."""
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -265,6 +267,16 @@ def test_a_loss_that_is_not_a_number_is_skipped_and_not_logged(data, tmp_path):
     begun.learn(1e-5)
     assert int(begun.skipped) == 1
     assert torch.isfinite(begun.totals).all()
+
+
+def test_what_has_trained_leaves_memory_at_once(data, tmp_path):
+    """With its pictures, a gigabyte as a rule. A run that refers to itself would wait for Python's collector."""
+    gc.disable()
+    try:
+        pictures = weakref.ref(train(OPTIONS, [data], tmp_path / "run", steps=1, say=silent).photographs)
+        assert pictures() is None
+    finally:
+        gc.enable()
 
 
 def test_a_short_run_logs_its_last_steps(data, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import tarfile
-import weakref
 
 import numpy as np
 import pytest
@@ -319,12 +318,3 @@ def test_a_picture_that_becomes_another(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "rgb_of", lambda image: pytest.fail("it is decoded"))
     with pytest.raises(PictureError, match="isn't what its header says"):
         entry.decode()
-
-
-def test_what_is_closed_leaves_no_pictures_in_memory(folder):
-    photographs = Photographs([folder], 64)
-    photographs.draw(0, 1, 64)
-    pool = weakref.ref(photographs.pool(0))
-    assert pool() is not None
-    photographs.close()
-    assert pool() is None

@@ -128,9 +128,8 @@ class Photographs:
         return pool.draw(np.random.default_rng((self.seed, CROPS, step)), count, crop, downscale)
 
     def close(self) -> None:
-        """Stops reading ahead, and gives up what was read: whoever trains again has other pictures in memory."""
+        """Stops reading ahead."""
         self.loader.shutdown(cancel_futures=True)
-        self.pools.clear()
 
 
 def middles(entries: Iterable[Entry]) -> tuple[list[np.ndarray], list[Skipped]]:

@@ -103,7 +103,7 @@ class Run:
         self._adapt_blocks()
         self.parallel = DistributedDataParallel(self.model) if team.size > 1 and not self.sharded else None
         self.network = self.parallel or self.model
-        self.compute = self._recorded() if options.graph else self.compute_plainly
+        self.graph = self._recorded() if options.graph else None
 
     def _first_model(self) -> tuple[HPCM, str]:
         """The model with its first weights, and which model it was fine-tuned or has grown from, if any.
@@ -185,7 +185,8 @@ class Run:
         """One step at a learning rate."""
         draw, levels = self.draw()
         self.rate.fill_(rate)
-        self.compute(self.batch(draw, levels, part) for part in range(self.options.accumulate))
+        compute = self.graph or self.compute_plainly
+        compute(self.batch(draw, levels, part) for part in range(self.options.accumulate))
         self.advance()
 
     def draw(self) -> tuple[Draw, Tensor]:
