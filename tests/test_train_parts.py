@@ -214,8 +214,9 @@ def two_processes(out, *line):
 
 
 @pytest.mark.parametrize("how", [[], pytest.param(["--fsdp"], marks=pytest.mark.slow)], ids=["ddp", "fsdp"])
-def test_two_processes_with_a_loss_of_ones_own(first, data, how):
+def test_two_processes_with_a_loss_of_ones_own(first, data, how, monkeypatch):
     """Each loads the function itself; what is frozen stays, and one process goes on with what two wrote."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a loss's folder is appended
     Path("mine.py").write_text("def error(x_hat, x):\n    return 255 * (x_hat - x).abs().mean((1, 2, 3))\n")
     two_processes("two", "--loss", "mine.py:error", "--train", "synthesis", *how)
     state = checkpoint.read(Path("two"))
