@@ -223,3 +223,21 @@ def test_lack_of_memory_gives_up_what_was_recorded(monkeypatch):
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
         run("too large", too_large, [torch.ones(3)], latents=1)
+
+
+def test_a_decoder_begins_anew_after_lack_of_memory(engines, tiny, monkeypatch):
+    plain, recording = engines
+    data, steps, failures = plain.encode(latent(tiny, 0), 3), 1 + sum(tiny.steps), []
+    recording.encode(latent(tiny, 0), 3)  # something that can be given up
+    real = recording._indexes
+
+    def indexes(scales):
+        failures.append(1)
+        if len(failures) == 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(scales)
+
+    monkeypatch.setattr(recording, "_indexes", indexes)
+    decoded = recording.decode(b"".join(data.parts), steps, (16, 16), 3)
+    assert np.array_equal(decoded.y_hat, data.y_hat)
+    assert decoded.checksum == data.checksums[-1]

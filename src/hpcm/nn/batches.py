@@ -95,12 +95,7 @@ class Batches:
             self._waiting[key] = waiting
 
 
-class OneByOne(Batches):
+def one_by_one(key: Hashable, given: Given, work: Work[Given, Made]) -> Made:
     """Computes each call by itself, and those of several threads side by side: for a CPU."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-
-    def __call__(self, key: Hashable, given: Given, work: Work[Given, Made]) -> Made:
-        (made,) = work([given])
-        return made
+    (made,) = work([given])
+    return made

@@ -25,9 +25,9 @@ from ..model.config import LATENT_STRIDE
 from ..model.order import pass_ends
 from ..model.tables import Tables
 from .arrays import array_of, first_channels, last_channels, pictures, stacked, tensor_of, whole_numbers
-from .batches import Batches, OneByOne
+from .batches import Batches, one_by_one
 from .drivers import Checking, Filling, Keeping, Observing, Recording, Replaying
-from .graphs import Answer, Ask, Function, Runner
+from .graphs import Answer, Ask, Begin, Function, Runner, silent
 from .hpcm import HPCM, AllPlaces, hyper_size, undisturbed
 
 Size = tuple[int, int]  # rows and columns
@@ -55,7 +55,7 @@ class _Shared(NamedTuple):
     """What all engines of a model share."""
 
     run: Runner
-    batches: Batches
+    batches: Callable[..., Any]  # Batches, or one_by_one
     threads: ThreadPoolExecutor  # of the entropy decoders of a batch
 
 
@@ -75,7 +75,7 @@ class TorchEngine:
         self.config = model.config
         on_cpu = model.device.type == "cpu"
         self.at_once = at_once or (GPU_AT_ONCE if model.config.carrier and not on_cpu else 1)
-        batches = OneByOne() if on_cpu and self.at_once == 1 else Batches(self.at_once)
+        batches = one_by_one if on_cpu and self.at_once == 1 else Batches(self.at_once)
         self._shared = _Shared(Runner(model.device), batches, ThreadPoolExecutor(self.at_once))
         self._boundaries = torch.from_numpy(tables.scales[:-1].copy()).to(model.device)
 
@@ -162,8 +162,13 @@ class TorchEngine:
 
         def work(given: Sequence[tuple[NDArray[Any], _Payload]]) -> list[Decoded]:
             levels, payloads = zip(*given, strict=True)
-            sources = [_Source(self.tables, payload) for payload in payloads]
-            (y_hats,) = self._run(key, function, [levels], size, partial(self._answer, sources))
+            sources: list[_Source] = []
+
+            def begin() -> Answer:
+                sources[:] = [_Source(self.tables, payload) for payload in payloads]
+                return partial(self._answer, sources)
+
+            (y_hats,) = self._run(key, function, [levels], size, begin)
             found = zip(y_hats, sources, strict=True)
             return [Decoded(y_hat, source.checksum, source.decoder.words_left) for y_hat, source in found]
 
@@ -241,7 +246,7 @@ class TorchEngine:
         function: Function,
         given: Sequence[Sequence[NDArray[Any]]],
         size: Size,
-        answer: Answer | None = None,
+        begin: Begin = silent,
     ) -> list[NDArray[Any]]:
         """What a function gives for several of the same shapes, on the host: arrays [B, ...].
 
@@ -254,7 +259,8 @@ class TorchEngine:
         batch = 1 << (count - 1).bit_length() if self._shared.run.records else count
         inputs = [stacked([*arrays, *[arrays[-1]] * (batch - count)]) for arrays in given]
         with undisturbed(self.model.device):
-            outputs = self._shared.run(key, function, inputs, batch * size[0] * size[1], answer)
+            latents = batch * size[0] * size[1]
+            outputs = self._shared.run(key, function, inputs, latents, begin)
             return [output.cpu().numpy()[:count] for output in outputs]
 
     def _record(

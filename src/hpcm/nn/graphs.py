@@ -32,6 +32,7 @@ MOST_LATENTS = 1 << 15  # places of y, from which on computing takes longer than
 
 Ask = Callable[[Tensor], Tensor]  # on the device -> an answer of the same shape, int32, on the device
 Answer = Callable[[Tensor], Tensor]  # the same on the host
+Begin = Callable[[], Answer]  # what the host says, from the first question on
 Function = Callable[[Ask, Sequence[Tensor]], Sequence[Tensor]]  # (ask, inputs) -> outputs
 
 
@@ -120,6 +121,11 @@ def _pinned_like(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
 
 
+def silent() -> Answer:
+    """Of functions that ask nothing."""
+    return _zeros
+
+
 class Runner:
     """Runs functions on a device, on a CUDA device from the second time on as graphs.
 
@@ -135,7 +141,12 @@ class Runner:
         self._kept: OrderedDict[Hashable, Recorded | None] = OrderedDict()  # None: has run once
 
     def __call__(
-        self, key: Hashable, function: Function, inputs: Sequence[Tensor], latents: int, answer: Answer | None = None
+        self,
+        key: Hashable,
+        function: Function,
+        inputs: Sequence[Tensor],
+        latents: int,
+        begin: Begin = silent,
     ) -> Sequence[Tensor]:
         """The function's outputs, on the device, which hold until the next call.
 
@@ -143,22 +154,22 @@ class Runner:
             key: of the function; with the inputs' shapes it decides what is recorded.
             inputs: on the host.
             latents: places of y that the function works on, of all pictures.
-            answer: what the host says where the function asks.
+            begin: gives what the host says where the function asks. It is called again if the function has to begin
+                anew, for lack of memory.
         """
-        answer = answer or _zeros
         try:
             recorded = None
             if self.records and latents <= MOST_LATENTS:
                 recorded = self._recorded((key, *((x.shape, x.dtype) for x in inputs)), function, inputs)
             if recorded is not None:
-                return recorded(answer, inputs)
-            return self._run(function, inputs, answer)
+                return recorded(begin(), inputs)
+            return self._run(function, inputs, begin())
         except torch.cuda.OutOfMemoryError:
             if not self._kept:
                 raise
             self._kept.clear()
             torch.cuda.empty_cache()
-        return self._run(function, inputs, answer)
+        return self._run(function, inputs, begin())
 
     def _run(self, function: Function, inputs: Sequence[Tensor], answer: Answer) -> Sequence[Tensor]:
         return function(lambda question: answer(question.cpu()).to(self.device), self._moved(inputs))
