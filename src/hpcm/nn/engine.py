@@ -24,6 +24,7 @@ from ..defaults import GPU_AT_ONCE
 from ..model.config import LATENT_STRIDE
 from ..model.order import pass_ends
 from ..model.tables import Tables
+from ..util.parallel import Check
 from .arrays import array_of, first_channels, last_channels, pictures, stacked, tensor_of, whole_numbers
 from .batches import Batches, one_by_one
 from .drivers import Checking, Filling, Keeping, Observing, Recording, Replaying
@@ -31,7 +32,6 @@ from .graphs import Answer, Ask, Begin, Function, Runner, silent
 from .hpcm import HPCM, AllPlaces, hyper_size, undisturbed
 
 Size = tuple[int, int]  # rows and columns
-Check = Callable[[], None]  # raises to end the work
 Pop = Callable[[NDArray[np.float32]], NDArray[np.int32]]  # scales [n] -> symbols [n], from a bitstream
 
 
