@@ -433,7 +433,7 @@ def test_a_failure_is_one_line(run, at, capsys, line, message):
         ("compress a.png --bpp nan", "argument --bpp: 'nan' is no positive number"),
         ("compress a.png --bpp 1 --psnr 30", "argument --psnr: not allowed with argument --bpp"),
         ("import a.pth --arch base", "the following arguments are required: -o/--output"),
-        ("train --data a --out b", "one of the arguments --minutes --steps --plot is required"),
+        ("train --data a --out b", "one of the arguments --minutes --steps --until --plot is required"),
         ("models --from x", "--from, --photos and -f go with --get NAME"),
         ("train --data a --out b --steps 9 --decay 2", "argument --decay: '2' is not within 0 to 1"),
     ],

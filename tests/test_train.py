@@ -34,7 +34,7 @@ from hpcm.nn.exact.make_exact import make_exact, make_floating
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
 from hpcm.nn.weights import load_model, save
-from hpcm.train import checkpoint, device, run, watch
+from hpcm.train import checkpoint, device, loop, run, watch
 from hpcm.train.data import Photographs
 from hpcm.train.loop import train
 from hpcm.train.options import FORMULAS, Options, config_at, config_of, defaults, learning_rate, remembered
@@ -730,3 +730,83 @@ def test_plot(data, tmp_path):
     train(OPTIONS, [data], tmp_path / "run", steps=2, say=silent)
     with Image.open(watch.plot(tmp_path / "run")) as curves:
         assert curves.width > 500
+
+
+# ---- a deadline -----------------------------------------------------------------------------------------------------
+
+
+def rates(folder):
+    return [row["rate"] for row in watch.read_log(folder / watch.LOG)]
+
+
+def test_a_deadline_ends_a_run_at_rate_zero(data, tmp_path):
+    until = time.time() + 4
+    trained = train(replace(OPTIONS, decay=1.0), [data], tmp_path, until=until)
+    assert time.time() < until + 5
+    assert rates(tmp_path)[-1] < 0.2 * max(rates(tmp_path))
+    assert trained.deadline.until == until
+    assert sorted(rates(tmp_path)[2:], reverse=True) == rates(tmp_path)[2:]  # after the warm-up it falls
+
+
+def test_a_run_goes_on_to_its_deadline(data, tmp_path, monkeypatch):
+    """The rate falls on from where the clock stands, not from the full one; for another deadline it begins anew."""
+    clock = [1000.0]
+    monkeypatch.setattr(loop.time, "time", lambda: clock[0])
+    options = replace(OPTIONS, decay=1.0, rate=1.0)
+    learn = run.Run.learn
+
+    def slowly(self, rate):
+        learn(self, 1e-5)
+        seen.append(rate)
+        clock[0] += 10
+        if len(seen) == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(run.Run, "learn", slowly)
+    seen, stop_after = [], 4
+    with pytest.raises(KeyboardInterrupt):
+        train(options, [data], tmp_path, until=1100.0)
+    assert seen == pytest.approx([0.5, 0.9, 0.8, 0.7])  # the first two steps warm up
+    clock[0], seen, stop_after = 1060.0, [], None
+    train(options, [data], tmp_path, until=1100.0, resume=True)
+    assert seen == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    seen, stop_after = [], 4
+    with pytest.raises(KeyboardInterrupt):
+        train(options, [data], tmp_path, until=1200.0, resume=True)
+    assert seen == pytest.approx([1.0, 0.9, 0.8, 0.7])
+
+
+def test_a_deadline_that_is_past(data, tmp_path):
+    with pytest.raises(UsageError, match=r"the time to train until, .*, is past"):
+        train(OPTIONS, [data], tmp_path / "run", until=time.time() - 1)
+    assert not (tmp_path / "run").exists()
+
+
+# ---- pictures that arrive -------------------------------------------------------------------------------------------
+
+
+def test_pictures_arrive_while_a_run_goes_on(data, tmp_path, monkeypatch):
+    """They are trained on, and the user is told."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    learn = run.Run.learn
+
+    def and_bring(self, rate):
+        learn(self, rate)
+        if self.step == 2:
+            (folder / "more").mkdir()
+            for path in sorted(data.iterdir())[:4]:
+                shutil.copy(path, folder / "more" / f"again-{path.name}")
+        if self.photographs.looking is not None:
+            self.photographs.looking.result()
+
+    monkeypatch.setattr(run.Run, "learn", and_bring)
+    said = []
+    trained = train(replace(OPTIONS, rescan=1e-9), [folder], tmp_path / "run", steps=8, say=said.append)
+    assert len(trained.photographs.entries) == 23  # one was held out
+    assert "4 pictures have come: 23 now" in said
+
+
+def test_rescan_needs_pictures_for_evaluation_that_stay(data, tmp_path):
+    with pytest.raises(UsageError, match="give --held-out DIR or --evaluate 0"):
+        train(replace(OPTIONS, rescan=5, evaluate=1), [data], tmp_path, steps=1)

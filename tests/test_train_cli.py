@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_options_arrive(asked):
     assert (data, folder, rest) == (
         [["a", "b.tar"]],
         "c",
-        {"minutes": 2.0, "steps": None, "resume": False, "force": False, "own_loss": None},
+        {"minutes": 2.0, "steps": None, "until": None, "resume": False, "force": False, "own_loss": None},
     )
     train("--data a b --data c --mix 0.85 0.15 --out d --steps 2")
     (options, data, _), _ = asked[-1]
@@ -50,6 +51,27 @@ def test_options_arrive(asked):
     for flag in ("-f", "--force"):
         train(f"--data a --out c --steps 2 {flag}")
         assert asked[-1][1]["force"]
+
+
+@pytest.mark.parametrize("zone", ["+00:00", "Z"])
+def test_a_deadline_is_a_moment(asked, zone):
+    assert train(f"--data a --out c --until 2030-01-31T18:30{zone} --rescan 5") == 0
+    (((options, *_), rest),) = asked
+    assert rest["until"] == 1896114600
+    assert options.rescan == 5
+
+
+def test_a_deadline_without_a_zone_is_local(asked):
+    train("--data a --out c --until 2030-01-31T18:30")
+    assert asked[0][1]["until"] == datetime(2030, 1, 31, 18, 30).timestamp()
+
+
+@pytest.mark.parametrize("word", ["18:30", "soon", "99999-01-01", "2030-02-30"])
+def test_what_is_no_moment(asked, capsys, word):
+    with pytest.raises(SystemExit):
+        train(f"--data a --out c --until {word}")
+    assert "is no time, such as 2030-01-31T18:30" in capsys.readouterr().err
+    assert not asked
 
 
 def test_defaults_depend_on_the_model(asked, tmp_path, tiny):

@@ -318,3 +318,137 @@ def test_a_picture_that_becomes_another(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "rgb_of", lambda image: pytest.fail("it is decoded"))
     with pytest.raises(PictureError, match="isn't what its header says"):
         entry.decode()
+
+
+def looked(photographs):
+    """Looks for new pictures, and waits for it."""
+    photographs.look_again()
+    if photographs.looking is not None:
+        photographs.looking.result()
+    return photographs.draw(0, 2000, 64)
+
+
+def arrive(folder, name, data):
+    """A file comes complete."""
+    (folder / f".{name}").write_bytes(data)
+    os.replace(folder / f".{name}", folder / name)
+
+
+def test_pictures_that_arrive(tmp_path):
+    """Crops come from them, too; those from before stay what they are, and each picture counts once."""
+    (tmp_path / "0.png").write_bytes(png((100, 90), 0))
+    photographs = Photographs([tmp_path], 64)
+    assert set(photographs.draw(0, 50, 64).width) == {100}
+    assert set(looked(photographs).width) == {100}  # nothing has come
+    arrive(tmp_path, "1.png", png((120, 110), 1))
+    arrive(tmp_path, "small.png", png((30, 300), 2))
+    draw = looked(photographs)
+    assert (draw.width == 120).mean() == pytest.approx(132 / 222, abs=0.05)
+    assert sorted(entry.width for entry in photographs.entries) == [100, 120]
+    assert [skipped.why for skipped in photographs.skipped] == ["30 x 300 pixels: smaller than 64 x 64"]
+    for width, seed in ((100, 0), (120, 1)):  # every crop is a piece of its picture
+        whole = torch.from_numpy(np.array(Image.open(io.BytesIO(png((width, width - 10), seed))))).permute(2, 0, 1)
+        which = int(np.flatnonzero((draw.width == width) & ~draw.mirrored)[0])
+        crop = (draw.cut(slice(which, which + 1))[0] * 255).round().byte()
+        pool = photographs.pool(0)
+        first = draw.first[which] - pool.starts[pool.widths == width][0]
+        top, left = divmod(int(first), width)
+        assert torch.equal(crop, whole[:, top : top + 64, left : left + 64])
+    again = looked(photographs)
+    assert len(photographs.entries) == 2
+    assert np.array_equal(again.first, draw.first)
+    photographs.close()
+
+
+def test_a_mix_with_pictures_that_arrive(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(png((100, 90), 0))
+    photographs = Photographs([tmp_path / "a", tmp_path / "b"], 64, mix=(3, 1))
+    photographs.draw(0, 1, 64)
+    with tarfile.open(tmp_path / "more.tar", "w") as archive:
+        for k in range(3):
+            member = tarfile.TarInfo(f"{k}.png")
+            blob = png((120, 110), k)
+            member.size = len(blob)
+            archive.addfile(member, io.BytesIO(blob))
+    os.replace(tmp_path / "more.tar", tmp_path / "b" / "more.tar")
+    draw = looked(photographs)
+    pool = photographs.pool(0)
+    assert (draw.first >= pool.starts[1]).mean() == pytest.approx(0.25, abs=0.04)
+    assert (draw.width == 120).mean() == pytest.approx(0.25 * 3 * 132 / (3 * 132 + 90), abs=0.04)
+    photographs.close()
+
+
+def test_pictures_that_arrive_and_are_damaged(tmp_path):
+    (tmp_path / "0.png").write_bytes(png((100, 90), 0))
+    photographs = Photographs([tmp_path], 64)
+    photographs.draw(0, 1, 64)
+    arrive(tmp_path, "1.png", png((120, 110), 1)[:3000])
+    assert set(looked(photographs).width) == {100}
+    arrive(tmp_path, "2.png", png((130, 110), 2))
+    assert set(looked(photographs).width) == {100, 130}
+    photographs.close()
+
+
+def test_pictures_that_arrive_and_do_not_fit_into_memory(tmp_path):
+    (tmp_path / "0.png").write_bytes(png((100, 90), 0))
+    photographs = Photographs([tmp_path], 64, memory=2 * 3 * 100 * 90)
+    assert photographs.chapters == 1
+    photographs.draw(0, 1, 64)
+    for k in range(4):
+        arrive(tmp_path, f"{k + 1}.png", png((110 + k, 90), k))
+    looked(photographs)
+    assert photographs.chapters > 1
+    widths = {int(width) for step in range(60) for width in photographs.draw(step, 2, 64).width}
+    assert widths == {100, 110, 111, 112, 113}
+    photographs.close()
+
+
+def test_held_out_pictures_stay_apart_when_others_arrive(tmp_path):
+    for k in range(8):
+        (tmp_path / f"{k}.png").write_bytes(png((100 + k, 90), k))
+    photographs = Photographs([tmp_path], 64)
+    photographs.hold_out(2)
+    before = {entry.width for entry in photographs.entries}
+    photographs.draw(0, 1, 64)
+    arrive(tmp_path, "new.png", png((120, 110), 1))
+    looked(photographs)
+    assert {entry.width for entry in photographs.entries} == before | {120}
+    photographs.close()
+
+
+def test_files_that_are_never_trained_on_may_arrive(tmp_path):
+    (tmp_path / "0.png").write_bytes(png((100, 90), 0))
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "1.png").write_bytes(png((120, 110), 1))
+    (tmp_path / "in").mkdir()
+    photographs = Photographs([tmp_path / "0.png", tmp_path / "in"], 64)
+    photographs.apart = scan([tmp_path / "apart"], 1).identities()
+    photographs.draw(0, 1, 64)
+    os.link(tmp_path / "apart" / "1.png", tmp_path / "in" / "1.png")
+    assert set(looked(photographs).width) == {100}
+    photographs.close()
+
+
+def test_pictures_arrive_in_a_folder_of_a_list(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.png").write_bytes(png((100, 90), 0))
+    (tmp_path / "list.txt").write_text("in\n\nlist.txt\n")
+    photographs = Photographs([tmp_path / "list.txt"], 64)
+    photographs.draw(0, 1, 64)
+    arrive(tmp_path / "in", "1.png", png((120, 110), 1))
+    assert set(looked(photographs).width) == {100, 120}
+    (tmp_path / "list.txt").write_bytes(b"\xff")
+    assert set(looked(photographs).width) == {100, 120}
+    photographs.close()
+
+
+def test_a_source_that_is_gone_for_a_while(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(png((100, 90), 0))
+    photographs = Photographs([tmp_path / "a" / "0.png"], 64)
+    photographs.draw(0, 1, 64)
+    os.rename(tmp_path / "a", tmp_path / "b")
+    assert set(looked(photographs).width) == {100}
+    photographs.close()

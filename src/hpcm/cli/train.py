@@ -41,6 +41,9 @@ def add(commands: Commands) -> None:
     budget = command.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=types.positive, help="minutes to train in this call")
     budget.add_argument("--steps", type=types.whole, help="train until this step")
+    text = "train until this time, such as 2030-01-31T18:30, local unless it names a zone (+00:00); a run that is "
+    text += "resumed with the same time goes on as if it hadn't been interrupted"
+    budget.add_argument("--until", type=types.moment, metavar="TIME", help=text)
     budget.add_argument("--plot", metavar="RUN", help="don't train: draw the run's curves into RUN/curves.png")
     # Below: fields of train.options.Options, where the defaults are.
     _learning(command.add_argument_group("what is learned, and how"))
@@ -116,6 +119,8 @@ def _files(group: Any) -> None:
     group.add_argument("--evaluate", type=types.not_negative, metavar="MINUTES", help=text)
     text = "minutes between checkpoints, by default 3"
     group.add_argument("--save", type=types.positive, metavar="MINUTES", help=text)
+    text = "seconds between looks for pictures that have come to --data meanwhile; by default 0: never"
+    group.add_argument("--rescan", type=types.not_negative, metavar="SECONDS", help=text)
     group.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, help="also write RUN/tensorboard")
 
 
@@ -135,7 +140,7 @@ def train(options: argparse.Namespace) -> None:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    budget = {"minutes": options.minutes, "steps": options.steps}
+    budget = {"minutes": options.minutes, "steps": options.steps, "until": options.until}
     wanted = training_options(options)
     data = options.data if wanted.mix else [[path for paths in options.data for path in paths]]
     own = own_loss.load(options.loss) if options.loss and own_loss.is_own(options.loss) else None

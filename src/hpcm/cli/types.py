@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from datetime import datetime
 
 from ..defaults import LOSSES, MAX_QUALITY, MAX_TILE_SIDE
 from ..format.fields import TILE_SIDES
@@ -49,6 +50,14 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not within 0 to 1")
     return value
+
+
+def moment(text: str) -> float:
+    """A time as in ISO 8601, local unless it names a zone, as seconds since 1970."""
+    try:
+        return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()  # Python 3.10 doesn't know Z
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, such as 2030-01-31T18:30") from None
 
 
 def loss(text: str) -> str:

@@ -6,7 +6,8 @@ A set that fits into memory is decoded once. A larger one is read in chapters: a
 decoded while crops are cut from the part before, CROPS_PER_PICTURE of them for each picture.
 
 Nothing here has a state that a checkpoint would have to hold: which pictures are in a chapter and where the crops of a
-step lie are functions of the seed and the number of the step, so a resumed run goes on with the same crops.
+step lie are functions of the seed and the number of the step, so a resumed run goes on with the same crops. (Unless
+pictures arrive while a run goes on: see `look_again`.)
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import PictureError, UsageError
-from .index import Entry, Skipped, Source, described, reason, scan
+from .index import Entry, Identity, Skipped, Source, described, fingerprint, reason, scan
 from .pool import Draw, Pool
 
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
 LARGEST_HELD_OUT = 512  # pixels, side of the pictures that are kept for evaluation
 SHUFFLE, CROPS = 1, 2  # seed numpy's generators beside the run's seed: each purpose has numbers of its own
+
+
+class Arrived(NamedTuple):
+    """Pictures that came to the sources, and the pool of all; None where they don't fit into memory together."""
+
+    entries: list[Entry]
+    pool: Pool | None
 
 
 class Photographs:
@@ -50,14 +59,19 @@ class Photographs:
         memory: float = math.inf,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
+        self.sources = tuple(sources)
+        self.files_then: frozenset[tuple[str, int, int, int]] = frozenset()  # of the last look
         index = scan(sources, smallest)
         self.entries, self.unusable, self.others = index.entries, index.skipped, index.others
         self.files = index.identities()
+        self.places = set(index.places)
+        self.apart: set[Identity] = set()  # files that are never trained on, should they come to the sources
         self.smallest, self.mix, self.seed, self.device = smallest, mix, seed, device
         self.memory = memory
         self.bad: dict[Entry, Skipped] = {}  # turned out damaged when they were decoded
         self.pools: dict[int, Future[Pool]] = {}  # by chapter
         self.loader = ThreadPoolExecutor(1, "chapters")
+        self.looking: Future[Arrived | None] | None = None
         if not self.entries:
             raise index.without_pictures(smallest, sources)
         if mix and len(mix) != len(sources):
@@ -106,8 +120,12 @@ class Photographs:
     def _load(self, chapter: int, chapters: int) -> Pool:
         entries = self._part(*divmod(chapter, chapters), chapters) if chapters > 1 else self.entries
         pool, bad = Pool.decode(entries, self.mix)
-        self.bad.update({entry: Skipped(entry.name, reason(error)) for entry, error in bad if entry not in self.bad})
+        self._remember(bad)
         return pool.near(self.device)
+
+    def _remember(self, bad: Iterable[tuple[Entry, Exception]]) -> None:
+        """Takes note of pictures that can't be decoded."""
+        self.bad.update({entry: Skipped(entry.name, reason(error)) for entry, error in bad if entry not in self.bad})
 
     def _part(self, epoch: int, part: int, parts: int) -> list[Entry]:
         """One of the parts of the shuffled pictures; where there is a mix, with pictures of every source."""
@@ -120,8 +138,61 @@ class Photographs:
             chosen += [entries[place] for place in (places if len(places) else order[[part % len(order)]])]
         return chosen
 
+    # ---- pictures that arrive ---------------------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Reads pictures that have come to the sources, in the background: crops of later steps come from them, too.
+
+        A file should come there complete, that is be moved there: of one that is still written, the pictures that are
+        damaged so far are left out.
+        """
+        if self.looking is None:
+            self.looking = self.loader.submit(self._look)
+
+    def _look(self) -> Arrived | None:
+        """None if nothing has come."""
+        files = fingerprint(self.sources)
+        if files == self.files_then:
+            return None
+        self.files_then = files
+        try:
+            index = scan(self.sources, self.smallest)
+        except (OSError, UsageError):  # a source that can't be read now may be sound at the next look
+            return None
+        places = {place for place in index.places if place[1] not in self.apart} - self.places
+        entries = [entry for place, entry in index.places.items() if place in places]
+        self.places.update(index.places)
+        self.unusable += [skipped for skipped in index.skipped if skipped not in self.unusable]
+        if not entries:
+            return None
+        size = sum(3 * entry.height * entry.width for entry in entries)
+        if self.chapters > 1 or self.bytes + size > self.memory or 0 not in self.pools:
+            return Arrived(entries, None)
+        try:
+            pool, bad = Pool.decode(entries, self.mix)
+        except PictureError:  # all of them are damaged
+            return None
+        self._remember(bad)
+        return Arrived(entries, self.pools[0].result().with_others(pool).near(self.device))
+
+    def _take_arrived(self) -> None:
+        """Adds what the last look found, if it is finished."""
+        if self.looking is None or not self.looking.done():
+            return
+        arrived, self.looking = self.looking.result(), None
+        if arrived is None:
+            return
+        self.entries = self.entries + arrived.entries
+        self.pools.clear()  # where there are chapters, others begin
+        if arrived.pool is not None:
+            self.pools[0] = Future()
+            self.pools[0].set_result(arrived.pool)
+
+    # ---- crops ------------------------------------------------------------------------------------------------------
+
     def draw(self, step: int, count: int, crop: int, downscale: float = 1.0) -> Draw:
         """Where the `count` crops of a step lie."""
+        self._take_arrived()
         chapters = self.chapters
         crops_per_chapter = max(1, CROPS_PER_PICTURE * len(self.entries) // chapters)
         pool = self.pool(step * count // crops_per_chapter if chapters > 1 else 0)

@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -110,6 +111,36 @@ def scan(sources: Iterable[Source], smallest: int) -> Index:
     return index
 
 
+def fingerprint(sources: Iterable[Source]) -> frozenset[tuple[str, int, int, int]]:
+    """What changes when files come to sources or grow: of each file its path, number, size and time.
+
+    A source that isn't there has no files.
+    """
+    found = set()
+    for source in sources:
+        for path in [source] if isinstance(source, str | Path) else source:
+            for file in _files_of(Path(path)):
+                with suppress(OSError):
+                    status = file.stat()
+                    found.add((str(file), status.st_ino, status.st_size, status.st_mtime_ns))
+    return frozenset(found)
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """The files that pictures of a source may be in; of a list, those that it names, and itself."""
+    paths = [path]
+    if path.suffix.lower() == LIST:
+        with suppress(OSError, UnicodeDecodeError):
+            paths += [path.parent / line for line in _lines(path)]
+    for one in paths:
+        yield from contents(one, {*PICTURE_SUFFIXES, ARCHIVE}).files if one.is_dir() else [one]
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a list: those that aren't empty."""
+    return list(filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()))
+
+
 @dataclass(frozen=True)
 class _Scan:
     """Adds one source to an index."""
@@ -129,10 +160,10 @@ class _Scan:
     def listed(self, path: Path) -> None:
         """A path a line, relative to the list."""
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = _lines(path)
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is no list of files, a path a line in UTF-8: {error}") from error
-        for line in filter(str.strip, lines):
+        for line in lines:
             listed = path.parent / line
             try:
                 self.folder_or_file(listed)

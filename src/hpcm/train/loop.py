@@ -10,8 +10,8 @@ A run is a folder:
 
 Both weights and checkpoint are written every few minutes, at the end, and when the process is asked to stop (Ctrl-C or
 SIGTERM). Killed at any moment, it loses what came after the last checkpoint; with --resume it takes the same steps
-again, on the CPU to the bit. (With --minutes the learning rate follows the clock, and so does not repeat.) Without
---resume, a folder that holds a run is refused; with -f, a new run takes its place.
+again, on the CPU to the bit. (With --minutes or --until the learning rate follows the clock, and so does not repeat.)
+Without --resume, a folder that holds a run is refused; with -f, a new run takes its place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .folder import clear, refusal, tidy
 from .index import Source, scan
 from .options import Options, config_of, learning_rate, remember
 from .own_loss import OwnLoss, is_own
-from .run import Run
+from .run import Deadline, Run
 from .team import Team, join
 from .watch import Watch
 
@@ -55,12 +55,16 @@ def train(
     *,
     minutes: float | None = None,
     steps: int | None = None,
+    until: float | None = None,
     resume: bool = False,
     force: bool = False,
     say: Callable[[str], None] | None = None,
     own_loss: OwnLoss | None = None,
 ) -> Run:
     """Trains until the budget (minutes of this call, or steps in all) is used up; see the module's docstring.
+
+    `until` is a deadline instead, in seconds since 1970. A run that is resumed with the same deadline goes on with the
+    learning rate as if it had never been interrupted.
 
     `data` are sources of pictures: each a folder, an archive or a file, or several of them. `options.mix` is the share
     of crops of each.
@@ -70,10 +74,12 @@ def train(
     and printed lines elsewhere. `own_loss` takes the place of `options.loss`; a run that was trained with one needs it
     again, since no code is loaded from a folder.
 
-    Raises UsageError for a folder that holds files of a run and isn't to go on, and KeyboardInterrupt after saving when
-    the process is asked to stop.
+    Raises UsageError for a folder that holds files of a run and isn't to go on, or a deadline that is past, and
+    KeyboardInterrupt after saving when the process is asked to stop.
     """
     folder = Path(folder)
+    if until is not None and until <= time.time():
+        raise UsageError(f"the time to train until, {in_words(until)}, is past")
     if own_loss is not None:
         options = replace(options, loss=own_loss.name)
     elif is_own(options.loss):
@@ -83,7 +89,9 @@ def train(
         )
     with join(options.device) as team, interruptions() as signals:
         run, held_out = _begin(options, data, _state(folder, resume, force, team), team, own_loss)
-        clock = Clock(options, minutes, steps)
+        if until is not None and (run.deadline is None or run.deadline.until != until):
+            run.deadline = Deadline(time.time(), until)
+        clock = Clock(options, minutes, steps, run.deadline if until is not None else None)
         with Watch(run, folder, say if team.first else _silent) as watch:
             _prepare(folder, run)
             watch.introduce(held_out=len(held_out), resume=resume)
@@ -117,6 +125,8 @@ def _learn(
         watch.step(progress)
         if run.failing or run.step % CHECK_EVERY == 0:
             run.check()
+        if clock.due("rescan"):
+            run.photographs.look_again()
         save, test = team.agree(clock.due("save"), clock.due("evaluate"))
         if (save or test) and _save(run, watch, folder) and test:
             _evaluate(run, watch, folder, held_out)
@@ -162,6 +172,11 @@ def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:
 
     Raises PictureError where that has none, and UsageError where some of them are trained on.
     """
+    if options.held_out is None and options.rescan and options.evaluate:
+        # A resumed run would hold out others, which it has learned from before.
+        raise UsageError(
+            "--rescan needs pictures for evaluation that don't change: give --held-out DIR or --evaluate 0"
+        )
     if options.held_out is None:
         return photographs.hold_out(min(HELD_OUT, int(HELD_OUT_SHARE * len(photographs.entries))))
     index = scan([options.held_out], 1)
@@ -171,6 +186,7 @@ def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:
             f"{len(both)} of {len(index.entries)} pictures of --held-out are in --data, too, such as {both[0].name}: "
             f"what was trained on tells nothing about other pictures"
         )
+    photographs.apart = index.identities()
     pictures, damaged = middles(index.entries)
     index.skipped += damaged
     photographs.unusable += index.skipped
@@ -202,13 +218,20 @@ def _evaluate(run: Run, watch: Watch, folder: Path, pictures: Sequence[np.ndarra
     watch.away(time.monotonic() - begin)
 
 
-class Clock:
-    """How much of the budget (minutes from now on, or steps in all) is used up, and what is due."""
+def in_words(moment: float) -> str:
+    """Seconds since 1970 as a local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
-    def __init__(self, options: Options, minutes: float | None, steps: int | None) -> None:
-        self.minutes, self.steps = minutes, steps
+
+class Clock:
+    """How much of the budget (minutes from now on, steps in all, or the time to a deadline) is used up; what is due."""
+
+    def __init__(
+        self, options: Options, minutes: float | None, steps: int | None, deadline: Deadline | None = None
+    ) -> None:
+        self.minutes, self.steps, self.deadline = minutes, steps, deadline
         self.begin = time.monotonic()
-        self.intervals = {"save": 60 * options.save, "evaluate": 60 * options.evaluate}
+        self.intervals = {"save": 60 * options.save, "evaluate": 60 * options.evaluate, "rescan": options.rescan}
         self.last = dict.fromkeys(self.intervals, self.begin)
 
     @property
@@ -218,10 +241,11 @@ class Clock:
     def progress(self, step: int) -> float:
         by_time = self.seconds / (60 * self.minutes) if self.minutes else 0.0
         by_steps = step / self.steps if self.steps else 0.0
-        return max(by_time, by_steps)
+        by_deadline = self.deadline.progress(time.time()) if self.deadline else 0.0
+        return max(by_time, by_steps, by_deadline)
 
     def due(self, what: str) -> bool:
-        """Whether the interval of "save" or "evaluate" is over; it then begins anew. One of zero never is."""
+        """Whether the interval of "save", "evaluate" or "rescan" is over; it then begins anew. One of zero never is."""
         over = 0 < self.intervals[what] <= time.monotonic() - self.last[what]
         if over:
             self.last[what] = time.monotonic()

@@ -64,6 +64,7 @@ class Options:
     recompute: bool = False  # activations of the blocks are computed again instead of kept
     fsdp: bool = False  # the model's state is shared out among the processes; without effect where there is only one
     memory: float | None = None  # GB for decoded pictures; by default half of what is free
+    rescan: float = 0.0  # seconds between looks for pictures that have come to the sources; 0: never
     held_out: str | None = None  # folder of pictures for evaluation; by default some of the data
     evaluate: float = 60.0  # minutes between evaluations; 0: never
     save: float = 3.0  # minutes between checkpoints

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -66,26 +67,24 @@ class Draw:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures: their pixels uint8 [pixels, 3]; of each where it begins, rows and columns, int64 [n]; its chance [n].
+    """Pictures: their pixels uint8 [pixels, 3]; of each where it begins, rows, columns and source, int64 [n].
 
-    The chance of a picture is how often crops are cut from it, in any unit.
+    `mix` is the share of crops of each source; by default that of its area. Within a source every pixel is as likely as
+    any other.
     """
 
     pixels: Tensor
     starts: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
-    chances: np.ndarray
+    sources: np.ndarray
+    mix: tuple[float, ...] = ()
 
     @classmethod
     def decode(
         cls, entries: Sequence[Picture], mix: Sequence[float] = ()
     ) -> tuple[Pool, list[tuple[Picture, Exception]]]:
         """Decodes pictures, with as many threads as torch uses; also returns those that can't be decoded, and why.
-
-        Args:
-            mix: the share of crops of each source; by default that of its area. Within a source every pixel is as
-                likely as any other.
 
         Raises PictureError when no picture is left.
         """
@@ -108,10 +107,27 @@ class Pool:
             raise PictureError(f"none of {len(entries)} pictures can be decoded")
         bad = [(entry, error) for entry, error in zip(entries, errors, strict=True) if error is not None]
         sources = np.array([entry.source for entry in entries])[sound]
-        areas = (heights * widths)[sound].astype(float)
-        for source, share in enumerate(mix):
-            areas[sources == source] *= share / max(areas[sources == source].sum(), 1)
-        return cls(pixels, starts[sound], heights[sound], widths[sound], areas), bad
+        return cls(pixels, starts[sound], heights[sound], widths[sound], sources, tuple(mix)), bad
+
+    @cached_property
+    def chances(self) -> np.ndarray:
+        """How often crops are cut from each picture, in any unit, [n]."""
+        areas = (self.heights * self.widths).astype(float)
+        for source, share in enumerate(self.mix):
+            areas[self.sources == source] *= share / max(areas[self.sources == source].sum(), 1)
+        return areas
+
+    def with_others(self, more: Pool) -> Pool:
+        """The pictures of both, in the CPU's memory."""
+        first, second = self.pixels.cpu(), more.pixels.cpu()
+        return Pool(
+            torch.cat((first, second)),
+            np.concatenate((self.starts, more.starts + len(first))),
+            np.concatenate((self.heights, more.heights)),
+            np.concatenate((self.widths, more.widths)),
+            np.concatenate((self.sources, more.sources)),
+            self.mix,
+        )
 
     def near(self, device: torch.device) -> Pool:
         """The pool in the device's memory where that has room enough, else as it is."""

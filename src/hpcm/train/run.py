@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -56,6 +56,17 @@ PROVENANCE = (
 )
 
 
+class Deadline(NamedTuple):
+    """When a run must end, and when it began with that in view: seconds since 1970."""
+
+    began: float
+    until: float
+
+    def progress(self, now: float) -> float:
+        """The share of the time that is over; 1 from the deadline on."""
+        return (now - self.began) / (self.until - self.began) if now < self.until else 1.0
+
+
 class Run:
     """Model, average, optimizer and position; from `state`, which a checkpoint holds, or from the start.
 
@@ -80,6 +91,7 @@ class Run:
         self.options = replace(options, precision="bf16" if self.bf16 else "float32")  # a resumed run doesn't measure
         self.step = self.crops = 0
         self.seconds = 0.0
+        self.deadline: Deadline | None = None  # the last one it was trained for
         self.skipped, self.in_a_row = torch.zeros((), device=team.device), torch.zeros((), device=team.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=team.device)  # loss, bpp, mse, batches since a log
         self.failing = False  # whether steps were skipped when `check` last looked
@@ -297,6 +309,7 @@ class Run:
                 "step": self.step,
                 "crops": self.crops,
                 "seconds": self.seconds,
+                "deadline": self.deadline and tuple(self.deadline),
                 "skipped": int(self.skipped),
                 "in_a_row": int(self.in_a_row),
                 "totals": self.totals.cpu(),
@@ -320,6 +333,7 @@ class Run:
         self.origin, self.synthesis_of = state["origin"], state["synthesis_of"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
+        self.deadline = position["deadline"] and Deadline(*position["deadline"])
         self.saved = self.step
         self.skipped += position["skipped"]
         self.in_a_row += position["in_a_row"]
@@ -355,6 +369,7 @@ def _check(options: Options, team: Team) -> None:
         (options.graph and team.size > 1, "--graph needs a single process"),
         (options.graph and options.accumulate > 1, "--graph takes one batch per step: leave out --accumulate"),
         (options.graph and options.compile, "--graph and --compile don't go together"),
+        (options.rescan and team.size > 1, "--rescan needs a single process"),
     )
     for refused, message in wrong:
         if refused:

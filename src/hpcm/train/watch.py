@@ -44,6 +44,7 @@ class Watch:
         self.first_step = self.last_step = run.step
         self.evaluated = -1  # step of the last evaluation
         self.known_skipped = 0  # files, when the user was last told of them
+        self.known_pictures = len(run.photographs.entries)
         self.first_crop = run.crops
         self.start: float | None = None  # progress at the first step
         self.progress = 1.0  # before the last step
@@ -142,6 +143,9 @@ class Watch:
         self.say(self._line(means, progress, now))
         if len(run.photographs.skipped) > self.known_skipped:
             self.say(self._skipped())
+        if arrived := len(run.photographs.entries) - self.known_pictures:
+            self.known_pictures += arrived
+            self.say(f"{arrived} pictures have come: {self.known_pictures} now")
         self.last_time, self.last_step = now, run.step
         for name in ("loss", "bpp", "psnr", "rate") if self.board else ():
             self.board.add_scalar(name, row[name], run.step)
