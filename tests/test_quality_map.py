@@ -93,7 +93,7 @@ def test_what_is_refused(codec, monkeypatch):
     for value in (-0.1, 1.1, np.nan):
         with pytest.raises(UsageError, match="numbers outside 0 to 1"):
             codec.compress(image, quality_map=np.full((5, 7), value))
-    for no_map in ("map.png", [[1], [1, 2]], torch.ones(5, 7, requires_grad=True)):
+    for no_map in ("map.png", [[1], [1, 2]], torch.ones(5, 7, requires_grad=True), np.ones((5, 7)) + 0.5j):
         with pytest.raises(UsageError, match="the quality map is no array of numbers: "):
             codec.compress(image, quality_map=no_map)
     for how in ({"quality": 81}, {"lossless": True}, {"max_error": 2}):

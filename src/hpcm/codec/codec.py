@@ -472,7 +472,10 @@ def inexact(model: str) -> str:
 def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
     """A quality map of a picture of (height, width) as float32. Raises UsageError."""
     try:
-        values = np.asarray(quality_map, np.float32)
+        given = np.asarray(quality_map)
+        if np.iscomplexobj(given):
+            raise TypeError("they are complex")
+        values = given.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:  # torch's for a tensor that has a gradient
         raise UsageError(f"the quality map is no array of numbers: {error}") from error
     rows, columns = latents_of_size(size)

@@ -128,9 +128,8 @@ def _refuse_to_start(init: str, config: Config) -> None:
     """Raises UsageError unless a model can start as the one called `init`."""
     given = config_at(init)
     if not same_network(given, config) and not can_grow(given, config):
-        raise UsageError(
-            f"{init} is {described(given)}, and {described(config)} can't start as that: leave out --config and --set"
-        )
+        which = "" if described(given) == init else f", which is {described(given)}"
+        raise UsageError(f"{described(config)} can't start as {init}{which}: leave out --config and --set")
 
 
 def _check(options: Options, config: Config) -> None:
