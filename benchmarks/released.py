@@ -22,9 +22,9 @@ from PIL import Image
 
 import hpcm
 from hpcm.convert.official import from_official
-from hpcm.eval import reference
+from hpcm.eval.bench import reference
+from hpcm.eval.bench.runners import measure
 from hpcm.eval.measure import read_pixels
-from hpcm.eval.runners import measure
 from hpcm.nn.exact.make_exact import make_exact
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import save

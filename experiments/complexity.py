@@ -2,7 +2,7 @@
 
     python experiments/complexity.py [--against CHECKOUT]...
 
-CHECKOUT is one of the code of DCAE, LALIC or DCVC, whose rows then stand below; see hpcm/eval/learned.py.
+CHECKOUT is one of the code of DCAE, LALIC or DCVC, whose rows then stand below; see hpcm/eval/bench/learned.py.
 
 "Unused" is the context fusion after the last step, which the released code computes and nobody needs: published costs
 include it, ours don't. "As published" is our count with it, rounded as the published ones are. No weights are needed.
@@ -13,8 +13,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from hpcm.eval.bench.learned import open_checkout
 from hpcm.eval.cost import kmacs, parameters
-from hpcm.eval.learned import open_checkout
 from hpcm.eval.report import markdown
 from hpcm.model.config import B1, BASE, BASE_PHI, LARGE, LITE, NANO, Config
 

@@ -15,14 +15,15 @@ from hpcm.convert.official import official_names
 from hpcm.core.ans import SymbolDecoder
 from hpcm.core.engine import CoreEngine
 from hpcm.errors import MismatchError, UsageError
-from hpcm.eval import bench, forms, machine, reference, runners
-from hpcm.eval.agreement import agreement
-from hpcm.eval.bench_text import text
+from hpcm.eval import machine
+from hpcm.eval.bench import bench, forms, reference, runners
+from hpcm.eval.bench.agreement import agreement
+from hpcm.eval.bench.forms import forms_of, picture, pictures_of
+from hpcm.eval.bench.runners import OurCodec, measure
+from hpcm.eval.bench.split import coder_seconds
+from hpcm.eval.bench.text import text
 from hpcm.eval.cost import NETWORKS, kmacs, parameters
-from hpcm.eval.forms import forms_of, picture, pictures_of
 from hpcm.eval.machine import Gpu
-from hpcm.eval.runners import OurCodec, measure
-from hpcm.eval.split import coder_seconds
 from hpcm.model.config import BASE, LARGE, NANO
 from hpcm.model.file import describe
 from hpcm.model.find import find

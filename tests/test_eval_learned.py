@@ -9,11 +9,11 @@ import torch
 
 from hpcm import cli
 from hpcm.errors import UsageError
-from hpcm.eval import bench, dcvc
-from hpcm.eval.checkouts import module_of
-from hpcm.eval.forms import pictures_of
-from hpcm.eval.learned import open_checkout
-from hpcm.eval.runners import tensor_of
+from hpcm.eval.bench import bench, dcvc
+from hpcm.eval.bench.checkouts import module_of
+from hpcm.eval.bench.forms import pictures_of
+from hpcm.eval.bench.learned import open_checkout
+from hpcm.eval.bench.runners import tensor_of
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.weights import save
 

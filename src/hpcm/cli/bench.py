@@ -45,9 +45,9 @@ def bench(options: argparse.Namespace) -> None:
     keep_pages()
     import torch
 
-    from ..eval import bench as measuring
-    from ..eval.bench_text import text
-    from ..eval.forms import heading
+    from ..eval.bench import bench as measuring
+    from ..eval.bench.forms import heading
+    from ..eval.bench.text import text
     from ..eval.machine import commit, machine, versions
 
     devices = [options.device] if options.device else ["cpu", *["cuda"] * torch.cuda.is_available()]

@@ -16,14 +16,8 @@
     side_by_side.py  pictures at about equal bytes, for the page
     machine.py       what numbers were measured on, and with which versions
 
-    bench.py         size and speed of a model, beside others and what the machine could do at most (bench_text.py)
     cost.py          parameters and multiplications
-    forms.py         a model exact and in floating point, and pictures to time it with
-    runners.py       how codecs are timed (clock.py)
-    split.py         where the time of decoding goes
-    agreement.py     whether two engines make the same symbols
-    reference.py     the authors' released code on the same weights
-    learned.py       other learned codecs (dcvc.py), from checkouts of their code (checkouts.py)
+    bench/           how fast a model is, beside others
 
 The rules: a rate is that of a real file, headers included; a picture is compared after it was decoded from that file,
 as 8-bit RGB; PSNR is the mean over pictures of the pictures' PSNR; every codec gets the same number of threads.

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..convert.official import official_names
-from ..errors import UsageError
-from ..model.config import MODELS, Config
-from ..nn.hpcm import HPCM
+from ...convert.official import official_names
+from ...errors import UsageError
+from ...model.config import MODELS, Config
+from ...nn.hpcm import HPCM
 from .checkouts import module_of
 from .learned import KNOWN
 from .runners import TensorCodec

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..codec.codec import Codec
-from ..codec.latents import latents_of
-from ..core.ans import SymbolDecoder, SymbolEncoder, checksum
-from ..format.container import unpack
-from ..model.file import WeightsFile
-from ..nn.engine import TorchEngine
+from ...codec.codec import Codec
+from ...codec.latents import latents_of
+from ...core.ans import SymbolDecoder, SymbolEncoder, checksum
+from ...format.container import unpack
+from ...model.file import WeightsFile
+from ...nn.engine import TorchEngine
+from ..hpcm_codec import HpcmCodec
 from .clock import elapsed
-from .hpcm_codec import HpcmCodec
 from .runners import QUALITY, WARM_UPS
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..machine import Gpu
 from .bench import Bench, Row
-from .machine import Gpu
 from .split import DecodeSplit
 
 GIB = 1 << 30

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..codec.codec import Codec
-from ..errors import UsageError
-from ..nn.engine import TorchEngine
-from ..util.notes import ignore_note
+from ...codec.codec import Codec
+from ...errors import UsageError
+from ...nn.engine import TorchEngine
+from ...util.notes import ignore_note
 from .clock import Timed, elapsed
 
 QUALITY = 40  # of our files

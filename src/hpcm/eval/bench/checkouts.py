@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .cost import per_pixel
+from ..cost import per_pixel
 from .runners import Runner
 
 

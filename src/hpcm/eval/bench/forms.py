@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import ModelNotFoundError
-from ..model.config import MODELS
-from ..model.file import WeightsFile, describe
-from ..model.find import find
-from ..nn.exact.make_exact import carrier_for, make_exact, make_floating
-from ..nn.hpcm import HPCM
-from ..nn.weights import load_model, save
+from ...errors import ModelNotFoundError
+from ...model.config import MODELS
+from ...model.file import WeightsFile, describe
+from ...model.find import find
+from ...nn.exact.make_exact import carrier_for, make_exact, make_floating
+from ...nn.hpcm import HPCM
+from ...nn.weights import load_model, save
 from .runners import tensor_of
 
 CALIBRATION_SIZE = (512, 512)  # pixels

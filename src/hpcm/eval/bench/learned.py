@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..cost import SIDE
 from . import dcvc
 from .checkouts import OtherCodec, counted, module_of
-from .cost import SIDE
 from .runners import Runner, TensorCodec
 
 KNOWN = {"DCAE": "models/dcae.py", "LALIC": "models/lalic.py", dcvc.NAME: dcvc.MARK}  # a file that no other has

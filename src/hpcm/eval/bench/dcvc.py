@@ -29,9 +29,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..cost import SIDE
 from .checkouts import OtherCodec, counted, module_of
-from .cost import SIDE
 from .runners import tensor_of
 
 NAME = "DCVC-UF-Intra"

@@ -30,21 +30,21 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ..codec.api import load
-from ..codec.codec import Codec
-from ..errors import UsageError
-from ..model.config import Config
-from ..model.file import WeightsFile
-from ..nn.engine import TorchEngine
-from ..util.hardware import cores, matrix_speed
-from ..util.notes import ignore_note
+from ...codec.api import load
+from ...codec.codec import Codec
+from ...errors import UsageError
+from ...model.config import Config
+from ...model.file import WeightsFile
+from ...nn.engine import TorchEngine
+from ...util.hardware import cores, matrix_speed
+from ...util.notes import ignore_note
+from ..cost import DECODING, ENCODING, kmacs, parameters
+from ..hpcm_codec import HpcmCodec
+from ..machine import Gpu, gpu
 from . import learned, reference
 from .agreement import agreement
 from .clock import elapsed, gpu_memory, gpu_peak, reset_gpu_peak
-from .cost import DECODING, ENCODING, kmacs, parameters
 from .forms import Form, floating, forms_of, picture, pictures_of, weights_of
-from .hpcm_codec import HpcmCodec
-from .machine import Gpu, gpu
 from .runners import QUALITY, OurCodec, Runner, measure
 from .split import DecodeSplit, decode_split
 

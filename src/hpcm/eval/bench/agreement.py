@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..codec.codec import Codec
-from ..codec.engine import unsuited
-from ..codec.tiles import latents_of_size
-from ..core.coded import Encoded, Latent
-from ..defaults import TILE_SIDE
-from ..errors import MismatchError
-from ..model.config import LATENT_STRIDE
-from ..model.file import WeightsFile
-from ..model.order import pass_ends
+from ...codec.codec import Codec
+from ...codec.engine import unsuited
+from ...codec.tiles import latents_of_size
+from ...core.coded import Encoded, Latent
+from ...defaults import TILE_SIDE
+from ...errors import MismatchError
+from ...model.config import LATENT_STRIDE
+from ...model.file import WeightsFile
+from ...model.order import pass_ends
 from .runners import QUALITY, OurCodec
 
 
