@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from ..codec.codec import check_appearance, promised_error
+from ..codec.checks import check_appearance, promised_error
 from ..codec.lossless import check_model
 from ..defaults import DEFAULT_MODEL, DEFAULT_QUALITY
 from ..errors import UsageError

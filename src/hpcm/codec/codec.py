@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -34,38 +33,35 @@ from PIL import Image
 from ..defaults import (
     BASE_QUALITY,
     DEFAULT_QUALITY,
-    ICC_SPACES,
     MAX_DECODED,
     MAX_EFFORT,
     MAX_QUALITY,
     MAX_THREADS,
     MAX_TILE_SIDE,
-    STRIPS,
     TILE_SIDE,
 )
-from ..errors import FormatError, MismatchError, TruncatedError, UsageError
+from ..errors import MismatchError, TruncatedError, UsageError
 from ..format.container import unpack
 from ..format.fields import BIT_DEPTHS, PASSES, TILE_SIDES, Box, Container
 from ..image.picture import Picture, adjusted, to_image
 from ..image.planes import Samples, rescaled
 from ..image.read import File, Source, bytes_of, picture_of
-from ..model.config import LATENT_STRIDE, Config
 from ..model.file import WeightsFile
 from ..util.hardware import cores
 from ..util.notes import OnNote, log_note
 from ..util.parallel import Check, side_by_side
 from . import lossless as without_loss
 from . import nested
+from .checks import check_appearance, check_claims, checked_box, checked_map, promised_error
 from .decoder import decode, needs_residual
 from .encoder import Encoding, Latents, Refine
 from .engine import Engine, LoadedEngine, load_engine, workers_for
 from .quality import checked, residual_of, share_of
 from .residual import has_exact_pixels
 from .targets import Level, Trials
-from .tiles import Tiling, extent, latents_of_size, overlap
+from .tiles import extent, overlap
 
 MAX_REDUCTION = 256  # of a draft; the sides of tiles are multiples of it
-MAX_NARROW = 1 << 22  # pixels that a picture may have with its padding, even if `max_pixels` is less
 
 
 class Codec:
@@ -469,24 +465,6 @@ def inexact(model: str) -> str:
     )
 
 
-def checked_map(quality_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A quality map of a picture of (height, width) as float32. Raises UsageError."""
-    try:
-        given = np.asarray(quality_map)
-        if np.iscomplexobj(given):
-            raise TypeError("they are complex")
-        values = given.astype(np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch's for a tensor that has a gradient
-        raise UsageError(f"the quality map is no array of numbers: {error}") from error
-    rows, columns = latents_of_size(size)
-    if values.shape != (rows, columns):
-        shape = f"[{rows}, {columns}], a number for each {LATENT_STRIDE} x {LATENT_STRIDE} pixels"
-        raise UsageError(f"the quality map has the shape {list(values.shape)}: it must be {shape}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise UsageError("the quality map has numbers outside 0 to 1")
-    return values
-
-
 def _refine(
     effort: int,
     quality_map: NDArray[np.float32] | None,
@@ -542,53 +520,12 @@ def _note_parts(container: Container, box: Box | None, factor: int, scale: int |
         on_note(f"the file was cut short: {there}, the rest is {rest}")
 
 
-# ---- what is asked for, and what a file claims -----------------------------------------------------------------------
-
-
-def checked_box(box: Box, size: tuple[int, int]) -> Box:
-    """A box inside a picture of (width, height), in Python's integers. Raises UsageError."""
-    if len(box) != 4 or not all(isinstance(side, Integral) for side in box):
-        raise UsageError(f"box is {box!r}: it must be four whole numbers, left, top, right, bottom")
-    left, top, right, bottom = map(int, box)
-    width, height = size
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        inside = f"inside the picture of {width} x {height} pixels"
-        raise UsageError(f"box is {(left, top, right, bottom)}: it must be {inside}")
-    return left, top, right, bottom
-
-
-def check_claims(container: Container, config: Config, box: Box | None, max_pixels: int) -> None:
-    """Raises FormatError where a file claims what its model doesn't have, or more memory than is allowed."""
-    if container.level >= config.levels:
-        raise FormatError(f"the file has quality level {container.level}, the model only {config.levels}")
-    width, height = container.width, container.height
-    if box is not None and container.alpha is None:  # alpha is decoded whole
-        reach = Tiling(config, (height, width), container.tile_side).of_whole_tiles(box) if container.residual else box
-        height, width = extent(reach)
-    # A picture that is narrower than the model's multiple takes as long as one that is so wide.
-    padded = max(width, config.multiple) * max(height, config.multiple)
-    if width * height > max_pixels or padded > max(max_pixels, MAX_NARROW):
-        raise FormatError(
-            f"the file claims {width} x {height} pixels, over {max_pixels:,}: allow more if you trust it "
-            f"(max_pixels, --max-pixels); a side counts as at least {config.multiple}"
-        )
-    if container.tile_side > MAX_TILE_SIDE:
-        raise FormatError(f"the file has tiles of {container.tile_side} pixels, this hpcm reads {MAX_TILE_SIDE}")
-
-
 def reduction(size: tuple[int, int], draft: tuple[int, int]) -> int:
     """The largest power of two, up to MAX_REDUCTION, by which `size` can be divided and be no less than `draft`."""
     if min(draft) < 1:
         raise UsageError(f"draft is {draft}: width and height must be positive")
     times = min(have // want for have, want in zip(size, draft, strict=True))
     return min(1 << max(times.bit_length() - 1, 0), MAX_REDUCTION)
-
-
-def check_appearance(strip: str | None, icc: str | None) -> None:
-    """Raises UsageError for a choice that there isn't."""
-    for name, value, choices in (("strip", strip, STRIPS), ("icc", icc, ICC_SPACES)):
-        if value is not None and value not in choices:
-            raise UsageError(f"{name} is {value!r}: it must be {' or '.join(choices)}, or None")
 
 
 def note_size(picture: Picture, before: int, after: int, max_error: int | None, on_note: OnNote) -> None:
@@ -599,38 +536,3 @@ def note_size(picture: Picture, before: int, after: int, max_error: int | None, 
         on_note(f"the .hpcm file of {after:,} bytes is larger than the picture's own of {before:,}{advice}")
     elif not is_lossless and without_loss.has_few_colours(picture.pixels):
         on_note("the picture has few colours: a lossless file (--lossless) keeps them, often in fewer bytes")
-
-
-def promised_error(
-    lossless: bool, max_error: int | None, quality: int | None, bpp: float | None, psnr: float | None
-) -> int | None:
-    """The largest error of a sample that is asked for, None for any; arguments as for `Codec.compress`.
-
-    Raises UsageError where they make no sense or exclude one another.
-    """
-    if not isinstance(lossless, bool):
-        raise UsageError(f"lossless is {lossless!r}: it must be True or False")
-    check_target(quality, bpp, psnr)
-    max_error = 0 if lossless and max_error is None else max_error
-    if max_error is None:
-        return None
-    if isinstance(max_error, bool) or not (isinstance(max_error, Integral) and max_error >= 0):
-        raise UsageError(f"max_error is {max_error!r}: it must be 0 (lossless) or a larger whole number")
-    if lossless and max_error > 0:
-        raise UsageError("lossless and max_error exclude one another: give one")
-    if bpp is not None or psnr is not None:
-        raise UsageError("lossless and max_error exclude bpp and psnr: the size follows from the picture")
-    if quality is not None and quality > BASE_QUALITY:
-        raise UsageError(
-            f"quality is {quality}: that of the lossy picture in a lossless file is at most {BASE_QUALITY}"
-        )
-    return int(max_error)
-
-
-def check_target(quality: int | None, bpp: float | None, psnr: float | None) -> None:
-    """Raises UsageError where what a file is to be like makes no sense."""
-    if sum(choice is not None for choice in (quality, bpp, psnr)) > 1:
-        raise UsageError("quality, bpp and psnr exclude one another: give one")
-    for name, target in (("bpp", bpp), ("psnr", psnr)):
-        if target is not None and not (isinstance(target, Real) and 0 < target < float("inf")):
-            raise UsageError(f"{name} is {target!r}: it must be a positive number")

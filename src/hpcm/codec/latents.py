@@ -23,7 +23,8 @@ from ..format.fields import Container
 from ..model.config import LATENT_STRIDE, LATENTS_PER_Z
 from ..model.tables import Tables
 from ..nn.engine import Observed, TorchEngine
-from .codec import Codec, check_claims
+from .checks import check_claims
+from .codec import Codec
 from .decoder import TileDecoder, decodable
 from .tiles import Tiling, extent, latents_inside, latents_of_size
 

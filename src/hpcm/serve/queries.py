@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..codec.codec import promised_error
+from ..codec.checks import promised_error
 from ..defaults import MAX_EFFORT, MAX_QUALITY
 from ..errors import UsageError
 from ..format.fields import PASSES, Box
