@@ -43,6 +43,7 @@ CHECK = 0.5  # seconds between looks whether training runs
 SAVE, RESCAN = 0.5, 5  # minutes between checkpoints, seconds between looks for pictures
 TAIL = 12  # lines of training's output that are shown
 RISKY = ("--graph", "--compile")  # what training that failed starts again without
+STEP, TRAINING = "step", "training"  # what each has a lock of
 EXIT_CODE = "exit-code"
 SOUND = ("0", "130", "137", "143")  # exit codes of training that ended well, or was interrupted or killed
 PIECE = "piece.json"
@@ -90,7 +91,11 @@ def pack(given: argparse.Namespace) -> None:
     if empty := [given.data[k] for k, entries in enumerate(sources) if not entries]:
         sys.exit(f"no pictures in {empty[0]}")
     total = sum(in_tar(entry.length) for entries in sources for entry in entries)
-    count = -(-total // int(MARGIN * given.megabytes * MEGABYTE - len(sources) * TAR_END))
+    room = int(MARGIN * given.megabytes * MEGABYTE - len(sources) * TAR_END)
+    largest = max((entry for entries in sources for entry in entries), key=lambda entry: entry.length)
+    if in_tar(largest.length) > room:
+        sys.exit(f"{largest.name} has {largest.length / MEGABYTE:.1f} MB: too large for a piece, give more --megabytes")
+    count = -(-total // room)
     sizes = []
     shares = [evenly(entries, count) for entries in sources]
     for number in range(count):
@@ -163,17 +168,30 @@ class Place:
         temporary.write_text(json.dumps(value))
         os.replace(temporary, self.folder / f"{name}.json")
 
+    def lock(self, name: str, wait: bool = False) -> int | None:
+        """An open file that holds a lock, for as long as a process has it open; None if others hold the lock."""
+        import fcntl  # Windows has none
+
+        file = os.open(self.folder / f"{name}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(file)
+            return None
+        return file
+
 
 def step(given: argparse.Namespace) -> None:
-    begin = time.time()
+    begin, now = time.monotonic(), time.time()
     place = Place(given.work)
     place.folder.mkdir(parents=True, exist_ok=True)
+    place.lock(STEP, wait=True)  # until this process ends; a call that was given up may still be at work
     deadline = place.read("deadline", None)
     if deadline is None:
-        deadline = begin + 60 * given.minutes
+        deadline = now + 60 * given.minutes
         place.write("deadline", deadline)
     take_pieces(given.pieces, place)
-    while time.time() < begin + given.wait and not is_finished(place, deadline):
+    while time.monotonic() < begin + given.wait and not is_finished(place, deadline):
         keep_training(place, deadline, given.training)
         time.sleep(CHECK)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -185,12 +203,15 @@ def take_pieces(folder: Path, place: Place) -> None:
     """Moves what has come to where training looks for it; each file appears there complete."""
     taken = place.read("pieces", {})
     for description in sorted(folder.glob(f"*/{PIECE}")):
-        piece = json.loads(description.read_text())
+        try:
+            piece = json.loads(description.read_text())
+        except ValueError:  # it has come in part
+            continue
         if str(piece["number"]) not in taken and is_complete(description.parent, piece):
             for name in piece["bytes"]:
                 take(description.parent / name, place.data / Path(name).stem, f"{piece['number']:02}.tar")
             taken[str(piece["number"])] = piece["of"]
-    place.write("pieces", taken)
+            place.write("pieces", taken)
     if not taken:
         sys.exit(f"no piece has come yet: {folder} has no */{PIECE} with all its archives")
 
@@ -201,7 +222,9 @@ def is_complete(folder: Path, piece: dict[str, Any]) -> bool:
 
 
 def take(archive: Path, source: Path, name: str) -> None:
-    """Copies a file into a folder, where it appears complete."""
+    """Copies a file into a folder, where it appears complete and once: to training, a second copy is more pictures."""
+    if (source / name).exists():
+        return
     source.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(archive, source / f".{name}")
     os.replace(source / f".{name}", source / name)
@@ -213,21 +236,15 @@ def is_finished(place: Place, deadline: float) -> bool:
 
 
 def is_running(place: Place) -> bool:
-    process = place.read("process", None)
-    if process is None:
-        return False
-    with suppress(ChildProcessError):  # if this call has started it, its end is only seen so
-        os.waitpid(process, os.WNOHANG)
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    lock = place.lock(TRAINING)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
 
 
 def keep_training(place: Place, deadline: float, training: Sequence[str]) -> None:
     """Starts training, or starts it again, unless it runs or the deadline is past."""
-    if is_running(place) or time.time() >= deadline:
+    if time.time() >= deadline or (lock := place.lock(TRAINING)) is None:
         return
     exit_code = place.folder / EXIT_CODE  # there if training has ended by itself, not if it was killed
     dropped = place.read("dropped", [])
@@ -238,7 +255,7 @@ def keep_training(place: Place, deadline: float, training: Sequence[str]) -> Non
         print(f"training failed and starts again{f' without {risky[0]}' if risky else ''}", flush=True)
     exit_code.unlink(missing_ok=True)
     options = [f"--no-{option[2:]}" if option in dropped else option for option in training]
-    for source in sorted(place.data.iterdir()):
+    for source in sorted(place.data.iterdir(), key=lambda path: int(path.name)):
         options += ["--data", str(source)]
     until = datetime.fromtimestamp(deadline, timezone.utc).isoformat()
     options += ["--out", str(place.run), "--resume", "--until", until]
@@ -246,7 +263,8 @@ def keep_training(place: Place, deadline: float, training: Sequence[str]) -> Non
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     words = [sys.executable, "-u", "-m", "hpcm", "train", *options]
     with place.printed.open("a") as printed:
-        # A process session of its own goes on when this call ends.
+        # A process session of its own goes on when this call ends. The shell and training keep the lock, which tells
+        # more than a process number does: that may be another's by now, or of a shell that was killed without training.
         process = subprocess.Popen(
             ["sh", "-c", f"{shlex.join(words)}; echo $? > {shlex.quote(str(exit_code))}"],
             stdin=subprocess.DEVNULL,
@@ -254,7 +272,9 @@ def keep_training(place: Place, deadline: float, training: Sequence[str]) -> Non
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            pass_fds=(lock,),
         )
+    os.close(lock)
     place.write("process", process.pid)
 
 
@@ -271,9 +291,10 @@ def send(place: Place, out: Path, size: int, count: int) -> int:
     newest, outbox = place.run / "model.safetensors", place.folder / "outbox.safetensors"
     state = place.read("outbox", {"sent": 0, "parts": 0})
     if state["sent"] == state["parts"] and newest.exists() and newest.stat().st_mtime_ns != state.get("time"):
-        shutil.copyfile(newest, outbox)
-        data = outbox.read_bytes()
-        state = {"sent": 0, "parts": -(-len(data) // size), "time": newest.stat().st_mtime_ns, "part": size}
+        with newest.open("rb") as file:  # training may replace it meanwhile
+            data, changed = file.read(), os.fstat(file.fileno()).st_mtime_ns
+        outbox.write_bytes(data)
+        state = {"sent": 0, "parts": -(-len(data) // size), "time": changed, "part": size}
         state["sha256"] = hashlib.sha256(data).hexdigest()
     for number in range(state["sent"], min(state["sent"] + count, state["parts"])):
         with outbox.open("rb") as file:
@@ -296,13 +317,16 @@ def tell(place: Place, deadline: float, left: int, out: Path) -> None:
     remaining = deadline - time.time()
     if remaining > 0:
         print(f"{remaining:.0f} s to the deadline; training {'runs' if is_running(place) else 'is not running'}")
+    else:
+        when = datetime.fromtimestamp(deadline)
+        print(f"the deadline was {when:%Y-%m-%d %H:%M:%S}; another lease needs another --work than {place.folder}")
     print(f"pieces that are here: {' '.join(f'{int(number):02}' for number in sorted(taken, key=int))}")
-    if missing:
+    if missing and remaining > 0:
         print(f"NEXT: the same command with piece {missing[0]:02}")
     elif remaining > 0 or is_running(place) or left or unsent:
         print(f"NEXT: the same command ({left} parts of these weights are left)" if left else "NEXT: the same command")
     else:
-        print("FINISHED: all is sent")
+        print("FINISHED: all is sent" if newest.exists() else "FINISHED: no weights were trained")
 
 
 # ---- join -----------------------------------------------------------------------------------------------------------
@@ -310,7 +334,8 @@ def tell(place: Place, deadline: float, left: int, out: Path) -> None:
 
 def join(given: argparse.Namespace) -> None:
     """Puts the newest weights together of which all parts are there."""
-    parts = {path.name: path for folder in given.results for path in folder.glob("*-of-*")}
+    found = (path for folder in given.results for path in folder.glob("*-of-*"))
+    parts = {path.name: path for path in sorted(found, key=lambda path: path.stat().st_size)}  # not what was cut off
     newest = None
     for key, time_ns in sorted(states(given.results), key=lambda pair: pair[1]):
         names = sorted(name for name in parts if name.startswith(key[:16]))
@@ -327,7 +352,7 @@ def join(given: argparse.Namespace) -> None:
 def states(folders: Sequence[Path]) -> Iterator[tuple[str, int]]:
     """SHA-256 and time of the weights that parts were sent of."""
     for folder in folders:
-        if (folder / STATUS).exists():
+        with suppress(OSError, ValueError):  # a call that was killed has none, or a part of it
             state = json.loads((folder / STATUS).read_text())
             if state["parts"]:
                 yield state["sha256"], state["time"]

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,9 +63,149 @@ def test_pack_refuses(pieces, tmp_path):
     assert nothing.returncode != 0
 
 
+def test_pack_refuses_pictures_that_are_too_large(pieces, tmp_path):
+    """Before it writes anything."""
+    photos = pieces[0].parent / "photos"
+    words = ("pack", "--data", photos, "--out", tmp_path / "out", "--smallest", 64, "--megabytes")
+    for megabytes in (0.001, 0.02):
+        assert "too large for a piece" in lease(*words, megabytes, check=False).stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_step_without_a_piece(tmp_path):
     words = ("step", "--in", tmp_path, "--out", tmp_path / "out", "--work", tmp_path / "work", "--minutes", 1)
     assert "no piece has come yet" in lease(*words, check=False).stderr
+
+
+# ---- a stand-in for training ----------------------------------------------------------------------------------------
+
+STAND_IN = """
+import os, sys, time
+from pathlib import Path
+
+run = Path(sys.argv[sys.argv.index("--out") + 1])
+run.mkdir(exist_ok=True)
+with (run.parent / "started").open("a") as started:
+    print(os.getpid(), file=started)
+(run / "model.safetensors").write_bytes(os.urandom(100_000))
+time.sleep(float(sys.argv[sys.argv.index("--batch") + 1]))
+"""
+
+
+@pytest.fixture
+def place(pieces, tmp_path):
+    """A folder with the first piece in `in`, where `python -m hpcm` is a stand-in that trains for --batch seconds."""
+    (tmp_path / "hpcm").mkdir()
+    (tmp_path / "hpcm" / "__init__.py").touch()
+    (tmp_path / "hpcm" / "__main__.py").write_text(STAND_IN)
+    shutil.copytree(pieces[0] / "00", tmp_path / "in" / "00")
+    return tmp_path
+
+
+def stand_in(place, name, minutes=1, wait=0.8, seconds=30):
+    """The words of a step."""
+    words = ["step", "--in", "in", "--out", name, "--work", place / "work", "--minutes", minutes, "--wait", wait]
+    return [*words, "--part", 0.04, "--", "--batch", seconds]
+
+
+def started(place, count=1):
+    """The processes that stood in for training, when there are so many or ten seconds are over."""
+    path, numbers, until = place / "work" / "started", [], time.monotonic() + 10
+    while len(numbers) < count and time.monotonic() < until:
+        time.sleep(0.05)
+        numbers = [int(line) for line in path.read_text().split()] if path.exists() else []
+    return numbers
+
+
+@needs_posix
+def test_training_runs_once(place):
+    """Also if two calls come at the same time, or if only the shell around training was killed."""
+    command = [*LEASE, *map(str, stand_in(place, "a"))]
+    with subprocess.Popen(command, cwd=place) as one, subprocess.Popen(command, cwd=place) as other:
+        assert one.wait(60) == other.wait(60) == 0
+    try:
+        assert len(started(place)) == 1
+        os.kill(int((place / "work" / "process.json").read_text()), signal.SIGKILL)
+        assert "training runs" in lease(*stand_in(place, "b"), cwd=place).stdout
+        assert len(started(place)) == 1
+        os.kill(started(place)[0], signal.SIGKILL)
+        assert "training runs" in lease(*stand_in(place, "c"), cwd=place).stdout
+        assert len(started(place, 2)) == 2
+    finally:
+        for process in started(place):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+@needs_posix
+def test_another_process_has_the_number_of_training(place):
+    """As on a machine that was started again."""
+    (place / "work").mkdir()
+    (place / "work" / "process.json").write_text(str(os.getpid()))
+    lease(*stand_in(place, "a", seconds=0), cwd=place)
+    assert started(place)
+
+
+@needs_posix
+def test_the_end_without_all_pieces(place):
+    printed = lease(*stand_in(place, "a", minutes=0.03, wait=20, seconds=3), cwd=place).stdout
+    assert "FINISHED: all is sent" in printed
+    assert "another lease needs another --work" in printed
+    lease("join", "a", "--out", "model.safetensors", cwd=place)
+    assert (place / "model.safetensors").read_bytes() == (place / "work" / "run" / "model.safetensors").read_bytes()
+
+
+@needs_posix
+def test_the_end_without_weights(place):
+    (place / "hpcm" / "__main__.py").write_text("raise SystemExit(1)")
+    printed = lease(*stand_in(place, "a", minutes=0.02, wait=20), cwd=place).stdout
+    assert "FINISHED: no weights were trained" in printed
+
+
+@needs_posix
+def test_a_piece_comes_in_part(pieces, place):
+    """Training goes on meanwhile, and takes it when all of it is there."""
+    shutil.copytree(pieces[0] / "01", place / "in" / "01")
+    whole = (place / "in" / "01" / "piece.json").read_bytes()
+    for part in (0, 20):
+        (place / "in" / "01" / "piece.json").write_bytes(whole[:part])
+        printed = lease(*stand_in(place, "a", seconds=0), cwd=place).stdout
+        assert "NEXT: the same command with piece 01" in printed
+    (place / "in" / "01" / "piece.json").write_bytes(whole)
+    assert "pieces that are here: 00 01" in lease(*stand_in(place, "a", seconds=0), cwd=place).stdout
+
+
+@needs_posix
+def test_a_call_that_was_killed_after_it_took_an_archive(place):
+    """The archive stays the same file, whose pictures training knows."""
+    lease(*stand_in(place, "a", seconds=0), cwd=place)
+    (place / "work" / "pieces.json").unlink()
+    archive = place / "work" / "data" / "0" / "00.tar"
+    before = archive.stat().st_ino, archive.stat().st_mtime_ns
+    lease(*stand_in(place, "b", seconds=0), cwd=place)
+    assert (archive.stat().st_ino, archive.stat().st_mtime_ns) == before
+
+
+@needs_posix
+def test_join_with_results_of_killed_calls(place):
+    """A part and a status that were cut off do no harm, wherever they stand."""
+    lease(*stand_in(place, "b", minutes=0.03, wait=20, seconds=3), cwd=place)
+    for name in ("a", "c"):
+        (place / name).mkdir()
+        (place / name / "status.json").write_text('{"sent": ')
+        for path in (place / "b").glob("*-of-*"):
+            (place / name / path.name).write_bytes(path.read_bytes()[:10])
+    lease("join", "a", "b", "c", "--out", "model.safetensors", cwd=place)
+    assert (place / "model.safetensors").read_bytes() == (place / "work" / "run" / "model.safetensors").read_bytes()
+
+
+@needs_posix
+def test_results_that_were_lost_are_sent_again(place):
+    """As docs/lease.md says."""
+    lease(*stand_in(place, "lost", minutes=0.03, wait=20, seconds=3), cwd=place)
+    (place / "work" / "outbox.json").unlink()
+    assert "FINISHED" in lease(*stand_in(place, "again"), cwd=place).stdout
+    lease("join", "again", "--out", "model.safetensors", cwd=place)
 
 
 @pytest.mark.slow
