@@ -391,6 +391,33 @@ def test_pictures_that_arrive_and_are_damaged(tmp_path):
     photographs.close()
 
 
+def test_a_picture_arrives_under_the_number_of_a_file_that_is_gone(tmp_path):
+    """As file systems give it again; here the file is overwritten, which is the same to them."""
+    for k in range(2):
+        (tmp_path / f"{k}.png").write_bytes(png((100 + k, 90), k))
+    photographs = Photographs([tmp_path], 64)
+    photographs.draw(0, 1, 64)
+    (tmp_path / "1.png").write_bytes(png((130, 110), 2))
+    os.rename(tmp_path / "1.png", tmp_path / "2.png")
+    assert set(looked(photographs).width) == {100, 101, 130}
+    photographs.close()
+
+
+def test_a_picture_that_is_written_slowly(tmp_path):
+    (tmp_path / "0.png").write_bytes(png((100, 90), 0))
+    (tmp_path / "1.png").write_bytes(png((101, 90), 0))
+    photographs = Photographs([tmp_path], 64)
+    photographs.draw(0, 1, 64)
+    whole = png((130, 110), 2)
+    for length in (2000, 4000, len(whole)):
+        (tmp_path / "2.png").write_bytes(whole[:length])
+        arrive(tmp_path, f"{length}.png", png((120, 110), length))
+        draw = looked(photographs)
+    assert set(draw.width) == {100, 101, 120, 130}
+    assert len(photographs.entries) == 6
+    photographs.close()
+
+
 def test_pictures_that_arrive_and_do_not_fit_into_memory(tmp_path):
     (tmp_path / "0.png").write_bytes(png((100, 90), 0))
     photographs = Photographs([tmp_path], 64, memory=2 * 3 * 100 * 90)

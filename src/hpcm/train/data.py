@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ..errors import PictureError, UsageError
-from .index import Entry, Identity, Skipped, Source, described, fingerprint, reason, scan
+from .index import Entry, Identity, Index, Skipped, Source, described, fingerprint, reason, scan
 from .pool import Draw, Pool
 
 CROPS_PER_PICTURE = 8  # before the next chapter of a set that doesn't fit into memory
@@ -64,7 +64,7 @@ class Photographs:
         index = scan(sources, smallest)
         self.entries, self.unusable, self.others = index.entries, index.skipped, index.others
         self.files = index.identities()
-        self.places = set(index.places)
+        self.known = set(_keys(index))
         self.apart: set[Identity] = set()  # files that are never trained on, should they come to the sources
         self.smallest, self.mix, self.seed, self.device = smallest, mix, seed, device
         self.memory = memory
@@ -143,8 +143,8 @@ class Photographs:
     def look_again(self) -> None:
         """Reads pictures that have come to the sources, in the background: crops of later steps come from them, too.
 
-        A file should come there complete, that is be moved there: of one that is still written, the pictures that are
-        damaged so far are left out.
+        A file should come there complete, that is be moved there: of an archive that is still written, the picture that
+        it ends with so far is left out.
         """
         if self.looking is None:
             self.looking = self.loader.submit(self._look)
@@ -159,10 +159,11 @@ class Photographs:
             index = scan(self.sources, self.smallest)
         except (OSError, UsageError):  # a source that can't be read now may be sound at the next look
             return None
-        places = {place for place in index.places if place[1] not in self.apart} - self.places
-        entries = [entry for place, entry in index.places.items() if place in places]
-        self.places.update(index.places)
-        self.unusable += [skipped for skipped in index.skipped if skipped not in self.unusable]
+        found = {key: entry for key, entry in _keys(index).items() if key[1] not in self.apart}
+        entries = [entry for key, entry in found.items() if key not in self.known]
+        self.known.update(found)
+        skipped_before = set(self.unusable)
+        self.unusable += [skipped for skipped in index.skipped if skipped not in skipped_before]
         if not entries:
             return None
         size = sum(3 * entry.height * entry.width for entry in entries)
@@ -173,6 +174,7 @@ class Photographs:
         except PictureError:  # all of them are damaged
             return None
         self._remember(bad)
+        entries = [entry for entry in entries if entry not in self.bad]
         return Arrived(entries, self.pools[0].result().with_others(pool).near(self.device))
 
     def _take_arrived(self) -> None:
@@ -201,6 +203,11 @@ class Photographs:
     def close(self) -> None:
         """Stops reading ahead."""
         self.loader.shutdown(cancel_futures=True)
+
+
+def _keys(index: Index) -> dict[tuple[int, Identity, int], Entry]:
+    """The pictures of an index by source, real file and length: a new file may have the number of one that is gone."""
+    return {(*place, entry.length): entry for place, entry in index.places.items()}
 
 
 def middles(entries: Iterable[Entry]) -> tuple[list[np.ndarray], list[Skipped]]:
