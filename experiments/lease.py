@@ -42,6 +42,7 @@ MARGIN = 0.98  # of a piece's size, which is planned
 CHECK = 0.5  # seconds between looks whether training runs
 SAVE, RESCAN = 0.5, 5  # minutes between checkpoints, seconds between looks for pictures
 TAIL = 12  # lines of training's output that are shown
+OURS = ("--data", "--out", "--resume", "--minutes", "--steps", "--until", "--save", "--rescan", "--evaluate")
 RISKY = ("--graph", "--compile")  # what training that failed starts again without
 STEP, TRAINING = "step", "training"  # what each has a lock of
 EXIT_CODE = "exit-code"
@@ -183,6 +184,8 @@ class Place:
 
 def step(given: argparse.Namespace) -> None:
     begin, now = time.monotonic(), time.time()
+    if refused := [word for word in given.training if word.partition("=")[0] in OURS]:
+        sys.exit(f"leave out {refused[0]}: a step gives {', '.join(OURS)} itself, or does without")
     place = Place(given.work)
     place.folder.mkdir(parents=True, exist_ok=True)
     place.lock(STEP, wait=True)  # until this process ends; a call that was given up may still be at work

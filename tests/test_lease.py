@@ -77,6 +77,14 @@ def test_a_step_without_a_piece(tmp_path):
     assert "no piece has come yet" in lease(*words, check=False).stderr
 
 
+@pytest.mark.parametrize("words", ["--data more", "--steps=5", "--batch 2 --out run"])
+def test_options_that_a_step_gives_itself(tmp_path, words):
+    """It says so before the clock starts."""
+    step = ("step", "--in", tmp_path, "--out", tmp_path / "out", "--work", tmp_path / "work", "--minutes", 1)
+    assert "leave out --" in lease(*step, "--", *words.split(), check=False).stderr
+    assert not (tmp_path / "work").exists()
+
+
 # ---- a stand-in for training ----------------------------------------------------------------------------------------
 
 STAND_IN = """
