@@ -44,7 +44,7 @@ SAVE, RESCAN = 0.5, 5  # minutes between checkpoints, seconds between looks for 
 TAIL = 12  # lines of training's output that are shown
 OURS = ("--data", "--out", "--resume", "--minutes", "--steps", "--until", "--save", "--rescan", "--evaluate")
 RISKY = ("--graph", "--compile")  # what training that failed starts again without
-STEP, TRAINING = "step", "training"  # what each has a lock of
+STEP, TRAINING = "step", "training"  # names of locks; the second also of the file of options
 EXIT_CODE = "exit-code"
 SOUND = ("0", "130", "137", "143")  # exit codes of training that ended well, or was interrupted or killed
 PIECE = "piece.json"
@@ -250,12 +250,14 @@ def keep_training(place: Place, deadline: float, training: Sequence[str]) -> Non
     if time.time() >= deadline or (lock := place.lock(TRAINING)) is None:
         return
     exit_code = place.folder / EXIT_CODE  # there if training has ended by itself, not if it was killed
-    dropped = place.read("dropped", [])
+    before = place.read(TRAINING, {"given": None})
+    is_same = before["given"] == training  # else it is the other options that may have failed
+    dropped = before["dropped"] if is_same else []
     if exit_code.exists() and exit_code.read_text().strip() not in SOUND:
-        risky = [option for option in RISKY if option in training and option not in dropped]
+        risky = [option for option in RISKY if is_same and option in training and option not in dropped]
         dropped += risky[:1]
-        place.write("dropped", dropped)
         print(f"training failed and starts again{f' without {risky[0]}' if risky else ''}", flush=True)
+    place.write(TRAINING, {"given": training, "dropped": dropped})
     exit_code.unlink(missing_ok=True)
     options = [f"--no-{option[2:]}" if option in dropped else option for option in training]
     for source in sorted(place.data.iterdir(), key=lambda path: int(path.name)):

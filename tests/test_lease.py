@@ -93,6 +93,9 @@ from pathlib import Path
 
 run = Path(sys.argv[sys.argv.index("--out") + 1])
 run.mkdir(exist_ok=True)
+print(*sys.argv, flush=True)
+if "--bad" in sys.argv:
+    sys.exit(2)
 with (run.parent / "started").open("a") as started:
     print(os.getpid(), file=started)
 (run / "model.safetensors").write_bytes(os.urandom(100_000))
@@ -143,6 +146,16 @@ def test_training_runs_once(place):
         for process in started(place):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+
+
+@needs_posix
+def test_other_options_after_a_failure(place):
+    """With them, --graph is tried again: it wasn't what failed."""
+    words = stand_in(place, "a", wait=3, seconds=0)
+    assert "starts again without --graph" in lease(*words, "--graph", "--bad", cwd=place).stdout
+    printed = lease(*words, "--graph", cwd=place).stdout
+    assert "without --graph" not in printed
+    assert " --graph " in (place / "work" / "printed.txt").read_text().splitlines()[-1]
 
 
 @needs_posix
