@@ -72,6 +72,7 @@ def test_pack_refuses_pictures_that_are_too_large(pieces, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@needs_posix
 def test_a_step_without_a_piece(tmp_path):
     words = ("step", "--in", tmp_path, "--out", tmp_path / "out", "--work", tmp_path / "work", "--minutes", 1)
     assert "no piece has come yet" in lease(*words, check=False).stderr
