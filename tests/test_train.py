@@ -124,14 +124,6 @@ def test_resumed_equals_uninterrupted(data, tmp_path, options):
     assert_equal(parameters(straight), parameters(stopped))
 
 
-def test_a_checkpoint_of_before_there_were_deadlines(data, tmp_path):
-    train(OPTIONS, [data], tmp_path, steps=1, say=silent)
-    state = checkpoint.read(tmp_path)
-    del state["position"]["deadline"]
-    checkpoint.write(state, tmp_path)
-    assert train(OPTIONS, [data], tmp_path, steps=2, say=silent, resume=True).step == 2
-
-
 def test_a_log_line_spans_an_interruption(data, tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "LOG_EVERY", 3)
     options = replace(OPTIONS, save=1e-9)

@@ -333,8 +333,7 @@ class Run:
         self.origin, self.synthesis_of = state["origin"], state["synthesis_of"]
         position = state["position"]
         self.step, self.crops, self.seconds = position["step"], position["crops"], position["seconds"]
-        if deadline := position.get("deadline"):  # earlier checkpoints have none
-            self.deadline = Deadline(*deadline)
+        self.deadline = position["deadline"] and Deadline(*position["deadline"])
         self.saved = self.step
         self.skipped += position["skipped"]
         self.in_a_row += position["in_a_row"]
