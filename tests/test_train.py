@@ -584,7 +584,13 @@ def test_models_that_are_not_known(data, init, tmp_path):
 
 @pytest.mark.parametrize(
     ("loss", "given", "expected"),
-    [("mse", None, 0.013), ("mse", 0.05, 0.05), ("ms-ssim", None, 16.64), ("mixed", None, 0.013)],
+    [
+        ("mse", None, 0.013),
+        ("mse", 0.05, 0.05),
+        ("ms-ssim", None, 16.64),
+        ("mixed", None, 0.013),
+        ("ssimulacra2", None, 0.013),
+    ],
 )
 def test_the_lambda_of_a_single_level(tiny_base, loss, given, expected):
     config = config_of(Options(tiny_base, crop=256, loss=loss, lmbda=given))

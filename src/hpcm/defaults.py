@@ -52,8 +52,8 @@ CARRIERS = ("float32", "split", "float64")  # number formats of an exact model's
 
 # ---- training and import --------------------------------------------------------------------------------------------
 
-LOSSES = ("mse", "ms-ssim", "mixed")
-PUBLISHED_LAMBDAS = {  # arXiv 2507.19125; "mixed" has the units of "mse"
+LOSSES = ("mse", "ms-ssim", "mixed", "ssimulacra2")
+PUBLISHED_LAMBDAS = {  # arXiv 2507.19125; "mixed" and "ssimulacra2" have the units of "mse"
     "mse": (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483),
     "ms-ssim": (2.4, 4.58, 8.73, 16.64, 31.73, 60.5),
 }

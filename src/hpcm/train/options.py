@@ -28,9 +28,11 @@ FORMULAS = {
     "mse": "lambda * 255^2 * MSE + bits per pixel",
     "ms-ssim": "lambda * (1 - MS-SSIM) + bits per pixel",
     "mixed": "lambda * (0.25 * 255^2 * MSE + 0.75 * 1280 * (1 - MS-SSIM)) + bits per pixel",
+    "ssimulacra2": "lambda * (0.25 * 255^2 * MSE + 0.75 * 4 * the error of SSIMULACRA 2) + bits per pixel",
 }
 OWN_FORMULA = "lambda * {} + bits per pixel"
-LAMBDAS = {"mse": (1e-4, 1.0), "ms-ssim": (1e-4 * MS_SSIM_WEIGHT, MS_SSIM_WEIGHT), "mixed": (1e-4, 1.0)}
+LAMBDAS = dict.fromkeys(("mse", "mixed", "ssimulacra2"), (0.0001, 1.0))
+LAMBDAS["ms-ssim"] = (1e-4 * MS_SSIM_WEIGHT, MS_SSIM_WEIGHT)
 
 
 @dataclass(frozen=True)
