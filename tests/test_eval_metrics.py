@@ -1,5 +1,8 @@
 """Metrics and BD-rate against independent implementations and published numbers."""
 
+import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from hpcm.errors import UsageError
 from hpcm.eval.anchors import points_of, published
 from hpcm.eval.bdrate import Curve, delta
 from hpcm.eval.metrics import (
+    BUTTERAUGLI,
+    BUTTERAUGLI_SMALLEST,
     LPIPS_SMALLEST,
     SSIMULACRA2_SMALLEST,
+    butteraugli,
     decibels,
     lpips,
     ms_ssim,
@@ -126,6 +133,39 @@ def test_pictures_that_are_too_small_have_no_value():
     assert ssimulacra2(a, b) < 100
     assert ssimulacra2(a[1:], b[1:]) is None
     assert lpips(*a_pair(LPIPS_SMALLEST - 1, 64)) is None
+
+
+def test_butteraugli_of_the_program():
+    """Coarser JPEG is farther from the original; equal pictures are at 0."""
+    if not shutil.which(BUTTERAUGLI):
+        pytest.skip(f"needs {BUTTERAUGLI}")
+    photograph = Image.open(KODIM).convert("RGB").crop((60, 150, 260, 330))
+    original, scores = np.asarray(photograph), []
+    for quality in (90, 50, 10):
+        coarse = io.BytesIO()
+        photograph.save(coarse, "JPEG", quality=quality)
+        scores.append(butteraugli(original, np.asarray(Image.open(coarse))))
+    assert 0 > scores[0] > -1 > scores[1] > scores[2]
+    assert butteraugli(original, original) == 0
+    assert butteraugli(*a_pair(BUTTERAUGLI_SMALLEST - 1, 64)) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a script as a program")
+def test_butteraugli_without_its_program(tmp_path, monkeypatch):
+    """What it prints is read; what it can't do is told."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pair = a_pair(64, 64)
+    with pytest.raises(UsageError, match="apt install libjxl-devtools"):
+        butteraugli(*pair)
+    program = tmp_path / BUTTERAUGLI
+    for script, expected in (("echo 2.5; echo 3-norm: 1.25", -1.25), ("echo wrong; exit 1", None), ("echo", None)):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        if expected is not None:
+            assert butteraugli(*pair) == expected
+            continue
+        with pytest.raises(UsageError, match=f"{BUTTERAUGLI} failed"):
+            butteraugli(*pair)
 
 
 # ---- BD-rate --------------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--lpips", action="store_true", help="also measure LPIPS; needs the package lpips")
     text = "also measure SSIMULACRA 2; a second or more per megapixel"
     command.add_argument("--ssimulacra2", action="store_true", help=text)
+    text = "also measure Butteraugli; needs libjxl's butteraugli_main"
+    command.add_argument("--butteraugli", action="store_true", help=text)
     text = "published curves to draw and to compare with, such as vtm or kodak/vtm; without a name, none; by default"
     text += " the usual ones of Kodak, CLIC or Tecnick if the pictures are those"
     command.add_argument("--anchors", nargs="*", metavar="NAME", help=text)

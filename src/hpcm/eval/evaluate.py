@@ -41,7 +41,7 @@ class Options:
     threads: int = 1  # of each codec, as far as it can use them
     jobs: int = 1  # processes that measure at once
     side_by_side: int = 3  # pictures
-    extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2"
+    extra: tuple[str, ...] = ()  # further metrics: "lpips", "ssimulacra2", "butteraugli"
     anchors: Sequence[str] | None = None  # published curves to compare with; None: the usual ones of the data set
     anchor: str | None = None  # the codec or published curve of the summary's BD-rates; None: the first of ANCHORS
 

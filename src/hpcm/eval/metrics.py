@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import shutil
+import subprocess
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,8 @@ from ..util import metrics
 from ..util.metrics import PEAK, SMALLEST, psnr_of_mse
 
 SSIMULACRA2_SMALLEST = 8  # pixels of a side: of smaller pictures the package says 100, whatever they are
+BUTTERAUGLI_SMALLEST = 8  # pixels of a side
+BUTTERAUGLI = "butteraugli_main"  # libjxl's program
 LPIPS_SMALLEST = 31  # pixels of a side: of less nothing is left after the network's strides
 
 Pixels = NDArray[np.uint8]
@@ -81,8 +88,9 @@ def lpips(a: Pixels, b: Pixels) -> float | None:
 def ssimulacra2(a: Pixels, b: Pixels) -> float | None:
     """SSIMULACRA 2 of an original and a copy: 100 for equal ones, 90 visually lossless, 50 medium, below 0 very poor.
 
-    Fitted to people's ratings of compressed pictures (Sneyers, 2022, in libjxl); no model here is trained for it.
-    None if a side is under SSIMULACRA2_SMALLEST. Raises UsageError without the package.
+    Fitted to people's ratings of compressed pictures (Sneyers, 2022, in libjxl). A model that is trained for it
+    (`hpcm train --loss ssimulacra2`) is to be judged by other metrics, too. None if a side is under
+    SSIMULACRA2_SMALLEST. Raises UsageError without the package.
     """
     try:
         from ssimulacra2 import compute_ssimulacra2
@@ -96,7 +104,33 @@ def ssimulacra2(a: Pixels, b: Pixels) -> float | None:
     return float(compute_ssimulacra2(*files))
 
 
-EXTRA = {"lpips": lpips, "ssimulacra2": ssimulacra2}  # what takes long or needs another package: only if asked for
+def butteraugli(a: Pixels, b: Pixels) -> float | None:
+    """Butteraugli's distance of an original and a copy, as a 3-norm, with the sign changed: 0 for equal ones.
+
+    At a distance of 1 a difference is just visible (Alakuijala et al., in libjxl). None if a side is under
+    BUTTERAUGLI_SMALLEST. Raises UsageError where libjxl's program isn't installed, or fails.
+    """
+    program = shutil.which(BUTTERAUGLI)
+    if program is None:
+        raise UsageError(f"Butteraugli needs libjxl's {BUTTERAUGLI} (in Debian: apt install libjxl-devtools)")
+    if min(a.shape[:2]) < BUTTERAUGLI_SMALLEST:
+        return None
+    with TemporaryDirectory() as folder:
+        files = [str(Path(folder) / name) for name in ("original.png", "copy.png")]
+        for file, picture in zip(files, (a, b), strict=True):
+            Image.fromarray(picture).save(file, compress_level=0)
+        done = subprocess.run([program, *files], capture_output=True, text=True)
+    found = re.search(r"3-norm: ([0-9.]+)", done.stdout)
+    if done.returncode or not found:
+        raise UsageError(f"{BUTTERAUGLI} failed: {(done.stderr or done.stdout).strip()[-200:]}")
+    return -float(found[1])
+
+
+EXTRA = {  # what takes long or needs another package or program: only if asked for
+    "lpips": lpips,
+    "ssimulacra2": ssimulacra2,
+    "butteraugli": butteraugli,
+}
 
 
 @cache

@@ -33,12 +33,12 @@ from .bdrate import Curve, Delta
 from .datasets import DataSet
 from .datasets import label_of as set_label
 from .machine import Machine
-from .metrics import LPIPS_SMALLEST, SSIMULACRA2_SMALLEST, decibels, mse_of, psnr_of
+from .metrics import BUTTERAUGLI_SMALLEST, LPIPS_SMALLEST, SSIMULACRA2_SMALLEST, decibels, mse_of, psnr_of
 from .protocol import Setting, TimeSplit
 
 FILE = "results.json"
 TABLE = "pictures.csv"
-IN_TABLE = ("bytes", "bpp", "psnr", "ms_ssim", "ssimulacra2", "lpips", "encode_s", "decode_s")  # of Measurement
+IN_TABLE = ("bytes", "bpp", "psnr", "ms_ssim", "ssimulacra2", "butteraugli", "lpips", "encode_s", "decode_s")
 
 
 class Metric(NamedTuple):
@@ -58,6 +58,7 @@ METRICS = {  # with BD-rates, a plot and columns in the tables; by the attribute
         "MS-SSIM, mean of dB", unit=" dB", digits=2, axis="MS-SSIM in dB, mean over pictures", only_published=True
     ),
     "ssimulacra2": Metric("SSIMULACRA 2", unit="", digits=1, axis="SSIMULACRA 2, mean over pictures"),
+    "butteraugli": Metric("Butteraugli", unit="", digits=2, axis="minus Butteraugli's 3-norm, mean over pictures"),
 }
 
 
@@ -77,6 +78,7 @@ class Measurement:
     jobs: int  # processes that measured at once
     lpips: float | None = None
     ssimulacra2: float | None = None
+    butteraugli: float | None = None
     encode_split: TimeSplit | None = None  # of models
     decode_split: TimeSplit | None = None
 
@@ -106,6 +108,9 @@ COLUMNS = {  # by the attribute of Point
     "ssimulacra2": Column(
         "SSIMULACRA 2", lambda one: one.ssimulacra2, f"has a side of fewer than {SSIMULACRA2_SMALLEST} pixels"
     ),
+    "butteraugli": Column(
+        "Butteraugli", lambda one: one.butteraugli, f"has a side of fewer than {BUTTERAUGLI_SMALLEST} pixels"
+    ),
     "lpips": Column("LPIPS", lambda one: one.lpips, f"has a side of fewer than {LPIPS_SMALLEST} pixels"),
 }
 
@@ -130,6 +135,7 @@ class Point:
     ms_ssim_mean_of_db: float | None = None
     lpips: float | None = None
     ssimulacra2: float | None = None
+    butteraugli: float | None = None
     rates: dict[str, float] = field(default_factory=dict)  # bpp over a metric's pictures, where some are left out
     encode_split: TimeSplit | None = None
     decode_split: TimeSplit | None = None
