@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import runpy
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hpcm.cli.commands import parser
@@ -23,6 +25,8 @@ from hpcm.eval.datasets import DataSet
 from hpcm.eval.machine import Machine
 from hpcm.eval.results import CodecResult, Measurement, PictureInfo, Point, Results, TimedWith, load, save
 from hpcm.model.config import NANO
+from hpcm.nn.hpcm import HPCM
+from hpcm.nn.rate import bits
 from hpcm.train.options import config_of, defaults
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -208,8 +212,15 @@ def test_complexity(script, capsys):
     assert "| NANO (ours) | 1.999 |" in out
 
 
+@pytest.fixture
+def experiment(monkeypatch):
+    """Imports a module of experiments/."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    return importlib.import_module
+
+
 @pytest.mark.slow
-def test_compare(script, tmp_path, capsys):
+def test_compare(script, experiment, tmp_path, capsys):
     """Two variants; what was measured is taken up when the command is given again."""
     photographs = tmp_path / "photographs"
     photographs.mkdir()
@@ -219,11 +230,42 @@ def test_compare(script, tmp_path, capsys):
     words = ["gains", photographs / "0.png", "--data", photographs, "--steps", "1", "--out", tmp_path / "out"]
     for _ in range(2):
         script("experiments/compare.py", *words)
+        times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").iterdir())]
+        assert len(times) == 2
+    assert times == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").iterdir())]
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows[-2:]] == ["| paired", "| separate"]
-    assert rows[-2][2] == "+0.00%"
-    assert printed.count("step 1, ") == 2
+
+
+def test_summaries_of_compare(experiment):
+    """Within two standard errors, of seeds and pictures together, there is no conclusion."""
+    summary = experiment("compare").summary
+    seeds, pictures = np.array([[-1.0], [0.0], [1.0]]), np.array([[-0.5, 0.5]])
+    error = math.hypot(1 / math.sqrt(3), 0.5)
+    for middle, verdict in ((2.1, "more bits"), (-2.1, "fewer bits"), (1.9, "no conclusion")):
+        rates = middle * error + seeds + pictures
+        assert summary(rates) == (f"{middle * error:+.2f} ± {error:.2f}%", verdict)
+    assert summary(np.array([[3.0, 4.0]])) == ("+3.50%", "no conclusion")
+
+
+@pytest.mark.parametrize("name", ["Haar", "LappedCells", "LappedLatents", "LevelPrior", "RoundedRate"])
+def test_changed_networks_begin_as_the_model(experiment, name):
+    variants = experiment("variants")
+    torch.manual_seed(0)
+    model = HPCM(replace(NANO, name="compared")).eval()
+    x, level = torch.rand(2, 3, 128, 64), torch.tensor([3.0, 50.0])
+    with torch.no_grad():
+        before = model(x, level)
+        changed = getattr(variants, name)(model.config)
+        changed.load_state_dict(model.state_dict(), strict=False)
+        if hasattr(changed, "take"):
+            changed.take(model)
+        after = changed.eval()(x, level)
+    assert torch.allclose(before["x_hat"], after["x_hat"], atol=1e-4)
+    for latent in ("y", "z"):
+        rate, other = (bits(out["likelihoods"][latent]) for out in (before, after))
+        assert float(other) == pytest.approx(float(rate), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ OTHERS = {  # of other people, besides those that pyproject.toml asks for
     "fsspec",
     "lpips",
     "moto",
+    "pytorch-optimizer",
     "scipy",
     "timm",
     "torchvision",
