@@ -204,7 +204,7 @@ def test_words_that_are_no_loss(capsys):
     for word in ("mae", ":f", "mine.py:", "mine.py:2"):
         with pytest.raises(SystemExit):
             cli.main(["train", "--data", "a", "--out", "b", "--steps", "1", "--loss", word])
-        assert "is none of mse, ms-ssim, mixed, and no FILE.py:FUNCTION" in capsys.readouterr().err
+        assert "is none of mse, ms-ssim, mixed, ssimulacra2, and no FILE.py:FUNCTION" in capsys.readouterr().err
 
 
 def test_names_of_functions():

@@ -192,8 +192,10 @@ def test_exiftool_warns_of_half_heads(tmp_path, tagged):
 def image_magick() -> str | None:
     """The command of ImageMagick 7, or of 6."""
     for name in ("magick", "convert"):
-        if (path := shutil.which(name)) and "ImageMagick" in run(path, "-version"):
-            return path
+        if path := shutil.which(name):
+            done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60)
+            if done.returncode == 0 and "Version: ImageMagick" in done.stdout:  # others may have this name, too
+                return path
     return None
 
 
