@@ -36,12 +36,13 @@ import variants
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcm.eval.bdrate import Curve, delta
+from hpcm.eval.cost import SIDE, per_pixel
 from hpcm.eval.report import markdown
 from hpcm.model.config import LITE, NANO, Config, Prior
 from hpcm.nn import ssimulacra2
 from hpcm.nn.hpcm import HPCM
 from hpcm.nn.rate import bits
-from hpcm.train.data import Photographs, middles
+from hpcm.train.data import Photographs, evenly_spread, middles
 from hpcm.train.index import scan
 from hpcm.train.options import Options, learning_rate
 from hpcm.train.run import Run
@@ -55,7 +56,6 @@ PIXELS = 8 * 128**2  # of a step
 NAME = "compared"  # of a variant's configuration
 CHECK_EVERY = 50  # steps after which a run looks for non-finite ones
 CELLS = NANO.multiple  # pixels, side of the smallest picture
-SIDE = 256  # pixels, of the picture that multiplications are counted for
 MUON = {"optimizer": "muon", "rate": 2e-3}
 LARGE_CROPS = MUON | {"balance": 0.5, "crop": 256, "batch": 2}
 BALANCED = MUON | {"balance": 0.5}  # as `hpcm train` does by default
@@ -164,6 +164,7 @@ def file_of(given: argparse.Namespace, name: str, seed: int) -> Path:
     changed = variant != Variant()
     words = re.sub("[^a-z0-9.]+", "-", f"{given.question} {name}".lower()) if changed else "reference"
     start = f"-from-{Path(given.init).name}" if given.init else ""
+    start += f"-at-{given.rate:g}" if given.rate else ""
     return Path(given.out / f"{given.steps}{start}-{words}-seed-{seed}.json")
 
 
@@ -193,8 +194,7 @@ def train_one(name: str, seed: int, threads: int, given: argparse.Namespace) -> 
 def held_out(sources: Sequence[str], count: int) -> list[np.ndarray]:
     """The middles of evenly spread pictures, uint8 [h, w, 3]."""
     entries = scan([sources], CELLS).entries
-    places = np.unique(np.linspace(0, len(entries) - 1, count).astype(int))
-    return middles(entries[place] for place in places)[0]
+    return middles(entries[place] for place in evenly_spread(len(entries), count))[0]
 
 
 def measure(model: HPCM, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def kmacs_of(model: HPCM) -> float:
     """Thousands of multiplications per pixel, of encoding and decoding."""
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.rand(1, 3, SIDE, SIDE), torch.tensor([0.0]))
-    return float(counter.get_total_flops() / 2 / SIDE**2 / 1000)
+    return per_pixel(counter.get_total_flops())
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------

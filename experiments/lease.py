@@ -199,7 +199,7 @@ def step(given: argparse.Namespace) -> None:
         time.sleep(CHECK)
     given.out.mkdir(parents=True, exist_ok=True)
     left = send(place, given.out, int(given.part * MEGABYTE), given.parts)
-    tell(place, deadline, left, given.out)
+    tell(place, deadline, left)
 
 
 def take_pieces(folder: Path, place: Place) -> None:
@@ -311,7 +311,7 @@ def send(place: Place, out: Path, size: int, count: int) -> int:
     return int(state["parts"] - state["sent"])
 
 
-def tell(place: Place, deadline: float, left: int, out: Path) -> None:
+def tell(place: Place, deadline: float, left: int) -> None:
     """Says where training stands, and what the next call is for."""
     lines = place.printed.read_text(errors="replace").splitlines() if place.printed.exists() else []
     print("\n".join(lines[-TAIL:]))

@@ -25,8 +25,9 @@ from hpcm.nn.hpcm import HPCM, HYPER_STEP, size_of
 from hpcm.nn.rate import likelihood, round_through
 from hpcm.nn.schedule import Plan
 from hpcm.nn.weights import load_model
-from hpcm.train.loss import Loss, importances
+from hpcm.train.loss import Loss, importances, rate_distortion
 from hpcm.train.muon import matrices_of
+from hpcm.train.own_loss import OwnLoss
 from hpcm.train.run import Run
 from hpcm.train.start import UNIT
 
@@ -103,11 +104,8 @@ class LappedAnalysis(nn.Module):
         self.project = nn.Conv2d(CELL_NUMBERS, width, 2)
 
     def take(self, stem: nn.Conv2d) -> None:
-        width = stem.out_channels
-        windows = torch.zeros(width, PICTURE_CHANNELS, 2 * CELL, 2 * CELL)
-        windows[:, :, HALF:-HALF, HALF:-HALF] = stem.weight.reshape(width, PICTURE_CHANNELS, CELL, CELL)
         with torch.no_grad():
-            self.project.weight.copy_(of_shifted_cells(windows))
+            self.project.weight.copy_(of_shifted_cells(stem.weight[:, :, 0, 0]))
             self.project.bias.copy_(stem.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,21 +120,19 @@ class LappedSynthesis(nn.Module):
         self.project = nn.ConvTranspose2d(width, CELL_NUMBERS, 2)
 
     def take(self, head: nn.Conv2d) -> None:
-        width = head.in_channels
-        windows = torch.zeros(width, PICTURE_CHANNELS, 2 * CELL, 2 * CELL)
-        windows[:, :, HALF:-HALF, HALF:-HALF] = head.weight[:, :, 0, 0].T.reshape(width, PICTURE_CHANNELS, CELL, CELL)
         bias = head.bias.reshape(PICTURE_CHANNELS, CELL, CELL).roll((HALF, HALF), (1, 2))
         with torch.no_grad():
-            self.project.weight.copy_(of_shifted_cells(windows))
+            self.project.weight.copy_(of_shifted_cells(head.weight[:, :, 0, 0].T))
             self.project.bias.copy_(bias.flatten())
 
     def forward(self, y: Tensor) -> Tensor:
         return F.pixel_shuffle(self.project(y), CELL)[:, :, HALF:-HALF, HALF:-HALF]
 
 
-def of_shifted_cells(windows: Tensor) -> Tensor:
-    """[W, 3, 16, 16] -> [W, 192, 2, 2]: the numbers of four cells each."""
-    width = windows.shape[0]
+def of_shifted_cells(cells: Tensor) -> Tensor:
+    """Weights of a cell [W, 192], with zeros around it, as those of four cells shifted by half, [W, 192, 2, 2]."""
+    width = cells.shape[0]
+    windows = F.pad(cells.reshape(width, PICTURE_CHANNELS, CELL, CELL), (HALF,) * 4)
     return windows.reshape(width, PICTURE_CHANNELS, 2, CELL, 2, CELL).permute(0, 1, 3, 5, 2, 4).reshape(width, -1, 2, 2)
 
 
@@ -259,13 +255,9 @@ class Both(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         soap, adam = self.both
         for group in soap.param_groups:
-            group["lr"] = float(self.rate_of(adam))
+            group["lr"] = float(adam.param_groups[0]["lr"])  # the package takes no tensor
         soap.step()
         adam.step()
-
-    @staticmethod
-    def rate_of(optimizer: torch.optim.Optimizer) -> Tensor | float:
-        return optimizer.param_groups[0]["lr"]  # type: ignore[no-any-return]
 
 
 class DistilledModel(HPCM):
@@ -291,7 +283,8 @@ class Distilled(Run):
 
     def loss(self, x: Tensor, level: Tensor) -> Loss:
         kept: list[Tensor] = []
-        hooks = [net.g_s.register_forward_pre_hook(lambda _, given: kept.append(given[0])) for net in self.networks()]
+        both = (self.model.g_s, self.teacher.g_s)
+        hooks = [synthesis.register_forward_pre_hook(lambda _, given: kept.append(given[0])) for synthesis in both]
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16):
             out: dict[str, Any] = self.model(x, level)
             with torch.no_grad():
@@ -299,7 +292,6 @@ class Distilled(Run):
         for hook in hooks:
             hook.remove()
         pixels = x.shape[2] * x.shape[3]
-        bpp = sum(-torch.log2(p).sum((1, 2, 3)) for p in out["likelihoods"].values()) / pixels
         mse, of_teacher = ((out["x_hat"] - one).square().mean((1, 2, 3)) for one in (x, shown))
         distorted = (1 - OF_TEACHER) * mse + OF_TEACHER * of_teacher
         if self.of_latents:
@@ -307,12 +299,9 @@ class Distilled(Run):
             distance = (self.model.to_teacher(ours) - theirs).square().sum((1, 2, 3)) * UNIT**2
             distorted = distorted + self.of_latents * distance / (PICTURE_CHANNELS * pixels)
         weight = self.config.weight_of(level, self.options.loss)
-        total = weight * 255**2 * distorted + bpp
-        return Loss((importances(self.config, level, self.options.balance) * total).mean(), bpp.mean(), mse.mean())
-
-    def networks(self) -> tuple[HPCM, HPCM]:
-        """Student and teacher."""
-        return self.model, self.teacher
+        importance = importances(self.config, level, self.options.balance)
+        distortion = OwnLoss(lambda *_: 255**2 * distorted)
+        return rate_distortion(x, out["x_hat"], out["likelihoods"], weight, distortion, importance)
 
 
 class DistilledLatents(Distilled):

@@ -77,3 +77,11 @@ def test_the_loss_is_a_quarter_of_the_squared_error():
     x, x_hat = pair()
     expected = 0.25 * 255**2 * (x_hat - x).square().mean((1, 2, 3)) + 0.75 * 4 * ssimulacra2.error(x_hat, x)
     assert torch.allclose(distortion(x, x_hat, "ssimulacra2"), expected, rtol=1e-5)
+
+
+def test_constants_are_made_once(monkeypatch):
+    """A CUDA graph can't copy them to the GPU while it is recorded."""
+    x, x_hat = pair()
+    before = ssimulacra2.error(x_hat, x)
+    monkeypatch.setattr(torch, "tensor", lambda *_, **how: pytest.fail("a constant is made anew"))
+    assert torch.equal(ssimulacra2.error(x_hat, x), before)

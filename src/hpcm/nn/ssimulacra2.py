@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..util.metrics import WINDOW, blurred
+from .kept import kept
 
 SCALES, SMALLEST = 6, 8  # scales, and the least side of a picture at the coarsest one
 OPSIN = (  # from linear RGB to the responses of the long, middle and short cones
@@ -27,7 +28,7 @@ LEAST_RESPONSE = 1e-4  # keeps the slope of the cube root finite, where a decode
 C2 = 0.0009  # of SSIM
 TINY = 1e-20  # under the fourth root
 CURVE = (0.9562382616834844, 2.326765642916932, -0.020884521182843837, 6.248496625763138e-05, 0.6276336467831387)
-# The published weights that aren't zero, by (channel X, Y or B; scale; structure, added or lost edges; mean or 4-norm).
+# The published weights, by (channel X, Y or B; scale; structure, added or lost edges; mean or 4-norm).
 _WEIGHTS = """
 0 0.0007376606707406586 0 0 0.0007793481682867309 0 0 0.0004371155730107379 0 1.1041726426657346 0.00066284834129271
 0.00015231632783718752 0 0.0016406437456599754 0 1.8422455520539298 11.441172603757666 0 0.0007989109436015163
@@ -41,14 +42,27 @@ _WEIGHTS = """
 95.1080498811086 0.9863978034400682 0.9834382792465353 0.0012286405048278493 171.2667255897307 0.9807858872435379 0 0 0
 0.0005130064588990679 0 0.00010854057858411537
 """
-WEIGHTS = torch.tensor([float(word) for word in _WEIGHTS.split()]).reshape(3, SCALES, 2, 3)
+KEPT = 16  # devices and types whose constants are kept
+
+
+@kept(KEPT)
+def _weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3, SCALES, 2, 3]. Kept, as a CUDA graph that is recorded can't copy them from the CPU."""
+    numbers = [float(word) for word in _WEIGHTS.split()]
+    return torch.tensor(numbers, device=device, dtype=dtype).reshape(3, SCALES, 2, 3)
+
+
+@kept(KEPT)
+def _opsin(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3, 3, 1, 1], kept for the same reason."""
+    return torch.tensor(OPSIN, device=device, dtype=dtype)[:, :, None, None]
 
 
 def error(x_hat: Tensor, x: Tensor) -> Tensor:
     """The weighted sum of the differences of `x_hat` from the original `x`, [B]; 0 for the same picture, about."""
     linear, original = to_linear(x_hat), to_linear(x)
     total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    weights = WEIGHTS.to(x)
+    weights = _weights(x.device, x.dtype)
     for scale in range(SCALES):
         if min(x.shape[2:]) >> scale < SMALLEST:
             break
@@ -66,7 +80,7 @@ def score(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def differences(a: Tensor, b: Tensor) -> Tensor:
-    """Of XYB [B, 3, h, w] against the original b: [B, 3, 2, 3], as WEIGHTS without scales."""
+    """Of XYB [B, 3, h, w] against the original b: [B, 3, 2, 3], as the weights without scales."""
     blurred = blur(torch.cat((a, b, a * a, b * b, a * b)))
     mean_a, mean_b, aa, bb, ab = blurred.chunk(5)
     alike = 1 - (mean_a - mean_b).square()
@@ -90,7 +104,7 @@ def to_linear(x: Tensor) -> Tensor:
 
 def to_xyb(linear: Tensor) -> Tensor:
     """Linear RGB -> X, Y, B in the positive ranges that SSIMULACRA 2 compares them in."""
-    opsin = torch.tensor(OPSIN, dtype=linear.dtype, device=linear.device)[:, :, None, None]
+    opsin = _opsin(linear.device, linear.dtype)
     response = (F.conv2d(linear, opsin) + BIAS).clamp(min=LEAST_RESPONSE) ** (1 / 3) - BIAS ** (1 / 3)
     long, middle, short = response.split(1, 1)
     x, y = (long - middle) / 2, (long + middle) / 2

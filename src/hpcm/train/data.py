@@ -87,7 +87,7 @@ class Photographs:
     @property
     def bytes(self) -> int:
         """Of all pictures, decoded."""
-        return sum(3 * entry.height * entry.width for entry in self.entries)
+        return _bytes(self.entries)
 
     @property
     def chapters(self) -> int:
@@ -98,7 +98,7 @@ class Photographs:
 
     def hold_out(self, count: int) -> list[np.ndarray]:
         """Takes `count` evenly spread pictures away and returns their middles, uint8 [h, w, 3]; none of too few."""
-        places = np.unique(np.linspace(0, len(self.entries) - 1, count).astype(int))
+        places = evenly_spread(len(self.entries), count)
         if len(self.entries) < 4 * len(places):
             return []
         pictures, skipped = middles([self.entries.pop(place) for place in places[::-1]])
@@ -166,8 +166,7 @@ class Photographs:
         self.unusable += [skipped for skipped in index.skipped if skipped not in skipped_before]
         if not entries:
             return None
-        size = sum(3 * entry.height * entry.width for entry in entries)
-        if self.chapters > 1 or self.bytes + size > self.memory or 0 not in self.pools:
+        if self.chapters > 1 or self.bytes + _bytes(entries) > self.memory or 0 not in self.pools:
             return Arrived(entries, None)
         try:
             pool, bad = Pool.decode(entries, self.mix)
@@ -203,6 +202,16 @@ class Photographs:
     def close(self) -> None:
         """Stops reading ahead."""
         self.loader.shutdown(cancel_futures=True)
+
+
+def evenly_spread(length: int, count: int) -> np.ndarray:
+    """`count` places in a list of `length`, or all of a shorter one."""
+    return np.unique(np.linspace(0, length - 1, count).astype(int))
+
+
+def _bytes(entries: Iterable[Entry]) -> int:
+    """Of pictures, decoded."""
+    return sum(3 * entry.height * entry.width for entry in entries)
 
 
 def _keys(index: Index) -> dict[tuple[int, Identity, int], Entry]:

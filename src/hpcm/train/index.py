@@ -99,6 +99,10 @@ def described(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
 
 
+def _places(source: Source) -> list[Path]:
+    return [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
+
+
 def scan(sources: Iterable[Source], smallest: int) -> Index:
     """The pictures whose sides are at least `smallest`, from their headers alone.
 
@@ -106,8 +110,8 @@ def scan(sources: Iterable[Source], smallest: int) -> Index:
     """
     index = Index()
     for number, source in enumerate(sources):
-        for path in [source] if isinstance(source, str | Path) else source:
-            _Scan(index, smallest, number).source(Path(path))
+        for path in _places(source):
+            _Scan(index, smallest, number).source(path)
     return index
 
 
@@ -118,8 +122,8 @@ def fingerprint(sources: Iterable[Source]) -> frozenset[tuple[str, int, int, int
     """
     found = set()
     for source in sources:
-        for path in [source] if isinstance(source, str | Path) else source:
-            for file in _files_of(Path(path)):
+        for path in _places(source):
+            for file in _files_of(path):
                 with suppress(OSError):
                     status = file.stat()
                     found.add((str(file), status.st_ino, status.st_size, status.st_mtime_ns))

@@ -172,11 +172,6 @@ def _held_out(options: Options, photographs: Photographs) -> list[np.ndarray]:
 
     Raises PictureError where that has none, and UsageError where some of them are trained on.
     """
-    if options.held_out is None and options.rescan and options.evaluate:
-        # A resumed run would hold out others, which it has learned from before.
-        raise UsageError(
-            "--rescan needs pictures for evaluation that don't change: give --held-out DIR or --evaluate 0"
-        )
     if options.held_out is None:
         return photographs.hold_out(min(HELD_OUT, int(HELD_OUT_SHARE * len(photographs.entries))))
     index = scan([options.held_out], 1)

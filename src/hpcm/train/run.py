@@ -370,6 +370,11 @@ def _check(options: Options, team: Team) -> None:
         (options.graph and options.accumulate > 1, "--graph takes one batch per step: leave out --accumulate"),
         (options.graph and options.compile, "--graph and --compile don't go together"),
         (options.rescan and team.size > 1, "--rescan needs a single process"),
+        (
+            options.rescan and options.evaluate and options.held_out is None,
+            # A resumed run would hold out others, which it has learned from before.
+            "--rescan needs pictures for evaluation that don't change: give --held-out DIR or --evaluate 0",
+        ),
     )
     for refused, message in wrong:
         if refused:
